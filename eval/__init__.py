@@ -1,0 +1,1 @@
+"""Judges variants: benchmarks and paired statistics. Never imports training."""

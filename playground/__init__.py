@@ -1,0 +1,1 @@
+"""Runs and compares variants: base models, their adapters and their GGUF builds, side by side."""

@@ -1,0 +1,1 @@
+"""Makes variants: fine-tuning, export and the embedded demo. Never imports eval."""

@@ -1,0 +1,1 @@
+"""Turns a run into files others can load: merged weights, GGUF, and more."""
