@@ -22,9 +22,15 @@ class Settings(BaseSettings):
     data: Path = Field(default_factory=default_data_dir, description="Folder for models, catalogue and conversations")
     host: str = Field(default="127.0.0.1", description="Address the page listens on")
     port: int = Field(default=7860, ge=1, le=65535, description="Port the page listens on")
-    mode: Literal["local", "space"] = Field(default="local", description="local: everything; space: chat alone, limited")
-    ram_budget_gb: float | None = Field(default=None, gt=0, description="RAM for loaded models; default 80 % of this machine")
-    vram_budget_gb: float | None = Field(default=None, gt=0, description="VRAM for loaded models; default 90 % of the cards")
+    mode: Literal["local", "space"] = Field(
+        default="local", description="local: everything; space: chat alone, limited"
+    )
+    ram_budget_gb: float | None = Field(
+        default=None, gt=0, description="RAM for loaded models; default 80 % of this machine"
+    )
+    vram_budget_gb: float | None = Field(
+        default=None, gt=0, description="VRAM for loaded models; default 90 % of the cards"
+    )
     threads: int | None = Field(default=None, ge=1, description="Threads a model may use; default the usable cores")
     language: Literal["auto", "ko", "en"] = Field(default="auto", description="Language of the page")
 

@@ -1,0 +1,1 @@
+"""Engines that run a model inside a worker process, loaded lazily by kind."""

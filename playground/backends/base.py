@@ -1,0 +1,140 @@
+"""The Backend protocol: what an engine must do, and nothing else. Everything here lives inside a worker process."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from playground.messages import Message
+from playground.presets import Sampling
+
+Engine = Literal["transformers", "llama_cpp", "fake"]
+
+
+class ModelSpec(BaseModel):
+    """What one worker loads: local paths alone, decided by playground.loadable. Equal specs share a worker."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: Engine
+    name: str
+    path: str
+    dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    load_in_4bit: bool = False
+    gpu_layers: int | Literal["auto"] = "auto"
+    context: int | None = None
+    threads: int = 1
+    merged_adapter: str | None = None
+    """An adapter that cannot share its base's weights: merged into this worker's own copy at loading."""
+
+
+class RowRequest(BaseModel):
+    """One answer wanted from a loaded model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    variant: str
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    prompt_format: str | None = None
+    adapter: str | None = None
+    """Folder of the LoRA adapter this row runs with; None is the base itself."""
+
+
+class ModelInfo(BaseModel):
+    """What a loaded model says of itself. context: tokens; memory: bytes held by its process (and card)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dtype: str
+    device: str
+    context: int
+    vocabulary: int
+    memory_bytes: int
+    vram_bytes: int = 0
+
+
+@dataclass(eq=False)
+class Row:
+    """One answer being made. A backend subclasses it to keep the row's own cache and sampler."""
+
+    request: RowRequest
+    prompt: list[int]
+    tokens: list[int] = field(default_factory=list)
+    read: int = 0
+    """Prompt tokens already in the cache."""
+    cancelled: Callable[[], bool] = lambda: False
+
+
+class Cancelled(Exception):  # noqa: N818 - a signal, not an error
+    """Raised out of an engine call when the row it works for was cancelled."""
+
+
+class Backend(Protocol):
+    """An engine with one loaded model. Calls come from one thread; `close` frees everything.
+
+    A row's life: `open`, `prefill` until it returns True, then `sample` and `decode` in turn, `close_row`.
+    """
+
+    info: ModelInfo
+
+    def render(self, request: RowRequest) -> tuple[str, tuple[str, ...]]:
+        """The prompt text of a request, and the stop strings that its format brings."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a rendered prompt: control tokens are parsed, none are added."""
+        ...
+
+    def open(self, request: RowRequest, prompt: list[int]) -> Row:
+        """A row with an empty cache; loads the row's adapter where that is not loaded yet."""
+        ...
+
+    def prefill(self, row: Row) -> bool:
+        """Read the next chunk of the prompt; True once `sample` may be called. Raises Cancelled midway."""
+        ...
+
+    def sample(self, row: Row) -> int:
+        """Draw the next token of a row from its latest logits, and remember it in its history."""
+        ...
+
+    def decode(self, rows: Sequence[Row]) -> None:
+        """Feed each row its newest token, all in one batch, so that each can `sample` again."""
+        ...
+
+    def is_end(self, token: int) -> bool:
+        """Whether a token ends the answer."""
+        ...
+
+    def text(self, row: Row, token: int) -> str:
+        """The characters that this token completes; half a character is kept back."""
+        ...
+
+    def close_row(self, row: Row) -> None:
+        """Free what the row holds; never fails."""
+        ...
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of RAM and of VRAM that the process holds now."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...
+
+
+def load(spec: ModelSpec) -> Backend:
+    """The backend of a spec's engine, with its model loaded; imports that engine and no other."""
+    if spec.engine == "transformers":
+        from playground.backends.transformers import TransformersBackend
+
+        return TransformersBackend(spec)
+    if spec.engine == "llama_cpp":
+        from playground.backends.llama_cpp import LlamaCppBackend
+
+        return LlamaCppBackend(spec)
+    from playground.backends.fake import FakeBackend
+
+    return FakeBackend(spec)

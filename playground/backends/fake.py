@@ -1,0 +1,108 @@
+"""A backend without a model, at our own seam: tests and page work run on it in milliseconds.
+
+It answers with the name of the variant and the last question, character by character. Words in the question make it
+misbehave: `!slow` waits between tokens, `!crash` kills the process as native code does, `!fail` raises MadangError,
+`!long` never stops by itself, `!emoji` answers in emoji and Hangul, byte by byte.
+"""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from playground.backends.base import Cancelled, ModelInfo, ModelSpec, Row, RowRequest
+from playground.backends.text import ByteText
+from playground.errors import VariantError
+from playground.prompts import PromptFormat, prompt_format, render
+
+END = 256
+PLAIN = PromptFormat(template="{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
+
+
+@dataclass(eq=False)
+class FakeRow(Row):
+    """A row whose answer is known from the start, as bytes."""
+
+    answer: bytes = b""
+    decoder: ByteText = field(default_factory=ByteText)
+    slow: bool = False
+    made: int = 0
+
+
+class FakeBackend:
+    """Speaks the Backend protocol; a token is a byte, 256 ends the answer."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        if spec.path.endswith("broken"):
+            raise VariantError(f"{spec.path} is broken.", "Use another path.")
+        if spec.path.endswith("aborts"):
+            os.kill(os.getpid(), signal.SIGABRT)
+        self._chunk = 64
+        self.info = ModelInfo(dtype="fake", device="cpu", context=spec.context or 512, vocabulary=257, memory_bytes=1)
+
+    def render(self, request: RowRequest) -> tuple[str, tuple[str, ...]]:
+        """Roles and contents, a line each, or the named format."""
+        chosen = prompt_format(request.prompt_format) if request.prompt_format else PLAIN
+        return render(chosen, request.messages), chosen.stop
+
+    def encode(self, text: str) -> list[int]:
+        """The bytes of the text."""
+        return list(text.encode())
+
+    def open(self, request: RowRequest, prompt: list[int]) -> FakeRow:
+        """Decide the answer; with a temperature the seed adds a number to it."""
+        question = request.messages[-1].content
+        if "!fail" in question:
+            raise VariantError("The fake was told to fail.", "Leave out !fail.")
+        answer = f"{request.variant} heard: {question}"
+        if request.sampling.seed is not None and not request.sampling.greedy:
+            answer += f" #{random.Random(request.sampling.seed).randrange(10**6)}"
+        if "!emoji" in question:
+            answer = "안녕 👩‍👩‍👧 마당 🎉"
+        if "!long" in question:
+            answer *= 1000
+        return FakeRow(request, prompt, answer=answer.encode(), slow="!slow" in question)
+
+    def prefill(self, row: Row) -> bool:
+        """Read 64 bytes of the prompt."""
+        if row.cancelled():
+            raise Cancelled
+        assert isinstance(row, FakeRow)
+        time.sleep(0.05 if row.slow else 0)
+        row.read = min(row.read + self._chunk, len(row.prompt))
+        return row.read == len(row.prompt)
+
+    def sample(self, row: Row) -> int:
+        """The next byte of the answer."""
+        assert isinstance(row, FakeRow)
+        if b"!crash" in row.answer and row.made > 10:
+            os.kill(os.getpid(), signal.SIGABRT)
+        token = row.answer[row.made] if row.made < len(row.answer) else END
+        row.made += 1
+        return token
+
+    def decode(self, rows: Sequence[Row]) -> None:
+        """Wait, where a row asked for it."""
+        if any(isinstance(row, FakeRow) and row.slow for row in rows):
+            time.sleep(0.02)
+
+    def is_end(self, token: int) -> bool:
+        """Whether the answer is over."""
+        return token == END
+
+    def text(self, row: Row, token: int) -> str:
+        """The character that this byte completes, if it does."""
+        assert isinstance(row, FakeRow)
+        return row.decoder.feed(bytes([token]))
+
+    def close_row(self, row: Row) -> None:
+        """Nothing is held."""
+
+    def memory(self) -> tuple[int, int]:
+        """A megabyte."""
+        return 2**20, 0
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,179 @@
+"""Makes many answers at once on one backend: reads prompts chunk by chunk, decodes all rows in one batch.
+
+Rows join and leave between two steps, so a pane that starts late or is cancelled never holds up the others.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from playground.backends.base import Backend, Cancelled, Row, RowRequest
+from playground.backends.text import StopFilter
+from playground.errors import ContextError, MadangError
+from playground.events import Delta, Event, Failed, Finished, FinishReason, Progress, Started, Stats
+from playground.messages import Conversation
+
+EMIT_EVERY_S = 0.04
+PROGRESS_AFTER_TOKENS = 512
+
+Emit = Callable[[str, Event], None]
+
+
+@dataclass(eq=False)
+class _Active:
+    """A row with what it has shown so far and its clock."""
+
+    row: Row
+    stops: StopFilter
+    asked_at: float
+    shown: str = ""
+    pending: str = ""
+    first_at: float | None = None
+    last_at: float = 0.0
+    emitted_at: float = 0.0
+    steps: int = 0
+
+
+@dataclass(eq=False)
+class Scheduler:
+    """The rows of one worker. `emit` gets a row's id and its event; `is_cancelled` is asked between and in steps."""
+
+    backend: Backend
+    emit: Emit
+    is_cancelled: Callable[[str], bool]
+    _waiting: list[_Active] = field(default_factory=list)
+    _running: list[_Active] = field(default_factory=list)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self._waiting or self._running)
+
+    def add(self, request: RowRequest, asked_at: float) -> None:
+        """Take one request in; a prompt that cannot be built or does not fit ends the row with Failed."""
+        try:
+            prompt, ids, stops, dropped = self._fit(request)
+            row = self.backend.open(request, ids)
+        except MadangError as error:
+            self.emit(request.id, Failed(variant=request.variant, message=error.message, hint=error.hint))
+            return
+        row.cancelled = lambda: self.is_cancelled(request.id)
+        self._waiting.append(_Active(row, StopFilter((*request.sampling.stop, *stops)), asked_at))
+        self.emit(
+            request.id,
+            Started(
+                variant=request.variant,
+                prompt=prompt,
+                prompt_tokens=len(ids),
+                dropped_turns=dropped,
+                seed=request.sampling.seed or 0,
+                dtype=self.backend.info.dtype,
+                device=self.backend.info.device,
+            ),
+        )
+
+    def step(self) -> None:
+        """Read one chunk of every waiting prompt, then make one token for every running row."""
+        self._drop_cancelled()
+        for active in list(self._waiting):
+            self._read(active)
+        if self._running:
+            self._make_tokens()
+
+    def _fit(self, request: RowRequest) -> tuple[str, list[int], tuple[str, ...], int]:
+        """Prompt text, ids, stops, turns dropped: the oldest turns go until prompt and answer fit the context."""
+        conversation: Conversation | None = Conversation(messages=request.messages)
+        context, dropped = self.backend.info.context, 0
+        room = min(request.sampling.max_new_tokens, max(context // 4, 1))
+        while conversation is not None:
+            fitted = request.model_copy(update={"messages": conversation.messages})
+            prompt, stops = self.backend.render(fitted)
+            ids = self.backend.encode(prompt)
+            if 0 < len(ids) <= context - room:
+                return prompt, ids, stops, dropped
+            if not ids:
+                raise ContextError("The prompt is empty.", "Type a question.")
+            conversation, dropped = conversation.without_oldest_turn(), dropped + 1
+        raise ContextError(
+            f"The question takes {len(ids)} tokens; {request.variant} holds {context}, {room} of them for the answer.",
+            "Shorten the question or the system prompt, ask for fewer new tokens, or raise `context` in the catalogue.",
+        )
+
+    def _drop_cancelled(self) -> None:
+        for group in (self._waiting, self._running):
+            for active in list(group):
+                if active.row.cancelled():
+                    group.remove(active)
+                    self._finish(active, "cancelled")
+
+    def _read(self, active: _Active) -> None:
+        row = active.row
+        try:
+            ready = self.backend.prefill(row)
+        except Cancelled:
+            self._waiting.remove(active)
+            self._finish(active, "cancelled")
+            return
+        if ready:
+            self._waiting.remove(active)
+            self._running.append(active)
+        elif len(row.prompt) > PROGRESS_AFTER_TOKENS:
+            done = Progress(variant=row.request.variant, step="reading", fraction=row.read / len(row.prompt))
+            self.emit(row.request.id, done)
+
+    def _make_tokens(self) -> None:
+        for active in list(self._running):
+            reason = self._take(active, self.backend.sample(active.row))
+            if reason is not None:
+                self._running.remove(active)
+                self._finish(active, reason)
+        if self._running:
+            self.backend.decode([active.row for active in self._running])
+
+    def _take(self, active: _Active, token: int) -> FinishReason | None:
+        """Book one token of a row, show what it completes, and say whether the answer ends here."""
+        row, now = active.row, time.monotonic()
+        active.last_at = now
+        active.steps += 1
+        if active.first_at is None:
+            active.first_at = now
+        if self.backend.is_end(token):
+            return "stop"
+        row.tokens.append(token)
+        active.pending += active.stops.feed(self.backend.text(row, token))
+        if active.stops.stopped:
+            return "stop"
+        full = len(row.prompt) + len(row.tokens) >= self.backend.info.context
+        if full or len(row.tokens) >= row.request.sampling.max_new_tokens:
+            return "length"
+        if active.pending and now - active.emitted_at >= EMIT_EVERY_S:
+            self._show(active, now)
+        return None
+
+    def _show(self, active: _Active, now: float) -> None:
+        if active.pending:
+            self.emit(active.row.request.id, Delta(variant=active.row.request.variant, text=active.pending))
+            active.shown, active.pending, active.emitted_at = active.shown + active.pending, "", now
+
+    def _finish(self, active: _Active, reason: FinishReason) -> None:
+        row = active.row
+        active.pending += active.stops.flush()
+        self._show(active, active.last_at)
+        stats = self._stats(active)
+        self.backend.close_row(row)
+        self.emit(row.request.id, Finished(variant=row.request.variant, reason=reason, text=active.shown, stats=stats))
+
+    def _stats(self, active: _Active) -> Stats:
+        row = active.row
+        first = None if active.first_at is None else active.first_at - active.asked_at
+        after_first = active.last_at - (active.first_at or 0.0)
+        speed = (active.steps - 1) / after_first if after_first > 0 else None
+        ram, vram = self.backend.memory()
+        return Stats(
+            prompt_tokens=len(row.prompt),
+            tokens=len(row.tokens),
+            first_token_s=first,
+            tokens_per_s=speed,
+            memory_bytes=ram + vram,
+            dtype=self.backend.info.dtype,
+        )

@@ -1,0 +1,55 @@
+"""From tokens to text that may be shown: whole characters, and never a stop string or a part of one."""
+
+import codecs
+from collections.abc import Sequence
+
+REPLACEMENT = "\ufffd"
+
+
+class ByteText:
+    """Bytes in, whole characters out: a Hangul syllable or an emoji split over tokens waits until it is complete."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, piece: bytes) -> str:
+        """The characters that these bytes complete. Bytes that can never become a character read as U+FFFD."""
+        return self._decoder.decode(piece)
+
+
+class StopFilter:
+    """Holds back text that may turn into a stop string; what follows one is never shown."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stop for stop in stops if stop)
+        self._held = ""
+        self.stopped = False
+
+    def feed(self, text: str) -> str:
+        """The text that is safe to show now."""
+        if self.stopped or not text:
+            return ""
+        self._held += text
+        found = [self._held.find(stop) for stop in self._stops]
+        first = min((at for at in found if at >= 0), default=-1)
+        if first >= 0:
+            shown, self._held, self.stopped = self._held[:first], "", True
+            return shown
+        keep = self._longest_beginning()
+        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return shown
+
+    def flush(self) -> str:
+        """What was held back and turned out to be no stop string; call once, at the end."""
+        shown, self._held = self._held, ""
+        return shown
+
+    def _longest_beginning(self) -> int:
+        """How many characters at the end of the held text begin some stop string."""
+        longest = 0
+        for stop in self._stops:
+            for size in range(min(len(stop) - 1, len(self._held)), longest, -1):
+                if self._held.endswith(stop[:size]):
+                    longest = size
+                    break
+        return longest

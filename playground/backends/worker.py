@@ -1,0 +1,83 @@
+"""The program of a worker process: one loaded model, JSON lines in on stdin, JSON lines out on stdout.
+
+In:  {"op": "load", "spec": …} once, then {"op": "rows", "rows": […]} and {"op": "cancel", "ids": […]}.
+Out: {"type": "loaded", …} or {"type": "refused", …}, then {"type": "event", "id": …, "kind": …, "event": …}.
+
+Whatever native code prints goes to stderr, the worker's log. When stdin closes, the parent is gone and so is this.
+"""
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from typing import Any, TextIO
+
+from playground.backends.base import Backend, ModelSpec, RowRequest, load
+from playground.backends.scheduler import Scheduler
+from playground.errors import MadangError
+from playground.events import Event, Failed, Finished
+
+
+class Worker:
+    """Reads operations on one thread and runs the scheduler on the main one."""
+
+    def __init__(self, source: TextIO, sink: TextIO) -> None:
+        self._source, self._sink = source, sink
+        self._operations: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._cancelled: set[str] = set()
+
+    def run(self) -> None:
+        """Load the model, then answer until stdin closes."""
+        spec = ModelSpec.model_validate(json.loads(self._source.readline())["spec"])
+        try:
+            backend = load(spec)
+        except MadangError as error:
+            self._send({"type": "refused", "message": error.message, "hint": error.hint})
+            return
+        self._send({"type": "loaded", "info": backend.info.model_dump()})
+        threading.Thread(target=self._read, name="operations", daemon=True).start()
+        self._serve(backend)
+
+    def _serve(self, backend: Backend) -> None:
+        scheduler = Scheduler(backend, self._emit, self._cancelled.__contains__)
+        while True:
+            while scheduler.idle or not self._operations.empty():
+                self._take(scheduler, self._operations.get())
+            scheduler.step()
+
+    def _take(self, scheduler: Scheduler, operation: dict[str, Any]) -> None:
+        for row in operation["rows"]:
+            scheduler.add(RowRequest.model_validate(row), operation["at"])
+
+    def _read(self) -> None:
+        """Cancels act at once, also while the main thread is inside the engine; rows wait for the next step."""
+        for line in self._source:
+            operation = json.loads(line)
+            if operation["op"] == "cancel":
+                self._cancelled.update(operation["ids"])
+            else:
+                self._operations.put(operation | {"at": time.monotonic()})
+        os._exit(0)
+
+    def _emit(self, row_id: str, event: Event) -> None:
+        if isinstance(event, Finished | Failed):
+            self._cancelled.discard(row_id)
+        self._send({"type": "event", "id": row_id, "kind": type(event).__name__, "event": event.model_dump()})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self._sink.write(json.dumps(message) + "\n")
+        self._sink.flush()
+
+
+def main() -> None:
+    """Keep the protocol's stdout to ourselves, and let everything else that is printed reach the log."""
+    sink = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", newline="\n")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    source = os.fdopen(os.dup(sys.stdin.fileno()), encoding="utf-8")
+    Worker(source, sink).run()
+
+
+if __name__ == "__main__":
+    main()

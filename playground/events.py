@@ -1,0 +1,71 @@
+"""What a comparison reports while it runs: one stream, every event names its variant."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+FinishReason = Literal["stop", "length", "cancelled"]
+Step = Literal["queued", "downloading", "loading", "reading"]
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    variant: str
+
+
+class Progress(_Event):
+    """What the variant does before its first token; fraction is 0 to 1, or None where it cannot be known."""
+
+    step: Step
+    fraction: float | None = None
+    detail: str = ""
+
+
+class Started(_Event):
+    """The variant has its prompt: the exact text it received, and what had to be left out of it."""
+
+    prompt: str
+    prompt_tokens: int
+    dropped_turns: int = 0
+    seed: int
+    dtype: str
+    device: str
+
+
+class Delta(_Event):
+    """More of the answer: whole characters, never part of a stop string."""
+
+    text: str
+
+
+class Stats(BaseModel):
+    """Measured by the worker. first_token_s: from the request to the first token; tokens_per_s: after the first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt_tokens: int
+    tokens: int
+    first_token_s: float | None
+    tokens_per_s: float | None
+    memory_bytes: int
+    dtype: str
+
+
+class Finished(_Event):
+    """The answer is complete."""
+
+    reason: FinishReason
+    text: str
+    stats: Stats
+
+
+class Failed(_Event):
+    """This variant gives no (further) answer; the others go on."""
+
+    message: str
+    hint: str = ""
+    text: str = ""
+
+
+Event = Progress | Started | Delta | Finished | Failed

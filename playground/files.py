@@ -1,0 +1,191 @@
+"""Looks at a model's files before any engine touches them, and refuses what is broken or unsafe, with the reason.
+
+Reads headers and configs alone: a check of a 16 GB model takes milliseconds and no memory.
+"""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from playground.errors import VariantError
+
+GGUF_MAGIC = b"GGUF"
+GGUF_VERSIONS = (2, 3)
+MAX_HEADER = 100 * 2**20
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+DTYPE_SIZE = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "U8": 1, "I8": 1, "BOOL": 1}
+PLAIN_LORA_KEYS = ("lora_A.weight", "lora_B.weight")
+
+
+class AdapterInfo(BaseModel):
+    """What an adapter's files say. shares_base: plain LoRA on linear layers, which runs on the base's own weights."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rank: int
+    base_model: str
+    shares_base: bool
+    why_not: str = ""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a model folder."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise VariantError(f"{path} does not exist.", "Check the folder in the catalogue: `madang models`.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise VariantError(f"{path} is not valid JSON: {error}.", "Download or copy the file again.") from error
+    if not isinstance(content, dict):
+        raise VariantError(f"{path} holds no JSON object.", "Download or copy the file again.")
+    return content
+
+
+def safetensors_header(path: Path) -> dict[str, Any]:
+    """Tensor names with dtype, shape and place; refuses a file that is cut short or is no safetensors."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else MAX_HEADER + 1
+        raw = file.read(length) if length <= MAX_HEADER else b""
+    again = "Download or copy the file again."
+    if length > MAX_HEADER:
+        raise VariantError(f"{path} is not a safetensors file: its header would be {length:,} bytes long.", again)
+    try:
+        header = json.loads(raw)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise VariantError(f"{path} is cut short or damaged inside its header.", again) from error
+    tensors = {name: row for name, row in header.items() if name != "__metadata__"}
+    end = 8 + length + max((row["data_offsets"][1] for row in tensors.values()), default=0)
+    if size != end:
+        raise VariantError(f"{path} is {size:,} bytes long and should be {end:,}: it is cut short or damaged.", again)
+    return tensors
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model folder; refuses pickles, missing shards and missing weights."""
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        names = sorted(set(read_json(index).get("weight_map", {}).values()))
+        missing = [name for name in names if not (folder / name).exists()]
+        if missing:
+            raise VariantError(f"{folder} lacks {', '.join(missing)}.", "Download or copy the missing shards.")
+        return [folder / name for name in names]
+    if (folder / "model.safetensors").exists():
+        return [folder / "model.safetensors"]
+    pickles = [path.name for pattern in PICKLES for path in folder.glob(pattern)]
+    if pickles:
+        raise VariantError(
+            f"{folder} holds pickled weights alone ({pickles[0]}), which can run any code when they are opened.",
+            "Use the model's safetensors, or convert it once in a place you trust with save_pretrained().",
+        )
+    raise VariantError(f"{folder} holds no model.safetensors.", "Give the folder that has config.json and weights.")
+
+
+def safetensors_bytes(folder: Path) -> int:
+    """Bytes of a folder's weights if each were stored in 16 bits."""
+    total = 0
+    for path in weight_files(folder):
+        for row in safetensors_header(path).values():
+            begin, end = row["data_offsets"]
+            total += (end - begin) * 2 // DTYPE_SIZE.get(row["dtype"], 2)
+    return total
+
+
+def check_base(folder: Path) -> None:
+    """Refuse a base folder that is missing, cut short, pickled, or wants to run code of its own."""
+    if not folder.is_dir():
+        raise VariantError(f"{folder} is not a folder.", "Check `source` in the catalogue: `madang models`.")
+    config = read_json(folder / "config.json")
+    if "auto_map" in config:
+        raise VariantError(
+            f"{folder.name} needs trust_remote_code: its config names code of its own ({config['auto_map']}).",
+            "Madang never runs code that comes with a model. Use a version that transformers supports by itself.",
+        )
+    if not config.get("architectures") and not config.get("model_type"):
+        raise VariantError(f"{folder / 'config.json'} names no architecture.", "Give the folder of a language model.")
+    for path in weight_files(folder):
+        safetensors_header(path)
+    if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
+        raise VariantError(f"{folder} has no tokenizer.", "Copy tokenizer.json and tokenizer_config.json beside it.")
+
+
+def check_gguf(path: Path) -> None:
+    """Refuse a file that is missing or does not begin as a GGUF does; llama.cpp itself checks the rest at loading."""
+    if not path.is_file():
+        raise VariantError(f"{path} does not exist.", "Check `source` (and `file`) in the catalogue: `madang models`.")
+    with path.open("rb") as file:
+        start = file.read(24)
+    if start[:4] != GGUF_MAGIC:
+        raise VariantError(f"{path} is no GGUF file: it begins with {start[:4]!r}.", "Download or export it again.")
+    version = struct.unpack("<I", start[4:8])[0] if len(start) >= 8 else 0
+    if len(start) < 24 or version not in GGUF_VERSIONS:
+        raise VariantError(
+            f"{path} is a GGUF of version {version}, or cut short after {len(start)} bytes.",
+            f"Versions {' and '.join(map(str, GGUF_VERSIONS))} are read; export it again.",
+        )
+
+
+def check_adapter(folder: Path, base: Path | None) -> AdapterInfo:
+    """Refuse a broken adapter or one trained for another base; say whether it can share the base's weights.
+
+    `base` is the base's folder where that is on this machine: then every LoRA shape is held against its layer.
+    """
+    if not folder.is_dir():
+        raise VariantError(f"{folder} is not a folder.", "Check `source` in the catalogue: `madang models`.")
+    config = read_json(folder / "adapter_config.json")
+    weights = folder / "adapter_model.safetensors"
+    if not weights.exists():
+        kind = "pickled weights alone" if any(folder.glob("*.bin")) else "no adapter_model.safetensors"
+        raise VariantError(f"{folder} holds {kind}.", "Save the adapter again with PEFT's safetensors default.")
+    tensors = safetensors_header(weights)
+    if base is not None:
+        _check_shapes(folder, tensors, base, transposed=bool(config.get("fan_in_fan_out")))
+    why_not = _why_not_shared(config, tensors)
+    return AdapterInfo(
+        rank=int(config.get("r") or 0),
+        base_model=str(config.get("base_model_name_or_path") or ""),
+        shares_base=not why_not,
+        why_not=why_not,
+    )
+
+
+def _why_not_shared(config: dict[str, Any], tensors: dict[str, Any]) -> str:
+    """What makes an adapter more than plain LoRA on linear layers; empty where it is just that."""
+    if str(config.get("peft_type", "")).upper() != "LORA":
+        return f"its type is {config.get('peft_type')}"
+    if config.get("use_dora"):
+        return "it uses DoRA"
+    if config.get("modules_to_save"):
+        return "it replaces whole modules (modules_to_save)"
+    if config.get("bias", "none") != "none" or config.get("lora_bias"):
+        return "it trains biases"
+    other = [name for name in tensors if not name.endswith(PLAIN_LORA_KEYS)]
+    return f"it holds {other[0]}" if other else ""
+
+
+def _check_shapes(folder: Path, tensors: dict[str, Any], base: Path, transposed: bool) -> None:
+    """Hold every LoRA matrix against its layer. Where no name matches, the names alone differ: the engine decides."""
+    layers: dict[str, Any] = {}
+    for path in weight_files(base):
+        layers |= safetensors_header(path)
+    faults, matched = [], 0
+    for name, row in tensors.items():
+        if not name.endswith(PLAIN_LORA_KEYS):
+            continue
+        layer = name.removeprefix("base_model.model.").rsplit(".lora_", 1)[0] + ".weight"
+        found = layers.get(layer) or layers.get(layer.removeprefix("model."))
+        side = 1 if name.endswith("lora_A.weight") else 0
+        if found is None:
+            faults.append(f"{layer} does not exist there")
+        elif found["dtype"] != "U8" and found["shape"][side ^ transposed] != row["shape"][side]:
+            faults.append(f"{layer} has the shape {found['shape']} there, and the adapter brings {row['shape']}")
+        matched += found is not None
+    if faults and matched:
+        raise VariantError(
+            f"The adapter {folder.name} was trained for another base than {base.name}: {faults[0]}.",
+            "Name the base it was trained on (adapter_config.json: base_model_name_or_path) in the catalogue.",
+        )

@@ -1,0 +1,225 @@
+"""The Hugging Face Hub: how large a model is, fetching it with progress, and what to do when the Hub says no.
+
+Only safetensors, GGUF, configs and tokenizers are fetched: never pickles, never code. Interrupted downloads go on
+where they stopped (huggingface_hub keeps the part that came).
+"""
+
+import shutil
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from playground.errors import HubError, MadangError, SetupError, VariantError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MODEL_FILES = [
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "adapter_config.json",
+]
+TOKENIZER_FILES = [
+    "tokenizer*",
+    "special_tokens_map.json",
+    "vocab.*",
+    "merges.txt",
+    "chat_template*",
+    "added_tokens.json",
+]
+DUPLICATES = ["original/*", "consolidated*", "*/*.safetensors", "*.onnx"]
+GIB = 2**30
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a repository; size in bytes, `cached` when it is on this machine already."""
+
+    name: str
+    size: int
+    cached: bool
+
+
+class Hub(Protocol):
+    """The seam at which tests put a fake."""
+
+    def files(self, repo: str, revision: str | None, patterns: list[str] | None = None) -> list[HubFile]:
+        """The files that a fetch would bring, with sizes."""
+        ...
+
+    def fetch_folder(self, repo: str, revision: str | None, progress: Progress) -> Path:
+        """A model's or an adapter's files, as a folder on this machine."""
+        ...
+
+    def fetch_file(self, repo: str, name: str | None, revision: str | None, progress: Progress) -> Path:
+        """One GGUF file of a repository."""
+        ...
+
+
+class HuggingFaceHub:
+    """The real one, through huggingface_hub and its cache."""
+
+    def files(self, repo: str, revision: str | None, patterns: list[str] | None = None) -> list[HubFile]:
+        """The files that a fetch would bring, with sizes; asks the Hub and downloads nothing."""
+        from huggingface_hub import snapshot_download
+
+        with _explained(repo, revision):
+            plan = snapshot_download(
+                repo,
+                revision=revision,
+                allow_patterns=patterns or MODEL_FILES + TOKENIZER_FILES,
+                ignore_patterns=DUPLICATES if patterns is None else None,
+                dry_run=True,
+            )
+        assert isinstance(plan, list)
+        return [HubFile(row.filename, row.file_size, not row.will_download) for row in plan]
+
+    def fetch_folder(self, repo: str, revision: str | None, progress: Progress) -> Path:
+        """A model's or an adapter's files; from the cache without the network where they are whole."""
+        from huggingface_hub import snapshot_download
+
+        patterns = {"allow_patterns": MODEL_FILES + TOKENIZER_FILES, "ignore_patterns": DUPLICATES}
+        cached = _cached(lambda: snapshot_download(repo, revision=revision, local_files_only=True, **patterns))
+        if cached is not None and _whole(Path(cached)):
+            return Path(cached)
+        _check_repository(repo, wanted := self.files(repo, revision))
+        total = _check_room(repo, wanted)
+        with _explained(repo, revision):
+            bar = _bar(total, repo, progress)
+            return Path(str(snapshot_download(repo, revision=revision, tqdm_class=bar, **patterns)))
+
+    def fetch_file(self, repo: str, name: str | None, revision: str | None, progress: Progress) -> Path:
+        """One GGUF file; where the repository has several and none is named, the error lists them with sizes."""
+        from huggingface_hub import hf_hub_download
+
+        if name is not None:
+            cached = _cached(lambda: hf_hub_download(repo, name, revision=revision, local_files_only=True))
+            if cached is not None:
+                return Path(cached)
+        wanted = choose_gguf(repo, self.files(repo, revision, ["*.gguf"]), name)
+        total = _check_room(repo, [wanted])
+        with _explained(repo, revision):
+            bar = _bar(total, f"{repo}/{wanted.name}", progress)
+            return Path(hf_hub_download(repo, wanted.name, revision=revision, tqdm_class=bar))
+
+
+def choose_gguf(repo: str, found: list[HubFile], name: str | None) -> HubFile:
+    """The named file, or the only one there is."""
+    if name is None and len(found) == 1:
+        return found[0]
+    for file in found:
+        if file.name == name:
+            return file
+    listed = ", ".join(f"{file.name} ({file.size / GIB:.2f} GiB)" for file in found) or "none"
+    asked = f"no file {name!r}" if name else "several GGUF files"
+    raise VariantError(f"{repo} has {asked}; its GGUF files: {listed}.", "Name one as `file` in the catalogue.")
+
+
+def _check_repository(repo: str, wanted: list[HubFile]) -> None:
+    if not any(file.name.endswith(".safetensors") for file in wanted):
+        raise VariantError(
+            f"{repo} has no safetensors.",
+            "Pickled weights can run any code when they are opened: use a repository with safetensors. "
+            'For a GGUF repository, say kind = "gguf".',
+        )
+
+
+def _check_room(repo: str, wanted: list[HubFile]) -> int:
+    """Bytes still to come; refuses a download that the disk cannot hold."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    total = sum(file.size for file in wanted if not file.cached)
+    place = Path(HF_HUB_CACHE)
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if total > free:
+        raise SetupError(
+            f"{repo} takes {total / GIB:.1f} GiB and {place} has {free / GIB:.1f} GiB free.",
+            "Free some space, or set HF_HOME to a folder on a larger disk.",
+        )
+    return total
+
+
+def _cached(look: Callable[[], Any]) -> str | None:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return str(look())
+    except (LocalEntryNotFoundError, OSError):
+        return None
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a cached folder has weights: an interrupted download may have left its configs alone."""
+    from playground.files import weight_files
+
+    try:
+        return (folder / "adapter_model.safetensors").exists() or bool(weight_files(folder))
+    except MadangError:
+        return False
+
+
+def _bar(total: int, what: str, progress: Progress) -> type:
+    """A tqdm class that reports bytes to `progress` and prints nothing."""
+    from tqdm.auto import tqdm
+
+    done = [0]
+
+    class Bar(tqdm):  # type: ignore[misc]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            self._counts_bytes = options.get("unit") == "B"
+            super().__init__(*args, **options | {"disable": True})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            if self._counts_bytes and n:
+                done[0] += int(n)
+                shown = f"{what}: {min(done[0], total) / GIB:.2f} of {total / GIB:.2f} GiB"
+                progress(min(done[0] / total, 1.0) if total else 1.0, shown)
+            return None
+
+    progress(0.0, f"{what}: {total / GIB:.2f} GiB to download")
+    return Bar
+
+
+@contextmanager
+def _explained(repo: str, revision: str | None) -> "Iterator[None]":
+    """The Hub's errors as sentences with a remedy."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise HubError(
+            f"{repo} is gated: its authors ask you to accept a licence first.",
+            f"Accept it at https://huggingface.co/{repo}, then run `hf auth login` or set HF_TOKEN.",
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise HubError(f"{repo} has no revision {revision!r}.", "Check `revision` in the catalogue.") from error
+    except errors.RepositoryNotFoundError as error:
+        raise HubError(
+            f"The Hub knows no {repo!r}, or it is private.",
+            "Check the spelling; for a private model run `hf auth login` or set HF_TOKEN.",
+        ) from error
+    except errors.HFValidationError as error:
+        raise HubError(f"{repo!r} is not a Hub id.", "A Hub id looks like owner/name.") from error
+    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as error:
+        raise _unreachable(repo, error) from error
+
+
+def _unreachable(repo: str, error: Exception) -> HubError:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status == 401:
+        return HubError(f"The Hub refused the token for {repo}.", "Run `hf auth login` again, or correct HF_TOKEN.")
+    if status is not None:
+        return HubError(f"The Hub answered {status} for {repo}.", "Try again in a while; the part that came is kept.")
+    return HubError(
+        f"The Hub cannot be reached for {repo} ({type(error).__name__}).",
+        "Check the network; downloads go on where they stopped. Folders and files on this machine work without it.",
+    )

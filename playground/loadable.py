@@ -1,0 +1,111 @@
+"""From a variant to what a worker loads: files fetched and checked, local paths alone, the choice of worker made."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from playground import budget, files
+from playground.backends.base import ModelSpec
+from playground.errors import VariantError
+from playground.hub import Hub
+from playground.settings import Settings
+from playground.variants import FAKE, Adapter, Base, Catalogue, Gguf
+
+FetchProgress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Loadable:
+    """The worker a variant runs in, and the adapter its rows run with there (None: the loaded model itself)."""
+
+    spec: ModelSpec
+    adapter: str | None = None
+    why_not_shared: str = ""
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Makes variants loadable: downloads what is on the Hub, then checks every file before an engine sees it."""
+
+    settings: Settings
+    catalogue: Catalogue
+    hub: Hub
+
+    def loadable(self, variant: Base | Adapter | Gguf, progress: FetchProgress = lambda done, what: None) -> Loadable:
+        """The spec of a variant; raises VariantError or HubError with the reason and the remedy."""
+        if isinstance(variant, Adapter):
+            return self._adapter(variant, progress)
+        if variant.source.startswith(FAKE):
+            return self._fake(variant)
+        if isinstance(variant, Gguf):
+            return Loadable(self._gguf_spec(variant, progress))
+        return Loadable(self._base_spec(variant, progress))
+
+    def _base_spec(self, base: Base, progress: FetchProgress) -> ModelSpec:
+        folder = self._folder(base, progress)
+        files.check_base(folder)
+        if base.load_in_4bit and not budget.vram_total():
+            raise VariantError(
+                f"{base.name} asks for load_in_4bit, and this machine has no NVIDIA GPU.",
+                "Take load_in_4bit out of its catalogue row, or use a Q4_K_M GGUF build here.",
+            )
+        return ModelSpec(
+            engine="transformers",
+            name=base.name,
+            path=str(folder),
+            dtype=base.dtype,
+            load_in_4bit=base.load_in_4bit,
+            context=base.context,
+            threads=self._threads(),
+        )
+
+    def _adapter(self, adapter: Adapter, progress: FetchProgress) -> Loadable:
+        base = self.catalogue.get(adapter.base)
+        if not isinstance(base, Base):
+            raise VariantError(f"{adapter.base!r} is not a base model.", f"Correct `base` of {adapter.name!r}.")
+        if base.source.startswith(FAKE):
+            return Loadable(self._fake(base).spec, adapter.source)
+        spec = self._base_spec(base, progress)
+        folder = self._folder(adapter, progress)
+        info = files.check_adapter(folder, Path(spec.path))
+        if info.shares_base and adapter.context in (None, spec.context):
+            return Loadable(spec, str(folder))
+        alone = {"name": adapter.name, "merged_adapter": str(folder), "context": adapter.context or spec.context}
+        return Loadable(spec.model_copy(update=alone), None, info.why_not or "it has a context of its own")
+
+    def _gguf_spec(self, gguf: Gguf, progress: FetchProgress) -> ModelSpec:
+        path = self._file(gguf, progress)
+        files.check_gguf(path)
+        return ModelSpec(
+            engine="llama_cpp",
+            name=gguf.name,
+            path=str(path),
+            gpu_layers=gguf.gpu_layers if budget.vram_total() else 0,
+            context=gguf.context,
+            threads=self._threads(),
+        )
+
+    def _folder(self, variant: Base | Adapter, progress: FetchProgress) -> Path:
+        if variant.is_local:
+            return variant.path
+        return self.hub.fetch_folder(variant.source, variant.revision, progress)
+
+    def _file(self, gguf: Gguf, progress: FetchProgress) -> Path:
+        if not gguf.is_local:
+            return self.hub.fetch_file(gguf.source, gguf.file, gguf.revision, progress)
+        if not gguf.path.is_dir():
+            return gguf.path
+        if gguf.file:
+            return gguf.path / gguf.file
+        found = sorted(gguf.path.glob("*.gguf"))
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(path.name for path in found) or "none"
+        raise VariantError(f"{gguf.path} is a folder with these GGUF files: {names}.", "Name one of them as `file`.")
+
+    def _fake(self, variant: Base | Gguf) -> Loadable:
+        spec = ModelSpec(engine="fake", name=variant.name, path=variant.source, context=variant.context)
+        return Loadable(spec)
+
+    def _threads(self) -> int:
+        return self.settings.threads or budget.usable_cores()

@@ -1,0 +1,63 @@
+"""How the next token is drawn: Sampling, and the presets that set every field of it."""
+
+import tomllib
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from playground.errors import ConfigError, UnknownNameError
+
+PRESETS_FILE = Path(__file__).with_name("presets.toml")
+DEFAULT_PRESET = "balanced"
+MAX_SEED = 2**32 - 1
+
+
+class Sampling(BaseModel):
+    """Every sampler field, meaning the same in every engine: penalty, temperature, top_k, top_p, min_p, in that order.
+
+    `temperature` 0 is greedy: the most likely token after the penalty. `seed` None draws a fresh one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float = Field(default=0.5, ge=0.0, le=5.0)
+    top_p: float = Field(default=0.9, gt=0.0, le=1.0)
+    top_k: int = Field(default=0, ge=0)
+    min_p: float = Field(default=0.0, ge=0.0, lt=1.0)
+    repetition_penalty: float = Field(default=1.1, gt=0.0, le=3.0)
+    max_new_tokens: int = Field(default=512, ge=1, le=131_072)
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
+    stop: tuple[str, ...] = ()
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most likely token is taken, without drawing."""
+        return self.temperature == 0.0
+
+
+@cache
+def presets() -> dict[str, Sampling]:
+    """The shipped presets by name, in the order of the file."""
+    rows = tomllib.loads(PRESETS_FILE.read_text(encoding="utf-8"))
+    return {name: Sampling(**fields) for name, fields in rows.items()}
+
+
+def preset(name: str) -> Sampling:
+    """One preset; an unknown name is an error with near matches."""
+    known = presets()
+    if name not in known:
+        raise UnknownNameError("preset", name, known)
+    return known[name]
+
+
+def sampling(preset_name: str, **changes: object) -> Sampling:
+    """A preset with single fields changed (None leaves a field as the preset has it)."""
+    fields = preset(preset_name).model_dump() | {key: value for key, value in changes.items() if value is not None}
+    try:
+        return Sampling(**fields)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg'].lower()}" for e in error.errors()
+        )
+        raise ConfigError(f"The sampling settings are not valid: {faults}.", "Change the named fields.") from error

@@ -1,0 +1,114 @@
+"""Turns a conversation into the exact text that a model receives, the same for every engine.
+
+Templates are rendered as transformers renders them (sandboxed Jinja, trimmed blocks, loop controls), without importing
+it: a llama.cpp worker stays small, and both engines get the same characters.
+"""
+
+import json
+import tomllib
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jinja2 import TemplateError, TemplateSyntaxError
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import BaseModel, ConfigDict
+
+from playground.errors import UnknownNameError, VariantError
+from playground.messages import Message
+
+FORMATS_FILE = Path(__file__).with_name("formats.toml")
+
+
+class PromptFormat(BaseModel):
+    """A chat template in Jinja, and the strings at which an answer in it ends."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    template: str
+    stop: tuple[str, ...] = ()
+
+
+@cache
+def _formats() -> dict[str, PromptFormat]:
+    rows = tomllib.loads(FORMATS_FILE.read_text(encoding="utf-8"))
+    return {name: PromptFormat(**row) for name, row in rows.items()}
+
+
+def format_names() -> list[str]:
+    """The named prompt formats, for models that bring no chat template."""
+    return list(_formats())
+
+
+def prompt_format(name: str) -> PromptFormat:
+    """One named prompt format; an unknown name is an error with near matches."""
+    if name not in _formats():
+        raise UnknownNameError("prompt format", name, _formats())
+    return _formats()[name]
+
+
+def choose(variant: str, own_template: str | None, format_name: str | None) -> PromptFormat:
+    """The format a variant is prompted with: the one its catalogue row names, else the model's own chat template."""
+    if format_name is not None:
+        return prompt_format(format_name)
+    if own_template:
+        return PromptFormat(template=own_template)
+    raise VariantError(
+        f"{variant!r} has no chat template, so there is no telling how to ask it.",
+        f'Add prompt_format = "…" to its catalogue row: {", ".join(format_names())}.',
+    )
+
+
+def render(chosen: PromptFormat, messages: Sequence[Message], bos_token: str = "", eos_token: str = "") -> str:
+    """The prompt text, ending where the answer begins. A template that refuses the turns raises VariantError.
+
+    Templates that refuse a system role (Gemma's) get it in front of the first question instead.
+    """
+    turns = [message.model_dump() for message in messages]
+    try:
+        return _render(chosen.template, turns, bos_token, eos_token)
+    except TemplateError as error:
+        if turns and turns[0]["role"] == "system" and not isinstance(error, TemplateSyntaxError):
+            return render(chosen, _system_in_question(messages), bos_token, eos_token)
+        raise VariantError(
+            f"The chat template refused these turns: {error}.",
+            "Turns must alternate between user and assistant; otherwise name a prompt_format in the catalogue.",
+        ) from error
+
+
+def _system_in_question(messages: Sequence[Message]) -> list[Message]:
+    system, first, *rest = messages
+    return [Message(role=first.role, content=f"{system.content}\n\n{first.content}"), *rest]
+
+
+def _render(template: str, turns: list[dict[str, str]], bos_token: str, eos_token: str) -> str:
+    text: str = _compiled(template).render(
+        messages=turns,
+        add_generation_prompt=True,
+        bos_token=bos_token,
+        eos_token=eos_token,
+        tools=None,
+        documents=None,
+    )
+    return text
+
+
+@cache
+def _compiled(template: str) -> Any:
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return environment.from_string(template)
+
+
+def _tojson(value: object, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
+    """JSON as transformers writes it into prompts: no HTML escapes."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise TemplateError(message)

@@ -1,0 +1,328 @@
+"""One process per loaded model: start, stream, cancel, restart, evict by memory.
+
+Native code may abort its whole process; here that costs the rows it was answering an error with a hint, and the next
+question finds a fresh worker. Nothing in this process imports an engine.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+
+from playground import budget, events
+from playground.backends.base import ModelInfo, ModelSpec, RowRequest
+from playground.errors import MadangError, MemoryBudgetError, VariantError, WorkerError
+from playground.settings import Settings
+
+Sink = Callable[[events.Event], None]
+KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (events.Progress, events.Started, events.Delta)}
+KINDS |= {"Finished": events.Finished, "Failed": events.Failed}
+LOG_LINES = 5
+STOP_GRACE_S = 2.0
+
+
+class Worker:
+    """The parent's side of one worker process."""
+
+    def __init__(self, spec: ModelSpec, log: Path) -> None:
+        self.spec = spec
+        self.info: ModelInfo | None = None
+        self.log = log
+        self.used_at = time.monotonic()
+        self.holds = 0
+        self._rows: dict[str, tuple[str, Sink]] = {}
+        self._lock = threading.Lock()
+        self._ready = threading.Event()
+        self._refusal: MadangError | None = None
+        self._stopping = False
+        self.on_idle: Callable[[], None] = lambda: None
+        self._process = self._spawn()
+        threading.Thread(target=self._listen, name=f"worker {spec.name}", daemon=True).start()
+        self._write({"op": "load", "spec": spec.model_dump()})
+
+    def _spawn(self) -> "subprocess.Popen[str]":
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        environment = os.environ | {
+            "OMP_NUM_THREADS": str(self.spec.threads),
+            "TOKENIZERS_PARALLELISM": "false",
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        with self.log.open("w", encoding="utf-8") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "playground.backends.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                encoding="utf-8",
+                start_new_session=os.name == "posix",
+            )
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs and takes questions."""
+        return self._process.poll() is None and not self._stopping and self._refusal is None
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is loading, about to be asked, or any row is unanswered."""
+        return bool(self._rows) or self.holds > 0 or (self.info is None and self.alive)
+
+    @property
+    def pid(self) -> int:
+        """The process id, for tests and for people who look at it."""
+        return self._process.pid
+
+    def memory(self) -> budget.Need:
+        """Bytes it holds now: its resident set, and the VRAM it reported at loading."""
+        try:
+            ram = psutil.Process(self.pid).memory_info().rss
+        except psutil.Error:
+            return budget.Need(ram=0)
+        return budget.Need(ram=ram, vram=self.info.vram_bytes if self.info else 0)
+
+    def wait_loaded(self) -> None:
+        """Block until the model is loaded; raise why it could not be."""
+        self._ready.wait()
+        if self._refusal is not None:
+            raise self._refusal
+
+    def ask(self, rows: Sequence[RowRequest], sink: Sink) -> None:
+        """Send rows that are answered together; every row ends in Finished or Failed at its sink."""
+        with self._lock:
+            self._rows |= {row.id: (row.variant, sink) for row in rows}
+        self.used_at = time.monotonic()
+        try:
+            self._write({"op": "rows", "rows": [row.model_dump() for row in rows]})
+        except OSError as error:
+            with self._lock:
+                for row in rows:
+                    self._rows.pop(row.id, None)
+            raise WorkerError(f"The worker of {self.spec.name} is gone.", "Ask again: a fresh one starts.") from error
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """Stop rows; each still reports Finished with the reason `cancelled`."""
+        if self.alive:
+            try:
+                self._write({"op": "cancel", "ids": list(ids)})
+            except OSError:
+                return  # it just died, and its rows have been told
+
+    def stop(self) -> None:
+        """End the process and wait for it; rows under way fail."""
+        self._stopping = True
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _write(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        with self._lock:
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+
+    def _listen(self) -> None:
+        """Pass events on until the process ends, then tell every row that is left why."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._take(json.loads(line))
+        self._process.wait()
+        failure = self._epitaph()
+        if self.info is None and self._refusal is None:
+            self._refusal = failure
+        self._ready.set()
+        with self._lock:
+            rows, self._rows = self._rows, {}
+        for variant, sink in rows.values():
+            sink(events.Failed(variant=variant, message=failure.message, hint=failure.hint))
+        self.on_idle()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if message["type"] == "loaded":
+            self.info = ModelInfo.model_validate(message["info"])
+            self._ready.set()
+        elif message["type"] == "refused":
+            self._refusal = VariantError(message["message"], message["hint"])
+        else:
+            event = KINDS[message["kind"]].model_validate(message["event"])
+            self._pass_on(message["id"], event)
+
+    def _pass_on(self, row_id: str, event: events.Event) -> None:
+        _, sink = self._rows.get(row_id, ("", None))
+        if isinstance(event, events.Finished | events.Failed):
+            with self._lock:
+                self._rows.pop(row_id, None)
+            self.used_at = time.monotonic()
+            if not self._rows:
+                self.on_idle()
+        if sink is not None:
+            sink(event)
+
+    def _epitaph(self) -> WorkerError:
+        """Why the process ended, from its exit code and the end of its log."""
+        code = self._process.returncode
+        if self._stopping:
+            return WorkerError(f"{self.spec.name} was unloaded while it was answering.", "Ask again to load it anew.")
+        name = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+        hint = "Ask again: a fresh worker starts."
+        if name == "SIGKILL":
+            hint += " A kill from outside is most often the system running out of memory: close other models, or"
+            hint += " lower `context` in the catalogue."
+        elif name == "SIGABRT":
+            hint += " llama.cpp aborts on damaged files and vocabularies: if it happens again, export the file anew."
+        return WorkerError(f"The worker of {self.spec.name} ended with {name}{self._last_words()}.", hint)
+
+    def _last_words(self) -> str:
+        try:
+            lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        except OSError:
+            return ""
+        return f" ({lines[-1][:300]}; log: {self.log})" if lines else ""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A row of the list of loaded models. Memory in bytes, idle time in seconds."""
+
+    spec: ModelSpec
+    info: ModelInfo
+    memory: budget.Need
+    busy: bool
+    idle_s: float
+
+
+class Wait(Protocol):
+    """What a caller hears, and may say, while it waits for a model."""
+
+    def queued(self, behind: str) -> None:
+        """There is no room yet; these models are answering."""
+        ...
+
+    def loading(self) -> None:
+        """The model is being loaded now."""
+        ...
+
+    def given_up(self) -> bool:
+        """Whether nobody wants the answer any more."""
+        ...
+
+
+@dataclass
+class WorkerPool:
+    """The workers of this process, within a budget of RAM and VRAM; idle ones leave least recently used first."""
+
+    settings: Settings
+    estimate: Callable[[ModelSpec], budget.Need] = budget.need
+    _workers: dict[ModelSpec, Worker] = field(default_factory=dict)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def loaded(self) -> list[Loaded]:
+        """What is loaded now, most recently used first."""
+        with self._changed:
+            workers = [w for w in self._workers.values() if w.alive and w.info is not None]
+        now = time.monotonic()
+        rows = [Loaded(w.spec, w.info, w.memory(), w.busy, now - w.used_at) for w in workers if w.info is not None]
+        return sorted(rows, key=lambda row: row.idle_s)
+
+    def ask(self, spec: ModelSpec, rows: Sequence[RowRequest], sink: Sink, wait: Wait) -> Worker:
+        """Have rows answered together by the spec's worker, started first where none runs. Returns once it is asked.
+
+        Every row ends in Finished or Failed at its sink. Raises MadangError where the model cannot be loaded, and
+        WorkerError where `wait` was given up before it was.
+        """
+        worker = self._held(spec, wait)
+        try:
+            worker.wait_loaded()
+            if wait.given_up():
+                raise WorkerError(f"{spec.name} was cancelled before it was asked.")
+            worker.ask(rows, sink)
+        finally:
+            with self._changed:
+                worker.holds -= 1
+                self._changed.notify_all()
+        return worker
+
+    def _held(self, spec: ModelSpec, wait: Wait) -> Worker:
+        """The spec's live worker, marked so that nobody evicts it before it is asked."""
+        with self._changed:
+            worker = self._workers.get(spec)
+            if worker is None or not worker.alive:
+                self._workers.pop(spec, None)
+                worker = self._start(spec, wait)
+            worker.holds += 1
+            return worker
+
+    def unload(self, spec: ModelSpec) -> None:
+        """Stop the worker of a spec; nothing happens where none runs."""
+        with self._changed:
+            worker = self._workers.pop(spec, None)
+        if worker is not None:
+            worker.stop()
+
+    def close(self) -> None:
+        """Stop every worker."""
+        for spec in list(self._workers):
+            self.unload(spec)
+
+    def _start(self, spec: ModelSpec, wait: Wait) -> Worker:
+        """Make room, then start; called with the lock held, which waiting for room gives away."""
+        self._make_room(spec, wait)
+        if (raced := self._workers.get(spec)) is not None and raced.alive:
+            return raced
+        wait.loading()
+        safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in spec.name)
+        worker = Worker(spec, self.settings.logs_dir / f"worker-{safe}-{os.getpid()}-{time.monotonic_ns()}.log")
+        worker.on_idle = self._notify
+        self._workers[spec] = worker
+        return worker
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _make_room(self, spec: ModelSpec, wait: Wait) -> None:
+        """Evict idle workers until the spec fits; wait for busy ones; refuse what can never fit."""
+        wanted = self.estimate(spec)
+        limit = budget.Need(ram=budget.ram_budget(self.settings), vram=budget.vram_budget(self.settings))
+        if wanted.ram > limit.ram or wanted.vram > limit.vram:
+            raise _too_large(spec, wanted, limit)
+        while not self._fits(wanted, limit):
+            idle = [worker for worker in self._workers.values() if not worker.busy]
+            if idle:
+                oldest = min(idle, key=lambda worker: worker.used_at)
+                del self._workers[oldest.spec]
+                oldest.stop()
+                continue
+            if wait.given_up():
+                raise WorkerError(f"{spec.name} was cancelled before it was loaded.")
+            wait.queued(", ".join(worker.spec.name for worker in self._workers.values()))
+            self._changed.wait(0.2)
+
+    def _fits(self, wanted: budget.Need, limit: budget.Need) -> bool:
+        """Whether the wanted bytes fit beside the workers; one that still loads counts as what it will need."""
+        self._workers = {spec: worker for spec, worker in self._workers.items() if worker.alive}
+        held = [w.memory() if w.info is not None else self.estimate(w.spec) for w in self._workers.values()]
+        ram_fits = sum(h.ram for h in held) + wanted.ram <= limit.ram
+        return ram_fits and sum(h.vram for h in held) + wanted.vram <= limit.vram
+
+
+def _too_large(spec: ModelSpec, wanted: budget.Need, limit: budget.Need) -> MemoryBudgetError:
+    kind, need, have = ("RAM", wanted.ram, limit.ram) if wanted.ram > limit.ram else ("VRAM", wanted.vram, limit.vram)
+    gib = budget.GIB
+    return MemoryBudgetError(
+        f"{spec.name} needs about {need / gib:.1f} GiB of {kind}, and the budget is {have / gib:.1f} GiB.",
+        f"Choose a smaller build (Q4_K_M, say), load_in_4bit on an NVIDIA GPU, or raise MADANG_{kind}_BUDGET_GB.",
+    )
