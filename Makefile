@@ -1,0 +1,62 @@
+# Two commands matter: `make demo` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv/bin
+EXTRAS ?=
+PREBUILT ?=
+TORCH_INDEX ?= auto
+TESTS ?= not slow and not browser and not gpu
+PYTEST_ARGS ?=
+
+SETUP = $(PYTHON) scripts/setup.py --torch-index "$(TORCH_INDEX)" \
+	$(if $(EXTRAS),--extra "$(EXTRAS)") $(if $(filter-out 0 no,$(PREBUILT)),--prebuilt)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo install dev test static check format bench lock clean have-python
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  EXTRAS=gptq,cuda   extras to install along      PREBUILT=1      llama.cpp ready-built, no compile"
+	@echo "  PYTHON=python3.12  Python to make .venv with    TESTS='slow'    tests to run, by marker"
+
+demo: install ## Install, prepare the embedded models, open the page on http://127.0.0.1:7860
+	@$(VENV)/python app.py
+
+install: have-python ## Make .venv and install Madang
+	@$(SETUP)
+
+dev: have-python ## The same with what tests and checks need
+	@$(SETUP) --extra dev
+
+test: dev ## Run the tests, but for those marked slow, browser or gpu
+	@$(VENV)/python -m pytest -m "$(TESTS)" $(PYTEST_ARGS)
+
+static: dev ## Format, lint, types and the import contract
+	@$(VENV)/ruff format --check .
+	@$(VENV)/ruff check .
+	@$(VENV)/mypy
+	@MYPYPATH=scripts $(VENV)/mypy scripts
+	@$(VENV)/lint-imports
+
+check: static ## What CI checks, without the slow tests
+	@$(VENV)/python -m pytest -m "$(TESTS)" $(PYTEST_ARGS)
+
+format: dev ## Write the format that `make check` wants
+	@$(VENV)/ruff format .
+	@$(VENV)/ruff check --fix .
+
+bench: dev ## Measure speed and memory beside the peers
+	@$(VENV)/python -m benchmarks $(ARGS)
+
+lock: dev ## Resolve the dependencies anew: constraints.txt, requirements.txt
+	@$(VENV)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(VENV)/python scripts/lock.py
+
+clean: ## Remove .venv and every cache; your models and chats stay
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+have-python:
+	@command -v $(firstword $(PYTHON)) >/dev/null 2>&1 || { \
+		echo "error: There is no $(firstword $(PYTHON)) on this machine." >&2; \
+		echo "hint: Install Python 3.11, 3.12 or 3.13, then name it: make demo PYTHON=python3.12" >&2; exit 2; }
