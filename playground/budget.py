@@ -50,6 +50,16 @@ def usable_ram() -> int:
 
 
 @cache
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies in bf16 itself (AVX512-BF16, AMX or Arm's BF16); emulated, it is slower than fp32."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().replace("\n", " ").split())
+    except OSError:
+        return False
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+@cache
 def vram_total() -> int:
     """Bytes of memory on all NVIDIA cards together; 0 without one. Asks the driver, never torch."""
     command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
@@ -91,4 +101,5 @@ def _weights(spec: ModelSpec) -> int:
     parameters_at_16_bit = safetensors_bytes(path)
     if spec.load_in_4bit:
         return int(parameters_at_16_bit / 2 * NF4_BYTES)
-    return int(parameters_at_16_bit / 2 * DTYPE_BYTES.get(spec.dtype, 2.0))
+    dtype = spec.dtype if spec.dtype != "auto" else "bf16" if vram_total() or cpu_has_bf16() else "fp32"
+    return int(parameters_at_16_bit / 2 * DTYPE_BYTES[dtype])

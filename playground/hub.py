@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -78,21 +79,27 @@ class HuggingFaceHub:
                 dry_run=True,
             )
         assert isinstance(plan, list)
-        return [HubFile(row.filename, row.file_size, not row.will_download) for row in plan]
+        return [HubFile(row.filename, row.file_size or 0, not row.will_download) for row in plan]
 
     def fetch_folder(self, repo: str, revision: str | None, progress: Progress) -> Path:
         """A model's or an adapter's files; from the cache without the network where they are whole."""
         from huggingface_hub import snapshot_download
 
-        patterns = {"allow_patterns": MODEL_FILES + TOKENIZER_FILES, "ignore_patterns": DUPLICATES}
-        cached = _cached(lambda: snapshot_download(repo, revision=revision, local_files_only=True, **patterns))
+        snapshot = partial(
+            snapshot_download,
+            repo,
+            revision=revision,
+            allow_patterns=MODEL_FILES + TOKENIZER_FILES,
+            ignore_patterns=DUPLICATES,
+        )
+        cached = _cached(lambda: snapshot(local_files_only=True))
         if cached is not None and _whole(Path(cached)):
             return Path(cached)
         _check_repository(repo, wanted := self.files(repo, revision))
         total = _check_room(repo, wanted)
         with _explained(repo, revision):
             bar = _bar(total, repo, progress)
-            return Path(str(snapshot_download(repo, revision=revision, tqdm_class=bar, **patterns)))
+            return Path(str(snapshot(tqdm_class=bar)))
 
     def fetch_file(self, repo: str, name: str | None, revision: str | None, progress: Progress) -> Path:
         """One GGUF file; where the repository has several and none is named, the error lists them with sizes."""
@@ -172,7 +179,7 @@ def _bar(total: int, what: str, progress: Progress) -> type:
 
     done = [0]
 
-    class Bar(tqdm):  # type: ignore[misc]
+    class Bar(tqdm):  # type: ignore[type-arg]
         def __init__(self, *args: Any, **options: Any) -> None:
             self._counts_bytes = options.get("unit") == "B"
             super().__init__(*args, **options | {"disable": True})

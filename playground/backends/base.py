@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 from playground.messages import Message
 from playground.presets import Sampling
 
+DEFAULT_CONTEXT = 4096
+"""Tokens of prompt and answer together where the catalogue names none and the model holds at least as many."""
 Engine = Literal["transformers", "llama_cpp", "fake"]
 
 
@@ -56,6 +58,14 @@ class ModelInfo(BaseModel):
     vram_bytes: int = 0
 
 
+class Prompt(NamedTuple):
+    """What a model receives: the text, its token ids, and the strings at which an answer in this format ends."""
+
+    text: str
+    ids: list[int]
+    stops: tuple[str, ...]
+
+
 @dataclass(eq=False)
 class Row:
     """One answer being made. A backend subclasses it to keep the row's own cache and sampler."""
@@ -65,6 +75,8 @@ class Row:
     tokens: list[int] = field(default_factory=list)
     read: int = 0
     """Prompt tokens already in the cache."""
+    is_open: bool = False
+    """Whether the backend holds a cache and a sampler for it."""
     cancelled: Callable[[], bool] = lambda: False
 
 
@@ -80,12 +92,12 @@ class Backend(Protocol):
 
     info: ModelInfo
 
-    def render(self, request: RowRequest) -> tuple[str, tuple[str, ...]]:
-        """The prompt text of a request, and the stop strings that its format brings."""
+    def prompt(self, request: RowRequest) -> Prompt:
+        """The prompt of a request: rendered, then encoded with its control tokens parsed and never a second BOS."""
         ...
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a rendered prompt: control tokens are parsed, none are added."""
+    def has_room(self, prompt: list[int], sampling: Sampling) -> bool:
+        """Whether a row can be opened now; always true while no row is open."""
         ...
 
     def open(self, request: RowRequest, prompt: list[int]) -> Row:

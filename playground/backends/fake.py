@@ -12,9 +12,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from playground.backends.base import Cancelled, ModelInfo, ModelSpec, Row, RowRequest
+from playground.backends.base import Cancelled, ModelInfo, ModelSpec, Prompt, Row, RowRequest
 from playground.backends.text import ByteText
 from playground.errors import VariantError
+from playground.presets import Sampling
 from playground.prompts import PromptFormat, prompt_format, render
 
 END = 256
@@ -42,14 +43,15 @@ class FakeBackend:
         self._chunk = 64
         self.info = ModelInfo(dtype="fake", device="cpu", context=spec.context or 512, vocabulary=257, memory_bytes=1)
 
-    def render(self, request: RowRequest) -> tuple[str, tuple[str, ...]]:
-        """Roles and contents, a line each, or the named format."""
+    def prompt(self, request: RowRequest) -> Prompt:
+        """Roles and contents, a line each, or the named format; token ids are bytes."""
         chosen = prompt_format(request.prompt_format) if request.prompt_format else PLAIN
-        return render(chosen, request.messages), chosen.stop
+        text = render(chosen, request.messages)
+        return Prompt(text, list(text.encode()), chosen.stop)
 
-    def encode(self, text: str) -> list[int]:
-        """The bytes of the text."""
-        return list(text.encode())
+    def has_room(self, prompt: list[int], sampling: Sampling) -> bool:
+        """Always."""
+        return True
 
     def open(self, request: RowRequest, prompt: list[int]) -> FakeRow:
         """Decide the answer; with a temperature the seed adds a number to it."""

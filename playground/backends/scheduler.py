@@ -6,8 +6,9 @@ Rows join and leave between two steps, so a pane that starts late or is cancelle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
-from playground.backends.base import Backend, Cancelled, Row, RowRequest
+from playground.backends.base import Backend, Cancelled, Prompt, Row, RowRequest
 from playground.backends.text import StopFilter
 from playground.errors import ContextError, MadangError
 from playground.events import Delta, Event, Failed, Finished, FinishReason, Progress, Started, Stats
@@ -41,65 +42,80 @@ class Scheduler:
     backend: Backend
     emit: Emit
     is_cancelled: Callable[[str], bool]
+    _queued: list[tuple[RowRequest, float, Prompt]] = field(default_factory=list)
     _waiting: list[_Active] = field(default_factory=list)
     _running: list[_Active] = field(default_factory=list)
 
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do."""
-        return not (self._waiting or self._running)
+        return not (self._queued or self._waiting or self._running)
 
     def add(self, request: RowRequest, asked_at: float) -> None:
         """Take one request in; a prompt that cannot be built or does not fit ends the row with Failed."""
         try:
-            prompt, ids, stops, dropped = self._fit(request)
-            row = self.backend.open(request, ids)
+            prompt, dropped = self._fit(request)
         except MadangError as error:
-            self.emit(request.id, Failed(variant=request.variant, message=error.message, hint=error.hint))
+            self._fail(request, error)
             return
-        row.cancelled = lambda: self.is_cancelled(request.id)
-        self._waiting.append(_Active(row, StopFilter((*request.sampling.stop, *stops)), asked_at))
-        self.emit(
-            request.id,
-            Started(
-                variant=request.variant,
-                prompt=prompt,
-                prompt_tokens=len(ids),
-                dropped_turns=dropped,
-                seed=request.sampling.seed or 0,
-                dtype=self.backend.info.dtype,
-                device=self.backend.info.device,
-            ),
+        self._queued.append((request, asked_at, prompt))
+        started = Started(
+            variant=request.variant,
+            prompt=prompt.text,
+            prompt_tokens=len(prompt.ids),
+            dropped_turns=dropped,
+            seed=request.sampling.seed or 0,
+            dtype=self.backend.info.dtype,
+            device=self.backend.info.device,
         )
+        self.emit(request.id, started)
 
     def step(self) -> None:
         """Read one chunk of every waiting prompt, then make one token for every running row."""
         self._drop_cancelled()
+        self._open_queued()
         for active in list(self._waiting):
             self._read(active)
         if self._running:
             self._make_tokens()
 
-    def _fit(self, request: RowRequest) -> tuple[str, list[int], tuple[str, ...], int]:
-        """Prompt text, ids, stops, turns dropped: the oldest turns go until prompt and answer fit the context."""
+    def _fit(self, request: RowRequest) -> tuple[Prompt, int]:
+        """The prompt, and how many of the oldest turns had to go until it and its answer fit the context."""
         conversation: Conversation | None = Conversation(messages=request.messages)
         context, dropped = self.backend.info.context, 0
         room = min(request.sampling.max_new_tokens, max(context // 4, 1))
         while conversation is not None:
-            fitted = request.model_copy(update={"messages": conversation.messages})
-            prompt, stops = self.backend.render(fitted)
-            ids = self.backend.encode(prompt)
-            if 0 < len(ids) <= context - room:
-                return prompt, ids, stops, dropped
-            if not ids:
+            prompt = self.backend.prompt(request.model_copy(update={"messages": conversation.messages}))
+            if 0 < len(prompt.ids) <= context - room:
+                return prompt, dropped
+            if not prompt.ids:
                 raise ContextError("The prompt is empty.", "Type a question.")
             conversation, dropped = conversation.without_oldest_turn(), dropped + 1
         raise ContextError(
-            f"The question takes {len(ids)} tokens; {request.variant} holds {context}, {room} of them for the answer.",
+            f"The question takes {len(prompt.ids)} tokens; {request.variant} holds {context}, {room} for the answer.",
             "Shorten the question or the system prompt, ask for fewer new tokens, or raise `context` in the catalogue.",
         )
 
+    def _open_queued(self) -> None:
+        """Open rows in the order they came, as long as the backend has room."""
+        while self._queued and self.backend.has_room(self._queued[0][2].ids, self._queued[0][0].sampling):
+            request, asked_at, prompt = self._queued.pop(0)
+            try:
+                row = self.backend.open(request, prompt.ids)
+            except MadangError as error:
+                self._fail(request, error)
+                continue
+            row.is_open = True
+            row.cancelled = partial(self.is_cancelled, request.id)
+            self._waiting.append(_Active(row, StopFilter((*request.sampling.stop, *prompt.stops)), asked_at))
+
+    def _fail(self, request: RowRequest, error: MadangError) -> None:
+        self.emit(request.id, Failed(variant=request.variant, message=error.message, hint=error.hint))
+
     def _drop_cancelled(self) -> None:
+        for item in [item for item in self._queued if self.is_cancelled(item[0].id)]:
+            self._queued.remove(item)
+            self._finish(_Active(Row(item[0], item[2].ids), StopFilter(()), item[1]), "cancelled")
         for group in (self._waiting, self._running):
             for active in list(group):
                 if active.row.cancelled():
@@ -160,7 +176,8 @@ class Scheduler:
         active.pending += active.stops.flush()
         self._show(active, active.last_at)
         stats = self._stats(active)
-        self.backend.close_row(row)
+        if row.is_open:
+            self.backend.close_row(row)
         self.emit(row.request.id, Finished(variant=row.request.variant, reason=reason, text=active.shown, stats=stats))
 
     def _stats(self, active: _Active) -> Stats:

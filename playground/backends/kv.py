@@ -1,0 +1,115 @@
+"""The key/value cache of rows that decode together: one buffer a layer, every row aligned at its newest token.
+
+transformers' own dynamic cache copies everything at every token; here a layer writes into a buffer that has room.
+A shorter row has nothing before its first token: `starts` says where each row begins, and a mask leaves the rest out.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from transformers.cache_utils import Cache, DynamicLayer
+
+GROW = 128
+
+
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values of one layer: buffers [rows, heads, room, width], filled up to `length`."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__()
+        self.length = 0
+        self._key_buffer: torch.Tensor | None = None
+        self._value_buffer: torch.Tensor | None = None
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Called by transformers before the first update; the buffers come with `_reserve`."""
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **options: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append [rows, heads, tokens, width] and return all that is stored so far."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        end = self.length + key_states.shape[-2]
+        self._reserve(end, key_states, value_states)
+        assert self._key_buffer is not None
+        assert self._value_buffer is not None
+        self._key_buffer[:, :, self.length : end] = key_states
+        self._value_buffer[:, :, self.length : end] = value_states
+        self.length = end
+        self._show()
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        """Tokens stored."""
+        return self.length
+
+    def fill(self, parts: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Take in rows [1, heads, tokens, width] of different lengths, aligned at their newest token."""
+        self.length = max(keys.shape[2] for keys, _ in parts)
+        first_keys, first_values = parts[0]
+        self.lazy_initialization(first_keys, first_values)
+        room = self.length + GROW
+        self._key_buffer = first_keys.new_zeros(len(parts), first_keys.shape[1], room, first_keys.shape[3])
+        self._value_buffer = first_values.new_zeros(len(parts), first_values.shape[1], room, first_values.shape[3])
+        for index, (keys, values) in enumerate(parts):
+            begin = self.length - keys.shape[2]
+            self._key_buffer[index, :, begin : self.length] = keys[0]
+            self._value_buffer[index, :, begin : self.length] = values[0]
+        self._show()
+
+    def _reserve(self, end: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        if self._key_buffer is not None and end <= self._key_buffer.shape[2]:
+            return
+        room = end + max(GROW, end // 4)
+        new_keys = keys.new_empty(keys.shape[0], keys.shape[1], room, keys.shape[3])
+        new_values = values.new_empty(values.shape[0], values.shape[1], room, values.shape[3])
+        if self._key_buffer is not None and self._value_buffer is not None:
+            new_keys[:, :, : self.length] = self._key_buffer[:, :, : self.length]
+            new_values[:, :, : self.length] = self._value_buffer[:, :, : self.length]
+        self._key_buffer, self._value_buffer = new_keys, new_values
+
+    def _show(self) -> None:
+        assert self._key_buffer is not None
+        assert self._value_buffer is not None
+        self.keys = self._key_buffer[:, :, : self.length]
+        self.values = self._value_buffer[:, :, : self.length]
+
+
+class RowsCache(Cache):  # type: ignore[misc]
+    """A cache whose rows may differ in length. `starts[i]` is where row i begins in the shared buffers."""
+
+    def __init__(self) -> None:
+        super().__init__(layer_class_to_replicate=RoomyLayer)
+        self.starts: list[int] = [0]
+
+    @classmethod
+    def joined(cls, rows: Sequence[tuple["RowsCache", int]]) -> "RowsCache":
+        """A new cache of the given rows, each named by its cache and its index there."""
+        new = cls()
+        for number in range(len(rows[0][0].layers)):
+            layer = RoomyLayer()
+            layer.fill([cache.row(number, index) for cache, index in rows])
+            new.layers.append(layer)
+        lengths = [cache.length - cache.starts[index] for cache, index in rows]
+        new.starts = [max(lengths) - length for length in lengths]
+        return new
+
+    @property
+    def length(self) -> int:
+        """Tokens stored in the longest row."""
+        return int(self.layers[0].length) if self.layers else 0
+
+    def row(self, layer: int, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values [1, heads, tokens, width] of one row, without what lies before its first token."""
+        stored, start = self.layers[layer], self.starts[index]
+        return stored.keys[index : index + 1, :, start:], stored.values[index : index + 1, :, start:]
+
+    def visible(self, new_tokens: int, device: torch.device) -> torch.Tensor | None:
+        """Mask [rows, stored + new] of what each row may see; None where every row begins at the first place."""
+        if not any(self.starts):
+            return None
+        places = torch.arange(self.length + new_tokens, device=device)
+        return places[None, :] >= torch.tensor(self.starts, device=device)[:, None]

@@ -1,0 +1,270 @@
+"""GGUF files through llama.cpp's low-level calls.
+
+The high-level `Llama` class of llama-cpp-python applies top_p before temperature and hides the prompt from the
+penalties; here a chain of llama.cpp's own samplers, fed with the prompt, draws from the same distribution as
+transformers does. Sequences decode in one batch.
+"""
+
+import ctypes
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import llama_cpp.llama_cpp as lib
+import psutil
+
+from playground.backends.base import (
+    DEFAULT_CONTEXT,
+    Cancelled,
+    ModelInfo,
+    ModelSpec,
+    Prompt,
+    Row,
+    RowRequest,
+)
+from playground.backends.text import ByteText
+from playground.errors import VariantError
+from playground.presets import Sampling
+from playground.prompts import choose, render
+
+BATCH = 512
+MAX_ROWS = 16
+ABORTED = 2
+ERROR_LEVEL = 4
+ALL_LAYERS = 10_000
+QUANT_SIZES = {" - Small": "_S", " - Medium": "_M", " - Large": "_L"}
+
+
+@dataclass(eq=False)
+class LlamaRow(Row):
+    """A row with its sequence in the shared cache, its sampler chain and where its logits lie in the last batch."""
+
+    sequence: int = 0
+    sampler: Any = None
+    output: int = -1
+    decoder: ByteText = field(default_factory=ByteText)
+
+
+class LlamaCppBackend:
+    """Speaks the Backend protocol over one GGUF file and one context with up to 16 sequences."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._errors: list[str] = []
+        self._log = lib.llama_log_callback(self._on_log)  # kept: C calls it as long as the process lives
+        lib.llama_log_set(self._log, ctypes.c_void_p(0))
+        lib.llama_backend_init()
+        self._model = self._load_model(spec)
+        self._vocab = lib.llama_model_get_vocab(self._model)
+        trained = lib.llama_model_n_ctx_train(self._model)
+        context = min(spec.context or DEFAULT_CONTEXT, trained or DEFAULT_CONTEXT)
+        self._context = self._make_context(spec, context)
+        self._memory = lib.llama_get_memory(self._context)
+        self._batch = lib.llama_batch_init(BATCH, 0, 1)
+        self._free = list(range(MAX_ROWS))
+        self._open: list[LlamaRow] = []
+        self._aborting: LlamaRow | None = None
+        self._abort = lib.ggml_abort_callback(self._is_aborted)
+        self._never_abort = lib.ggml_abort_callback()
+        self._template = _text(lib.llama_model_chat_template(self._model, None))
+        self._bos = self._special(lib.llama_vocab_bos(self._vocab))
+        self._eos = self._special(lib.llama_vocab_eos(self._vocab))
+        self.info = self._describe(spec, context)
+
+    def _load_model(self, spec: ModelSpec) -> Any:
+        params = lib.llama_model_default_params()
+        on_card = bool(lib.llama_supports_gpu_offload())
+        params.n_gpu_layers = 0 if not on_card else ALL_LAYERS if spec.gpu_layers == "auto" else spec.gpu_layers
+        model = lib.llama_model_load_from_file(os.fsencode(spec.path), params)
+        if not model:
+            reason = self._errors[0] if self._errors else "llama.cpp gave no reason"
+            raise VariantError(f"llama.cpp cannot load {spec.path}: {reason}.", "Download or export the file again.")
+        return model
+
+    def _make_context(self, spec: ModelSpec, tokens: int) -> Any:
+        params = lib.llama_context_default_params()
+        params.n_ctx = tokens
+        params.n_batch = params.n_ubatch = min(BATCH, tokens)
+        params.n_seq_max = MAX_ROWS
+        params.kv_unified = True
+        params.n_threads = params.n_threads_batch = spec.threads
+        context = lib.llama_init_from_model(self._model, params)
+        if not context:
+            reason = self._errors[-1] if self._errors else "no reason given"
+            raise VariantError(
+                f"llama.cpp cannot make a context of {tokens} tokens for {spec.name}: {reason}.",
+                "Lower `context` in its catalogue row.",
+            )
+        return context
+
+    def _describe(self, spec: ModelSpec, context: int) -> ModelInfo:
+        buffer = ctypes.create_string_buffer(256)
+        lib.llama_model_desc(self._model, buffer, 256)
+        words = buffer.value.decode(errors="replace")
+        for long, short in QUANT_SIZES.items():
+            words = words.replace(long, short)
+        on_card = bool(lib.llama_supports_gpu_offload()) and spec.gpu_layers != 0
+        size = int(lib.llama_model_size(self._model))
+        return ModelInfo(
+            dtype=words.split()[-1],
+            device="cuda" if on_card else "cpu",
+            context=context,
+            vocabulary=lib.llama_vocab_n_tokens(self._vocab),
+            memory_bytes=self.memory()[0],
+            vram_bytes=size if on_card else 0,
+        )
+
+    def prompt(self, request: RowRequest) -> Prompt:
+        """The prompt of a request, with the file's own chat template or the format that its catalogue row names."""
+        chosen = choose(request.variant, self._template, request.prompt_format)
+        text = render(chosen, request.messages, self._bos, self._eos)
+        add_special = request.prompt_format is not None and not (self._bos and text.startswith(self._bos))
+        return Prompt(text, self.encode(text, add_special), chosen.stop)
+
+    def encode(self, text: str, add_special: bool = False) -> list[int]:
+        """Token ids; control tokens are parsed, and BOS is added only when asked and only where the model wants it."""
+        raw = text.encode()
+        room = len(raw) + 8
+        ids = (lib.llama_token * room)()
+        count = lib.llama_tokenize(self._vocab, raw, len(raw), ids, room, add_special, True)
+        return list(ids[:count])
+
+    def has_room(self, prompt: list[int], sampling: Sampling) -> bool:
+        """Whether the shared cache can hold one more row to its end."""
+        taken = sum(len(row.prompt) + row.request.sampling.max_new_tokens for row in self._open)
+        fits = taken + len(prompt) + sampling.max_new_tokens <= self.info.context
+        return bool(self._free) and (not self._open or fits)
+
+    def open(self, request: RowRequest, prompt: list[int]) -> LlamaRow:
+        """A row with a sequence of its own and a sampler that has seen the prompt."""
+        row = LlamaRow(request, prompt, sequence=self._free.pop(), sampler=self._chain(request.sampling, prompt))
+        self._open.append(row)
+        return row
+
+    def _chain(self, sampling: Sampling, prompt: list[int]) -> Any:
+        chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+        for sampler in samplers(sampling, self.info.context):
+            lib.llama_sampler_chain_add(chain, sampler)
+        if sampling.repetition_penalty != 1.0:
+            for token in prompt:
+                lib.llama_sampler_accept(chain, token)
+        return chain
+
+    def prefill(self, row: Row) -> bool:
+        """Read up to 512 prompt tokens; a cancel stops llama.cpp inside them."""
+        assert isinstance(row, LlamaRow)
+        chunk = row.prompt[row.read : row.read + BATCH]
+        last = row.read + len(chunk) == len(row.prompt)
+        for index, token in enumerate(chunk):
+            self._put(index, token, row.read + index, row.sequence, last and index == len(chunk) - 1)
+        self._batch.n_tokens = len(chunk)
+        self._aborting = row
+        lib.llama_set_abort_callback(self._context, self._abort, None)
+        code = lib.llama_decode(self._context, self._batch)
+        lib.llama_set_abort_callback(self._context, self._never_abort, None)
+        self._aborting = None
+        if code == ABORTED or row.cancelled():
+            raise Cancelled
+        self._check(code, len(chunk))
+        row.read += len(chunk)
+        row.output = len(chunk) - 1
+        return last
+
+    def sample(self, row: Row) -> int:
+        """Draw from the row's chain; llama.cpp accepts the token into the penalties by itself."""
+        assert isinstance(row, LlamaRow)
+        return int(lib.llama_sampler_sample(row.sampler, self._context, row.output))
+
+    def decode(self, rows: Sequence[Row]) -> None:
+        """One token of every row in one batch."""
+        for index, row in enumerate(rows):
+            assert isinstance(row, LlamaRow)
+            self._put(index, row.tokens[-1], len(row.prompt) + len(row.tokens) - 1, row.sequence, True)
+            row.output = index
+        self._batch.n_tokens = len(rows)
+        self._check(lib.llama_decode(self._context, self._batch), len(rows))
+
+    def _put(self, index: int, token: int, position: int, sequence: int, logits: bool) -> None:
+        batch = self._batch
+        batch.token[index] = token
+        batch.pos[index] = position
+        batch.n_seq_id[index] = 1
+        batch.seq_id[index][0] = sequence
+        batch.logits[index] = logits
+
+    def _check(self, code: int, tokens: int) -> None:
+        if code != 0:
+            reason = self._errors[-1] if self._errors else "no reason given"
+            raise RuntimeError(f"llama_decode answered {code} for {tokens} tokens: {reason}")
+
+    def is_end(self, token: int) -> bool:
+        """Whether llama.cpp counts the token as an end of generation."""
+        return bool(lib.llama_vocab_is_eog(self._vocab, token))
+
+    def text(self, row: Row, token: int) -> str:
+        """The characters that this token completes; control tokens read as nothing."""
+        assert isinstance(row, LlamaRow)
+        return row.decoder.feed(self._piece(token, special=False))
+
+    def close_row(self, row: Row) -> None:
+        """Free the row's sequence and sampler."""
+        assert isinstance(row, LlamaRow)
+        lib.llama_memory_seq_rm(self._memory, row.sequence, -1, -1)
+        lib.llama_sampler_free(row.sampler)
+        self._open.remove(row)
+        self._free.append(row.sequence)
+
+    def memory(self) -> tuple[int, int]:
+        """Resident bytes of this process, and the bytes of weights on the card."""
+        info = getattr(self, "info", None)
+        return int(psutil.Process().memory_info().rss), info.vram_bytes if info else 0
+
+    def close(self) -> None:
+        """Free the context and the model."""
+        lib.llama_batch_free(self._batch)
+        lib.llama_free(self._context)
+        lib.llama_model_free(self._model)
+
+    def _piece(self, token: int, special: bool) -> bytes:
+        buffer = ctypes.create_string_buffer(64)
+        size = lib.llama_token_to_piece(self._vocab, token, buffer, 64, 0, special)
+        if size < 0:
+            buffer = ctypes.create_string_buffer(-size)
+            size = lib.llama_token_to_piece(self._vocab, token, buffer, -size, 0, special)
+        return buffer.raw[: max(size, 0)]
+
+    def _special(self, token: int) -> str:
+        return self._piece(token, special=True).decode(errors="replace") if token >= 0 else ""
+
+    def _is_aborted(self, data: object) -> bool:
+        return self._aborting is not None and self._aborting.cancelled()
+
+    def _on_log(self, level: int, text: bytes, data: object) -> None:
+        if level >= ERROR_LEVEL:
+            line = text.decode(errors="replace").strip()
+            if line:
+                self._errors = [*self._errors[-9:], line]
+                sys.stderr.write(line + "\n")
+
+
+def samplers(sampling: Sampling, context: int) -> list[Any]:
+    """llama.cpp samplers, in transformers' order, that draw as `sampling` says; the last one picks the token."""
+    chain = []
+    if sampling.repetition_penalty != 1.0:
+        chain.append(lib.llama_sampler_init_penalties(context, sampling.repetition_penalty, 0.0, 0.0))
+    if sampling.greedy:
+        return [*chain, lib.llama_sampler_init_greedy()]
+    if sampling.temperature != 1.0:
+        chain.append(lib.llama_sampler_init_temp(sampling.temperature))
+    if sampling.top_k > 0:
+        chain.append(lib.llama_sampler_init_top_k(sampling.top_k))
+    if sampling.top_p < 1.0:
+        chain.append(lib.llama_sampler_init_top_p(sampling.top_p, 1))
+    if sampling.min_p > 0.0:
+        chain.append(lib.llama_sampler_init_min_p(sampling.min_p, 1))
+    return [*chain, lib.llama_sampler_init_dist(sampling.seed or 0)]
+
+
+def _text(raw: bytes | None) -> str:
+    return raw.decode(errors="replace") if raw else ""

@@ -1,0 +1,84 @@
+"""Draws a row's next token in torch, from the distribution that transformers' own processors give.
+
+Order: repetition penalty over prompt and answer, temperature, top_k, top_p, min_p. transformers sorts the whole
+vocabulary at every token for top_p; here the most likely candidates are tried first, and sorted only among themselves.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from playground.presets import Sampling
+
+CANDIDATES = 256
+
+
+class Sampler:
+    """One row's sampling settings, its random generator and the tokens it has seen."""
+
+    def __init__(self, sampling: Sampling, prompt: Sequence[int], device: torch.device) -> None:
+        self.sampling = sampling
+        self._generator = torch.Generator(device="cpu")
+        self._generator.manual_seed(sampling.seed or 0)
+        self._seen = set(prompt)
+        self._seen_ids = torch.tensor(sorted(self._seen), device=device)
+
+    def draw(self, logits: torch.Tensor) -> int:
+        """The next token from logits [vocabulary] of any float dtype; it joins the tokens seen."""
+        if self.sampling.greedy:
+            token = int(self._penalized(logits.float()).argmax())
+        else:
+            probabilities, tokens = self.distribution(logits)
+            drawn = torch.multinomial(probabilities.cpu(), 1, generator=self._generator)
+            token = int(tokens[int(drawn)])
+        self._see(token)
+        return token
+
+    def distribution(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Probabilities that sum to 1 and the tokens they belong to, most likely first; the others have none."""
+        scores = self._penalized(logits.float()) / self.sampling.temperature
+        probabilities = torch.softmax(scores, dim=-1)
+        vocabulary = probabilities.shape[-1]
+        size = min(self.sampling.top_k or CANDIDATES, vocabulary)
+        top, tokens = torch.topk(probabilities, size)
+        if not self.sampling.top_k and not self._enough(top, size, vocabulary):
+            top, tokens = torch.sort(probabilities, descending=True)
+        if self.sampling.top_k:
+            top = top / top.sum()
+        top, tokens = self._nucleus(top, tokens)
+        return top / top.sum(), tokens
+
+    def _enough(self, top: torch.Tensor, size: int, vocabulary: int) -> bool:
+        """Whether the candidates hold everything that top_p and min_p keep."""
+        if size == vocabulary or float(top.sum()) >= self.sampling.top_p + 1e-4:
+            return True
+        return self.sampling.min_p > 0 and float(top[-1]) < self.sampling.min_p * float(top[0]) and not self._cut
+
+    @property
+    def _cut(self) -> bool:
+        return self.sampling.top_p < 1.0
+
+    def _nucleus(self, top: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The smallest set of tokens whose probabilities reach top_p, less those under min_p of the best."""
+        keep = torch.ones_like(top, dtype=torch.bool)
+        if self._cut:
+            keep = torch.cumsum(top, dim=-1) - top < self.sampling.top_p
+        if self.sampling.min_p > 0:
+            keep &= top >= self.sampling.min_p * top[0]
+        keep[0] = True
+        return top[keep], tokens[keep]
+
+    def _penalized(self, scores: torch.Tensor) -> torch.Tensor:
+        """Scores with the repetition penalty on every token of prompt and answer; the input may be changed."""
+        penalty = self.sampling.repetition_penalty
+        if penalty == 1.0:
+            return scores
+        seen = scores[self._seen_ids]
+        scores = scores.clone()
+        scores[self._seen_ids] = torch.where(seen < 0, seen * penalty, seen / penalty)
+        return scores
+
+    def _see(self, token: int) -> None:
+        if token not in self._seen and self.sampling.repetition_penalty != 1.0:
+            self._seen.add(token)
+            self._seen_ids = torch.cat([self._seen_ids, self._seen_ids.new_tensor([token])])

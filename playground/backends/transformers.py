@@ -1,0 +1,287 @@
+"""Base models and their adapters through transformers: one set of weights, every row decoded in one batch.
+
+transformers brings the model and its tokenizer; the decode loop is ours, because `generate` knows one sampling setting,
+one stop and one padded history for a whole batch. Here each row has its own sampler, generator, history and adapter.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from tokenizers.decoders import DecodeStream
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.cache_utils import DynamicCache
+
+from playground.backends.base import DEFAULT_CONTEXT, Cancelled, ModelInfo, ModelSpec, Prompt, Row, RowRequest
+from playground.backends.kv import RowsCache
+from playground.backends.lora import Adapters
+from playground.backends.sampling import Sampler
+from playground.backends.text import REPLACEMENT
+from playground.budget import cpu_has_bf16
+from playground.errors import VariantError
+from playground.presets import Sampling
+from playground.prompts import choose, render
+
+CHUNK = 512
+MAX_ROWS = 16
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
+"""Control tokens that llama.cpp counts as ends wherever a vocabulary has them; counted here too, so engines agree."""
+
+
+@dataclass(eq=False)
+class TorchRow(Row):
+    """A row with its sampler, its place in a cache, and the logits of its newest token."""
+
+    sampler: Sampler | None = None
+    cache: Any = None
+    index: int = 0
+    logits: torch.Tensor | None = None
+    stream: DecodeStream = field(default_factory=lambda: DecodeStream(skip_special_tokens=True))
+
+    @property
+    def adapter(self) -> str:
+        """The folder of its adapter; empty for the base. Rows sort by it."""
+        return self.request.adapter or ""
+
+
+class TransformersBackend:
+    """Speaks the Backend protocol over one causal language model and the adapters attached to it."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        torch.set_num_threads(spec.threads)
+        torch.set_grad_enabled(False)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._dtype = _dtype(spec, device)
+        self._model = _load_model(spec, self._dtype, device)
+        self._device = device
+        self._tokenizer = AutoTokenizer.from_pretrained(spec.path)
+        self._ends = _ends(self._model, self._tokenizer)
+        self._stateful = _is_stateful(self._model)
+        self._adapters = Adapters(self._model)
+        self._watch_cancels()
+        self._reading: TorchRow | None = None
+        trained = getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or DEFAULT_CONTEXT
+        ram, vram = self.memory()
+        self.info = ModelInfo(
+            dtype="nf4" if spec.load_in_4bit else NAMES[self._dtype],
+            device=device.type,
+            context=min(spec.context or DEFAULT_CONTEXT, trained),
+            vocabulary=self._model.config.get_text_config().vocab_size,
+            memory_bytes=ram,
+            vram_bytes=vram,
+        )
+
+    def prompt(self, request: RowRequest) -> Prompt:
+        """The prompt of a request, with the model's own chat template or the format that its catalogue row names."""
+        chosen = choose(request.variant, self._template(), request.prompt_format)
+        bos, eos = self._tokenizer.bos_token or "", self._tokenizer.eos_token or ""
+        text = render(chosen, request.messages, bos, eos)
+        add_special = request.prompt_format is not None and not (bos and text.startswith(bos))
+        return Prompt(text, self.encode(text, add_special), chosen.stop)
+
+    def _template(self) -> str | None:
+        template = self._tokenizer.chat_template
+        if isinstance(template, dict):
+            template = template.get("default")
+        return template if isinstance(template, str) else None
+
+    def encode(self, text: str, add_special: bool = False) -> list[int]:
+        """Token ids; control tokens are parsed, and BOS is added only when asked and only where the model wants it."""
+        return list(self._tokenizer.encode(text, add_special_tokens=add_special))
+
+    def has_room(self, prompt: list[int], sampling: Sampling) -> bool:
+        """Caches grow as needed; the number of rows is limited by the scheduler's patience alone."""
+        return True
+
+    def open(self, request: RowRequest, prompt: list[int]) -> TorchRow:
+        """A row with an empty cache of its own; its adapter is attached first where it is new."""
+        if request.adapter:
+            self._adapters.attach(request.adapter)
+        sampler = Sampler(request.sampling, prompt, self._device)
+        return TorchRow(request, prompt, sampler=sampler, cache=self._empty_cache())
+
+    def _empty_cache(self) -> Any:
+        return DynamicCache(config=self._model.config) if self._stateful else RowsCache()
+
+    def prefill(self, row: Row) -> bool:
+        """Read the next 512 prompt tokens of a row, alone; a cancel stops the model between two layers."""
+        assert isinstance(row, TorchRow)
+        size = len(row.prompt) if self._stateful else CHUNK
+        chunk = row.prompt[row.read : row.read + size]
+        self._adapters.routing.route([row.request.adapter])
+        positions = torch.arange(row.read, row.read + len(chunk), device=self._device)
+        self._reading = row
+        logits = self._forward([chunk], positions[None], row.cache, None)
+        self._reading = None
+        row.read += len(chunk)
+        row.logits = logits[0]
+        return row.read == len(row.prompt)
+
+    def sample(self, row: Row) -> int:
+        """Draw from the row's own distribution with its own generator."""
+        assert isinstance(row, TorchRow)
+        assert row.sampler is not None
+        assert row.logits is not None
+        return row.sampler.draw(row.logits)
+
+    def decode(self, rows: Sequence[Row]) -> None:
+        """One token of every row; rows with equal adapters stand together, and share the base's pass."""
+        ordered = sorted((row for row in rows if isinstance(row, TorchRow)), key=lambda row: row.adapter)
+        if self._stateful:
+            for row in ordered:
+                self._decode_batch([row], row.cache)
+            return
+        self._decode_batch(ordered, self._joined(ordered))
+
+    def _decode_batch(self, rows: list[TorchRow], cache: Any) -> None:
+        self._adapters.routing.route([row.request.adapter for row in rows])
+        lengths = [len(row.prompt) + len(row.tokens) - 1 for row in rows]
+        positions = torch.tensor(lengths, device=self._device)[:, None]
+        mask = cache.visible(1, self._device) if isinstance(cache, RowsCache) else None
+        logits = self._forward([row.tokens[-1:] for row in rows], positions, cache, mask)
+        for index, row in enumerate(rows):
+            row.logits = logits[index]
+
+    def _joined(self, rows: list[TorchRow]) -> RowsCache:
+        """The rows' common cache: the one they share already, or a new one when a row came or left."""
+        cache = rows[0].cache
+        in_place = all(row.cache is cache and row.index == index for index, row in enumerate(rows))
+        if in_place and len(cache.starts) == len(rows):
+            return cache  # type: ignore[no-any-return]
+        cache = RowsCache.joined([(row.cache, row.index) for row in rows])
+        for index, row in enumerate(rows):
+            row.cache, row.index = cache, index
+        return cache
+
+    def _forward(
+        self, ids: list[list[int]], positions: torch.Tensor, cache: Any, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Logits [rows, vocabulary] of the last token of every row."""
+        with torch.inference_mode():
+            output = self._model(
+                input_ids=torch.tensor(ids, device=self._device),
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+    def _watch_cancels(self) -> None:
+        """Let a cancelled row leave a long prompt between two decoder layers."""
+
+        def look(module: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
+            row = self._reading
+            if row is not None and row.cancelled():
+                self._reading = None
+                raise Cancelled
+
+        for layer in _decoder_layers(self._model):
+            layer.register_forward_pre_hook(look)
+
+    def is_end(self, token: int) -> bool:
+        """Whether the token ends an answer."""
+        return token in self._ends
+
+    def text(self, row: Row, token: int) -> str:
+        """The characters that this token completes; control tokens read as nothing."""
+        assert isinstance(row, TorchRow)
+        return (row.stream.step(self._tokenizer.backend_tokenizer, token) or "").replace(REPLACEMENT, "")
+
+    def close_row(self, row: Row) -> None:
+        """Let go of the row's cache."""
+        assert isinstance(row, TorchRow)
+        row.cache = row.logits = None
+
+    def memory(self) -> tuple[int, int]:
+        """Resident bytes of this process, and bytes reserved on the card."""
+        on_card = torch.cuda.memory_reserved() if torch.cuda.is_available() else 0
+        return int(psutil.Process().memory_info().rss), int(on_card)
+
+    def close(self) -> None:
+        """Let go of the model."""
+        del self._model
+
+
+def _dtype(spec: ModelSpec, device: torch.device) -> torch.dtype:
+    """The asked dtype, or bf16 where the hardware computes in it, else fp16 on a card and fp32 on a CPU."""
+    if spec.dtype != "auto":
+        return DTYPES[spec.dtype]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return torch.bfloat16 if cpu_has_bf16() else torch.float32
+
+
+def _load_model(spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> Any:
+    try:
+        config = AutoConfig.from_pretrained(spec.path)
+        model = AutoModelForCausalLM.from_pretrained(
+            spec.path,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            device_map="auto" if device.type == "cuda" else None,
+            quantization_config=_nf4(dtype) if spec.load_in_4bit else None,
+        )
+    except (ValueError, KeyError, OSError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+        raise VariantError(
+            f"transformers cannot load {spec.path}: {reason}",
+            "It must be a causal language model that the installed transformers knows.",
+        ) from error
+    if spec.merged_adapter is not None:
+        model = _merged(model, spec.merged_adapter)
+    return model.eval()
+
+
+def _merged(model: Any, folder: str) -> Any:
+    """The model with an adapter that cannot share weights merged in, through PEFT."""
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, folder).merge_and_unload()
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise VariantError(
+            f"PEFT cannot load the adapter {Path(folder).name} on this base: {str(error).splitlines()[0][:300]}",
+            "Name the base it was trained on in the catalogue.",
+        ) from error
+
+
+def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every token that ends an answer: the model's own, the tokenizer's, and the usual ends of a turn."""
+    own = model.generation_config.eos_token_id
+    ends = set(own if isinstance(own, list) else [own])
+    ends.add(tokenizer.eos_token_id)
+    special = set(tokenizer.all_special_tokens) | {str(token) for token in tokenizer.added_tokens_decoder.values()}
+    ends |= {tokenizer.convert_tokens_to_ids(token) for token in TURN_ENDS if token in special}
+    return frozenset(token for token in ends if token is not None)
+
+
+def _is_stateful(model: Any) -> bool:
+    """Whether some layer keeps a running state (Mamba, linear attention), which rows of a batch cannot be cut from."""
+    if getattr(model, "_is_stateful", False):
+        return True
+    layers = DynamicCache(config=model.config).layers
+    return any("Linear" in type(layer).__name__ for layer in layers)
+
+
+def _decoder_layers(model: Any) -> list[torch.nn.Module]:
+    """The model's repeated blocks: the longest list of modules in it."""
+    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    return list(max(lists, key=lambda blocks: len(blocks))) if lists else []
