@@ -1,1 +1,118 @@
-"""Front door."""
+"""Front door: the page, the command line and (on a Space) `demo`, put together from the three wings.
+
+Imports stay inside functions: a verb loads what it needs, the page never loads torch.
+"""
+
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from playground.cli import chat, models
+from playground.errors import MadangError, SetupError
+from playground.settings import Settings, load_settings
+from training.cli import demo as demo_verbs
+from training.cli import ensure
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+ASKS = {"chat"}
+"""Verbs that need the embedded models before they begin."""
+
+cli = typer.Typer(
+    help="Ask a base model, its adapters and its GGUF builds side by side. Without a verb: the page.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+cli.command()(chat)
+cli.add_typer(models, name="models")
+cli.add_typer(demo_verbs, name="demo")
+
+
+@cli.callback(invoke_without_command=True)
+def page(
+    context: typer.Context,
+    data: Annotated[str | None, typer.Option(help="Folder for models, catalogue and logs [env: MADANG_DATA].")] = None,
+    host: Annotated[str | None, typer.Option(help="Address of the page [env: MADANG_HOST].")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the page [env: MADANG_PORT].")] = None,
+    open_: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser on the page.")] = True,
+) -> None:
+    """Serve the page, or prepare for a verb."""
+    settings = load_settings(data=data, host=host, port=port)
+    context.obj = settings
+    if context.invoked_subcommand in ASKS:
+        ensure(settings)
+    if context.invoked_subcommand is None:
+        serve(settings, open_browser=open_)
+
+
+def serve(settings: Settings, open_browser: bool) -> None:
+    """Prepare what is missing, then serve the page until it is stopped."""
+    check_port(settings.host, settings.port)
+    ensure(settings)
+    from playground.ui.page import launch_options
+
+    blocks = build(settings)
+    inbrowser = open_browser and sys.stdout.isatty() and not os.environ.get("CI")
+    try:
+        blocks.launch(
+            server_name=settings.host, server_port=settings.port, inbrowser=inbrowser, **launch_options(settings)
+        )
+    finally:
+        blocks.close()
+
+
+def build(settings: Settings) -> "gr.Blocks":
+    """The page with the tabs of every wing that has one."""
+    from playground.ui.page import build as build_page
+
+    from playground.compare import Playground
+
+    return build_page(Playground(settings), settings)
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that another program listens on, before anything long begins."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        if os.name == "posix":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SetupError(
+                f"Port {port} on {host} cannot be used: {error.strerror or error}.",
+                f"Stop the program that listens there, or choose another port: --port {port + 1}",
+            ) from error
+
+
+def space() -> "gr.Blocks":
+    """What a Hugging Face Space serves: the embedded models made first, then the page in Space mode."""
+    settings = load_settings(mode="space") if os.environ.get("SPACE_ID") else load_settings()
+    ensure(settings)
+    return build(settings)
+
+
+def __getattr__(name: str) -> Any:
+    """`app.demo`, as Spaces and `gradio app.py` want it, built when it is first asked for."""
+    if name == "demo":
+        globals()["demo"] = space()
+        return globals()["demo"]
+    raise AttributeError(f"module 'app' has no attribute {name!r}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; a MadangError becomes two lines and exit code 2."""
+    try:
+        cli(arguments)
+    except MadangError as error:
+        sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,7 +7,7 @@ from pathlib import Path
 from playground import budget, files
 from playground.backends.base import ModelSpec
 from playground.errors import VariantError
-from playground.hub import Hub
+from playground.hub import Hub, choose_gguf
 from playground.settings import Settings
 from playground.variants import FAKE, Adapter, Base, Catalogue, Gguf
 
@@ -40,6 +40,18 @@ class Loader:
         if isinstance(variant, Gguf):
             return Loadable(self._gguf_spec(variant, progress))
         return Loadable(self._base_spec(variant, progress))
+
+    def download_bytes(self, variant: Base | Adapter | Gguf) -> int:
+        """Bytes still to come from the Hub for this variant and its base; 0 for local and cached ones."""
+        total = 0
+        if isinstance(variant, Adapter):
+            total += self.download_bytes(self.catalogue.get(variant.base))
+        if variant.is_local or variant.source.startswith(FAKE):
+            return total
+        found = self.hub.files(variant.source, variant.revision, ["*.gguf"] if isinstance(variant, Gguf) else None)
+        if isinstance(variant, Gguf):
+            found = [choose_gguf(variant.source, found, variant.file)]
+        return total + sum(file.size for file in found if not file.cached)
 
     def _base_spec(self, base: Base, progress: FetchProgress) -> ModelSpec:
         folder = self._folder(base, progress)

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Literal
 
 import platformdirs
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from playground.errors import ConfigError
 
 
 def default_data_dir() -> Path:
@@ -48,3 +50,14 @@ class Settings(BaseSettings):
     def catalogue(self) -> Path:
         """The user's own variants, beside the built-in ones."""
         return self.data / "variants.toml"
+
+
+def load_settings(**changes: object) -> Settings:
+    """Settings from the environment, with flags on top (None leaves one alone); all faults in one ConfigError."""
+    try:
+        return Settings(**{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors())
+        raise ConfigError(
+            f"The settings are not valid: {faults}.", "Correct the flag or the MADANG_* variable."
+        ) from error

@@ -122,6 +122,10 @@ class Catalogue:
             raise UnknownNameError("variant", name, self._by_name, "`madang models` lists them all.")
         return self._by_name[name]
 
+    def with_variant(self, variant: Base | Adapter | Gguf) -> "Catalogue":
+        """The same catalogue with one variant added or replaced, not written anywhere."""
+        return Catalogue([*(v for v in self if v.name != variant.name), variant], self.path)
+
     def base_of(self, variant: Base | Adapter | Gguf) -> Base | None:
         """The base model that a variant descends from, however many steps away."""
         current: Base | Adapter | Gguf | None = variant
@@ -184,6 +188,15 @@ def read(path: Path, settings: Settings) -> list[Base | Adapter | Gguf]:
     return variants
 
 
+def parse(row: dict[str, object], what: str) -> Base | Adapter | Gguf:
+    """One variant from its fields; every fault in one error."""
+    try:
+        return _VARIANT.validate_python(row)
+    except ValidationError as error:
+        faults = "; ".join(_fault(fault) for fault in error.errors())
+        raise ConfigError(f"{what} has faults: {faults}.", "README.md shows the fields of each kind.") from error
+
+
 def _fault(error: object) -> str:
     """One pydantic fault as `field: what is wrong (value)`, without the union's own branch names."""
     assert isinstance(error, dict)
@@ -211,7 +224,7 @@ def add(settings: Settings, variant: Base | Adapter | Gguf, replace: bool = Fals
     catalogue = Catalogue.load(settings)
     if variant.name in catalogue.names and not replace:
         raise VariantError(f"There is a variant named {variant.name!r} already.", "Choose another name, or replace it.")
-    Catalogue([*(v for v in catalogue if v.name != variant.name), variant], settings.catalogue)  # links must hold
+    catalogue.with_variant(variant)  # its links must hold
     row = variant.model_dump(exclude_defaults=True) | {"name": variant.name, "kind": variant.kind}
     document = _document(settings.catalogue)
     kept = [old for old in document.get("variant", []) if old.get("name") != variant.name]

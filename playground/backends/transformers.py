@@ -283,5 +283,5 @@ def _is_stateful(model: Any) -> bool:
 
 def _decoder_layers(model: Any) -> list[torch.nn.Module]:
     """The model's repeated blocks: the longest list of modules in it."""
-    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
-    return list(max(lists, key=lambda blocks: len(blocks))) if lists else []
+    lists = [list(module) for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    return max(lists, key=len, default=[])

@@ -1,0 +1,209 @@
+"""The playground's verbs: `madang chat` and `madang models`. Every line that people see, nothing that decides."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from playground import budget, variants
+from playground.compare import Playground, Question
+from playground.errors import ConfigError, MadangError, UnknownNameError
+from playground.events import Failed, Finished, Started
+from playground.loadable import Loader
+from playground.messages import Conversation
+from playground.presets import DEFAULT_PRESET, Sampling, sampling
+from playground.settings import Settings
+from playground.terminal import Chat, show_answers
+from playground.variants import Adapter, Base, Catalogue, Gguf
+
+DEFAULT_VARIANTS = ["smollm2", "smollm2:demo", "smollm2:demo:Q4_K_M"]
+KINDS = {"base": Base, "adapter": Adapter, "gguf": Gguf}
+
+models = typer.Typer(help="The catalogue of variants: list, add, check, remove.", no_args_is_help=False)
+
+VariantOption = Annotated[
+    list[str] | None, typer.Option("--variant", "-v", help="A variant to ask; repeat it. Default: the three built-in.")
+]
+PresetOption = Annotated[str, typer.Option("--preset", "-p", help="factual, balanced or creative.")]
+
+
+def chat(  # noqa: PLR0913 - a parameter an option
+    context: typer.Context,
+    text: Annotated[str | None, typer.Argument(help="Ask once and exit; '-' reads stdin. Without it: a chat.")] = None,
+    variant: VariantOption = None,
+    preset: PresetOption = DEFAULT_PRESET,
+    seed: Annotated[int | None, typer.Option(help="Seed of the random generator; default: a fresh one.")] = None,
+    system: Annotated[str, typer.Option(help="System prompt.")] = "",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="One sampling field: --set temperature=0.3; repeat it.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a variant, a line each.")] = False,
+) -> None:
+    """Ask several variants side by side, in the terminal."""
+    chosen = sampling(preset, seed=seed, **_fields(set_ or []))
+    names = list(dict.fromkeys(variant or DEFAULT_VARIANTS))
+    playground = Playground(context.obj)
+    try:
+        for name in names:
+            playground.catalogue.get(name)
+        if text is None:
+            Chat(playground, names, chosen, system).run()
+        elif not _ask_once(playground, names, chosen, (system, _text(text)), as_json):
+            raise typer.Exit(1)
+    finally:
+        playground.close()
+
+
+def _text(text: str) -> str:
+    text = sys.stdin.read() if text == "-" else text
+    if not text.strip():
+        raise ConfigError("The question is empty.", 'Give it as an argument: madang chat "안녕?"')
+    return text
+
+
+def _fields(pairs: list[str]) -> dict[str, object]:
+    """Sampling fields from `name=value`; numbers are read as numbers, `stop` may be repeated."""
+    fields: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or name not in Sampling.model_fields:
+            raise UnknownNameError("sampling field", name, Sampling.model_fields, "Write --set name=value.")
+        if name == "stop":
+            fields[name] = (*fields.get(name, ()), value.encode().decode("unicode_escape") if "\\" in value else value)
+        else:
+            fields[name] = value
+    return fields
+
+
+def _ask_once(
+    playground: Playground, names: list[str], chosen: Sampling, asked: tuple[str, str], as_json: bool
+) -> bool:
+    """Ask, print, and say whether every variant answered."""
+    conversation = Conversation.start(asked[0]).ask(asked[1])
+    questions = [Question(variant=name, messages=conversation.messages, sampling=chosen) for name in names]
+    comparison = playground.ask(questions)
+    if not as_json:
+        return show_answers(Console(), comparison, names)
+    rows: dict[str, dict[str, Any]] = {name: {"variant": name} for name in names}
+    for event in comparison:
+        if isinstance(event, Started):
+            rows[event.variant] |= {"seed": event.seed, "dropped_turns": event.dropped_turns}
+        elif isinstance(event, Finished):
+            rows[event.variant] |= {"text": event.text, "reason": event.reason, **event.stats.model_dump()}
+        elif isinstance(event, Failed):
+            rows[event.variant] |= {"error": event.message, "hint": event.hint}
+    for name in names:
+        sys.stdout.write(json.dumps(rows[name], ensure_ascii=False) + "\n")
+    return not any("error" in row for row in rows.values())
+
+
+@models.callback(invoke_without_command=True)
+def list_models(
+    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="As JSON lines.")] = False
+) -> None:
+    """List the variants, and where your own are written down."""
+    if context.invoked_subcommand is not None:
+        return
+    settings: Settings = context.obj
+    catalogue = Catalogue.load(settings)
+    if as_json:
+        for variant in catalogue:
+            sys.stdout.write(json.dumps(variant.model_dump(), ensure_ascii=False) + "\n")
+        return
+    table = Table("name", "kind", "base", "source", "state", box=None, pad_edge=False)
+    for variant in catalogue:
+        base = "" if isinstance(variant, Base) else variant.base or ""
+        table.add_row(variant.name, variant.kind, base, variant.source, _state(variant))
+    console = Console()
+    console.print(table)
+    console.print(f"\nYour own variants: {settings.catalogue}", style="dim", soft_wrap=True)
+
+
+def _state(variant: Base | Adapter | Gguf) -> str:
+    if not variant.is_local:
+        return "on the Hub"
+    return "here" if variant.path.exists() else "missing"
+
+
+@models.command()
+def add(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="What to call it: name, name:adapter, name:adapter:Q4_K_M.")],
+    source: Annotated[str, typer.Argument(help="Hub id (owner/name), folder, or GGUF file.")],
+    kind: Annotated[str, typer.Option(help="base, adapter or gguf; guessed from the source where it can be.")] = "",
+    base: Annotated[str | None, typer.Option(help="The variant it descends from (adapters need it).")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Another field: --set prompt_format=alpaca; repeat it.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Download without asking.")] = False,
+) -> None:
+    """Add a variant: its files are fetched and checked first."""
+    settings: Settings = context.obj
+    row: dict[str, Any] = {"name": name, "source": _absolute(source), "kind": kind or _guess(source, base)}
+    row |= {key: value for key, _, value in (pair.partition("=") for pair in set_ or [])}
+    if base is not None:
+        row["base"] = base
+    variant = variants.parse(row, "the new variant")
+    playground = Playground(settings)
+    loader = Loader(settings, playground.catalogue.with_variant(variant), playground.hub)
+    console = Console(stderr=True)
+    size = loader.download_bytes(variant)
+    if size and not yes and not typer.confirm(f"{source} is {size / budget.GIB:.2f} GiB to download. Go on?"):
+        raise typer.Exit(1)
+    with console.status(f"Checking {name}") as status:
+        loader.loadable(variant, lambda done, what: status.update(f"{what} ({done:.0%})"))
+    variants.add(settings, variant)
+    console.print(f"Added {name}. Try it: madang chat -v {name}")
+
+
+def _absolute(source: str) -> str:
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.exists() else source
+
+
+def _guess(source: str, base: str | None) -> str:
+    path = Path(source).expanduser()
+    if source.lower().endswith(".gguf") or (path.is_dir() and any(path.glob("*.gguf"))):
+        return "gguf"
+    if (path / "adapter_config.json").exists():
+        return "adapter"
+    return "adapter" if base is not None else "base"
+
+
+@models.command()
+def check(
+    context: typer.Context, name: Annotated[str | None, typer.Argument(help="One variant; default all.")] = None
+) -> None:
+    """Check the files of variants without loading them; nothing is downloaded."""
+    settings: Settings = context.obj
+    playground = Playground(settings)
+    catalogue = playground.catalogue
+    loader = Loader(settings, catalogue, playground.hub)
+    console, faults = Console(), 0
+    for variant in [catalogue.get(name)] if name else list(catalogue):
+        try:
+            verdict = "not here yet: on the Hub" if loader.download_bytes(variant) else _verdict(loader, variant)
+        except MadangError as error:
+            faults += 1
+            verdict = f"[red]{error.message}[/red] {error.hint}"
+        console.print(f"[bold]{variant.name}[/bold]  {verdict}", soft_wrap=True)
+    if faults:
+        raise typer.Exit(1)
+
+
+def _verdict(loader: Loader, variant: Base | Adapter | Gguf) -> str:
+    loadable = loader.loadable(variant)
+    need = budget.need(loadable.spec)
+    alone = f"; runs on a copy of its own: {loadable.why_not_shared}" if loadable.why_not_shared else ""
+    return f"ok, needs about {(need.ram + need.vram) / budget.GIB:.2f} GiB{alone}"
+
+
+@models.command()
+def remove(context: typer.Context, name: Annotated[str, typer.Argument(help="A variant of your own.")]) -> None:
+    """Take a variant out of the catalogue; its files stay."""
+    variants.remove(context.obj, name)
+    Console(stderr=True).print(f"Removed {name}; its files are where they were.")

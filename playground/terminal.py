@@ -1,0 +1,172 @@
+"""The comparison in a terminal: panes side by side where there is room, below each other where there is none."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from rich.columns import Columns
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markdown import Markdown
+from rich.panel import Panel
+from rich.text import Text
+
+from playground.compare import Comparison, Playground, Question
+from playground.errors import MadangError
+from playground.events import Delta, Event, Failed, Finished, Progress, Started, Stats
+from playground.messages import Conversation
+from playground.presets import Sampling, preset
+
+MIN_PANE = 36
+HELP = "/retry  /undo  /clear  /preset NAME  /seed N  /quit     Ctrl-C stops an answer"
+
+
+@dataclass
+class Pane:
+    """One variant's answer while it comes."""
+
+    variant: str
+    text: str = ""
+    note: str = ""
+    state: str = ""
+    failed: bool = False
+    stats: Stats | None = None
+
+    def take(self, event: Event) -> None:
+        """Show one event of this variant."""
+        if isinstance(event, Progress):
+            share = f" {event.fraction:.0%}" if event.fraction is not None else ""
+            self.state = f"{event.step}{share} {event.detail}".strip()
+        elif isinstance(event, Started):
+            self.state = "reading"
+            if event.dropped_turns:
+                self.note = f"{event.dropped_turns} older turns left out: the context is full"
+        elif isinstance(event, Delta):
+            self.text, self.state = self.text + event.text, ""
+        elif isinstance(event, Finished):
+            self.text, self.stats, self.state = event.text, event.stats, event.reason
+        elif isinstance(event, Failed):
+            self.note, self.failed, self.state = f"{event.message}\n{event.hint}".strip(), True, "failed"
+
+    @property
+    def line(self) -> str:
+        """First token, speed, tokens, memory and dtype in one line; what it does, before that."""
+        if self.stats is None:
+            return self.state
+        stats, parts = self.stats, []
+        if stats.first_token_s is not None:
+            parts.append(f"{stats.first_token_s:.2f} s")
+        if stats.tokens_per_s is not None:
+            parts.append(f"{stats.tokens_per_s:.0f} tok/s")
+        parts += [f"{stats.tokens} tokens", f"{stats.memory_bytes / 2**20:.0f} MB", stats.dtype]
+        return " · ".join(part for part in parts if part) + ("" if self.state == "stop" else f" · {self.state}")
+
+    def render(self, width: int) -> RenderableType:
+        """The pane as a box of that width."""
+        parts: list[RenderableType] = [Markdown(self.text)] if self.text else []
+        if self.note:
+            parts.append(Text(self.note, style="red" if self.failed else "yellow"))
+        parts.append(Text(self.line, style="dim"))
+        return Panel(Group(*parts), title=self.variant, title_align="left", width=width)
+
+
+def show_answers(console: Console, comparison: Comparison, names: Sequence[str]) -> bool:
+    """Stream the answers into panes; Ctrl-C stops them. True where every variant answered."""
+    panes = follow(console, comparison, names)
+    return not any(pane.failed for pane in panes)
+
+
+def follow(console: Console, comparison: Comparison, names: Sequence[str]) -> list[Pane]:
+    """Stream a comparison and return its panes as they ended."""
+    panes = {name: Pane(name) for name in names}
+    if not console.is_terminal:
+        for event in comparison:
+            panes[event.variant].take(event)
+        console.print(*[pane.render(console.width) for pane in panes.values()], sep="\n")
+        return list(panes.values())
+    with Live(console=console, refresh_per_second=8, vertical_overflow="visible") as live:
+        for event in _stoppable(comparison):
+            panes[event.variant].take(event)
+            live.update(_side_by_side(console.width, panes.values()))
+    return list(panes.values())
+
+
+def _stoppable(comparison: Comparison) -> Iterable[Event]:
+    """The events; Ctrl-C cancels the rest, which still arrives as Finished."""
+    events = iter(comparison)
+    while True:
+        try:
+            yield next(events)
+        except StopIteration:
+            return
+        except KeyboardInterrupt:
+            comparison.cancel()
+
+
+def _side_by_side(width: int, panes: Iterable[Pane]) -> RenderableType:
+    panes = list(panes)
+    fits = max(1, min(len(panes), width // MIN_PANE))
+    return Columns([pane.render(width // fits - 1) for pane in panes], padding=(0, 0))
+
+
+@dataclass
+class Chat:
+    """A conversation in the terminal: one question to all, each variant keeping its own answers."""
+
+    playground: Playground
+    names: list[str]
+    sampling: Sampling
+    system: str = ""
+    console: Console = field(default_factory=Console)
+    conversations: dict[str, Conversation] = field(default_factory=dict)
+    question: str = ""
+
+    def run(self) -> None:
+        """Read questions until the end of input or /quit."""
+        self.clear()
+        self.console.print(f"마당 Madang · {', '.join(self.names)}\n{HELP}", style="dim")
+        while True:
+            try:
+                line = self.console.input("\n[bold]> [/bold]").strip()
+            except (EOFError, KeyboardInterrupt):
+                return
+            if line in {"/quit", "/exit"}:
+                return
+            try:
+                self.take(line)
+            except MadangError as error:
+                self.console.print(f"{error.message} {error.hint}", style="red")
+
+    def take(self, line: str) -> None:
+        """One line: a command or a question."""
+        command, _, argument = line.partition(" ")
+        if command == "/clear":
+            self.clear()
+        elif command == "/undo":
+            self.conversations = {name: kept.undo() for name, kept in self.conversations.items()}
+        elif command == "/retry" and self.question:
+            self.conversations = {name: kept.undo() for name, kept in self.conversations.items()}
+            self.ask(self.question)
+        elif command == "/preset":
+            kept = {"seed": self.sampling.seed, "max_new_tokens": self.sampling.max_new_tokens}
+            self.sampling = preset(argument.strip()).model_copy(update=kept)
+        elif command == "/seed":
+            self.sampling = Sampling(**self.sampling.model_dump() | {"seed": int(argument) if argument else None})
+        elif line.startswith("/"):
+            self.console.print(HELP, style="dim")
+        elif line:
+            self.ask(line)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.conversations = {name: Conversation.start(self.system) for name in self.names}
+
+    def ask(self, text: str) -> None:
+        """Ask all variants; an answer that failed leaves no turn behind."""
+        self.question = text
+        asked = {name: kept.ask(text) for name, kept in self.conversations.items()}
+        questions = [
+            Question(variant=name, messages=kept.messages, sampling=self.sampling) for name, kept in asked.items()
+        ]
+        for pane in follow(self.console, self.playground.ask(questions), self.names):
+            if not pane.failed:
+                self.conversations[pane.variant] = asked[pane.variant].answer(pane.text)
