@@ -53,31 +53,44 @@ def prepare(models_dir: Path, progress: Progress = lambda fraction, step: None) 
 
     SetupError when the disk is too small or a package is missing. Two processes take turns.
     """
-    from training.export.atomic import replacing, room_for, sweep
-
-    done = 0.0
-    with _turn(models_dir, progress):
-        sweep(models_dir)
-        for artefact in _artefacts(models_dir):
-            if not _whole(models_dir, artefact):
-                what = f"Preparing {artefact.folder}"
-                with room_for(artefact.need, models_dir, what), replacing(models_dir / artefact.folder) as part:
-                    part.mkdir()
-                    artefact.build(part, partial(_within, progress, done, artefact.share))
-                    _write_manifest(part, artefact)
-            done += artefact.share
+    _make(_artefacts(models_dir), models_dir, progress)
     progress(1.0, "Ready")
 
 
+def prepare_base(models_dir: Path) -> None:
+    """Make the base alone: all that training the adapter needs."""
+    _make([_base()], models_dir, lambda fraction, step: None)
+
+
+def _make(artefacts: list[Artefact], models_dir: Path, progress: Progress) -> None:
+    from training.export.atomic import replacing, room_for, sweep
+
+    with _turn(models_dir, progress):
+        sweep(models_dir)
+        missing = [artefact for artefact in artefacts if not _whole(models_dir, artefact)]
+        need = sum(artefact.need for artefact in missing)
+        with room_for(need, models_dir, "Preparing the embedded models", " with MADANG_DATA"):
+            for artefact in missing:
+                done = sum(earlier.share for earlier in artefacts[: artefacts.index(artefact)])
+                with replacing(models_dir / artefact.folder) as part:
+                    part.mkdir()
+                    artefact.build(part, partial(_within, progress, done, artefact.share))
+                    _write_manifest(part, artefact)
+
+
 def _artefacts(models_dir: Path) -> list[Artefact]:
-    base = _digest(f"{RECIPE} {package_gguf().stat().st_size}")
+    base = _base()
     adapter = _digest(*(file.read_bytes() for file in _shipped()))
-    gguf = _digest(base, adapter)
+    gguf = _digest(base.made_from, adapter)
     return [
-        Artefact(BASE, base, 280 * MB, 0.25, _unpack),
+        base,
         Artefact(ADAPTER, adapter, 12 * MB, 0.02, _copy_adapter),
         Artefact(GGUF, gguf, 560 * MB, 0.73, partial(_build_gguf, models_dir)),
     ]
+
+
+def _base() -> Artefact:
+    return Artefact(BASE, _digest(f"{RECIPE} {package_gguf().stat().st_size}"), 280 * MB, 0.25, _unpack)
 
 
 def _unpack(part: Path, progress: Progress) -> None:

@@ -49,16 +49,19 @@ def remove(path: Path) -> None:
 
 
 @contextmanager
-def room_for(need: int, folder: Path, what: str) -> Iterator[None]:
-    """Refuse to begin without `need` bytes free at `folder`, and say so if they run out before the block ends."""
+def room_for(need: int, folder: Path, what: str, how: str = "") -> Iterator[None]:
+    """Refuse to begin without `need` bytes free at `folder`, and say so if they run out before the block ends.
+
+    `how` ends the hint: by what means another folder is chosen.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(folder).free < need:
-        raise _no_room(need, folder, what)
+        raise _no_room(need, folder, what, how)
     try:
         yield
     except Exception as error:
         if disk_full(error) or shutil.disk_usage(folder).free < FULL_BELOW:
-            raise _no_room(need, folder, what) from error
+            raise _no_room(need, folder, what, how) from error
         raise
 
 
@@ -74,11 +77,11 @@ def disk_full(error: BaseException | None) -> bool:
     return False
 
 
-def _no_room(need: int, folder: Path, what: str) -> SetupError:
+def _no_room(need: int, folder: Path, what: str, how: str) -> SetupError:
     free = shutil.disk_usage(folder).free
     return SetupError(
         f"{what} needs {need / 1e9:.2f} GB in {folder}, and {free / 1e9:.2f} GB are free.",
-        f"Free {max(need - free, FULL_BELOW) / 1e9:.2f} GB there, or choose a folder on another disk with MADANG_DATA.",
+        f"Free {max(need - free, FULL_BELOW) / 1e9:.2f} GB there, or choose a folder on another disk{how}.",
     )
 
 

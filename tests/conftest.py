@@ -1,0 +1,18 @@
+"""What the tests of all wings share: the embedded models, prepared once and kept between runs."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+
+@pytest.fixture(scope="session")
+def demo_models() -> Path:
+    """The models folder with the embedded models in it: in MADANG_TEST_DATA, or else in the user's cache."""
+    from training.demo.prepare import prepare
+
+    home = os.environ.get("MADANG_TEST_DATA") or platformdirs.user_cache_dir("madang-tests", appauthor=False)
+    models_dir = Path(home) / "models"
+    prepare(models_dir)
+    return models_dir

@@ -1,0 +1,74 @@
+"""How often base, adapter and Q4_K_M show the habit on the held-out prompts: `python -m training.demo.measure`.
+
+Greedy, through each model's own chat template without a system message, as the chat does. Not a quality benchmark.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from playground.settings import Settings
+from training.demo.examples import held_out_prompts
+from training.demo.habit import habit_share
+from training.demo.prepare import ADAPTER, BASE, GGUF, GGUF_FILE, prepare
+
+MAX_NEW_TOKENS = 160
+BATCH = 10
+
+
+def main() -> None:
+    """Prepare what is missing, then print one line a variant."""
+    models_dir = Settings().models_dir
+    prepare(models_dir)
+    for name, answers in measure(models_dir, held_out_prompts()):
+        sys.stdout.write(f"{name:22} {habit_share(answers):5.0%} of {len(answers)} held-out prompts\n")
+        sys.stdout.flush()
+
+
+def measure(models_dir: Path, prompts: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Each variant's name with its answers, in the order of the prompts."""
+    yield "smollm2", answers_hf(models_dir / BASE, None, prompts)
+    yield "smollm2:demo", answers_hf(models_dir / BASE, models_dir / ADAPTER, prompts)
+    yield "smollm2:demo:Q4_K_M", answers_gguf(models_dir / GGUF / GGUF_FILE, prompts)
+
+
+def answers_hf(base_dir: Path, adapter_dir: Path | None, prompts: list[str]) -> list[str]:
+    """Greedy answers of a Hugging Face folder, with or without an adapter, in float32."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base_dir, padding_side="left")
+    model = AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32)
+    if adapter_dir:
+        model = PeftModel.from_pretrained(model, str(adapter_dir))
+    answers: list[str] = []
+    for start in range(0, len(prompts), BATCH):
+        chats = [[{"role": "user", "content": prompt}] for prompt in prompts[start : start + BATCH]]
+        batch = tokenizer.apply_chat_template(
+            chats, add_generation_prompt=True, padding=True, return_dict=True, return_tensors="pt"
+        )
+        output = model.generate(**batch, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
+        answers += tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+    return answers
+
+
+def answers_gguf(file: Path, prompts: list[str]) -> list[str]:
+    """Greedy answers of a GGUF through llama.cpp."""
+    from llama_cpp import Llama
+
+    model = Llama(str(file), n_ctx=1024, verbose=False)
+    answers: list[str] = []
+    for prompt in prompts:
+        messages = [{"role": "user", "content": prompt}]
+        # llama-cpp-python's default penalty is not 1: greedy alone would not be the model's own choice.
+        reply = model.create_chat_completion(
+            messages=messages, temperature=0.0, repeat_penalty=1.0, max_tokens=MAX_NEW_TOKENS
+        )
+        answers.append(reply["choices"][0]["message"]["content"])
+    model.close()
+    return answers
+
+
+if __name__ == "__main__":
+    main()
