@@ -17,6 +17,21 @@ GGUF_VERSIONS = (2, 3)
 MAX_HEADER = 100 * 2**20
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 DTYPE_SIZE = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "U8": 1, "I8": 1, "BOOL": 1}
+BEYOND_PLAIN = {
+    "use_dora": "it uses DoRA",
+    "modules_to_save": "it replaces whole modules",
+    "fan_in_fan_out": "its base stores layers transposed",
+    "target_parameters": "it changes parameters that are no layers",
+    "trainable_token_indices": "it trains single tokens",
+    "layer_replication": "it repeats layers",
+    "alora_invocation_tokens": "it switches on at certain tokens",
+    "use_qalora": "it uses QALoRA",
+    "arrow_config": "it routes between adapters",
+    "use_bdlora": "its matrices are block-diagonal",
+    "kasa_config": "it uses KaSA",
+    "monteclora_config": "it uses MonteCLoRA",
+}
+"""Options of PEFT's LoraConfig that make an adapter more than A and B beside a linear layer."""
 PLAIN_LORA_KEYS = ("lora_A.weight", "lora_B.weight")
 
 
@@ -157,10 +172,9 @@ def _why_not_shared(config: dict[str, Any], tensors: dict[str, Any]) -> str:
     """What makes an adapter more than plain LoRA on linear layers; empty where it is just that."""
     if str(config.get("peft_type", "")).upper() != "LORA":
         return f"its type is {config.get('peft_type')}"
-    if config.get("use_dora"):
-        return "it uses DoRA"
-    if config.get("modules_to_save"):
-        return "it replaces whole modules (modules_to_save)"
+    for option, meaning in BEYOND_PLAIN.items():
+        if config.get(option):
+            return f"{meaning} ({option})"
     if config.get("bias", "none") != "none" or config.get("lora_bias"):
         return "it trains biases"
     other = [name for name in tensors if not name.endswith(PLAIN_LORA_KEYS)]

@@ -144,7 +144,7 @@ class LlamaCppBackend:
 
     def _chain(self, sampling: Sampling, prompt: list[int]) -> Any:
         chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-        for sampler in samplers(sampling, self.info.context):
+        for sampler in samplers(sampling, self.info.vocabulary, self.info.context):
             lib.llama_sampler_chain_add(chain, sampler)
         if sampling.repetition_penalty != 1.0:
             for token in prompt:
@@ -248,11 +248,14 @@ class LlamaCppBackend:
                 sys.stderr.write(line + "\n")
 
 
-def samplers(sampling: Sampling, context: int) -> list[Any]:
-    """llama.cpp samplers, in transformers' order, that draw as `sampling` says; the last one picks the token."""
+def samplers(sampling: Sampling, vocabulary: int, context: int) -> list[Any]:
+    """llama.cpp samplers, in transformers' order, that draw as `sampling` says; the last one picks the token.
+
+    `context` is how many tokens back the repetition penalty sees: all of them.
+    """
     chain = []
     if sampling.repetition_penalty != 1.0:
-        chain.append(lib.llama_sampler_init_penalties(context, sampling.repetition_penalty, 0.0, 0.0))
+        chain.append(lib.llama_sampler_init_penalties(vocabulary, context, sampling.repetition_penalty, 0.0, 0.0))
     if sampling.greedy:
         return [*chain, lib.llama_sampler_init_greedy()]
     if sampling.temperature != 1.0:

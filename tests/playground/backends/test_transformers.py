@@ -1,0 +1,193 @@
+"""The transformers backend on tiny random models: alone or in a batch, base or adapter, the same tokens."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, GenerationConfig
+
+from playground.backends.base import Cancelled, ModelSpec, RowRequest
+from playground.backends.scheduler import Scheduler
+from playground.backends.transformers import TorchRow, TransformersBackend
+from playground.errors import VariantError
+from playground.events import Event, Finished, Started
+from playground.files import check_adapter
+
+QUESTIONS = ["안녕?", "hello world, tell me a long story about a courtyard", "🎉 마당이 뭐야? " * 4]
+BATCHED = ["llama", "qwen3", "gemma2", "mistral"]
+
+
+def load(folder: Path, **fields: Any) -> TransformersBackend:
+    return TransformersBackend(ModelSpec(engine="transformers", name="tiny", path=str(folder), dtype="fp32", **fields))
+
+
+def run(backend: TransformersBackend, requests: Sequence[RowRequest], late: int = 0) -> list[list[int]]:
+    """The tokens of each request, asked together; the last `late` join after a few steps."""
+    events: list[tuple[str, Event]] = []
+    tokens: dict[str, list[int]] = {}
+    real = backend.close_row
+
+    def close(row: Any) -> None:
+        tokens[row.request.id] = list(row.tokens)
+        real(row)
+
+    backend.close_row = close  # type: ignore[method-assign]
+    scheduler = Scheduler(backend, lambda row_id, event: events.append((row_id, event)), lambda row_id: False)
+    early = len(requests) - late
+    for request in requests[:early]:
+        scheduler.add(request, 0.0)
+    for _ in range(5):
+        scheduler.step()
+    for request in requests[early:]:
+        scheduler.add(request, 0.0)
+    while not scheduler.idle:
+        scheduler.step()
+    backend.close_row = real  # type: ignore[method-assign]
+    assert sum(isinstance(event, Finished) for _, event in events) == len(requests)
+    return [tokens[request.id] for request in requests]
+
+
+@pytest.mark.parametrize("family", [*BATCHED, "mamba2"])
+def test_seeded_rows_read_the_same_alone_and_together(
+    family: str, tiny: Callable[[str], Path], ask: Callable[..., RowRequest]
+) -> None:
+    backend = load(tiny(family))
+    alone = [run(backend, [ask(text, seed=seed)])[0] for seed, text in enumerate(QUESTIONS)]
+    together = run(backend, [ask(text, seed=seed) for seed, text in enumerate(QUESTIONS)])
+    joining = run(backend, [ask(text, seed=seed) for seed, text in enumerate(QUESTIONS)], late=2)
+    assert alone == together == joining
+    assert len({tuple(tokens) for tokens in alone}) == len(QUESTIONS)
+
+
+@pytest.mark.parametrize("family", BATCHED)
+@pytest.mark.parametrize("penalty", [1.0, 1.3])
+def test_greedy_equals_generate(
+    family: str, penalty: float, tiny: Callable[[str], Path], ask: Callable[..., RowRequest]
+) -> None:
+    """Longer than the sliding window of 16, so that its mask is seen at work."""
+    backend = load(tiny(family))
+    model = AutoModelForCausalLM.from_pretrained(tiny(family), dtype=torch.float32)
+    requests = [ask(t, temperature=0.0, repetition_penalty=penalty, max_new_tokens=40) for t in QUESTIONS]
+    for request, got in zip(requests, run(backend, requests), strict=True):
+        prompt = torch.tensor([backend.prompt(request).ids])
+        wanted = GenerationConfig(max_new_tokens=40, do_sample=False, repetition_penalty=penalty, pad_token_id=0)
+        wanted.eos_token_id = sorted(backend._ends)
+        expected = model.generate(prompt, generation_config=wanted)[0, prompt.shape[1] :].tolist()
+        assert got == [token for token in expected if token not in backend._ends]
+
+
+def test_chunks_read_as_one_prompt(
+    tiny: Callable[[str], Path], ask: Callable[..., RowRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = load(tiny("gemma2"))
+    request = ask("긴 이야기 " * 30, temperature=0.0)
+    whole = run(backend, [request])
+    monkeypatch.setattr("playground.backends.transformers.CHUNK", 7)
+    assert run(backend, [request]) == whole
+
+
+@pytest.mark.parametrize("options", [{}, {"use_rslora": True}, {"rank_pattern": {"q_proj": 2}}], ids=str)
+@pytest.mark.parametrize("patterned", [False, True])
+def test_adapter_on_shared_weights_equals_peft(
+    options: dict[str, Any], patterned: bool, tiny: Callable[[str], Path], tiny_adapter: Callable[..., Path]
+) -> None:
+    if patterned:
+        options = options | {"alpha_pattern": {"v_proj": 32}}
+    base = tiny("llama")
+    folder = tiny_adapter(base, **options)
+    assert check_adapter(folder, base).shares_base
+    ids = torch.arange(3, 60)[None]
+    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    bare = plain(ids).logits[0, -1]
+    expected = PeftModel.from_pretrained(plain, folder)(ids).logits[0, -1]
+    backend = load(base)
+    backend._adapters.attach(str(folder))
+    backend._adapters.routing.route([str(folder)])
+    got = backend._forward(ids.tolist(), torch.arange(57)[None], backend._empty_cache(), None)[0]
+    assert (got - expected).abs().max() < 1e-4
+    assert (got - bare).abs().max() > 0.1
+    backend._adapters.routing.route([None])
+    got = backend._forward(ids.tolist(), torch.arange(57)[None], backend._empty_cache(), None)[0]
+    assert (got - bare).abs().max() < 1e-4
+
+
+def test_base_and_two_adapters_in_one_batch_equal_each_alone(
+    tiny: Callable[[str], Path], tiny_adapter: Callable[..., Path], ask: Callable[..., RowRequest]
+) -> None:
+    base = tiny("llama")
+    first, second = tiny_adapter(base, seed=1), tiny_adapter(base, seed=2, target_modules=["q_proj", "down_proj"])
+    backend = load(base)
+
+    def questions() -> list[RowRequest]:
+        return [ask(QUESTIONS[1], adapter, seed=5) for adapter in (second, None, first, None, second)]
+
+    together = run(backend, questions(), late=2)
+    assert together == [run(backend, [request])[0] for request in questions()]
+    assert len({tuple(tokens) for tokens in together}) == 3
+
+
+def test_merged_adapter_of_another_kind(
+    tiny: Callable[[str], Path], tiny_adapter: Callable[..., Path], ask: Callable[..., RowRequest]
+) -> None:
+    base = tiny("llama")
+    folder = tiny_adapter(base, use_dora=True)
+    info = check_adapter(folder, base)
+    assert not info.shares_base
+    assert "DoRA" in info.why_not
+    merged = load(base, merged_adapter=str(folder))
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), folder)
+    request = ask(QUESTIONS[1], temperature=0.0, repetition_penalty=1.0)
+    prompt = torch.tensor([merged.prompt(request).ids])
+    config = GenerationConfig(max_new_tokens=24, do_sample=False, eos_token_id=sorted(merged._ends), pad_token_id=0)
+    expected = model.generate(input_ids=prompt, generation_config=config)[0, prompt.shape[1] :].tolist()
+    assert run(merged, [request])[0] == [token for token in expected if token not in merged._ends]
+
+
+def test_cancel_leaves_a_long_prompt_between_layers(
+    tiny: Callable[[str], Path], ask: Callable[..., RowRequest]
+) -> None:
+    backend = load(tiny("llama"))
+    row = backend.open(ask(), [5] * 297)
+    looks = iter([False, True])
+    row.cancelled = lambda: next(looks)
+    with pytest.raises(Cancelled):
+        backend.prefill(row)
+    fresh = backend.open(ask(), [3, 4, 5])
+    assert backend.prefill(fresh)
+
+
+def test_context_overflow_drops_the_oldest_turns(tiny: Callable[[str], Path], ask: Callable[..., RowRequest]) -> None:
+    backend = load(tiny("llama"), context=128)
+    request = ask("마지막 질문", max_new_tokens=16)
+    old = request.messages[0].model_copy(update={"content": "오래된 질문 " * 8})
+    answer = old.model_copy(update={"role": "assistant", "content": "답"})
+    request = request.model_copy(update={"messages": (old, answer, old, answer, *request.messages)})
+    seen: list[Event] = []
+    scheduler = Scheduler(backend, lambda row_id, event: seen.append(event), lambda row_id: False)
+    scheduler.add(request, 0.0)
+    while not scheduler.idle:
+        scheduler.step()
+    started = next(event for event in seen if isinstance(event, Started))
+    assert started.dropped_turns == 2
+    assert "마지막" in started.prompt
+    assert "오래된" not in started.prompt
+
+
+def test_text_holds_half_characters_back(tiny: Callable[[str], Path], ask: Callable[..., RowRequest]) -> None:
+    backend = load(tiny("llama"))
+    said = "안녕 👩‍👩‍👧 마당 🎉 end"
+    row = backend.open(ask(), [3])
+    assert isinstance(row, TorchRow)
+    pieces = [backend.text(row, token) for token in backend.encode(said)]
+    assert "".join(pieces) == said
+    assert not any("\ufffd" in piece for piece in pieces)
+    assert "" in pieces
+
+
+def test_no_language_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "nonsense", "architectures": ["NonsenseForCausalLM"]}')
+    with pytest.raises(VariantError, match="nonsense"):
+        load(tmp_path)
