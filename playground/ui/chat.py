@@ -1,0 +1,284 @@
+"""What Chat does: ask, stop, retry, undo, clear, choose. Handlers over plain values; a test calls them as they are.
+
+A handler gets the desk (playground, what runs, the components), the values of its inputs by component, and the
+session's key; it gives updates by component.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block, BlockContext
+
+from playground.compare import Comparison, Playground, Question
+from playground.errors import MadangError
+from playground.events import Started
+from playground.ui import controls as sampler
+from playground.ui import panes
+from playground.ui.controls import Controls, Updates, Values
+from playground.ui.running import Running, batched
+from playground.ui.turns import Chat
+from playground.ui.words import both, examples
+from playground.variants import Adapter, Base, Catalogue, Gguf
+
+PANES = 4
+FRAME_S = 0.1
+"""Seconds between two updates of the browser: the models need the cores more than it needs frames."""
+LONGEST_QUESTION = 200_000
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The components of one pane."""
+
+    column: gr.Column
+    head: gr.HTML
+    log: gr.HTML
+    live: gr.HTML
+    prompt: gr.HTML
+
+
+@dataclass(frozen=True)
+class View:
+    """The components of the tab that handlers read or write."""
+
+    chat: gr.State
+    notice: gr.HTML
+    picker: gr.Dropdown
+    controls: Controls
+    slots: list[Slot]
+    text: gr.Textbox
+    send: gr.Button
+    stop: gr.Button
+    examples: BlockContext
+    actions: BlockContext
+    buttons: dict[str, gr.Button]
+    """Retry, undo, clear, and the examples by their number."""
+
+    @property
+    def inputs(self) -> set[Block]:
+        """What the handlers read."""
+        return {self.chat, self.picker, self.text, *self.controls.inputs}
+
+    @property
+    def outputs(self) -> list[Block]:
+        """What the handlers write."""
+        slots: list[Block] = [part for s in self.slots for part in (s.column, s.head, s.log, s.live, s.prompt)]
+        rest: list[Block] = [
+            self.chat,
+            self.notice,
+            self.picker,
+            self.text,
+            self.send,
+            self.stop,
+            self.examples,
+            self.actions,
+        ]
+        return [*slots, *rest]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What the handlers work with; one a page."""
+
+    playground: Playground
+    running: Running
+    view: View
+
+
+def send(desk: Desk, values: Values, session: str) -> Iterator[Updates]:
+    """Ask what stands in the text box; while answers are under way it stays there."""
+    if desk.running.busy(session):
+        return
+    yield from ask(desk, values, session, values[desk.view.chat], values[desk.view.text] or "")
+
+
+def example(desk: Desk, values: Values, session: str, number: int) -> Iterator[Updates]:
+    """Ask one of the examples."""
+    if desk.running.busy(session):
+        return
+    yield from ask(desk, values, session, values[desk.view.chat], examples()[number])
+
+
+def retry(desk: Desk, values: Values, session: str) -> Iterator[Updates]:
+    """Ask the last question again, in every pane that is open now."""
+    desk.running.drop(session)
+    chat, question = values[desk.view.chat].undo()
+    if question:
+        yield from ask(desk, values, session, chat, question)
+
+
+def stop(desk: Desk, session: str) -> None:
+    """End the answers under way; what was said stays."""
+    desk.running.stop(session)
+
+
+def undo(desk: Desk, values: Values, session: str) -> Updates:
+    """Take the last turn back into the text box."""
+    desk.running.drop(session)
+    chat, question = values[desk.view.chat].undo()
+    text = {desk.view.text: question} if question else {}
+    return drawn(desk, chat, values[desk.view.picker]) | _idle(desk.view) | text
+
+
+def clear(desk: Desk, values: Values, session: str) -> Updates:
+    """Begin a new conversation."""
+    desk.running.drop(session)
+    return drawn(desk, Chat(), values[desk.view.picker]) | _idle(desk.view)
+
+
+def choose(desk: Desk, values: Values) -> Updates:
+    """Show a pane for each chosen variant, four at most."""
+    picked = list(values[desk.view.picker] or [])
+    updates = drawn(desk, values[desk.view.chat], picked[:PANES])
+    if len(picked) > PANES:
+        updates[desk.view.picker] = picked[:PANES]
+        updates[desk.view.notice] = _say("too_many")
+    return updates
+
+
+def refresh(desk: Desk, values: Values) -> Updates:
+    """The catalogue as it is now: what can be chosen, and the chosen ones that are still there."""
+    view = desk.view
+    try:
+        names = desk.playground.catalogue.names
+    except MadangError as error:
+        return {view.notice: panes.problem(error.message, error.hint)}
+    picked = [name for name in values[view.picker] or [] if name in names] or names[:3]
+    return drawn(desk, values[view.chat], picked) | {view.picker: gr.update(choices=names, value=picked)}
+
+
+def seed_again(desk: Desk, values: Values) -> Updates:
+    """The seed of the last answers, to get them once more."""
+    seeds = [a.started.seed for turn in values[desk.view.chat].turns for a in turn.answers.values() if a.started]
+    return {desk.view.controls.seed: seeds[-1] if seeds else gr.skip()}
+
+
+def ask(desk: Desk, values: Values, session: str, chat: Chat, question: str) -> Iterator[Updates]:
+    """Put a question to every chosen variant and show the answers as they come, until all have ended."""
+    view = desk.view
+    picked = list(values[view.picker] or [])[:PANES]
+    refusal = _refusal(picked, question)
+    if refusal:
+        yield {view.notice: refusal}
+        return
+    asked = chat.ask(question.strip(), picked)
+    try:
+        comparison = desk.playground.ask(_questions(view, values, asked, picked))
+    except MadangError as error:
+        yield {view.notice: panes.problem(error.message, error.hint)}
+        return
+    desk.running.begin(session, comparison)
+    try:
+        yield drawn(desk, asked, picked) | _busy(view) | {view.text: ""}
+        yield from _heard(desk, session, comparison, asked, picked)
+    finally:
+        if desk.running.is_current(session, comparison):  # the browser went away, or a bug: nobody listens now
+            desk.running.drop(session)
+
+
+def _heard(desk: Desk, session: str, comparison: Comparison, chat: Chat, picked: list[str]) -> Iterator[Updates]:
+    """The panes that changed, batch by batch; silent once the session waits for something else."""
+    catalogue = desk.playground.catalogue
+    for batch in batched(comparison, FRAME_S):
+        if not desk.running.is_current(session, comparison):
+            return
+        chat = chat.hear(batch)
+        began = {event.variant for event in batch if isinstance(event, Started)}
+        updates: Updates = {}
+        for name in {event.variant for event in batch}:
+            slot = desk.view.slots[picked.index(name)]
+            updates[slot.live] = panes.live(chat, catalogue.get(name))
+            if name in began:
+                updates[slot.head] = panes.head(catalogue.get(name), _dtype(desk.playground, chat, catalogue, name))
+                updates[slot.prompt] = panes.prompt(chat, name)
+        if all(answer.end for answer in chat.turns[-1].answers.values()):
+            desk.running.end(session, comparison)
+            updates |= {desk.view.chat: chat} | _idle(desk.view)
+        yield updates
+
+
+def _questions(view: View, values: Values, chat: Chat, picked: Sequence[str]) -> list[Question]:
+    sampling = sampler.chosen(view.controls, values)
+    system = values[view.controls.system] or ""
+    return [Question(variant=name, messages=chat.messages(name, system), sampling=sampling) for name in picked]
+
+
+def _refusal(picked: Sequence[str], question: str) -> str:
+    """Why this cannot be asked, as HTML; empty where it can."""
+    if not picked:
+        return _say("no_variant")
+    if not question.strip():
+        return _say("no_text")
+    if len(question) > LONGEST_QUESTION:
+        return _say("too_long", count=f"{len(question):,}", limit=f"{LONGEST_QUESTION:,}")
+    return ""
+
+
+def _say(problem: str, **values: object) -> str:
+    return panes.card(both(f"problem.{problem}", **values), both(f"problem.{problem}_hint"), "problem.page")
+
+
+def drawn(desk: Desk, chat: Chat, picked: Sequence[str] | None) -> Updates:
+    """Everything that a conversation and a choice of variants look like."""
+    view = desk.view
+    try:
+        catalogue = desk.playground.catalogue
+    except MadangError as error:
+        return {view.notice: panes.problem(error.message, error.hint)}
+    known = [name for name in picked or [] if name in catalogue.names]
+    updates: Updates = {view.chat: chat, view.notice: "" if known else _say("no_variant")}
+    for number, slot in enumerate(view.slots):
+        updates |= _pane(desk, slot, chat, catalogue, known[number] if number < len(known) else None)
+    updates[view.examples] = gr.update(visible=not chat.turns)
+    updates[view.actions] = gr.update(visible=bool(chat.turns))
+    return updates
+
+
+def _pane(desk: Desk, slot: Slot, chat: Chat, catalogue: Catalogue, name: str | None) -> Updates:
+    if name is None:
+        return {slot.column: gr.update(visible=False)}
+    variant = catalogue.get(name)
+    return {
+        slot.column: gr.update(visible=True),
+        slot.head: panes.head(variant, _dtype(desk.playground, chat, catalogue, name)),
+        slot.log: panes.log(chat, name),
+        slot.live: panes.live(chat, variant),
+        slot.prompt: panes.prompt(chat, name),
+    }
+
+
+def _dtype(playground: Playground, chat: Chat, catalogue: Catalogue, name: str) -> str:
+    """The number format that the variant answered in; before that, the one it is loaded or listed with."""
+    started = [turn.answers[name].started for turn in chat.heard_by(name)]
+    if started and started[-1]:
+        return started[-1].dtype
+    variant = catalogue.get(name)
+    owners = {name, variant.base if isinstance(variant, Adapter) else name}
+    loaded = [row.info.dtype for row in playground.pool.loaded() if row.spec.name in owners]
+    return loaded[0] if loaded else _listed_dtype(variant, catalogue)
+
+
+def _listed_dtype(variant: Base | Adapter | Gguf, catalogue: Catalogue) -> str:
+    base = catalogue.base_of(variant)
+    if isinstance(variant, Gguf) or base is None:
+        return ""
+    return "nf4" if base.load_in_4bit else base.dtype
+
+
+def _busy(view: View) -> Updates:
+    return {view.send: gr.update(visible=False), view.stop: gr.update(visible=True), view.picker: _locked(True)}
+
+
+def _idle(view: View) -> Updates:
+    return {view.send: gr.update(visible=True), view.stop: gr.update(visible=False), view.picker: _locked(False)}
+
+
+def _locked(under_way: bool) -> Any:
+    return gr.update(interactive=not under_way)
+
+
+def settled(desk: Desk, session: str) -> Updates:
+    """After an event of any outcome: the buttons as they must be, even where it broke."""
+    return _busy(desk.view) if desk.running.busy(session) else _idle(desk.view)

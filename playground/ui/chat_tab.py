@@ -1,0 +1,160 @@
+"""Lays out Chat and ties its components to the handlers in chat.py."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+
+from playground.compare import Playground
+from playground.ui import chat, controls
+from playground.ui.chat import PANES, Desk, Slot, View
+from playground.ui.controls import Controls, Updates, Values
+from playground.ui.running import Running
+from playground.ui.turns import Chat
+from playground.ui.words import Words, examples
+
+SILENT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+FREE = SILENT | {"concurrency_limit": None}
+"""For answers: one session never waits for another's, the workers do the queueing."""
+NOW = FREE | {"queue": False}
+
+
+def render(words: Words, playground: Playground, running: Running) -> Desk:
+    """The tab, inside the caller's gr.Tab."""
+    state = gr.State(Chat())
+    with gr.Row(elem_classes="choices", equal_height=True):
+        picker = words.make(
+            gr.Dropdown,
+            {"label": "chat.variants"},
+            value=[],
+            multiselect=True,
+            elem_id="variants",
+            scale=1,
+        )
+        preset = controls.preset_choice(words)
+    with words.make(gr.Accordion, {"label": "controls.more"}, open=False, elem_id="more"):
+        sampler = controls.more(words, preset)
+    notice = gr.HTML(elem_id="notice")
+    with gr.Row(elem_classes="panes", elem_id="panes"):
+        slots = [_slot(number) for number in range(PANES)]
+    view = _composer(words, state, notice, picker, sampler, slots)
+    desk = Desk(playground, running, view)
+    _begin(desk)
+    return desk
+
+
+def _slot(number: int) -> Slot:
+    with gr.Column(visible=False, elem_classes="pane", elem_id=f"pane-{number}", min_width=240) as column:
+        head = gr.HTML(elem_classes="pane-top", js_on_load=None)
+        with gr.Column(elem_classes="scroll"):
+            log = gr.HTML(elem_classes="log", js_on_load=None)
+            live = gr.HTML(elem_classes="live", js_on_load=None)
+        prompt = gr.HTML(elem_classes="pane-prompt", js_on_load=None)
+    return Slot(column, head, log, live, prompt)
+
+
+def _composer(
+    words: Words, state: gr.State, notice: gr.HTML, picker: gr.Dropdown, sampler: Controls, slots: list[Slot]
+) -> View:
+    """The text box and its buttons, at the foot of the page."""
+    with gr.Column(elem_classes="composer", elem_id="composer"):
+        with gr.Row(elem_classes="examples", elem_id="examples") as row:
+            buttons = {str(number): _example(number) for number in range(len(examples()))}
+        with gr.Row(elem_classes="asking"):
+            text = words.make(
+                gr.Textbox,
+                {"placeholder": "chat.ask"},
+                show_label=False,
+                container=False,
+                lines=1,
+                max_lines=6,
+                autofocus=True,
+                elem_id="ask",
+                scale=1,
+            )
+            button: dict[str, Any] = {"scale": 0, "min_width": 96}
+            send = words.make(gr.Button, {"value": "chat.send"}, variant="primary", elem_id="send", **button)
+            stop = words.make(
+                gr.Button, {"value": "chat.stop"}, variant="stop", elem_id="stop", visible=False, **button
+            )
+        with gr.Row(elem_classes="actions", elem_id="actions", visible=False) as actions:
+            for name in ("retry", "undo", "clear"):
+                texts = {"value": f"chat.{name}"}
+                buttons[name] = words.make(gr.Button, texts, size="sm", elem_id=name, min_width=0, scale=0)
+    return View(state, notice, picker, sampler, slots, text, send, stop, row, actions, buttons)
+
+
+def _example(number: int) -> gr.Button:
+    return gr.Button(examples()[number], size="sm", elem_classes="example", elem_id=f"example-{number}", min_width=0)
+
+
+def _begin(desk: Desk) -> None:
+    """The first picture, drawn at building: a person can type before any event has run."""
+    start = chat.refresh(desk, {desk.view.chat: Chat(), desk.view.picker: []})
+    for component, update in start.items():
+        fields = update if isinstance(update, dict) else {"value": update}
+        for name, value in fields.items():
+            if name == "choices":
+                desk.view.picker.choices = [(choice, choice) for choice in value]
+            elif name != "__type__":
+                setattr(component, name, value)
+
+
+def wire(desk: Desk) -> None:
+    """Tie every component to its handler."""
+    view = desk.view
+    for trigger in (view.text.submit, view.send.click):
+        _streams(desk, trigger, chat.send)
+    for number in range(len(examples())):
+        _streams(desk, view.buttons[str(number)].click, partial(chat.example, number=number))
+    _streams(desk, view.buttons["retry"].click, chat.retry)
+    _stops(desk)
+    for name, handler in {"undo": chat.undo, "clear": chat.clear}.items():
+        _keyed(desk, view.buttons[name].click, handler)
+    view.picker.input(lambda values: chat.choose(desk, values), view.inputs, view.outputs, **SILENT)
+    _wire_controls(desk)
+
+
+def _wire_controls(desk: Desk) -> None:
+    view, knobs = desk.view, desk.view.controls
+    knobs.preset.input(lambda name: controls.filled(knobs, name), knobs.preset, list(knobs.sliders.values()), **SILENT)
+    for slider in knobs.sliders.values():
+        slider.input(
+            lambda values: controls.matching(knobs, values),
+            set(knobs.sliders.values()),
+            [knobs.preset],
+            **SILENT,
+            trigger_mode="always_last",
+        )
+    knobs.seed_again.click(lambda values: chat.seed_again(desk, values), {view.chat}, [knobs.seed], **SILENT)
+
+
+def _streams(desk: Desk, trigger: Any, handler: Callable[[Desk, Values, str], Iterator[Updates]]) -> None:
+    """A handler whose updates come one after another, then the buttons as they must be."""
+
+    def run(values: dict[Block, Any], request: gr.Request) -> Iterator[Updates]:
+        yield from handler(desk, values, request.session_hash or "")
+
+    def after(request: gr.Request) -> Updates:
+        return chat.settled(desk, request.session_hash or "")
+
+    event = trigger(run, inputs=desk.view.inputs, outputs=desk.view.outputs, **FREE)
+    event.then(after, None, [desk.view.send, desk.view.stop, desk.view.picker], **NOW)
+
+
+def _keyed(desk: Desk, trigger: Any, handler: Callable[[Desk, Values, str], Updates]) -> None:
+    """A handler that needs the session's key."""
+
+    def run(values: dict[Block, Any], request: gr.Request) -> Updates:
+        return handler(desk, values, request.session_hash or "")
+
+    trigger(run, inputs=desk.view.inputs, outputs=desk.view.outputs, **NOW)
+
+
+def _stops(desk: Desk) -> None:
+    def run(request: gr.Request) -> None:
+        chat.stop(desk, request.session_hash or "")
+
+    desk.view.stop.click(run, None, None, **NOW)

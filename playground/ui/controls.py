@@ -1,0 +1,127 @@
+"""The sampling controls: presets, every sampler field, seed, stop strings and the system prompt."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+
+from playground.presets import DEFAULT_PRESET, MAX_SEED, Sampling, presets, sampling
+from playground.ui.words import Words
+
+Values = Mapping[Block, Any]
+Updates = dict[Block, Any]
+RANGES: dict[str, tuple[float, float, float]] = {
+    "temperature": (0.0, 2.0, 0.05),
+    "top_p": (0.05, 1.0, 0.01),
+    "top_k": (0, 200, 1),
+    "min_p": (0.0, 0.5, 0.01),
+    "repetition_penalty": (0.8, 2.0, 0.01),
+    "max_new_tokens": (16, 4096, 16),
+}
+"""Smallest, largest and step of each slider; the field's own limits in Sampling are wider."""
+KEYS = {"repetition_penalty": "penalty", "max_new_tokens": "max_tokens"}
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The components; `sliders` by the name of their Sampling field."""
+
+    preset: gr.Radio
+    sliders: dict[str, gr.Slider]
+    seed: gr.Number
+    seed_again: gr.Button
+    stop: gr.Dropdown
+    system: gr.Textbox
+
+    @property
+    def inputs(self) -> set[Block]:
+        """What `chosen` reads."""
+        return {*self.sliders.values(), self.seed, self.stop, self.system}
+
+
+def preset_choice(words: Words) -> gr.Radio:
+    """The presets as one row."""
+    return words.make(
+        gr.Radio,
+        {"label": "preset.label"},
+        spoken={name: f"preset.{name}" for name in presets()},
+        value=DEFAULT_PRESET,
+        elem_id="preset",
+        scale=0,
+        min_width=280,
+    )
+
+
+def more(words: Words, preset: gr.Radio) -> Controls:
+    """Everything a preset sets and what it leaves alone, inside the caller's layout."""
+    start = presets()[DEFAULT_PRESET]
+    with gr.Row(elem_classes="sliders"):
+        sliders = {name: _slider(words, name, getattr(start, name)) for name in RANGES}
+    with gr.Row(elem_classes="fields"):
+        with gr.Column(min_width=220, elem_classes="seed"):
+            seed = words.make(
+                gr.Number,
+                {"label": "controls.seed", "info": "controls.seed_info"},
+                value=None,
+                precision=0,
+                minimum=0,
+                maximum=MAX_SEED,
+                elem_id="seed",
+            )
+            again = words.make(gr.Button, {"value": "controls.seed_again"}, size="sm", elem_id="seed-again")
+        stop = words.make(
+            gr.Dropdown,
+            {"label": "controls.stop", "info": "controls.stop_info"},
+            choices=[],
+            value=[],
+            multiselect=True,
+            allow_custom_value=True,
+            elem_id="stop-strings",
+        )
+        system = words.make(
+            gr.Textbox,
+            {"label": "controls.system", "placeholder": "controls.system_hint"},
+            lines=3,
+            max_lines=8,
+            elem_id="system",
+        )
+    return Controls(preset, sliders, seed, again, stop, system)
+
+
+def _slider(words: Words, name: str, value: float) -> gr.Slider:
+    low, high, step = RANGES[name]
+    key = f"controls.{KEYS.get(name, name)}"
+    texts = {"label": key, "info": f"{key}_info"}
+    return words.make(
+        gr.Slider, texts, minimum=low, maximum=high, step=step, value=value, elem_id=f"set-{name}", min_width=200
+    )
+
+
+def chosen(controls: Controls, values: Values) -> Sampling:
+    """The sampling that the controls stand at. Raises ConfigError where a typed number is out of range."""
+    fields = {name: _whole(name, values[slider]) for name, slider in controls.sliders.items()}
+    stops = tuple(text.replace("\\n", "\n") for text in values[controls.stop] or [] if text)
+    seed = values[controls.seed]
+    return sampling(DEFAULT_PRESET, **fields, seed=None if seed is None else int(seed), stop=stops)
+
+
+def filled(controls: Controls, name: str | None) -> Updates:
+    """Every slider as the preset has it; nothing where none is chosen."""
+    if name not in presets():
+        return {slider: gr.skip() for slider in controls.sliders.values()}
+    start = presets()[name]
+    return {slider: getattr(start, field) for field, slider in controls.sliders.items()}
+
+
+def matching(controls: Controls, values: Values) -> Updates:
+    """The preset that the sliders stand at, or none: a moved slider is no preset any more."""
+    stand = {name: values[slider] for name, slider in controls.sliders.items()}
+    same = [name for name, row in presets().items() if all(getattr(row, key) == stand[key] for key in stand)]
+    return {controls.preset: same[0] if same else None}
+
+
+def _whole(name: str, value: float | None) -> float | int | None:
+    """A count comes from its slider as a float or an int; a cleared field comes as None."""
+    return int(value) if value is not None and name in {"top_k", "max_new_tokens"} else value

@@ -1,0 +1,135 @@
+"""Lays out Models and ties its components to the actions in models.py."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+
+from playground.compare import Playground
+from playground.errors import MadangError
+from playground.prompts import format_names
+from playground.ui import models
+from playground.ui.controls import Updates, Values
+from playground.ui.words import Words
+
+ROWS = """
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-action]");
+  if (!button) return;
+  const question = document.documentElement.dataset.language === "ko" ? button.dataset.askKo : button.dataset.askEn;
+  if (button.dataset.action === "remove" && !window.confirm(question)) return;
+  trigger("click", { action: button.dataset.action, name: button.dataset.name });
+});
+"""
+SILENT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+@dataclass(frozen=True)
+class Form:
+    """The components of the form by field."""
+
+    kind: gr.Radio
+    fields: dict[str, Block]
+    check: gr.Button
+    add: gr.Button
+
+    def values(self, values: Values) -> dict[str, Any]:
+        """The form's values by field."""
+        return {name: values[component] for name, component in self.fields.items()}
+
+
+def render(words: Words, playground: Playground, tab: gr.Tab) -> None:
+    """The tab, inside the caller's gr.Tab."""
+    gr.HTML(models.lead(playground), elem_classes="lead", js_on_load=None)
+    table = gr.HTML(models.table(playground), elem_id="catalogue", js_on_load=ROWS)
+    said = gr.HTML(elem_id="models-said", js_on_load=None)
+    with words.make(gr.Accordion, {"label": "add.heading"}, open=False, elem_id="add"):
+        form = _form(words)
+        verdict = gr.HTML(elem_id="add-said", js_on_load=None)
+    _wire(playground, tab, table, said, form, verdict)
+
+
+def _form(words: Words) -> Form:
+    kinds = {kind: f"kind.{kind}" for kind in models.FIELDS}
+    fields: dict[str, Block] = {}
+    kind = words.make(gr.Radio, {"label": "add.kind"}, spoken=kinds, value="base", elem_id="add-kind")
+    fields["kind"] = kind
+    with gr.Row():
+        fields["name"] = _text(words, "name", placeholder="name_hint")
+        fields["source"] = _text(words, "source", info="source_info", scale=2)
+        fields["base"] = _pick(words, "base", [], visible=False)
+        fields["file"] = _text(words, "file", info="file_info", visible=False)
+    with gr.Row():
+        fields["prompt_format"] = _pick(words, "format", format_names())
+        fields["context"] = words.make(
+            gr.Number,
+            _texts("context", info="context_info"),
+            value=None,
+            precision=0,
+            minimum=64,
+            elem_id="add-context",
+        )
+        fields["dtype"] = _pick(words, "dtype", ["auto", "bf16", "fp16", "fp32"], value="auto", info=None)
+        fields["load_in_4bit"] = words.make(
+            gr.Checkbox, _texts("four_bit", info="four_bit_info"), value=False, elem_id="add-four-bit"
+        )
+    with gr.Row(elem_classes="buttons"):
+        check = words.make(gr.Button, {"value": "add.check"}, elem_id="add-check", scale=0, min_width=120)
+        add = words.make(gr.Button, {"value": "add.add"}, variant="primary", elem_id="add-add", scale=0, min_width=160)
+    return Form(kind, fields, check, add)
+
+
+def _texts(name: str, **more: str | None) -> dict[str, str]:
+    return {"label": f"add.{name}"} | {prop: f"add.{key}" for prop, key in more.items() if key}
+
+
+def _text(
+    words: Words, name: str, *, info: str | None = None, placeholder: str | None = None, **options: Any
+) -> gr.Textbox:
+    texts = _texts(name, info=info, placeholder=placeholder)
+    return words.make(gr.Textbox, texts, elem_id=f"add-{name}", max_lines=1, **options)
+
+
+def _pick(words: Words, name: str, choices: list[str], *, info: str | None = "info", **options: Any) -> gr.Dropdown:
+    texts = _texts(name, info=f"{name}_info" if info else None)
+    return words.make(gr.Dropdown, texts, elem_id=f"add-{name}", **{"value": None, "choices": choices} | options)
+
+
+def _wire(playground: Playground, tab: gr.Tab, table: gr.HTML, said: gr.HTML, form: Form, verdict: gr.HTML) -> None:
+    fields = form.fields
+    shown: dict[str, Any] = {"outputs": [table, fields["base"]], **SILENT}
+    tab.select(lambda: _now(playground, table, form), None, **shown)
+
+    def act(event: gr.EventData) -> Updates:
+        done = models.act(playground, str(event.action), str(event.name))
+        return {said: done.html} | _now(playground, table, form)
+
+    table.click(act, None, [said, table, fields["base"]], **SILENT)
+    form.kind.change(lambda kind: kind_fields(form, kind), form.kind, list(fields.values()), **SILENT)
+    inputs = set(fields.values())
+    form.check.click(
+        lambda values: {verdict: models.check_form(playground, form.values(values)).html}, inputs, [verdict], **SILENT
+    )
+
+    def add(values: dict[Block, Any]) -> Updates:
+        done = models.add(playground, form.values(values))
+        emptied = {fields[name]: None for name in ("name", "source", "file")} if done.good else {}
+        return {verdict: done.html} | emptied | _now(playground, table, form)
+
+    form.add.click(add, inputs, [verdict, table, *fields.values()], **SILENT)
+
+
+def kind_fields(form: Form, kind: str) -> Updates:
+    """Show the fields that this kind has, and no others."""
+    optional = set().union(*models.FIELDS.values())
+    return {form.fields[name]: gr.update(visible=name in models.FIELDS[kind]) for name in optional}
+
+
+def _now(playground: Playground, table: gr.HTML, form: Form) -> Updates:
+    """The table as things stand, and the variants that can be named as a base."""
+    with_names: Updates = {table: models.table(playground)}
+    try:
+        return with_names | {form.fields["base"]: gr.update(choices=playground.catalogue.names)}
+    except MadangError:
+        return with_names  # the table says why

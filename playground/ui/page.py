@@ -1,0 +1,88 @@
+"""The page, put together: header, tabs, and what must be told to `launch`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from playground.compare import Playground
+from playground.settings import Settings
+from playground.ui import chat, chat_tab, look, models_tab
+from playground.ui.chat import Desk
+from playground.ui.running import Running
+from playground.ui.tabs import Tab
+from playground.ui.words import Words, both, both_plain, words
+
+SWITCH = "madang.header(element, trigger)"
+
+
+def build(playground: Playground, settings: Settings, extra_tabs: Sequence[Tab] = ()) -> gr.Blocks:
+    """The page: Chat, the tabs that other wings bring, and Models (not in a Space). Show it with `launch_options`."""
+    said = Words(settings.language)
+    running = Running()
+    with gr.Blocks(title=_title(settings), analytics_enabled=False, fill_width=True, fill_height=True) as page:
+        header = gr.HTML(_header(), elem_id="madang-header", js_on_load=SWITCH)
+        with gr.Tabs(elem_id="wings"):
+            with said.make(gr.Tab, {"label": "tab.chat"}, id="chat", elem_id="tab-chat") as first:
+                desk = chat_tab.render(said, playground, running)
+            for tab in extra_tabs:
+                with said.make(gr.Tab, {"label": f"tab.{tab.name}"}, id=tab.name, elem_id=f"tab-{tab.name}"):
+                    tab.render(said)
+            if settings.mode == "local":
+                with said.make(gr.Tab, {"label": "tab.models"}, id="models", elem_id="tab-models") as tab_models:
+                    models_tab.render(said, playground, tab_models)
+        chat_tab.wire(desk)
+        _wire(page, header, first, said, desk)
+    assert isinstance(page, gr.Blocks)
+    return page
+
+
+def launch_options(settings: Settings) -> dict[str, Any]:
+    """What `launch` (or `mount_gradio_app`) must be told for the page to look and speak as it should."""
+    return {
+        "theme": look.theme(),
+        "head": look.head(settings.language),
+        "i18n": Words(settings.language).i18n,
+        "footer_links": [],
+        "run_history": False,
+        "ssr_mode": False,
+        "mcp_server": False,
+        "favicon_path": str(look.HERE / "yard.svg"),
+    }
+
+
+def _wire(page: gr.Blocks, header: gr.HTML, first: gr.Tab, said: Words, desk: Desk) -> None:
+    """The language switch, a fresh catalogue whenever Chat comes into view, and the end of a session."""
+
+    def speak(event: gr.EventData) -> dict[Any, Any]:
+        return said.switched(str(event.language))
+
+    def leave(request: gr.Request) -> None:
+        desk.running.drop(request.session_hash or "")
+
+    header.click(speak, None, list(said.components), **chat_tab.NOW)
+    for trigger in (page.load, first.select):
+        trigger(
+            lambda values: chat.refresh(desk, values),
+            desk.view.inputs,
+            desk.view.outputs,
+            **chat_tab.SILENT,
+        )
+    page.unload(leave)
+
+
+def _title(settings: Settings) -> str:
+    return " ".join(words(code)["page.title"] for code in ("ko", "en"))
+
+
+def _header() -> str:
+    switches = "".join(
+        f'<button type="button" data-language="{code}" lang="{code}">{label}</button>'
+        for code, label in {"ko": "한국어", "en": "EN"}.items()
+    )
+    return (
+        f'<div class="brand"><i class="yard"></i><b>마당</b><span>Madang</span></div>'
+        f'<p class="motto">{both("page.motto")}</p>'
+        f'<div class="switch" role="group" aria-label="{both_plain("page.language")}">{switches}</div>'
+        f'<button type="button" class="theme" aria-label="{both_plain("page.theme")}"></button>'
+    )

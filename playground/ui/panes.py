@@ -1,0 +1,147 @@
+"""One pane as HTML: its head, its turns, and the prompt that the variant received. Pure: answers in, HTML out."""
+
+from html import escape
+
+from playground.events import Failed, Finished, Progress, Stats
+from playground.ui import markup
+from playground.ui.turns import Answer, Chat, Turn
+from playground.ui.words import both, both_plain
+from playground.variants import Adapter, Base, Gguf
+
+MIB = 2**20
+GIB = 2**30
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / GIB:.1f} GB" if count >= GIB else f"{count / MIB:.0f} MB"
+
+
+def badge(kind: str) -> str:
+    """The kind of a variant as a small label."""
+    return f'<span class="badge badge-{kind}">{both(f"kind.{kind}")}</span>'
+
+
+def head(variant: Base | Adapter | Gguf, dtype: str) -> str:
+    """Name, kind and dtype."""
+    name = escape(variant.name, quote=True)
+    shown = f'<span class="pane-dtype" title="{both_plain("answer.dtype")}">{escape(dtype)}</span>' if dtype else ""
+    return f'<div class="pane-head"><h3 title="{name}">{name}</h3>{badge(variant.kind)}{shown}</div>'
+
+
+def log(chat: Chat, variant: str) -> str:
+    """What the variant heard and said before the last turn."""
+    earlier = [turn for turn in chat.turns[:-1] if variant in turn.answers]
+    missed = len(chat.turns[:-1]) - len(earlier)
+    joined = f'<p class="aside">{both("chat.joined", count=missed)}</p>' if missed else ""
+    return joined + "".join(_turn(turn, variant) for turn in earlier)
+
+
+def live(chat: Chat, variant: Base | Adapter | Gguf) -> str:
+    """The last turn, or what this pane is where nothing was asked yet."""
+    if not chat.turns:
+        return _empty(variant)
+    if variant.name not in chat.turns[-1].answers:
+        return f'<p class="aside">{both("chat.not_asked")}</p>'
+    return _turn(chat.turns[-1], variant.name)
+
+
+def prompt(chat: Chat, variant: str) -> str:
+    """The exact text that the variant received last."""
+    started = [turn.answers[variant].started for turn in chat.heard_by(variant)]
+    last = started[-1] if started else None
+    if last is None:
+        return ""
+    count = both("chat.prompt_tokens", count=f"{last.prompt_tokens:,}")
+    summary = f"<summary>{both('chat.prompt')}<small>{count}</small></summary>"
+    return f'<details class="prompt">{summary}<pre>{escape(last.prompt)}</pre></details>'
+
+
+def problem(message: str, hint: str, title: str = "problem.page") -> str:
+    """What went wrong and what to do, as a card. Message and hint are plain text."""
+    return card(escape(message), escape(hint), title)
+
+
+def card(message: str, hint: str, title: str) -> str:
+    """The same from HTML."""
+    remedy = f'<p class="hint">{hint}</p>' if hint else ""
+    return f'<div class="card" role="alert"><strong>{both(title)}</strong><p>{message}</p>{remedy}</div>'
+
+
+def _empty(variant: Base | Adapter | Gguf) -> str:
+    base = getattr(variant, "base", None) or "?"
+    what = both(f"chat.empty_{variant.kind}", base=base)
+    return f'<div class="empty"><i class="yard"></i><p>{what}</p><p class="todo">{both("chat.empty_todo")}</p></div>'
+
+
+def _turn(turn: Turn, variant: str) -> str:
+    answer = turn.answers[variant]
+    return (
+        f'<article class="turn"><div class="ask">{escape(turn.question)}</div>'
+        f"{_dropped(answer)}{_body(answer)}{_foot(answer)}</article>"
+    )
+
+
+def _dropped(answer: Answer) -> str:
+    dropped = answer.started.dropped_turns if answer.started else 0
+    return f'<p class="aside">{both("answer.dropped", count=dropped)}</p>' if dropped else ""
+
+
+def _body(answer: Answer) -> str:
+    """The text so far, then what is still awaited or what went wrong."""
+    state = "done" if answer.end else "under-way"
+    text = f'<div class="answer md {state}">{markup.html(answer.text)}</div>' if answer.text else ""
+    if isinstance(answer.end, Failed):
+        return text + problem(answer.end.message, answer.end.hint, "problem.broke" if text else "problem.failed")
+    if answer.end is None and not answer.text:
+        return _awaited(answer.progress)
+    if isinstance(answer.end, Finished) and not answer.text.strip() and answer.end.reason != "cancelled":
+        return f'<p class="aside">{both("answer.silent")}</p>'
+    return text
+
+
+def _awaited(progress: Progress | None) -> str:
+    """What the variant does before its first token, with a bar: full-length and moving where no share is known."""
+    step = progress.step if progress else "waiting"
+    detail = progress.detail if progress else ""
+    told = both(f"answer.{step}", detail=detail)
+    if step == "downloading" and detail:
+        told += f"<small>{escape(detail)}</small>"
+    share = progress.fraction if progress else None
+    width = "" if share is None else f' style="width:{100 * share:.1f}%"'
+    bar = f'<div class="bar{"" if width else " endless"}"><i{width}></i></div>'
+    return f'<div class="awaited" role="status"><p>{told}</p>{bar}</div>'
+
+
+def _foot(answer: Answer) -> str:
+    """Numbers of a finished answer, how it ended, and the copy button."""
+    if not isinstance(answer.end, Finished):
+        return ""
+    reasons = {"length": "answer.cut", "cancelled": "answer.stopped"}
+    ended = reasons.get(answer.end.reason)
+    note = f'<span class="ended">{both(ended)}</span>' if ended else ""
+    numbers = "".join(_numbers(answer.end.stats, answer.started.seed if answer.started else None))
+    copy = _copy(answer.text) if answer.text else ""
+    return f'<footer class="foot">{note}<span class="stats">{numbers}</span>{copy}</footer>'
+
+
+def _numbers(stats: Stats, seed: int | None) -> list[str]:
+    """First token, speed, tokens, memory, dtype, seed: those that are known."""
+    shown = {
+        "first_token": f"{stats.first_token_s:.2f} s" if stats.first_token_s is not None else "",
+        "speed": f"{stats.tokens_per_s:.0f} tok/s" if stats.tokens_per_s else "",
+        "length": both("answer.tokens", count=f"{stats.tokens:,}") if stats.tokens else "",
+        "memory": size(stats.memory_bytes) if stats.memory_bytes else "",
+        "dtype": escape(stats.dtype),
+        "seed": both("answer.seeded", seed=seed) if seed is not None else "",
+    }
+    return [
+        f'<span class="stat-{name}" title="{both_plain(f"answer.{name}")}">{text}</span>'
+        for name, text in shown.items()
+        if text
+    ]
+
+
+def _copy(text: str) -> str:
+    label = both_plain("chat.copy")
+    return f'<button class="copy" type="button" data-copy="{escape(text, quote=True)}" aria-label="{label}"></button>'

@@ -1,0 +1,22 @@
+"""What a tab is to the page, so that each wing brings its own without the page knowing the wing."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from playground.ui.words import Words
+
+
+class Render(Protocol):
+    """Builds a tab's components where it is called; Gradio components with words on them come from `words.make`."""
+
+    def __call__(self, words: Words) -> None:
+        """Called once, inside the tab."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tab:
+    """A tab: `name` is its id and the key `tab.<name>` of its title in the locales."""
+
+    name: str
+    render: Render
