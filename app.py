@@ -35,9 +35,9 @@ cli.add_typer(demo_verbs, name="demo")
 @cli.callback(invoke_without_command=True)
 def page(
     context: typer.Context,
-    data: Annotated[str | None, typer.Option(help="Folder for models, catalogue and logs [env: MADANG_DATA].")] = None,
-    host: Annotated[str | None, typer.Option(help="Address of the page [env: MADANG_HOST].")] = None,
-    port: Annotated[int | None, typer.Option(help="Port of the page [env: MADANG_PORT].")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder for models, catalogue and logs (env MADANG_DATA).")] = None,
+    host: Annotated[str | None, typer.Option(help="Address of the page (env MADANG_HOST).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the page (env MADANG_PORT).")] = None,
     open_: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser on the page.")] = True,
 ) -> None:
     """Serve the page, or prepare for a verb."""

@@ -1,0 +1,27 @@
+"""A transformers pane against plain `model.generate`: same model, dtype, prompt, sampling and threads."""
+
+import time
+from pathlib import Path
+
+from benchmarks.common import PROMPT, Measured, Peer, ask, open_playground, settings
+from playground.variants import Catalogue
+
+TOKENS = 64
+VARIANT = "smollm2"
+
+
+def run(runs: int) -> list[Measured]:
+    """Tokens/s from the question to the end of the answer, prefill included on both sides."""
+    chosen = settings()
+    peer = Peer(Path(__file__).with_name("peer_generate.py"), Catalogue.load(chosen).get(VARIANT).source)
+    ours, theirs = [], []
+    with open_playground(chosen) as playground:
+        for number in range(runs + 1):
+            answer = ask(playground, [VARIANT], TOKENS)[VARIANT]
+            said = peer.call({"prompt": PROMPT, "tokens": TOKENS})
+            if number:
+                ours.append(answer.tokens / answer.wall_s)
+                theirs.append(said["tokens"] / said["wall_s"])
+            time.sleep(0.3)
+    peer.close()
+    return [Measured("HF pane / model.generate", ours, theirs, ">= 1.0", "tokens/s")]
