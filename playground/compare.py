@@ -9,12 +9,13 @@ import queue
 import random
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict
 
 from playground.backends.base import ModelSpec, RowRequest
-from playground.errors import ConfigError, MadangError
+from playground.errors import ConfigError, MadangError, WorkerError
 from playground.events import Event, Failed, Finished, Progress, Stats
 from playground.hub import Hub, HuggingFaceHub
 from playground.loadable import Loadable, Loader
@@ -25,6 +26,7 @@ from playground.variants import Catalogue
 from playground.workers import Worker, WorkerPool
 
 MAX_VARIANTS = 8
+BUG_HINT = "Please report it with the lines that stand in the terminal where Madang runs."
 
 
 class Question(BaseModel):
@@ -58,6 +60,9 @@ class Playground:
         names = [question.variant for question in questions]
         if not names or len(names) > MAX_VARIANTS or len(set(names)) < len(names):
             raise ConfigError(f"Asked {names}: 1 to {MAX_VARIANTS} different variants.", "Choose each variant once.")
+        silent = [q.variant for q in questions if not q.messages or q.messages[-1].role != "user"]
+        if silent:
+            raise ConfigError(f"{', '.join(silent)} got no question.", "The last message must be the user's.")
         loader = Loader(self.settings, self.catalogue, self.hub)
         for name in names:
             loader.catalogue.get(name)
@@ -128,19 +133,18 @@ class Comparison:
     def _run(self, group: list[Question]) -> None:
         """Make the group's variants loadable, then ask each worker for all of its rows at once."""
         by_spec: dict[ModelSpec, list[tuple[Question, Loadable]]] = {}
-        for question in group:
-            try:
-                loadable = self._loadable(question.variant)
-            except MadangError as error:
-                self._fail(question.variant, error)
-                continue
-            by_spec.setdefault(loadable.spec, []).append((question, loadable))
-        threads = [threading.Thread(target=self._ask, args=item, daemon=True) for item in by_spec.items()]
-        for thread in threads:
-            thread.start()
+        with self._failing([question.variant for question in group]):
+            for question in group:
+                with self._failing([question.variant]):
+                    loadable = self._loadable(question.variant)
+                    by_spec.setdefault(loadable.spec, []).append((question, loadable))
+        for item in by_spec.items():
+            threading.Thread(target=self._ask, args=item, daemon=True).start()
 
     def _loadable(self, name: str) -> Loadable:
         def progress(done: float, what: str) -> None:
+            if name in self._cancelled:
+                raise WorkerError(f"{name} was cancelled while it was being downloaded.")
             self._events.put(Progress(variant=name, step="downloading", fraction=done, detail=what))
 
         return self.loader.loadable(self.loader.catalogue.get(name), progress)
@@ -148,17 +152,24 @@ class Comparison:
     def _ask(self, spec: ModelSpec, items: list[tuple[Question, Loadable]]) -> None:
         names = [question.variant for question, _ in items]
         rows = [self._row(question, loadable) for question, loadable in items]
-        try:
+        with self._failing(names):
             worker = self.pool.ask(spec, rows, self._events.put, _Wait(self, names))
+            with self._lock:
+                self._asked |= dict.fromkeys(names, worker)
+                late = [self._ids[name] for name in names if name in self._cancelled]
+            if late:
+                worker.cancel(late)
+
+    @contextmanager
+    def _failing(self, names: list[str]) -> Iterator[None]:
+        """Whatever goes wrong ends these variants, so that nobody waits for them; a bug is still raised."""
+        try:
+            yield
         except MadangError as error:
-            for name in names:
-                self._fail(name, error)
-            return
-        with self._lock:
-            self._asked |= dict.fromkeys(names, worker)
-            late = [self._ids[name] for name in names if name in self._cancelled]
-        if late:
-            worker.cancel(late)
+            self._fail(names, error)
+        except Exception as error:
+            self._fail(names, WorkerError(f"A fault inside Madang: {type(error).__name__}: {error}.", BUG_HINT))
+            raise
 
     def _row(self, question: Question, loadable: Loadable) -> RowRequest:
         variant = self.loader.catalogue.get(question.variant)
@@ -171,8 +182,9 @@ class Comparison:
             adapter=loadable.adapter,
         )
 
-    def _fail(self, name: str, error: MadangError) -> None:
-        self._events.put(Failed(variant=name, message=error.message, hint=error.hint))
+    def _fail(self, names: list[str], error: MadangError) -> None:
+        for name in names:
+            self._events.put(Failed(variant=name, message=error.message, hint=error.hint))
 
 
 @dataclass(frozen=True)

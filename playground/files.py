@@ -17,6 +17,7 @@ GGUF_VERSIONS = (2, 3)
 MAX_HEADER = 100 * 2**20
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 DTYPE_SIZE = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "U8": 1, "I8": 1, "BOOL": 1}
+DTYPE_SIZE |= {"F8_E4M3": 1, "F8_E5M2": 1}
 BEYOND_PLAIN = {
     "use_dora": "it uses DoRA",
     "modules_to_save": "it replaces whole modules",
@@ -33,6 +34,7 @@ BEYOND_PLAIN = {
 }
 """Options of PEFT's LoraConfig that make an adapter more than A and B beside a linear layer."""
 PLAIN_LORA_KEYS = ("lora_A.weight", "lora_B.weight")
+AGAIN = "Download or copy the file again."
 
 
 class AdapterInfo(BaseModel):
@@ -52,42 +54,61 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise VariantError(f"{path} does not exist.", "Check the folder in the catalogue: `madang models`.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise VariantError(f"{path} is not valid JSON: {error}.", "Download or copy the file again.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise VariantError(f"{path} is not valid JSON: {error}.", AGAIN) from error
+    except OSError as error:
+        raise VariantError(f"{path} cannot be read: {error.strerror}.", "It must be a file you may read.") from error
     if not isinstance(content, dict):
-        raise VariantError(f"{path} holds no JSON object.", "Download or copy the file again.")
+        raise VariantError(f"{path} holds no JSON object.", AGAIN)
     return content
 
 
 def safetensors_header(path: Path) -> dict[str, Any]:
     """Tensor names with dtype, shape and place; refuses a file that is cut short or is no safetensors."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else MAX_HEADER + 1
-        raw = file.read(length) if length <= MAX_HEADER else b""
-    again = "Download or copy the file again."
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            raw = file.read(length) if length <= MAX_HEADER else b""
+    except OSError as error:
+        raise VariantError(f"{path} cannot be read: {error.strerror}.", "It must be a file you may read.") from error
     if length > MAX_HEADER:
-        raise VariantError(f"{path} is not a safetensors file: its header would be {length:,} bytes long.", again)
+        raise VariantError(f"{path} is not a safetensors file: its header would be {length:,} bytes long.", AGAIN)
     try:
         header = json.loads(raw)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise VariantError(f"{path} is cut short or damaged inside its header.", again) from error
-    tensors = {name: row for name, row in header.items() if name != "__metadata__"}
-    end = 8 + length + max((row["data_offsets"][1] for row in tensors.values()), default=0)
+        tensors = {name: row for name, row in header.items() if name != "__metadata__"}
+        ends = [_end(row) for row in tensors.values()]
+    except (ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
+        raise VariantError(f"{path} is cut short or damaged inside its header.", AGAIN) from error
+    end = 8 + length + max(ends, default=0)
     if size != end:
-        raise VariantError(f"{path} is {size:,} bytes long and should be {end:,}: it is cut short or damaged.", again)
+        raise VariantError(f"{path} is {size:,} bytes long and should be {end:,}: it is cut short or damaged.", AGAIN)
     return tensors
+
+
+def _end(row: dict[str, Any]) -> int:
+    """Where a tensor's bytes end; raises where its row in the header is not as it must be."""
+    begin, end = row["data_offsets"]
+    if not (0 <= begin <= end and isinstance(row["dtype"], str) and all(size >= 0 for size in row["shape"])):
+        raise ValueError(row)
+    return int(end)
 
 
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a model folder; refuses pickles, missing shards and missing weights."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        names = sorted(set(read_json(index).get("weight_map", {}).values()))
+        shards = read_json(index).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise VariantError(f"{index} names no weights.", AGAIN)
+        names = sorted(set(map(str, shards.values())))
         missing = [name for name in names if not (folder / name).exists()]
         if missing:
-            raise VariantError(f"{folder} lacks {', '.join(missing)}.", "Download or copy the missing shards.")
+            raise VariantError(
+                f"{folder} lacks {len(missing)} of its {len(names)} shards: {', '.join(missing[:3])}.",
+                "Download or copy the missing shards.",
+            )
         return [folder / name for name in names]
     if (folder / "model.safetensors").exists():
         return [folder / "model.safetensors"]
@@ -136,11 +157,14 @@ def check_gguf(path: Path) -> None:
         start = file.read(24)
     if start[:4] != GGUF_MAGIC:
         raise VariantError(f"{path} is no GGUF file: it begins with {start[:4]!r}.", "Download or export it again.")
-    version = struct.unpack("<I", start[4:8])[0] if len(start) >= 8 else 0
-    if len(start) < 24 or version not in GGUF_VERSIONS:
+    if len(start) < 24:
+        raise VariantError(f"{path} is cut short after {len(start)} bytes.", "Download or export it again.")
+    version = int.from_bytes(start[4:8], "little")
+    if version not in GGUF_VERSIONS:
+        big = int.from_bytes(start[4:8], "big") in GGUF_VERSIONS
         raise VariantError(
-            f"{path} is a GGUF of version {version}, or cut short after {len(start)} bytes.",
-            f"Versions {' and '.join(map(str, GGUF_VERSIONS))} are read; export it again.",
+            f"{path} is a GGUF {'for big-endian machines' if big else f'of version {version}'}.",
+            f"Versions {' and '.join(map(str, GGUF_VERSIONS))}, little-endian, are read; export it again.",
         )
 
 
@@ -157,11 +181,13 @@ def check_adapter(folder: Path, base: Path | None) -> AdapterInfo:
         kind = "pickled weights alone" if any(folder.glob("*.bin")) else "no adapter_model.safetensors"
         raise VariantError(f"{folder} holds {kind}.", "Save the adapter again with PEFT's safetensors default.")
     tensors = safetensors_header(weights)
+    if not tensors:
+        raise VariantError(f"{weights} holds no tensors.", "Save the adapter again after training.")
     if base is not None:
-        _check_shapes(folder, tensors, base, transposed=bool(config.get("fan_in_fan_out")))
+        _check_shapes(folder, tensors, base)
     why_not = _why_not_shared(config, tensors)
     return AdapterInfo(
-        rank=int(config.get("r") or 0),
+        rank=config["r"] if isinstance(config.get("r"), int) else 0,
         base_model=str(config.get("base_model_name_or_path") or ""),
         shares_base=not why_not,
         why_not=why_not,
@@ -178,10 +204,13 @@ def _why_not_shared(config: dict[str, Any], tensors: dict[str, Any]) -> str:
     if config.get("bias", "none") != "none" or config.get("lora_bias"):
         return "it trains biases"
     other = [name for name in tensors if not name.endswith(PLAIN_LORA_KEYS)]
-    return f"it holds {other[0]}" if other else ""
+    if other:
+        return f"it holds {other[0]}"
+    odd = [name for name, row in tensors.items() if len(row["shape"]) != 2]
+    return f"it changes layers that are not linear ({odd[0]})" if odd else ""
 
 
-def _check_shapes(folder: Path, tensors: dict[str, Any], base: Path, transposed: bool) -> None:
+def _check_shapes(folder: Path, tensors: dict[str, Any], base: Path) -> None:
     """Hold every LoRA matrix against its layer. Where no name matches, the names alone differ: the engine decides."""
     layers: dict[str, Any] = {}
     for path in weight_files(base):
@@ -195,7 +224,7 @@ def _check_shapes(folder: Path, tensors: dict[str, Any], base: Path, transposed:
         side = 1 if name.endswith("lora_A.weight") else 0
         if found is None:
             faults.append(f"{layer} does not exist there")
-        elif found["dtype"] != "U8" and found["shape"][side ^ transposed] != row["shape"][side]:
+        elif found["dtype"] != "U8" and not _fits(row["shape"], found["shape"], side):
             faults.append(f"{layer} has the shape {found['shape']} there, and the adapter brings {row['shape']}")
         matched += found is not None
     if faults and matched:
@@ -203,3 +232,8 @@ def _check_shapes(folder: Path, tensors: dict[str, Any], base: Path, transposed:
             f"The adapter {folder.name} was trained for another base than {base.name}: {faults[0]}.",
             "Name the base it was trained on (adapter_config.json: base_model_name_or_path) in the catalogue.",
         )
+
+
+def _fits(lora: list[int], layer: list[int], side: int) -> bool:
+    """Whether a LoRA matrix's outer side is as wide as its layer's: [out, in], or [in, out] in GPT-2's Conv1D."""
+    return len(lora) > side and lora[side] in (layer[side : side + 1] if len(layer) != 2 else layer)

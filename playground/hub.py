@@ -1,7 +1,6 @@
 """The Hugging Face Hub: how large a model is, fetching it with progress, and what to do when the Hub says no.
 
-Only safetensors, GGUF, configs and tokenizers are fetched: never pickles, never code. Interrupted downloads go on
-where they stopped (huggingface_hub keeps the part that came).
+Only safetensors, GGUF, configs and tokenizers are fetched: never pickles, never code.
 """
 
 import shutil
@@ -12,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from playground.downloads import GIB, LARGE, Progress, byte_bar, fetch_large
 from playground.errors import HubError, MadangError, SetupError, VariantError
 
 if TYPE_CHECKING:
@@ -33,9 +33,6 @@ TOKENIZER_FILES = [
     "added_tokens.json",
 ]
 DUPLICATES = ["original/*", "consolidated*", "*/*.safetensors", "*.onnx"]
-GIB = 2**30
-
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,10 @@ class HuggingFaceHub:
         _check_repository(repo, wanted := self.files(repo, revision))
         total = _check_room(repo, wanted)
         with _explained(repo, revision):
-            bar = _bar(total, repo, progress)
+            bar = byte_bar(total, repo, progress)
+            for file in wanted:
+                if not file.cached and file.size >= LARGE:
+                    fetch_large(repo, file.name, revision, bar)
             return Path(str(snapshot(tqdm_class=bar)))
 
     def fetch_file(self, repo: str, name: str | None, revision: str | None, progress: Progress) -> Path:
@@ -112,7 +112,9 @@ class HuggingFaceHub:
         wanted = choose_gguf(repo, self.files(repo, revision, ["*.gguf"]), name)
         total = _check_room(repo, [wanted])
         with _explained(repo, revision):
-            bar = _bar(total, f"{repo}/{wanted.name}", progress)
+            bar = byte_bar(total, f"{repo}/{wanted.name}", progress)
+            if not wanted.cached and wanted.size >= LARGE:
+                fetch_large(repo, wanted.name, revision, bar)
             return Path(hf_hub_download(repo, wanted.name, revision=revision, tqdm_class=bar))
 
 
@@ -173,59 +175,50 @@ def _whole(folder: Path) -> bool:
         return False
 
 
-def _bar(total: int, what: str, progress: Progress) -> type:
-    """A tqdm class that reports bytes to `progress` and prints nothing."""
-    from tqdm.auto import tqdm
-
-    done = [0]
-
-    class Bar(tqdm):  # type: ignore[type-arg]
-        def __init__(self, *args: Any, **options: Any) -> None:
-            self._counts_bytes = options.get("unit") == "B"
-            super().__init__(*args, **options | {"disable": True})
-
-        def update(self, n: float | None = 1) -> bool | None:
-            if self._counts_bytes and n:
-                done[0] += int(n)
-                shown = f"{what}: {min(done[0], total) / GIB:.2f} of {total / GIB:.2f} GiB"
-                progress(min(done[0] / total, 1.0) if total else 1.0, shown)
-            return None
-
-    progress(0.0, f"{what}: {total / GIB:.2f} GiB to download")
-    return Bar
-
-
 @contextmanager
 def _explained(repo: str, revision: str | None) -> "Iterator[None]":
     """The Hub's errors as sentences with a remedy."""
+    import httpx
     from huggingface_hub import errors
 
     try:
         yield
-    except errors.GatedRepoError as error:
-        raise HubError(
-            f"{repo} is gated: its authors ask you to accept a licence first.",
-            f"Accept it at https://huggingface.co/{repo}, then run `hf auth login` or set HF_TOKEN.",
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise HubError(f"{repo} has no revision {revision!r}.", "Check `revision` in the catalogue.") from error
-    except errors.RepositoryNotFoundError as error:
-        raise HubError(
-            f"The Hub knows no {repo!r}, or it is private.",
-            "Check the spelling; for a private model run `hf auth login` or set HF_TOKEN.",
-        ) from error
     except errors.HFValidationError as error:
         raise HubError(f"{repo!r} is not a Hub id.", "A Hub id looks like owner/name.") from error
-    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as error:
-        raise _unreachable(repo, error) from error
+    except (httpx.HTTPError, errors.XetDownloadError, OSError) as error:
+        raise _refusal(repo, revision, error) from error
 
 
-def _unreachable(repo: str, error: Exception) -> HubError:
+def _refusal(repo: str, revision: str | None, error: BaseException) -> HubError:
+    """What a failed request means. huggingface_hub wraps the Hub's answer into errors of its cache: look beneath."""
+    from huggingface_hub import errors
+
+    wrappers = (errors.DryRunError, errors.LocalEntryNotFoundError)
+    while isinstance(error, wrappers) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, errors.GatedRepoError):
+        return HubError(
+            f"{repo} is gated: its authors ask you to accept a licence first.",
+            f"Accept it at https://huggingface.co/{repo}, then run `hf auth login` or set HF_TOKEN.",
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return HubError(f"{repo} has no revision {revision!r}.", "Check `revision` in the catalogue.")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return HubError(
+            f"The Hub knows no {repo!r}, or it is private.",
+            "Check the spelling; for a private model run `hf auth login` or set HF_TOKEN.",
+        )
+    return _unreachable(repo, error)
+
+
+def _unreachable(repo: str, error: BaseException) -> HubError:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status == 401:
         return HubError(f"The Hub refused the token for {repo}.", "Run `hf auth login` again, or correct HF_TOKEN.")
     if status is not None:
         return HubError(f"The Hub answered {status} for {repo}.", "Try again in a while; the part that came is kept.")
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return HubError(f"{error.filename} cannot be written: {error.strerror}.", "HF_HOME names the cache's folder.")
     return HubError(
         f"The Hub cannot be reached for {repo} ({type(error).__name__}).",
         "Check the network; downloads go on where they stopped. Folders and files on this machine work without it.",

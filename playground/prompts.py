@@ -12,8 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, TemplateSyntaxError
-from jinja2.ext import loopcontrols
+from jinja2 import TemplateError, TemplateSyntaxError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict
 
@@ -70,8 +71,8 @@ def render(chosen: PromptFormat, messages: Sequence[Message], bos_token: str = "
     turns = [message.model_dump() for message in messages]
     try:
         return _render(chosen.template, turns, bos_token, eos_token)
-    except TemplateError as error:
-        if turns and turns[0]["role"] == "system" and not isinstance(error, TemplateSyntaxError):
+    except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if len(turns) > 1 and turns[0]["role"] == "system" and not isinstance(error, TemplateSyntaxError):
             return render(chosen, _system_in_question(messages), bos_token, eos_token)
         raise VariantError(
             f"The chat template refused these turns: {error}.",
@@ -96,9 +97,22 @@ def _render(template: str, turns: list[dict[str, str]], bos_token: str, eos_toke
     return text
 
 
+class _Generation(Extension):
+    """`{% generation %}`, with which templates mark answers for training: here its content alone counts."""
+
+    tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """The block as transformers reads it: what is set inside stays inside."""
+        line = next(parser.stream).lineno
+        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
+
+
 @cache
 def _compiled(template: str) -> Any:
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+    )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)

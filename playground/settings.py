@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import platformdirs
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from playground.errors import ConfigError
@@ -35,6 +35,12 @@ class Settings(BaseSettings):
     )
     threads: int | None = Field(default=None, ge=1, description="Threads a model may use; default the usable cores")
     language: Literal["auto", "ko", "en"] = Field(default="auto", description="Language of the page")
+
+    @field_validator("data")
+    @classmethod
+    def _absolute(cls, data: Path) -> Path:
+        """`~` and relative paths resolved once: catalogue rows and worker processes must mean the same folder."""
+        return data.expanduser().absolute()
 
     @cached_property
     def models_dir(self) -> Path:

@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
@@ -18,8 +18,9 @@ from playground.prompts import format_names
 from playground.settings import Settings
 
 BUILT_IN = Path(__file__).with_name("variants.toml")
-NAME = re.compile(r"^\w[\w.:+/-]*$")
-HUB_ID = re.compile(r"^[\w-][\w.-]*/[\w-][\w.-]*$")
+NAME = re.compile(r"\w[\w.:+/-]*")
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+ROW = re.compile(r"\s*\[\[\s*variant\s*\]\]")
 FAKE = "fake:"
 """Sources that begin so run on backends/fake.py: for tests and page work, without a model."""
 Dtype = Literal["auto", "bf16", "fp16", "fp32"]
@@ -39,7 +40,7 @@ class _Variant(BaseModel):
     @field_validator("name")
     @classmethod
     def _readable_name(cls, name: str) -> str:
-        if not NAME.match(name):
+        if not NAME.fullmatch(name):
             raise ValueError("a name begins with a letter or digit and holds letters, digits and . _ - + : / alone")
         return name
 
@@ -52,8 +53,8 @@ class _Variant(BaseModel):
 
     @property
     def is_local(self) -> bool:
-        """Whether the source is a path on this machine rather than a Hub id."""
-        return not HUB_ID.match(self.source) or Path(self.source).exists()
+        """Whether the source is a path on this machine rather than a Hub id; the catalogue has made paths absolute."""
+        return not HUB_ID.fullmatch(self.source)
 
     @property
     def path(self) -> Path:
@@ -95,14 +96,19 @@ class Catalogue:
     def __init__(self, variants: Iterable[Base | Adapter | Gguf], path: Path | None = None) -> None:
         self._by_name = {variant.name: variant for variant in variants}
         self.path = path
-        self._check_links()
+        if faults := _link_faults(self._by_name):
+            raise ConfigError(" ".join(faults), f"Correct `base` in {self.path or 'the catalogue'}.")
 
     @classmethod
     def load(cls, settings: Settings) -> "Catalogue":
         """The built-in variants, then the user's own; later rows replace earlier ones of the same name."""
-        variants = read(BUILT_IN, settings)
+        variants, faults, broken = _read(BUILT_IN, settings)
         if settings.catalogue.exists():
-            variants += read(settings.catalogue, settings)
+            own, faults, broken = _read(settings.catalogue, settings)
+            variants += own
+        faults += _link_faults({variant.name: variant for variant in variants}, broken)
+        if faults:
+            raise _faulty(settings.catalogue, faults)
         return cls(variants, settings.catalogue)
 
     def __iter__(self) -> Iterator[Base | Adapter | Gguf]:
@@ -143,49 +149,73 @@ class Catalogue:
             current = self._by_name.get(parent) if parent else None
         return None
 
-    def _check_links(self) -> None:
-        faults = []
-        for variant in self._by_name.values():
-            parent = None if isinstance(variant, Base) else variant.base
-            if parent is not None and parent not in self._by_name:
-                faults.append(str(UnknownNameError(f"base for {variant.name!r}", parent, self._by_name)))
-            elif isinstance(variant, Adapter) and not isinstance(self._by_name[variant.base], Base):
-                faults.append(f"{variant.name!r} is an adapter on {variant.base!r}, which is not a base.")
-            elif self._is_its_own_ancestor(variant):
-                faults.append(f"{variant.name!r} descends from itself.")
-        if faults:
-            raise ConfigError(" ".join(faults), f"Correct `base` in {self.path or 'the catalogue'}.")
 
-    def _is_its_own_ancestor(self, variant: Base | Adapter | Gguf) -> bool:
-        seen = {variant.name}
-        current = variant
-        while not isinstance(current, Base) and current.base in self._by_name:
-            current = self._by_name[current.base]
-            if current.name in seen:
-                return True
-            seen.add(current.name)
-        return False
+def _link_faults(by_name: dict[str, Base | Adapter | Gguf], broken: Iterable[str] = ()) -> list[str]:
+    """What is wrong with `base` anywhere; rows named in `broken` exist, though they could not be read."""
+    faults = []
+    for variant in by_name.values():
+        parent = None if isinstance(variant, Base) else variant.base
+        if parent is None or parent in broken:
+            continue
+        if parent not in by_name:
+            error = UnknownNameError("variant", parent, by_name)
+            faults.append(f"variant {variant.name}: base: {error.message} {error.hint}")
+        elif isinstance(variant, Adapter) and not isinstance(by_name[parent], Base):
+            faults.append(f"variant {variant.name}: base: an adapter needs a base model, and {parent!r} is none.")
+        elif _is_its_own_ancestor(variant, by_name):
+            faults.append(f"variant {variant.name}: base: it descends from itself.")
+    return faults
+
+
+def _is_its_own_ancestor(variant: Base | Adapter | Gguf, by_name: dict[str, Base | Adapter | Gguf]) -> bool:
+    seen = {variant.name}
+    current = variant
+    while not isinstance(current, Base) and current.base in by_name:
+        current = by_name[current.base]
+        if current.name in seen:
+            return True
+        seen.add(current.name)
+    return False
 
 
 def read(path: Path, settings: Settings) -> list[Base | Adapter | Gguf]:
     """The variants of one TOML file; all its faults are reported in one error."""
-    try:
-        rows = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}.", "Correct the line that it names.") from error
-    variants: list[Base | Adapter | Gguf] = []
-    faults = [f"unknown table [{key}]: only [[variant]] is read" for key in rows if key != "variant"]
+    variants, faults, _ = _read(path, settings)
+    if faults:
+        raise _faulty(path, faults)
+    return variants
+
+
+def _faulty(path: Path, faults: list[str]) -> ConfigError:
+    return ConfigError(f"{path} has faults: {' '.join(faults)}", "Correct them; README.md shows the fields.")
+
+
+def _read(path: Path, settings: Settings) -> tuple[list[Base | Adapter | Gguf], list[str], set[str]]:
+    """The variants of one TOML file, all its faults, and the names of the rows that have them."""
+    rows = _toml(path)
+    faults = [f"unknown table [{key}]: only [[variant]] is read." for key in rows if key != "variant"]
     tables = rows.get("variant", [])
+    variants: list[Base | Adapter | Gguf] = []
+    broken: set[str] = set()
     for number, row in enumerate(tables if isinstance(tables, list) else [tables], start=1):
+        name = str(row.get("name", f"number {number}")) if isinstance(row, dict) else f"number {number}"
         try:
             variants.append(_VARIANT.validate_python(_placed(row, path.parent, settings)))
         except ValidationError as error:
-            faults += [f"variant {row.get('name', f'number {number}')}: {_fault(e)}" for e in error.errors()]
+            broken.add(name)
+            faults += [f"variant {name}: {_fault(fault)}." for fault in error.errors()]
     names = [variant.name for variant in variants]
-    faults += [f"variant {name}: the name stands twice" for name in sorted({n for n in names if names.count(n) > 1})]
-    if faults:
-        raise ConfigError(f"{path} has faults: {'; '.join(faults)}.", "Correct them; README.md shows the fields.")
-    return variants
+    faults += [f"variant {name}: the name stands twice." for name in sorted({n for n in names if names.count(n) > 1})]
+    return variants, faults, broken
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.", "Correct the line that it names.") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "It must be a file you may read.") from error
 
 
 def parse(row: dict[str, object], what: str) -> Base | Adapter | Gguf:
@@ -197,25 +227,23 @@ def parse(row: dict[str, object], what: str) -> Base | Adapter | Gguf:
         raise ConfigError(f"{what} has faults: {faults}.", "README.md shows the fields of each kind.") from error
 
 
-def _fault(error: object) -> str:
-    """One pydantic fault as `field: what is wrong (value)`, without the union's own branch names."""
-    assert isinstance(error, dict)
-    place = ".".join(
-        str(part) for part in error["loc"] if part not in {"base", "adapter", "gguf"} or error["loc"][-1] == part
-    )
-    return f"{place or 'kind'}: {error['msg'].lower()}"
+def _fault(error: Any) -> str:
+    """One pydantic fault as `field = value: what is wrong`, without the union's own branch name."""
+    place = ".".join(str(part) for part in error["loc"][1:]) or "kind"
+    value = "" if error["type"] == "missing" or isinstance(error["input"], dict) else f" = {error['input']!r}"
+    return f"{place}{value}: {error['msg'].removeprefix('Value error, ').lower()}"
 
 
-def _placed(row: dict[str, object], folder: Path, settings: Settings) -> dict[str, object]:
+def _placed(row: Any, folder: Path, settings: Settings) -> Any:
     """The row with {models}, ~ and relative paths in its source resolved."""
-    source = row.get("source")
-    if not isinstance(source, str) or source.startswith(FAKE):
+    source = row.get("source") if isinstance(row, dict) else None
+    if not isinstance(source, str) or not source or source.startswith(FAKE):
         return row
     source = source.replace("{models}", str(settings.models_dir))
-    path = Path(source).expanduser()
-    looks_local = source.startswith((".", "~")) or (folder / path).exists()
-    if path.is_absolute() or looks_local or not HUB_ID.match(source):
-        source = str((folder / path).resolve()) if not path.is_absolute() else str(path)
+    path = folder / Path(source).expanduser()
+    is_path = source.startswith((".", "~")) or source.endswith(".gguf") or path.exists()
+    if is_path or not HUB_ID.fullmatch(source):
+        source = str(path.resolve())
     return row | {"source": source}
 
 
@@ -225,38 +253,56 @@ def add(settings: Settings, variant: Base | Adapter | Gguf, replace: bool = Fals
     if variant.name in catalogue.names and not replace:
         raise VariantError(f"There is a variant named {variant.name!r} already.", "Choose another name, or replace it.")
     catalogue.with_variant(variant)  # its links must hold
-    row = variant.model_dump(exclude_defaults=True) | {"name": variant.name, "kind": variant.kind}
-    document = _document(settings.catalogue)
-    kept = [old for old in document.get("variant", []) if old.get("name") != variant.name]
-    _write(settings.catalogue, document, [*kept, row])
+    text = _text(settings.catalogue)
+    if any(row.get("name") == variant.name for row in _rows(settings.catalogue)):
+        text = _without(settings.catalogue, variant.name)
+    row = {"name": variant.name, "kind": variant.kind} | variant.model_dump(exclude_defaults=True)
+    _write(settings.catalogue, f"{text.rstrip()}\n\n[[variant]]\n{tomlkit.dumps(row)}".lstrip())
 
 
 def remove(settings: Settings, name: str) -> None:
-    """Take one variant out of the user's catalogue; its files stay where they are."""
-    document = _document(settings.catalogue)
-    rows = list(document.get("variant", []))
-    kept = [row for row in rows if row.get("name") != name]
-    if len(kept) == len(rows):
+    """Take one variant out of the user's catalogue, keeping the file's comments; its files stay where they are."""
+    rows = _rows(settings.catalogue)
+    built_in = name in [row["name"] for row in _toml(BUILT_IN)["variant"]]
+    if name not in [row.get("name") for row in rows]:
         Catalogue.load(settings).get(name)
         raise VariantError(f"{name!r} is built in and cannot be removed.", "Hide it by not choosing it.")
-    children = [row["name"] for row in kept if row.get("base") == name]
-    if children:
+    children = [str(row.get("name")) for row in rows if row.get("base") == name and row.get("name") != name]
+    if children and not built_in:
         raise VariantError(f"{', '.join(children)} still build on {name!r}.", "Remove those first.")
-    _write(settings.catalogue, document, kept)
+    _write(settings.catalogue, _without(settings.catalogue, name))
 
 
-def _document(path: Path) -> tomlkit.TOMLDocument:
-    return tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
-def _write(path: Path, document: tomlkit.TOMLDocument, rows: list[dict[str, object]]) -> None:
-    tables = tomlkit.aot()
-    for row in rows:
-        table = tomlkit.table()
-        table.update(row)
-        tables.append(table)
-    document["variant"] = tables
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of the user's catalogue as they stand there; refuses a file that cannot be edited row by row."""
+    rows = _toml(path).get("variant", []) if path.exists() else []
+    headers = [line for line in _text(path).splitlines() if ROW.match(line)]
+    if not isinstance(rows, list) or len(headers) != len(rows):
+        raise ConfigError(f"{path} cannot be edited here.", "Write each variant under a line [[variant]] of its own.")
+    return rows
+
+
+def _without(path: Path, name: str) -> str:
+    """The file's text without the row of that name; comments below it, which may speak of the next row, stay."""
+    lines = _text(path).splitlines(keepends=True)
+    starts = [number for number, line in enumerate(lines) if ROW.match(line)] + [len(lines)]
+    for index, row in reversed(list(enumerate(_rows(path)))):
+        if row.get("name") == name:
+            begin, end = starts[index], starts[index + 1]
+            while not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#"):
+                end -= 1
+            del lines[begin:end]
+    return "".join(lines)
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace the file whole or not at all; what would not read back is not written."""
+    tomllib.loads(text)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".toml.new")
-    beside.write_text(tomlkit.dumps(document), encoding="utf-8")
+    beside.write_text(text, encoding="utf-8")
     beside.replace(path)

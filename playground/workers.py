@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +27,7 @@ from playground.settings import Settings
 Sink = Callable[[events.Event], None]
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (events.Progress, events.Started, events.Delta)}
 KINDS |= {"Finished": events.Finished, "Failed": events.Failed}
-LOG_LINES = 5
+LOGS_KEPT = 40
 STOP_GRACE_S = 2.0
 
 
@@ -47,7 +48,8 @@ class Worker:
         self.on_idle: Callable[[], None] = lambda: None
         self._process = self._spawn()
         threading.Thread(target=self._listen, name=f"worker {spec.name}", daemon=True).start()
-        self._write({"op": "load", "spec": spec.model_dump()})
+        with suppress(OSError):  # it ended at once: the listener hears of it
+            self._write({"op": "load", "spec": spec.model_dump()})
 
     def _spawn(self) -> "subprocess.Popen[str]":
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -137,8 +139,16 @@ class Worker:
     def _listen(self) -> None:
         """Pass events on until the process ends, then tell every row that is left why."""
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._take(json.loads(line))
+        try:
+            for line in self._process.stdout:
+                self._take(json.loads(line))
+        except BaseException:
+            self._process.kill()  # a bug, and nobody listens to it any more
+            raise
+        finally:
+            self._end()
+
+    def _end(self) -> None:
         self._process.wait()
         failure = self._epitaph()
         if self.info is None and self._refusal is None:
@@ -228,6 +238,7 @@ class WorkerPool:
     estimate: Callable[[ModelSpec], budget.Need] = budget.need
     _workers: dict[ModelSpec, Worker] = field(default_factory=dict)
     _changed: threading.Condition = field(default_factory=threading.Condition)
+    _closed: bool = False
 
     def loaded(self) -> list[Loaded]:
         """What is loaded now, most recently used first."""
@@ -273,17 +284,22 @@ class WorkerPool:
             worker.stop()
 
     def close(self) -> None:
-        """Stop every worker."""
-        for spec in list(self._workers):
-            self.unload(spec)
+        """Stop every worker, and start none any more."""
+        with self._changed:
+            self._closed = True
+            workers, self._workers = list(self._workers.values()), {}
+            self._changed.notify_all()
+        for worker in workers:
+            worker.stop()
 
     def _start(self, spec: ModelSpec, wait: Wait) -> Worker:
         """Make room, then start; called with the lock held, which waiting for room gives away."""
+        _prune(self.settings.logs_dir)
         self._make_room(spec, wait)
         if (raced := self._workers.get(spec)) is not None and raced.alive:
             return raced
         wait.loading()
-        safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in spec.name)
+        safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in spec.name)[:60]
         worker = Worker(spec, self.settings.logs_dir / f"worker-{safe}-{os.getpid()}-{time.monotonic_ns()}.log")
         worker.on_idle = self._notify
         self._workers[spec] = worker
@@ -299,16 +315,22 @@ class WorkerPool:
         limit = budget.Need(ram=budget.ram_budget(self.settings), vram=budget.vram_budget(self.settings))
         if wanted.ram > limit.ram or wanted.vram > limit.vram:
             raise _too_large(spec, wanted, limit)
-        while not self._fits(wanted, limit):
+        told = ""
+        while True:
+            if self._closed or wait.given_up():
+                raise WorkerError(f"{spec.name} was cancelled before it was loaded.")
+            if self._fits(wanted, limit):
+                return
             idle = [worker for worker in self._workers.values() if not worker.busy]
             if idle:
                 oldest = min(idle, key=lambda worker: worker.used_at)
                 del self._workers[oldest.spec]
                 oldest.stop()
                 continue
-            if wait.given_up():
-                raise WorkerError(f"{spec.name} was cancelled before it was loaded.")
-            wait.queued(", ".join(worker.spec.name for worker in self._workers.values()))
+            behind = ", ".join(worker.spec.name for worker in self._workers.values())
+            if behind != told:
+                wait.queued(behind)
+                told = behind
             self._changed.wait(0.2)
 
     def _fits(self, wanted: budget.Need, limit: budget.Need) -> bool:
@@ -317,6 +339,21 @@ class WorkerPool:
         held = [w.memory() if w.info is not None else self.estimate(w.spec) for w in self._workers.values()]
         ram_fits = sum(h.ram for h in held) + wanted.ram <= limit.ram
         return ram_fits and sum(h.vram for h in held) + wanted.vram <= limit.vram
+
+
+def _prune(folder: Path) -> None:
+    """Keep the newest logs of workers alone."""
+    logs = sorted(folder.glob("worker-*.log"), key=_modified, reverse=True)
+    for log in logs[LOGS_KEPT - 1 :]:
+        with suppress(OSError):  # gone already, or in use where files in use stay
+            log.unlink()
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _too_large(spec: ModelSpec, wanted: budget.Need, limit: budget.Need) -> MemoryBudgetError:

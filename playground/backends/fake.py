@@ -2,7 +2,8 @@
 
 It answers with the name of the variant and the last question, character by character. Words in the question make it
 misbehave: `!slow` waits between tokens, `!crash` kills the process as native code does, `!fail` raises MadangError,
-`!long` never stops by itself, `!emoji` answers in emoji and Hangul, byte by byte.
+`!long` never stops by itself, `!emoji` answers in emoji and Hangul, byte by byte. Ends of the source do so at loading:
+`broken` is refused, `aborts` kills the process, `sleepy` takes minutes, `noisy` prints to the process's stdout.
 """
 
 import os
@@ -11,12 +12,16 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from playground.backends.base import Cancelled, ModelInfo, ModelSpec, Prompt, Row, RowRequest
+from playground.backends.base import Cancelled, Choices, ModelInfo, ModelSpec, Prompt, Row, RowRequest, Scored, Vocabulary
 from playground.backends.text import ByteText
 from playground.errors import VariantError
 from playground.presets import Sampling
 from playground.prompts import PromptFormat, prompt_format, render
+
+if TYPE_CHECKING:
+    import numpy as np
 
 END = 256
 PLAIN = PromptFormat(template="{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
@@ -40,11 +45,18 @@ class FakeBackend:
             raise VariantError(f"{spec.path} is broken.", "Use another path.")
         if spec.path.endswith("aborts"):
             os.kill(os.getpid(), signal.SIGABRT)
+        if spec.path.endswith("sleepy"):
+            time.sleep(600)
+        if spec.path.endswith("noisy"):
+            os.write(1, b'{"type": "native code prints what it likes"\n')
+            print("and so does Python", flush=True)  # noqa: T201 - the misbehaviour itself
         self._chunk = 64
-        self.info = ModelInfo(dtype="fake", device="cpu", context=spec.context or 512, vocabulary=257, memory_bytes=1)
+        self.info = ModelInfo(dtype="fake", device="cpu", context=spec.context or 512, trained_context=2048, vocabulary=257, memory_bytes=1)
 
     def prompt(self, request: RowRequest) -> Prompt:
         """Roles and contents, a line each, or the named format; token ids are bytes."""
+        if request.text is not None:
+            return Prompt(request.text, self.encode(request.text), ())
         chosen = prompt_format(request.prompt_format) if request.prompt_format else PLAIN
         text = render(chosen, request.messages)
         return Prompt(text, list(text.encode()), chosen.stop)
@@ -55,7 +67,7 @@ class FakeBackend:
 
     def open(self, request: RowRequest, prompt: list[int]) -> FakeRow:
         """Decide the answer; with a temperature the seed adds a number to it."""
-        question = request.messages[-1].content
+        question = request.messages[-1].content if request.messages else request.text or ""
         if "!fail" in question:
             raise VariantError("The fake was told to fail.", "Leave out !fail.")
         answer = f"{request.variant} heard: {question}"
@@ -101,6 +113,29 @@ class FakeBackend:
 
     def close_row(self, row: Row) -> None:
         """Nothing is held."""
+
+    def vocabulary(self) -> Vocabulary:
+        """No special tokens but the end."""
+        return Vocabulary(bos="", eos="", prefix=END, eos_id=END, template=PLAIN.template)
+
+    def encode(self, text: str, add_special: bool | None = None) -> list[int]:
+        """The bytes of the text."""
+        return list(text.encode())
+
+    def score(self, questions: Sequence[Choices], adapter: str | None = None) -> Scored:
+        """Longer continuations are less likely; bytes that the context holds are a little more likely."""
+        logprobs = [
+            [sum(-0.5 if token in set(q.context) else -1.0 for token in choice) for choice in q.continuations]
+            for q in questions
+        ]
+        greedy = [[False] * len(q.continuations) for q in questions]
+        return Scored(logprobs=logprobs, greedy=greedy, computed=sum(q.size for q in questions))
+
+    def logprobs(self, ids: Sequence[int], adapter: str | None = None) -> "np.ndarray[Any, np.dtype[np.float32]]":
+        """Every byte is as likely as every other."""
+        import numpy as np
+
+        return np.full((len(ids), 257), -np.log(257), dtype=np.float32)
 
     def memory(self) -> tuple[int, int]:
         """A megabyte."""

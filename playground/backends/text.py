@@ -30,9 +30,9 @@ class StopFilter:
         if self.stopped or not text:
             return ""
         self._held += text
-        found = [self._held.find(stop) for stop in self._stops]
-        first = min((at for at in found if at >= 0), default=-1)
-        if first >= 0:
+        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if found:
+            _, first = min(found)  # the one that is complete first, whatever the pieces the text came in
             shown, self._held, self.stopped = self._held[:first], "", True
             return shown
         keep = self._longest_beginning()
