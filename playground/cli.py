@@ -1,12 +1,14 @@
 """The playground's verbs: `madang chat` and `madang models`. Every line that people see, nothing that decides."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from playground import budget, variants
@@ -21,7 +23,7 @@ from playground.terminal import Chat, show_answers
 from playground.variants import Adapter, Base, Catalogue, Gguf
 
 DEFAULT_VARIANTS = ["smollm2", "smollm2:demo", "smollm2:demo:Q4_K_M"]
-KINDS = {"base": Base, "adapter": Adapter, "gguf": Gguf}
+ESCAPE, ESCAPES = re.compile(r"\\([ntr\\])"), {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 
 models = typer.Typer(help="The catalogue of variants: list, add, check, remove.", no_args_is_help=False)
 
@@ -60,6 +62,7 @@ def chat(  # noqa: PLR0913 - a parameter an option
 
 def _text(text: str) -> str:
     text = sys.stdin.read() if text == "-" else text
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # bytes that are no UTF-8
     if not text.strip():
         raise ConfigError("The question is empty.", 'Give it as an argument: madang chat "안녕?"')
     return text
@@ -73,7 +76,7 @@ def _fields(pairs: list[str]) -> dict[str, object]:
         if not equals or name not in Sampling.model_fields:
             raise UnknownNameError("sampling field", name, Sampling.model_fields, "Write --set name=value.")
         if name == "stop":
-            fields[name] = (*fields.get(name, ()), value.encode().decode("unicode_escape") if "\\" in value else value)
+            fields[name] = (*fields.get(name, ()), ESCAPE.sub(lambda match: ESCAPES[match[1]], value))
         else:
             fields[name] = value
     return fields
@@ -117,7 +120,7 @@ def list_models(
     table = Table("name", "kind", "base", "source", "state", box=None, pad_edge=False)
     for variant in catalogue:
         base = "" if isinstance(variant, Base) else variant.base or ""
-        table.add_row(variant.name, variant.kind, base, variant.source, _state(variant))
+        table.add_row(*map(escape, (variant.name, variant.kind, base, variant.source, _state(variant))))
     console = Console()
     console.print(table)
     console.print(f"\nYour own variants: {settings.catalogue}", style="dim", soft_wrap=True)
@@ -144,18 +147,23 @@ def add(
     """Add a variant: its files are fetched and checked first."""
     settings: Settings = context.obj
     row: dict[str, Any] = {"name": name, "source": _absolute(source), "kind": kind or _guess(source, base)}
-    row |= {key: value for key, _, value in (pair.partition("=") for pair in set_ or [])}
+    for pair in set_ or []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {pair} names no value.", "Write --set name=value.")
+        row[key] = value
     if base is not None:
         row["base"] = base
     variant = variants.parse(row, "the new variant")
     playground = Playground(settings)
+    variants.check_new(playground.catalogue, variant)
     loader = Loader(settings, playground.catalogue.with_variant(variant), playground.hub)
     console = Console(stderr=True)
     size = loader.download_bytes(variant)
     if size and not yes and not typer.confirm(f"{source} is {size / budget.GIB:.2f} GiB to download. Go on?"):
         raise typer.Exit(1)
     with console.status(f"Checking {name}") as status:
-        loader.loadable(variant, lambda done, what: status.update(f"{what} ({done:.0%})"))
+        loader.loadable(variant, lambda done, what: status.update(escape(f"{what} ({done:.0%})")))
     variants.add(settings, variant)
     console.print(f"Added {name}. Try it: madang chat -v {name}")
 
@@ -189,7 +197,7 @@ def check(
             verdict = "not here yet: on the Hub" if loader.download_bytes(variant) else _verdict(loader, variant)
         except MadangError as error:
             faults += 1
-            verdict = f"[red]{error.message}[/red] {error.hint}"
+            verdict = f"[red]{escape(error.message)}[/red] {escape(error.hint)}"
         console.print(f"[bold]{variant.name}[/bold]  {verdict}", soft_wrap=True)
     if faults:
         raise typer.Exit(1)
@@ -199,7 +207,7 @@ def _verdict(loader: Loader, variant: Base | Adapter | Gguf) -> str:
     loadable = loader.loadable(variant)
     need = budget.need(loadable.spec)
     alone = f"; runs on a copy of its own: {loadable.why_not_shared}" if loadable.why_not_shared else ""
-    return f"ok, needs about {(need.ram + need.vram) / budget.GIB:.2f} GiB{alone}"
+    return escape(f"ok, needs about {(need.ram + need.vram) / budget.GIB:.2f} GiB{alone}")
 
 
 @models.command()

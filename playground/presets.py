@@ -53,9 +53,15 @@ def preset(name: str) -> Sampling:
 
 def sampling(preset_name: str, **changes: object) -> Sampling:
     """A preset with single fields changed (None leaves a field as the preset has it)."""
-    fields = preset(preset_name).model_dump() | {key: value for key, value in changes.items() if value is not None}
+    return changed(
+        preset(preset_name).model_dump() | {key: value for key, value in changes.items() if value is not None}
+    )
+
+
+def changed(fields: dict[str, object]) -> Sampling:
+    """Sampling from its fields; every fault in one error."""
     try:
-        return Sampling(**fields)
+        return Sampling.model_validate(fields)
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg'].lower()}" for e in error.errors()

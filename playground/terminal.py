@@ -14,7 +14,7 @@ from playground.compare import Comparison, Playground, Question
 from playground.errors import MadangError
 from playground.events import Delta, Event, Failed, Finished, Progress, Started, Stats
 from playground.messages import Conversation
-from playground.presets import Sampling, preset
+from playground.presets import Sampling, changed, preset
 
 MIN_PANE = 36
 HELP = "/retry  /undo  /clear  /preset NAME  /seed N  /quit     Ctrl-C stops an answer"
@@ -118,6 +118,7 @@ class Chat:
     system: str = ""
     console: Console = field(default_factory=Console)
     conversations: dict[str, Conversation] = field(default_factory=dict)
+    before: list[dict[str, Conversation]] = field(default_factory=list)
     question: str = ""
 
     def run(self) -> None:
@@ -134,7 +135,7 @@ class Chat:
             try:
                 self.take(line)
             except MadangError as error:
-                self.console.print(f"{error.message} {error.hint}", style="red")
+                self.console.print(f"{error.message} {error.hint}", style="red", markup=False)
 
     def take(self, line: str) -> None:
         """One line: a command or a question."""
@@ -142,15 +143,16 @@ class Chat:
         if command == "/clear":
             self.clear()
         elif command == "/undo":
-            self.conversations = {name: kept.undo() for name, kept in self.conversations.items()}
-        elif command == "/retry" and self.question:
-            self.conversations = {name: kept.undo() for name, kept in self.conversations.items()}
+            self.undo()
+        elif command == "/retry" and self.before:
+            self.undo()
             self.ask(self.question)
         elif command == "/preset":
             kept = {"seed": self.sampling.seed, "max_new_tokens": self.sampling.max_new_tokens}
             self.sampling = preset(argument.strip()).model_copy(update=kept)
         elif command == "/seed":
-            self.sampling = Sampling(**self.sampling.model_dump() | {"seed": int(argument) if argument else None})
+            fields = self.sampling.model_dump() | {"seed": argument.strip() or None}
+            self.sampling = changed(fields)
         elif line.startswith("/"):
             self.console.print(HELP, style="dim")
         elif line:
@@ -159,10 +161,17 @@ class Chat:
     def clear(self) -> None:
         """Begin anew."""
         self.conversations = {name: Conversation.start(self.system) for name in self.names}
+        self.before = []
+
+    def undo(self) -> None:
+        """Take the last question back, whether it was answered or not."""
+        if self.before:
+            self.conversations = self.before.pop()
 
     def ask(self, text: str) -> None:
         """Ask all variants; an answer that failed leaves no turn behind."""
         self.question = text
+        self.before.append(dict(self.conversations))
         asked = {name: kept.ask(text) for name, kept in self.conversations.items()}
         questions = [
             Question(variant=name, messages=kept.messages, sampling=self.sampling) for name, kept in asked.items()

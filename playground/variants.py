@@ -250,14 +250,20 @@ def _placed(row: Any, folder: Path, settings: Settings) -> Any:
 def add(settings: Settings, variant: Base | Adapter | Gguf, replace: bool = False) -> None:
     """Write one variant into the user's catalogue, keeping the file's comments; whole or not at all."""
     catalogue = Catalogue.load(settings)
-    if variant.name in catalogue.names and not replace:
-        raise VariantError(f"There is a variant named {variant.name!r} already.", "Choose another name, or replace it.")
+    if not replace:
+        check_new(catalogue, variant)
     catalogue.with_variant(variant)  # its links must hold
     text = _text(settings.catalogue)
     if any(row.get("name") == variant.name for row in _rows(settings.catalogue)):
         text = _without(settings.catalogue, variant.name)
     row = {"name": variant.name, "kind": variant.kind} | variant.model_dump(exclude_defaults=True)
     _write(settings.catalogue, f"{text.rstrip()}\n\n[[variant]]\n{tomlkit.dumps(row)}".lstrip())
+
+
+def check_new(catalogue: Catalogue, variant: Base | Adapter | Gguf) -> None:
+    """Refuse a name that is taken."""
+    if variant.name in catalogue.names:
+        raise VariantError(f"There is a variant named {variant.name!r} already.", "Choose another name, or replace it.")
 
 
 def remove(settings: Settings, name: str) -> None:
