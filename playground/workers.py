@@ -4,15 +4,17 @@ Native code may abort its whole process; here that costs the rows it was answeri
 question finds a fresh worker. Nothing in this process imports an engine.
 """
 
+import itertools
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,6 +32,8 @@ KINDS |= {"Finished": events.Finished, "Failed": events.Failed}
 LOGS_KEPT = 40
 STOP_GRACE_S = 2.0
 
+_call_numbers = itertools.count(1)
+
 
 class Worker:
     """The parent's side of one worker process."""
@@ -41,6 +45,7 @@ class Worker:
         self.used_at = time.monotonic()
         self.holds = 0
         self._rows: dict[str, tuple[str, Sink]] = {}
+        self._calls: dict[str, queue.SimpleQueue[dict[str, Any]]] = {}
         self._lock = threading.Lock()
         self._ready = threading.Event()
         self._refusal: MadangError | None = None
@@ -78,7 +83,7 @@ class Worker:
     @property
     def busy(self) -> bool:
         """Whether it is loading, about to be asked, or any row is unanswered."""
-        return bool(self._rows) or self.holds > 0 or (self.info is None and self.alive)
+        return bool(self._rows) or bool(self._calls) or self.holds > 0 or (self.info is None and self.alive)
 
     @property
     def pid(self) -> int:
@@ -120,6 +125,27 @@ class Worker:
             except OSError:
                 return  # it just died, and its rows have been told
 
+    def call(self, name: str, **arguments: Any) -> Any:
+        """Have the backend do one thing (playground.backends.calls) and wait for what it gives."""
+        call_id = f"call-{next(_call_numbers)}"
+        answer: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        with self._lock:
+            self._calls[call_id] = answer
+        try:
+            self._write({"op": "call", "id": call_id, "name": name, "arguments": arguments})
+            if not self.alive:
+                raise WorkerError(f"The worker of {self.spec.name} is gone.", "Try again: a fresh one starts.")
+            result = answer.get()
+        except OSError as error:
+            raise WorkerError(f"The worker of {self.spec.name} is gone.", "Try again: a fresh one starts.") from error
+        finally:
+            with self._lock:
+                self._calls.pop(call_id, None)
+            self.used_at = time.monotonic()
+        if "value" not in result:
+            raise result.get("error") or VariantError(result["message"], result["hint"])
+        return result["value"]
+
     def stop(self) -> None:
         """End the process and wait for it; rows under way fail."""
         self._stopping = True
@@ -156,6 +182,9 @@ class Worker:
         self._ready.set()
         with self._lock:
             rows, self._rows = self._rows, {}
+            calls = list(self._calls.values())
+        for answer in calls:
+            answer.put({"error": failure})
         for variant, sink in rows.values():
             sink(events.Failed(variant=variant, message=failure.message, hint=failure.hint))
         self.on_idle()
@@ -166,6 +195,10 @@ class Worker:
             self._ready.set()
         elif message["type"] == "refused":
             self._refusal = VariantError(message["message"], message["hint"])
+        elif message["type"] == "result":
+            answer = self._calls.get(message["id"])
+            if answer is not None:
+                answer.put(message)
         else:
             event = KINDS[message["kind"]].model_validate(message["event"])
             self._pass_on(message["id"], event)
@@ -265,6 +298,18 @@ class WorkerPool:
                 worker.holds -= 1
                 self._changed.notify_all()
         return worker
+
+    @contextmanager
+    def reserved(self, spec: ModelSpec, wait: Wait) -> Iterator[Worker]:
+        """The spec's worker, loaded and kept from eviction for the block: for calls that belong together."""
+        worker = self._held(spec, wait)
+        try:
+            worker.wait_loaded()
+            yield worker
+        finally:
+            with self._changed:
+                worker.holds -= 1
+                self._changed.notify_all()
 
     def _held(self, spec: ModelSpec, wait: Wait) -> Worker:
         """The spec's live worker, marked so that nobody evicts it before it is asked."""

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 from playground.messages import Message
 from playground.presets import Sampling
+
+if TYPE_CHECKING:
+    import numpy as np
 
 DEFAULT_CONTEXT = 4096
 """Tokens of prompt and answer together where the catalogue names none and the model holds at least as many."""
@@ -38,7 +41,9 @@ class RowRequest(BaseModel):
 
     id: str
     variant: str
-    messages: tuple[Message, ...]
+    messages: tuple[Message, ...] = ()
+    text: str | None = None
+    """A raw text to go on from, in place of messages and template."""
     sampling: Sampling
     prompt_format: str | None = None
     adapter: str | None = None
@@ -53,9 +58,49 @@ class ModelInfo(BaseModel):
     dtype: str
     device: str
     context: int
+    trained_context: int
     vocabulary: int
     memory_bytes: int
     vram_bytes: int = 0
+
+
+class Choices(BaseModel):
+    """Continuations to score after one context, as token ids. The context holds at least one token."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    context: tuple[int, ...]
+    continuations: tuple[tuple[int, ...], ...]
+
+    @property
+    def size(self) -> int:
+        """Tokens that must be computed at least: the context once, each continuation once but for its last token."""
+        return len(self.context) + sum(len(continuation) - 1 for continuation in self.continuations)
+
+
+class Scored(BaseModel):
+    """Of each choice of each question: its log-probability in nats, and whether greedy decoding would say it.
+
+    `computed` counts the tokens the engine ran to find out, padding included.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    logprobs: list[list[float]]
+    greedy: list[list[bool]]
+    computed: int
+
+
+class Vocabulary(BaseModel):
+    """What a tokenizer says of itself. template: its own chat template; prefix: what stands before an empty context."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bos: str
+    eos: str
+    prefix: int
+    eos_id: int
+    template: str | None
 
 
 class Prompt(NamedTuple):
@@ -126,6 +171,22 @@ class Backend(Protocol):
 
     def close_row(self, row: Row) -> None:
         """Free what the row holds; never fails."""
+        ...
+
+    def vocabulary(self) -> Vocabulary:
+        """Special tokens and chat template."""
+        ...
+
+    def encode(self, text: str, add_special: bool | None = None) -> list[int]:
+        """Token ids, control tokens parsed; None adds BOS where the tokenizer does by itself, but never a second."""
+        ...
+
+    def score(self, questions: Sequence[Choices], adapter: str | None = None) -> Scored:
+        """Score choices; the choices of a question share its context's computation."""
+        ...
+
+    def logprobs(self, ids: Sequence[int], adapter: str | None = None) -> "np.ndarray[Any, np.dtype[np.float32]]":
+        """Log-probabilities [tokens, vocabulary] in nats of what follows each token of a text."""
         ...
 
     def memory(self) -> tuple[int, int]:

@@ -14,7 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from playground.backends.base import Cancelled, Choices, ModelInfo, ModelSpec, Prompt, Row, RowRequest, Scored, Vocabulary
+from playground.backends.base import (
+    Cancelled,
+    Choices,
+    ModelInfo,
+    ModelSpec,
+    Prompt,
+    Row,
+    RowRequest,
+    Scored,
+    Vocabulary,
+)
 from playground.backends.text import ByteText
 from playground.errors import VariantError
 from playground.presets import Sampling
@@ -51,7 +61,14 @@ class FakeBackend:
             os.write(1, b'{"type": "native code prints what it likes"\n')
             print("and so does Python", flush=True)  # noqa: T201 - the misbehaviour itself
         self._chunk = 64
-        self.info = ModelInfo(dtype="fake", device="cpu", context=spec.context or 512, trained_context=2048, vocabulary=257, memory_bytes=1)
+        self.info = ModelInfo(
+            dtype="fake",
+            device="cpu",
+            context=spec.context or 512,
+            trained_context=2048,
+            vocabulary=257,
+            memory_bytes=1,
+        )
 
     def prompt(self, request: RowRequest) -> Prompt:
         """Roles and contents, a line each, or the named format; token ids are bytes."""

@@ -8,29 +8,38 @@ transformers does. Sequences decode in one batch.
 import ctypes
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llama_cpp.llama_cpp as lib
 import psutil
 
+from playground.backends import llama_scoring
 from playground.backends.base import (
     DEFAULT_CONTEXT,
     Cancelled,
+    Choices,
     ModelInfo,
     ModelSpec,
     Prompt,
     Row,
     RowRequest,
+    Scored,
+    Vocabulary,
 )
 from playground.backends.text import ByteText
 from playground.errors import VariantError
 from playground.presets import Sampling
 from playground.prompts import choose, render
 
+if TYPE_CHECKING:
+    import numpy as np
+
 BATCH = 512
 MAX_ROWS = 16
+SCORE_TOKENS = 1024
 ABORTED = 2
 ERROR_LEVEL = 4
 ALL_LAYERS = 10_000
@@ -51,6 +60,7 @@ class LlamaCppBackend:
     """Speaks the Backend protocol over one GGUF file and one context with up to 16 sequences."""
 
     def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
         self._errors: list[str] = []
         self._log = lib.llama_log_callback(self._on_log)  # kept: C calls it as long as the process lives
         lib.llama_log_set(self._log, ctypes.c_void_p(0))
@@ -61,7 +71,9 @@ class LlamaCppBackend:
         context = min(spec.context or DEFAULT_CONTEXT, trained or DEFAULT_CONTEXT)
         self._context = self._make_context(spec, context)
         self._memory = lib.llama_get_memory(self._context)
-        self._batch = lib.llama_batch_init(BATCH, 0, 1)
+        self._batch = lib.llama_batch_init(BATCH, 0, MAX_ROWS)
+        self.max_rows, self.batch_tokens = MAX_ROWS, min(BATCH, context)
+        self.score_tokens = min(SCORE_TOKENS, context)
         self._free = list(range(MAX_ROWS))
         self._open: list[LlamaRow] = []
         self._aborting: LlamaRow | None = None
@@ -110,6 +122,7 @@ class LlamaCppBackend:
             dtype=words.split()[-1],
             device="cuda" if on_card else "cpu",
             context=context,
+            trained_context=lib.llama_model_n_ctx_train(self._model) or context,
             vocabulary=lib.llama_vocab_n_tokens(self._vocab),
             memory_bytes=self.memory()[0],
             vram_bytes=size if on_card else 0,
@@ -117,18 +130,36 @@ class LlamaCppBackend:
 
     def prompt(self, request: RowRequest) -> Prompt:
         """The prompt of a request, with the file's own chat template or the format that its catalogue row names."""
+        if request.text is not None:
+            return Prompt(request.text, self.encode(request.text), ())
         chosen = choose(request.variant, self._template, request.prompt_format)
         text = render(chosen, request.messages, self._bos, self._eos)
-        add_special = request.prompt_format is not None and not (self._bos and text.startswith(self._bos))
-        return Prompt(text, self.encode(text, add_special), chosen.stop)
+        return Prompt(text, self.encode(text, None if request.prompt_format else False), chosen.stop)
 
-    def encode(self, text: str, add_special: bool = False) -> list[int]:
-        """Token ids; control tokens are parsed, and BOS is added only when asked and only where the model wants it."""
+    def vocabulary(self) -> Vocabulary:
+        """Special tokens and chat template, as the file names them."""
+        bos, eos = lib.llama_vocab_bos(self._vocab), lib.llama_vocab_eos(self._vocab)
+        return Vocabulary(
+            bos=self._bos, eos=self._eos, prefix=bos if bos >= 0 else eos, eos_id=eos, template=self._template or None
+        )
+
+    def encode(self, text: str, add_special: bool | None = None) -> list[int]:
+        """Token ids, control tokens parsed; None adds BOS where the file says so, but never a second."""
+        if add_special is None:
+            add_special = not (self._bos and text.startswith(self._bos))
         raw = text.encode()
         room = len(raw) + 8
         ids = (lib.llama_token * room)()
         count = lib.llama_tokenize(self._vocab, raw, len(raw), ids, room, add_special, True)
         return list(ids[:count])
+
+    def score(self, questions: Sequence[Choices], adapter: str | None = None) -> Scored:
+        """Score choices: the tokens of a context belong to the sequences of all its choices."""
+        return llama_scoring.score(self, questions)
+
+    def logprobs(self, ids: Sequence[int], adapter: str | None = None) -> "np.ndarray[Any, np.dtype[np.float32]]":
+        """Log-probabilities [tokens, vocabulary] of what follows each token."""
+        return llama_scoring.logprobs(self, ids)
 
     def has_room(self, prompt: list[int], sampling: Sampling) -> bool:
         """Whether the shared cache can hold one more row to its end."""
@@ -157,7 +188,7 @@ class LlamaCppBackend:
         chunk = row.prompt[row.read : row.read + BATCH]
         last = row.read + len(chunk) == len(row.prompt)
         for index, token in enumerate(chunk):
-            self._put(index, token, row.read + index, row.sequence, last and index == len(chunk) - 1)
+            self.put(index, token, row.read + index, [row.sequence], last and index == len(chunk) - 1)
         self._batch.n_tokens = len(chunk)
         self._aborting = row
         lib.llama_set_abort_callback(self._context, self._abort, None)
@@ -180,18 +211,41 @@ class LlamaCppBackend:
         """One token of every row in one batch."""
         for index, row in enumerate(rows):
             assert isinstance(row, LlamaRow)
-            self._put(index, row.tokens[-1], len(row.prompt) + len(row.tokens) - 1, row.sequence, True)
+            self.put(index, row.tokens[-1], len(row.prompt) + len(row.tokens) - 1, [row.sequence], True)
             row.output = index
-        self._batch.n_tokens = len(rows)
-        self._check(lib.llama_decode(self._context, self._batch), len(rows))
+        self.decode_batch(len(rows))
 
-    def _put(self, index: int, token: int, position: int, sequence: int, logits: bool) -> None:
+    def put(self, index: int, token: int, position: int, sequences: list[int], logits: bool) -> None:
+        """Place a token in the batch: it belongs to these sequences, and its logits are wanted or not."""
         batch = self._batch
         batch.token[index] = token
         batch.pos[index] = position
-        batch.n_seq_id[index] = 1
-        batch.seq_id[index][0] = sequence
+        batch.n_seq_id[index] = len(sequences)
+        for number, sequence in enumerate(sequences):
+            batch.seq_id[index][number] = sequence
         batch.logits[index] = logits
+
+    def decode_batch(self, tokens: int) -> None:
+        """Run the first `tokens` places of the batch."""
+        self._batch.n_tokens = tokens
+        self._check(lib.llama_decode(self._context, self._batch), tokens)
+
+    def logits(self, index: int) -> "np.ndarray[Any, np.dtype[np.float32]]":
+        """A copy of the logits [vocabulary] at a place of the last batch."""
+        import numpy as np
+
+        pointer = lib.llama_get_logits_ith(self._context, index)
+        return np.ctypeslib.as_array(pointer, shape=(self.info.vocabulary,)).copy()
+
+    @contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """The whole cache for one call; the rows of open answers would be overwritten, so there may be none."""
+        if self._open:
+            raise VariantError(f"{self._spec.name} is answering.", "Score again when the answers are complete.")
+        try:
+            yield
+        finally:
+            lib.llama_memory_clear(self._memory, True)
 
     def _check(self, code: int, tokens: int) -> None:
         if code != 0:

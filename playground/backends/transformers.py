@@ -7,7 +7,7 @@ one stop and one padded history for a whole batch. Here each row has its own sam
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
@@ -15,18 +15,33 @@ from tokenizers.decoders import DecodeStream
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.cache_utils import DynamicCache
 
-from playground.backends.base import DEFAULT_CONTEXT, Cancelled, ModelInfo, ModelSpec, Prompt, Row, RowRequest
+from playground.backends.base import (
+    DEFAULT_CONTEXT,
+    Cancelled,
+    Choices,
+    ModelInfo,
+    ModelSpec,
+    Prompt,
+    Row,
+    RowRequest,
+    Scored,
+    Vocabulary,
+)
 from playground.backends.kv import RowsCache
 from playground.backends.lora import Adapters
 from playground.backends.sampling import Sampler
 from playground.backends.text import REPLACEMENT
+from playground.backends.tree import scorer
 from playground.budget import cpu_has_bf16
 from playground.errors import VariantError
 from playground.presets import Sampling
 from playground.prompts import choose, render
 
+if TYPE_CHECKING:
+    import numpy as np
+
 CHUNK = 512
-MAX_ROWS = 16
+WHOLE_BATCH = 1 << 30
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
@@ -63,6 +78,7 @@ class TransformersBackend:
         self._ends = _ends(self._model, self._tokenizer)
         self._stateful = _is_stateful(self._model)
         self._adapters = Adapters(self._model)
+        self._scorer = scorer(self._model, device, self._stateful)
         self._watch_cancels()
         self._reading: TorchRow | None = None
         trained = getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or DEFAULT_CONTEXT
@@ -71,6 +87,7 @@ class TransformersBackend:
             dtype="nf4" if spec.load_in_4bit else NAMES[self._dtype],
             device=device.type,
             context=min(spec.context or DEFAULT_CONTEXT, trained),
+            trained_context=trained,
             vocabulary=self._model.config.get_text_config().vocab_size,
             memory_bytes=ram,
             vram_bytes=vram,
@@ -78,21 +95,52 @@ class TransformersBackend:
 
     def prompt(self, request: RowRequest) -> Prompt:
         """The prompt of a request, with the model's own chat template or the format that its catalogue row names."""
-        chosen = choose(request.variant, self._template(), request.prompt_format)
-        bos, eos = self._tokenizer.bos_token or "", self._tokenizer.eos_token or ""
-        text = render(chosen, request.messages, bos, eos)
-        add_special = request.prompt_format is not None and not (bos and text.startswith(bos))
-        return Prompt(text, self.encode(text, add_special), chosen.stop)
+        if request.text is not None:
+            return Prompt(request.text, self.encode(request.text), ())
+        words = self.vocabulary()
+        chosen = choose(request.variant, words.template, request.prompt_format)
+        text = render(chosen, request.messages, words.bos, words.eos)
+        return Prompt(text, self.encode(text, None if request.prompt_format else False), chosen.stop)
 
-    def _template(self) -> str | None:
-        template = self._tokenizer.chat_template
+    def vocabulary(self) -> Vocabulary:
+        """Special tokens and chat template, as the tokenizer names them."""
+        tokenizer = self._tokenizer
+        template = tokenizer.chat_template
         if isinstance(template, dict):
             template = template.get("default")
-        return template if isinstance(template, str) else None
+        prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        return Vocabulary(
+            bos=tokenizer.bos_token or "",
+            eos=tokenizer.eos_token or "",
+            prefix=prefix if prefix is not None else 0,
+            eos_id=tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0,
+            template=template,
+        )
 
-    def encode(self, text: str, add_special: bool = False) -> list[int]:
-        """Token ids; control tokens are parsed, and BOS is added only when asked and only where the model wants it."""
+    def encode(self, text: str, add_special: bool | None = None) -> list[int]:
+        """Token ids, control tokens parsed; None adds BOS where the tokenizer does by itself, but never a second."""
+        bos = self._tokenizer.bos_token
+        if add_special is None:
+            add_special = not (bos and text.startswith(bos))
         return list(self._tokenizer.encode(text, add_special_tokens=add_special))
+
+    def score(self, questions: Sequence[Choices], adapter: str | None = None) -> Scored:
+        """Score choices in as few passes as their lengths allow."""
+        self._use(adapter)
+        return self._scorer.score(questions)
+
+    def logprobs(self, ids: Sequence[int], adapter: str | None = None) -> "np.ndarray[Any, np.dtype[np.float32]]":
+        """Log-probabilities [tokens, vocabulary] of what follows each token."""
+        self._use(adapter)
+        with torch.inference_mode():
+            logits = self._model(input_ids=torch.tensor([list(ids)], device=self._device), use_cache=False).logits[0]
+            return torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
+
+    def _use(self, adapter: str | None) -> None:
+        """Have the next passes run with an adapter on all rows, or with none."""
+        if adapter:
+            self._adapters.attach(adapter)
+        self._adapters.routing.slices = [(0, WHOLE_BATCH, adapter)] if adapter else []
 
     def has_room(self, prompt: list[int], sampling: Sampling) -> bool:
         """Caches grow as needed; the number of rows is limited by the scheduler's patience alone."""

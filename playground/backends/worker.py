@@ -1,7 +1,9 @@
 """The program of a worker process: one loaded model, JSON lines in on stdin, JSON lines out on stdout.
 
-In:  {"op": "load", "spec": …} once, then {"op": "rows", "rows": […]} and {"op": "cancel", "ids": […]}.
-Out: {"type": "loaded", …} or {"type": "refused", …}, then {"type": "event", "id": …, "kind": …, "event": …}.
+In:  {"op": "load", "spec": …} once, then {"op": "rows", "rows": […]}, {"op": "cancel", "ids": […]} and
+     {"op": "call", "id": …, "name": …, "arguments": {…}}, which runs between two steps of the rows.
+Out: {"type": "loaded", …} or {"type": "refused", …}, then {"type": "event", "id": …, "kind": …, "event": …} and
+     {"type": "result", "id": …, "value": …} or {"type": "result", "id": …, "message": …, "hint": …}.
 
 Whatever native code prints goes to stderr, the worker's log. When stdin closes, the parent is gone and so is this.
 """
@@ -15,6 +17,7 @@ import time
 from typing import Any, TextIO
 
 from playground.backends.base import Backend, ModelSpec, RowRequest, load
+from playground.backends.calls import CALLS
 from playground.backends.scheduler import Scheduler
 from playground.errors import MadangError
 from playground.events import Event, Failed, Finished
@@ -31,13 +34,13 @@ class Worker:
     def run(self) -> None:
         """Load the model, then answer until stdin closes."""
         spec = ModelSpec.model_validate(json.loads(self._source.readline())["spec"])
+        threading.Thread(target=self._read, name="operations", daemon=True).start()  # sees the parent go while loading
         try:
             backend = load(spec)
         except MadangError as error:
             self._send({"type": "refused", "message": error.message, "hint": error.hint})
             return
         self._send({"type": "loaded", "info": backend.info.model_dump()})
-        threading.Thread(target=self._read, name="operations", daemon=True).start()
         self._serve(backend)
 
     def _serve(self, backend: Backend) -> None:
@@ -48,8 +51,21 @@ class Worker:
             scheduler.step()
 
     def _take(self, scheduler: Scheduler, operation: dict[str, Any]) -> None:
+        if operation["op"] == "call":
+            while not scheduler.idle:  # answers under way come first: a call may need the whole cache
+                scheduler.step()
+            self._call(scheduler.backend, operation)
+            return
         for row in operation["rows"]:
             scheduler.add(RowRequest.model_validate(row), operation["at"])
+
+    def _call(self, backend: Backend, operation: dict[str, Any]) -> None:
+        try:
+            value = CALLS[operation["name"]](backend, operation["arguments"])
+        except MadangError as error:
+            self._send({"type": "result", "id": operation["id"], "message": error.message, "hint": error.hint})
+        else:
+            self._send({"type": "result", "id": operation["id"], "value": value})
 
     def _read(self) -> None:
         """Cancels act at once, also while the main thread is inside the engine; rows wait for the next step."""

@@ -1,0 +1,263 @@
+"""Scores the choices of many questions in one pass of a transformers model, each context computed once.
+
+A row is a question: its context, padded on the right, then the continuations one after another, each but for its last
+token. A context token sees the context before it, a continuation token sees its own context and its own continuation:
+attention is done in these two parts, so contexts stay causal and fast, and no mask of tokens x tokens is ever made.
+The output layer runs only at the positions whose prediction is read.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface
+
+from playground.backends.base import Choices, Scored
+
+CPU_BUDGET = 1024
+GPU_BUDGET = 16_384
+_numbers = count(1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Questions laid out for one pass. `width` is the padded context; `rest` the padded room of continuations."""
+
+    questions: list[Choices]
+    width: int
+    rest: int
+
+    @classmethod
+    def of(cls, questions: Sequence[Choices]) -> "Batch":
+        """The layout of these questions."""
+        rest = max(question.size - len(question.context) for question in questions)
+        return cls(list(questions), max(len(question.context) for question in questions), rest)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the pass computes, padding included."""
+        return len(self.questions) * (self.width + self.rest)
+
+    def ids_and_positions(self) -> tuple[list[list[int]], list[list[int]]]:
+        """Token ids and positions [rows, width + rest]; padding is token 0, which nothing sees."""
+        ids, positions = [], []
+        for question in self.questions:
+            length = len(question.context)
+            row = [*question.context, *[0] * (self.width - length)]
+            places = list(range(self.width))
+            for continuation in question.continuations:
+                row += continuation[:-1]
+                places += range(length, length + len(continuation) - 1)
+            padding = self.width + self.rest - len(row)
+            ids.append(row + [0] * padding)
+            positions.append(places + [0] * padding)
+        return ids, positions
+
+    def mask(self) -> torch.Tensor | None:
+        """What continuation tokens see: bool [rows, 1, rest, width + rest]; None without any."""
+        if self.rest == 0:
+            return None
+        mask = torch.zeros(len(self.questions), 1, self.rest, self.width + self.rest, dtype=torch.bool)
+        for row, question in enumerate(self.questions):
+            begin = 0
+            for continuation in question.continuations:
+                size = len(continuation) - 1
+                own = torch.tril(torch.ones(size, size, dtype=torch.bool))
+                mask[row, 0, begin : begin + size, : len(question.context)] = True
+                mask[row, 0, begin : begin + size, self.width + begin : self.width + begin + size] = own
+                begin += size
+            mask[row, 0, begin:, 0] = True  # padding must see something, or its softmax is not a number
+        return mask
+
+    def reads(self) -> list[list[list[int]]]:
+        """For each question and choice, the flat places [row * (width + rest) + column] that predict its tokens."""
+        places: list[list[list[int]]] = []
+        for row, question in enumerate(self.questions):
+            start = row * (self.width + self.rest)
+            begin = start + self.width
+            places.append([])
+            for continuation in question.continuations:
+                end = begin + len(continuation) - 1
+                places[-1].append([start + len(question.context) - 1, *range(begin, end)])
+                begin = end
+        return places
+
+
+def batches(questions: Sequence[Choices], budget: int) -> Iterator[list[int]]:
+    """Indices of questions that go together: alike in length, and about `budget` tokens a batch."""
+    order = sorted(range(len(questions)), key=lambda i: (-len(questions[i].context), -questions[i].size))
+    batch: list[int] = []
+    width = rest = 0
+    for index in order:
+        question = questions[index]
+        context, others = len(question.context), question.size - len(question.context)
+        wider, more = max(width, context), max(rest, others)
+        total = (len(batch) + 1) * (wider + more)
+        if batch and total > budget:
+            yield batch
+            batch, wider, more = [], context, others
+        batch.append(index)
+        width, rest = wider, more
+    if batch:
+        yield batch
+
+
+class TreeScorer:
+    """Scores with one model, whose attention it replaces for the time of a pass."""
+
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self._model, self._device = model, device
+        self._name = f"madang_tree_{next(_numbers)}"
+        self._width = 0
+        self._mask: torch.Tensor | None = None
+        AttentionInterface.register(self._name, self._attend)
+        AttentionMaskInterface.register(self._name, lambda *arguments, **options: None)
+
+    def score(self, questions: Sequence[Choices]) -> Scored:
+        """Every choice of every question, in their order."""
+        logprobs: list[list[float]] = [[] for _ in questions]
+        greedy: list[list[bool]] = [[] for _ in questions]
+        computed = 0
+        for indices in batches(questions, GPU_BUDGET if self._device.type == "cuda" else CPU_BUDGET):
+            batch = Batch.of([questions[index] for index in indices])
+            computed += batch.tokens
+            for index, (values, best) in zip(indices, self._pass(batch), strict=True):
+                logprobs[index], greedy[index] = values, best
+        return Scored(logprobs=logprobs, greedy=greedy, computed=computed)
+
+    def _pass(self, batch: Batch) -> Iterator[tuple[list[float], list[bool]]]:
+        """For each question of a batch, its choices' log-probabilities and greediness."""
+        reads = batch.reads()
+        flat = sorted({place for question in reads for choice in question for place in choice})
+        where = {place: number for number, place in enumerate(flat)}
+        rows = [where[place] for question in reads for choice in question for place in choice]
+        tokens = [token for question in batch.questions for choice in question.continuations for token in choice]
+        logits = self._logits(batch, flat)
+        at = torch.tensor(rows, device=self._device)
+        wanted = torch.tensor(tokens, device=self._device)
+        values = (logits[at, wanted] - torch.logsumexp(logits, dim=-1)[at]).tolist()
+        hits = (logits.argmax(dim=-1)[at] == wanted).tolist()
+        begin = 0
+        for question in batch.questions:
+            sums, best = [], []
+            for continuation in question.continuations:
+                end = begin + len(continuation)
+                sums.append(sum(values[begin:end]))
+                best.append(all(hits[begin:end]))
+                begin = end
+            yield sums, best
+
+    def _logits(self, batch: Batch, flat: list[int]) -> torch.Tensor:
+        """float32 logits [places, vocabulary] at the asked places alone."""
+        ids, positions = batch.ids_and_positions()
+        mask = batch.mask()
+        self._width, self._mask = batch.width, mask.to(self._device) if mask is not None else None
+        with torch.inference_mode(), self._own_attention(), self._output_at(torch.tensor(flat, device=self._device)):
+            output = self._model(
+                input_ids=torch.tensor(ids, device=self._device),
+                position_ids=torch.tensor(positions, device=self._device),
+                use_cache=False,
+            )
+        logits: torch.Tensor = output.logits[0].float()
+        return logits
+
+    def _attend(  # noqa: PLR0913 - transformers' signature
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        scaling: float | None = None,
+        **options: Any,
+    ) -> tuple[torch.Tensor, None]:
+        """Attention [rows, heads, tokens, width] in two parts: contexts causally, continuations through the mask."""
+        end = self._width
+        shared = query.shape[1] != key.shape[1]
+        parts = [
+            scaled_dot_product_attention(
+                query[:, :, :end], key[:, :, :end], value[:, :, :end], is_causal=True, scale=scaling, enable_gqa=shared
+            )
+        ]
+        if self._mask is not None:
+            parts.append(
+                scaled_dot_product_attention(
+                    query[:, :, end:], key, value, attn_mask=self._mask, scale=scaling, enable_gqa=shared
+                )
+            )
+        return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+
+    @contextmanager
+    def _own_attention(self) -> Iterator[None]:
+        config = self._model.config
+        before = config._attn_implementation
+        config._attn_implementation = self._name
+        try:
+            yield
+        finally:
+            config._attn_implementation = before
+
+    @contextmanager
+    def _output_at(self, flat: torch.Tensor) -> Iterator[None]:
+        """Let the output layer see the asked places alone, as one row."""
+
+        def pick(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            hidden = arguments[0]
+            return (hidden.reshape(-1, hidden.shape[-1])[flat][None], *arguments[1:])
+
+        hook = self._model.get_output_embeddings().register_forward_pre_hook(pick)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+
+class PlainScorer(TreeScorer):
+    """For models whose attention cannot be replaced (sliding windows, running states): one row a choice.
+
+    Rows are padded on the right, where causal models never look, so nothing is masked; contexts are not shared.
+    """
+
+    def score(self, questions: Sequence[Choices]) -> Scored:
+        """Every choice as a question of its own whose continuation is one token after a longer context."""
+        singles, owners = [], []
+        for number, question in enumerate(questions):
+            for continuation in question.continuations:
+                singles.append(Choices(context=question.context, continuations=(continuation,)))
+                owners.append(number)
+        scored = super().score(singles)
+        logprobs: list[list[float]] = [[] for _ in questions]
+        greedy: list[list[bool]] = [[] for _ in questions]
+        for number, values, best in zip(owners, scored.logprobs, scored.greedy, strict=True):
+            logprobs[number] += values
+            greedy[number] += best
+        return Scored(logprobs=logprobs, greedy=greedy, computed=scored.computed)
+
+    def _logits(self, batch: Batch, flat: list[int]) -> torch.Tensor:
+        """The same places in rows without a gap: context, then its continuation, then padding."""
+        size = batch.width + batch.rest
+        rows = [[*q.context, *q.continuations[0][:-1]] for q in batch.questions]
+        lengths = [len(question.context) for question in batch.questions]
+        moved = [
+            place if place % size < batch.width else place - batch.width + lengths[place // size] for place in flat
+        ]
+        with torch.inference_mode(), self._output_at(torch.tensor(moved, device=self._device)):
+            ids = torch.tensor([row + [0] * (size - len(row)) for row in rows], device=self._device)
+            output = self._model(input_ids=ids, use_cache=False)
+        logits: torch.Tensor = output.logits[0].float()
+        return logits
+
+
+def scorer(model: Any, device: torch.device, stateful: bool) -> TreeScorer:
+    """The scorer that fits a model."""
+    config = model.config.get_text_config()
+    layers = set(getattr(config, "layer_types", None) or ["full_attention"])
+    windowed = layers != {"full_attention"} or bool(getattr(config, "sliding_window", None))
+    replaceable = getattr(model, "_supports_attention_backend", False) and config._attn_implementation == "sdpa"
+    kind = PlainScorer if stateful or windowed or not replaceable else TreeScorer
+    return kind(model, device)
