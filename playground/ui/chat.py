@@ -264,7 +264,7 @@ def _listed_dtype(variant: Base | Adapter | Gguf, catalogue: Catalogue) -> str:
     base = catalogue.base_of(variant)
     if isinstance(variant, Gguf) or base is None:
         return ""
-    return "nf4" if base.load_in_4bit else base.dtype
+    return "nf4" if base.load_in_4bit else base.dtype.replace("auto", "")
 
 
 def _busy(view: View) -> Updates:

@@ -11,6 +11,7 @@ from playground.compare import Playground
 from playground.ui import chat, controls
 from playground.ui.chat import PANES, Desk, Slot, View
 from playground.ui.controls import Controls, Updates, Values
+from playground.ui.look import plain
 from playground.ui.running import Running
 from playground.ui.turns import Chat
 from playground.ui.words import Words, examples
@@ -30,13 +31,14 @@ def render(words: Words, playground: Playground, running: Running) -> Desk:
             {"label": "chat.variants"},
             value=[],
             multiselect=True,
+            max_choices=PANES,
             elem_id="variants",
             scale=1,
         )
         preset = controls.preset_choice(words)
     with words.make(gr.Accordion, {"label": "controls.more"}, open=False, elem_id="more"):
         sampler = controls.more(words, preset)
-    notice = gr.HTML(elem_id="notice")
+    notice = plain(elem_id="notice")
     with gr.Row(elem_classes="panes", elem_id="panes"):
         slots = [_slot(number) for number in range(PANES)]
     view = _composer(words, state, notice, picker, sampler, slots)
@@ -47,11 +49,11 @@ def render(words: Words, playground: Playground, running: Running) -> Desk:
 
 def _slot(number: int) -> Slot:
     with gr.Column(visible=False, elem_classes="pane", elem_id=f"pane-{number}", min_width=240) as column:
-        head = gr.HTML(elem_classes="pane-top", js_on_load=None)
+        head = plain(elem_classes="pane-top")
         with gr.Column(elem_classes="scroll"):
-            log = gr.HTML(elem_classes="log", js_on_load=None)
-            live = gr.HTML(elem_classes="live", js_on_load=None)
-        prompt = gr.HTML(elem_classes="pane-prompt", js_on_load=None)
+            log = plain(elem_classes="log")
+            live = plain(elem_classes="live")
+        prompt = plain(elem_classes="pane-prompt")
     return Slot(column, head, log, live, prompt)
 
 
@@ -62,6 +64,10 @@ def _composer(
     with gr.Column(elem_classes="composer", elem_id="composer"):
         with gr.Row(elem_classes="examples", elem_id="examples") as row:
             buttons = {str(number): _example(number) for number in range(len(examples()))}
+        with gr.Row(elem_classes="actions", elem_id="actions", visible=False) as actions:
+            for name in ("retry", "undo", "clear"):
+                texts = {"value": f"chat.{name}"}
+                buttons[name] = words.make(gr.Button, texts, size="sm", elem_id=name, min_width=0, scale=0)
         with gr.Row(elem_classes="asking"):
             text = words.make(
                 gr.Textbox,
@@ -79,10 +85,6 @@ def _composer(
             stop = words.make(
                 gr.Button, {"value": "chat.stop"}, variant="stop", elem_id="stop", visible=False, **button
             )
-        with gr.Row(elem_classes="actions", elem_id="actions", visible=False) as actions:
-            for name in ("retry", "undo", "clear"):
-                texts = {"value": f"chat.{name}"}
-                buttons[name] = words.make(gr.Button, texts, size="sm", elem_id=name, min_width=0, scale=0)
     return View(state, notice, picker, sampler, slots, text, send, stop, row, actions, buttons)
 
 

@@ -8,6 +8,7 @@ import gradio as gr
 from gradio.blocks import Block
 
 from playground.presets import DEFAULT_PRESET, MAX_SEED, Sampling, presets, sampling
+from playground.ui.look import no_number
 from playground.ui.words import Words
 
 Values = Mapping[Block, Any]
@@ -63,8 +64,8 @@ def more(words: Words, preset: gr.Radio) -> Controls:
         with gr.Column(min_width=220, elem_classes="seed"):
             seed = words.make(
                 gr.Number,
-                {"label": "controls.seed", "info": "controls.seed_info"},
-                value=None,
+                {"label": "controls.seed", "info": "controls.seed_info", "placeholder": "controls.seed_any"},
+                value=no_number,
                 precision=0,
                 minimum=0,
                 maximum=MAX_SEED,

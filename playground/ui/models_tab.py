@@ -11,6 +11,7 @@ from playground.errors import MadangError
 from playground.prompts import format_names
 from playground.ui import models
 from playground.ui.controls import Updates, Values
+from playground.ui.look import no_number, plain
 from playground.ui.words import Words
 
 ROWS = """
@@ -41,12 +42,12 @@ class Form:
 
 def render(words: Words, playground: Playground, tab: gr.Tab) -> None:
     """The tab, inside the caller's gr.Tab."""
-    gr.HTML(models.lead(playground), elem_classes="lead", js_on_load=None)
-    table = gr.HTML(models.table(playground), elem_id="catalogue", js_on_load=ROWS)
-    said = gr.HTML(elem_id="models-said", js_on_load=None)
+    plain(models.lead(playground), elem_classes="lead")
+    table = plain(models.table(playground), elem_id="catalogue", js_on_load=ROWS)
+    said = plain(elem_id="models-said")
     with words.make(gr.Accordion, {"label": "add.heading"}, open=False, elem_id="add"):
         form = _form(words)
-        verdict = gr.HTML(elem_id="add-said", js_on_load=None)
+        verdict = plain(elem_id="add-said")
     _wire(playground, tab, table, said, form, verdict)
 
 
@@ -65,7 +66,7 @@ def _form(words: Words) -> Form:
         fields["context"] = words.make(
             gr.Number,
             _texts("context", info="context_info"),
-            value=None,
+            value=no_number,
             precision=0,
             minimum=64,
             elem_id="add-context",

@@ -21,7 +21,7 @@ def build(playground: Playground, settings: Settings, extra_tabs: Sequence[Tab] 
     said = Words(settings.language)
     running = Running()
     with gr.Blocks(title=_title(settings), analytics_enabled=False, fill_width=True, fill_height=True) as page:
-        header = gr.HTML(_header(), elem_id="madang-header", js_on_load=SWITCH)
+        header = look.plain(_header(), elem_id="madang-header", js_on_load=SWITCH)
         with gr.Tabs(elem_id="wings"):
             with said.make(gr.Tab, {"label": "tab.chat"}, id="chat", elem_id="tab-chat") as first:
                 desk = chat_tab.render(said, playground, running)

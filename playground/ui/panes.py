@@ -122,14 +122,14 @@ def _foot(answer: Answer) -> str:
     note = f'<span class="ended">{both(ended)}</span>' if ended else ""
     numbers = "".join(_numbers(answer.end.stats, answer.started.seed if answer.started else None))
     copy = _copy(answer.text) if answer.text else ""
-    return f'<footer class="foot">{note}<span class="stats">{numbers}</span>{copy}</footer>'
+    return f'<div class="foot">{note}<span class="stats">{numbers}</span>{copy}</div>'
 
 
 def _numbers(stats: Stats, seed: int | None) -> list[str]:
     """First token, speed, tokens, memory, dtype, seed: those that are known."""
     shown = {
         "first_token": f"{stats.first_token_s:.2f} s" if stats.first_token_s is not None else "",
-        "speed": f"{stats.tokens_per_s:.0f} tok/s" if stats.tokens_per_s else "",
+        "speed": f"{stats.tokens_per_s:,.0f} tok/s" if stats.tokens_per_s else "",
         "length": both("answer.tokens", count=f"{stats.tokens:,}") if stats.tokens else "",
         "memory": size(stats.memory_bytes) if stats.memory_bytes else "",
         "dtype": escape(stats.dtype),
