@@ -1,0 +1,76 @@
+"""Small model files, written by hand: no engine is needed to check one."""
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SIZES = {"F32": 4, "BF16": 2, "F16": 2, "U8": 1, "F8_E4M3": 1}
+Shapes = Mapping[str, Sequence[int]]
+
+LAYERS = {
+    "model.embed_tokens.weight": (32, 8),
+    "model.layers.0.self_attn.q_proj.weight": (8, 8),
+    "model.layers.0.mlp.down_proj.weight": (8, 24),
+    "model.norm.weight": (8,),
+}
+LORA = {
+    "base_model.model.model.layers.0.mlp.down_proj.lora_A.weight": (2, 24),
+    "base_model.model.model.layers.0.mlp.down_proj.lora_B.weight": (8, 2),
+}
+
+
+class ModelFiles:
+    """Writes model folders, whole or damaged."""
+
+    def safetensors(self, path: Path, shapes: Shapes, dtype: str = "F32") -> Path:
+        header, end = {}, 0
+        for name, shape in shapes.items():
+            begin, size = end, SIZES[dtype]
+            for side in shape:
+                size *= side
+            end = begin + size
+            header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+        raw = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+        path.write_bytes(struct.pack("<Q", len(raw)) + raw + bytes(end))
+        return path
+
+    def base(self, folder: Path, shapes: Shapes = LAYERS, dtype: str = "F32", **config: Any) -> Path:
+        folder.mkdir(parents=True)
+        self.json(folder / "config.json", {"architectures": ["LlamaForCausalLM"], "model_type": "llama"} | config)
+        self.json(folder / "tokenizer.json", {})
+        self.safetensors(folder / "model.safetensors", shapes, dtype)
+        return folder
+
+    def sharded(self, folder: Path, shapes: Shapes = LAYERS) -> Path:
+        self.base(folder)
+        (folder / "model.safetensors").unlink()
+        names = {tensor: f"model-{number:05}-of-{len(shapes):05}.safetensors" for number, tensor in enumerate(shapes)}
+        for tensor, name in names.items():
+            self.safetensors(folder / name, {tensor: shapes[tensor]})
+        self.json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": names})
+        return folder
+
+    def adapter(self, folder: Path, shapes: Shapes = LORA, **config: Any) -> Path:
+        folder.mkdir(parents=True)
+        plain = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "bias": "none", "base_model_name_or_path": "owner/base"}
+        self.json(folder / "adapter_config.json", plain | config)
+        self.safetensors(folder / "adapter_model.safetensors", shapes)
+        return folder
+
+    def gguf(self, path: Path, version: int = 3, order: str = "<") -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"GGUF" + struct.pack(f"{order}IQQ", version, 0, 0) + bytes(64))
+        return path
+
+    def json(self, path: Path, content: Any) -> Path:
+        path.write_text(json.dumps(content), encoding="utf-8")
+        return path
+
+
+@pytest.fixture(scope="session")
+def model_files() -> ModelFiles:
+    return ModelFiles()
