@@ -63,17 +63,21 @@ def choose(variant: str, own_template: str | None, format_name: str | None) -> P
     )
 
 
-def render(chosen: PromptFormat, messages: Sequence[Message], bos_token: str = "", eos_token: str = "") -> str:
+def render(
+    chosen: PromptFormat, messages: Sequence[Message], bos_token: str = "", eos_token: str = "", opened: bool = True
+) -> str:
     """The prompt text, ending where the answer begins. A template that refuses the turns raises VariantError.
+
+    `opened` False leaves the beginning of an answer out: the text ends with the last turn.
 
     Templates that refuse a system role (Gemma's) get it in front of the first question instead.
     """
     turns = [message.model_dump() for message in messages]
     try:
-        return _render(chosen.template, turns, bos_token, eos_token)
+        return _render(chosen.template, turns, bos_token, eos_token, opened)
     except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         if len(turns) > 1 and turns[0]["role"] == "system" and not isinstance(error, TemplateSyntaxError):
-            return render(chosen, _system_in_question(messages), bos_token, eos_token)
+            return render(chosen, _system_in_question(messages), bos_token, eos_token, opened)
         raise VariantError(
             f"The chat template refused these turns: {error}.",
             "Turns must alternate between user and assistant; otherwise name a prompt_format in the catalogue.",
@@ -85,10 +89,10 @@ def _system_in_question(messages: Sequence[Message]) -> list[Message]:
     return [Message(role=first.role, content=f"{system.content}\n\n{first.content}"), *rest]
 
 
-def _render(template: str, turns: list[dict[str, str]], bos_token: str, eos_token: str) -> str:
+def _render(template: str, turns: list[dict[str, str]], bos_token: str, eos_token: str, opened: bool) -> str:
     text: str = _compiled(template).render(
         messages=turns,
-        add_generation_prompt=True,
+        add_generation_prompt=opened,
         bos_token=bos_token,
         eos_token=eos_token,
         tools=None,

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -294,22 +294,24 @@ class WorkerPool:
                 raise WorkerError(f"{spec.name} was cancelled before it was asked.")
             worker.ask(rows, sink)
         finally:
-            with self._changed:
-                worker.holds -= 1
-                self._changed.notify_all()
+            self.release(worker)
         return worker
 
-    @contextmanager
-    def reserved(self, spec: ModelSpec, wait: Wait) -> Iterator[Worker]:
-        """The spec's worker, loaded and kept from eviction for the block: for calls that belong together."""
+    def hold(self, spec: ModelSpec, wait: Wait) -> Worker:
+        """The spec's worker, loaded and kept from eviction until `release`: for calls that belong together."""
         worker = self._held(spec, wait)
         try:
             worker.wait_loaded()
-            yield worker
-        finally:
-            with self._changed:
-                worker.holds -= 1
-                self._changed.notify_all()
+        except MadangError:
+            self.release(worker)
+            raise
+        return worker
+
+    def release(self, worker: Worker) -> None:
+        """Let a held worker be evicted again."""
+        with self._changed:
+            worker.holds -= 1
+            self._changed.notify_all()
 
     def _held(self, spec: ModelSpec, wait: Wait) -> Worker:
         """The spec's live worker, marked so that nobody evicts it before it is asked."""
