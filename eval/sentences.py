@@ -1,0 +1,50 @@
+"""Statistics in plain sentences, Korean and English; the words are data in eval/locales. Computes nothing."""
+
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from eval.paired import Difference, Loss
+
+Language = Literal["ko", "en"]
+LOCALES = Path(__file__).with_name("locales")
+
+
+@cache
+def words(language: Language) -> dict[str, str]:
+    """The wing's words by key, `section.name`."""
+    sections = tomllib.loads((LOCALES / f"{language}.toml").read_text(encoding="utf-8"))
+    return {f"{section}.{name}": text for section, rows in sections.items() for name, text in rows.items()}
+
+
+def sentence(result: Difference | Loss, language: Language = "en") -> str:
+    """What these documents say, in one sentence; Holm's correction is named where it was applied."""
+    said = words(language)
+    if isinstance(result, Difference):
+        text = said[f"difference.{_difference_key(result)}"].format(
+            n=f"{result.n:,}", points=points(abs(result.value)), smallest=points(result.smallest or 0)
+        )
+    else:
+        text = said[f"loss.{result.verdict}"].format(
+            n=f"{result.n:,}", margin=_margin(result.margin, said), bound=points(result.bound)
+        )
+    return text + (said["paired.holm"].format(family=result.family) if result.family > 1 else "")
+
+
+def points(share: float) -> str:
+    """A share of 1 as points of 100 with one decimal."""
+    return f"{100 * share:.1f}"
+
+
+def _difference_key(result: Difference) -> str:
+    if result.verdict != "undecided":
+        return result.verdict
+    if not result.n:
+        return "nothing"
+    return "too_few" if result.smallest is None else "undecided"
+
+
+def _margin(margin: float, said: dict[str, str]) -> str:
+    number = f"{100 * margin:.2f}".rstrip("0").rstrip(".")
+    return said["paired.point" if number == "1" else "paired.points"].format(number=number)
