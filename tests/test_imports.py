@@ -104,3 +104,12 @@ def test_every_import_is_a_declared_dependency(name: str) -> None:
     for package in third_party(sources(*WINGS)[name]):
         owners = gguf_comes_with.get(package) or distributions.get(package) or [package]  # an extra is not installed
         assert {canonical(owner) for owner in owners} & allowed, f"{name} imports {package}: declare {owners}"
+
+
+def test_the_contract_names_the_server_as_soon_as_there_is_one() -> None:
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    forbidden = {
+        name for contract in tool["importlinter"]["contracts"] for name in contract.get("forbidden_modules", [])
+    }
+    exists = any((ROOT / "playground").glob("server*"))
+    assert not exists or "playground.server" in forbidden, "add playground.server to the third contract"
