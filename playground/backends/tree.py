@@ -1,9 +1,9 @@
 """Scores the choices of many questions in one pass of a transformers model, each context computed once.
 
-A row is a question: its context, padded on the right, then the continuations one after another, each but for its last
-token. A context token sees the context before it, a continuation token sees its own context and its own continuation:
-attention is done in these two parts, so contexts stay causal and fast, and no mask of tokens x tokens is ever made.
-The output layer runs only at the positions whose prediction is read.
+A row is a question: its context, then the continuations one after another, each but for its last token. A context token
+sees the context before it, a continuation token sees its own context and its own continuation. Short questions do that
+with one small mask. Long ones pad the context to a width of its own and do attention in two parts, so that contexts
+stay causal and fast and no mask of tokens x tokens is ever made. The output layer runs only where a prediction is read.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,12 +21,20 @@ from playground.backends.base import Choices, Scored
 
 CPU_BUDGET = 1024
 GPU_BUDGET = 16_384
+SHORT = 384
+"""Up to so many tokens a question takes one mask of tokens x tokens: cheaper than padding its context apart."""
+WORTHWHILE = 256
+WASTE = 1.05
+"""From 256 tokens on, a pass is efficient enough: another question joins only while padding stays under 5 %."""
 _numbers = count(1)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Questions laid out for one pass. `width` is the padded context; `rest` the padded room of continuations."""
+    """Questions laid out for one pass.
+
+    `width` is the padded room of contexts, `rest` that of continuations; where `width` is 0, both share `rest`.
+    """
 
     questions: list[Choices]
     width: int
@@ -34,77 +42,97 @@ class Batch:
 
     @classmethod
     def of(cls, questions: Sequence[Choices]) -> "Batch":
-        """The layout of these questions."""
+        """The layout of these questions: contexts apart where some question is long."""
+        total = max(question.size for question in questions)
+        if total <= SHORT:
+            return cls(list(questions), 0, total)
         rest = max(question.size - len(question.context) for question in questions)
         return cls(list(questions), max(len(question.context) for question in questions), rest)
 
     @property
+    def columns(self) -> int:
+        """Tokens of a row, padding included."""
+        return self.width + self.rest
+
+    @property
     def tokens(self) -> int:
         """Tokens that the pass computes, padding included."""
-        return len(self.questions) * (self.width + self.rest)
+        return len(self.questions) * self.columns
+
+    def spans(self, question: Choices) -> list[tuple[int, int]]:
+        """Begin and end column of each continuation's tokens."""
+        begin, spans = self.width or len(question.context), []
+        for continuation in question.continuations:
+            end = begin + len(continuation) - 1
+            spans.append((begin, end))
+            begin = end
+        return spans
 
     def ids_and_positions(self) -> tuple[list[list[int]], list[list[int]]]:
-        """Token ids and positions [rows, width + rest]; padding is token 0, which nothing sees."""
+        """Token ids and positions [rows, columns]; padding is token 0, which nothing sees."""
         ids, positions = [], []
         for question in self.questions:
             length = len(question.context)
-            row = [*question.context, *[0] * (self.width - length)]
-            places = list(range(self.width))
-            for continuation in question.continuations:
-                row += continuation[:-1]
-                places += range(length, length + len(continuation) - 1)
-            padding = self.width + self.rest - len(row)
-            ids.append(row + [0] * padding)
-            positions.append(places + [0] * padding)
+            row, places = [0] * self.columns, [0] * self.columns
+            row[:length], places[:length] = question.context, range(length)
+            for (begin, end), continuation in zip(self.spans(question), question.continuations, strict=True):
+                row[begin:end], places[begin:end] = continuation[:-1], range(length, length + end - begin)
+            ids.append(row)
+            positions.append(places)
         return ids, positions
 
     def mask(self) -> torch.Tensor | None:
-        """What continuation tokens see: bool [rows, 1, rest, width + rest]; None without any."""
+        """What the last `rest` columns see: bool [rows, 1, rest, columns]; None without any."""
         if self.rest == 0:
             return None
-        mask = torch.zeros(len(self.questions), 1, self.rest, self.width + self.rest, dtype=torch.bool)
+        mask = torch.zeros(len(self.questions), 1, self.rest, self.columns, dtype=torch.bool)
+        mask[..., 0] = True  # padding must see something, or its softmax is not a number
         for row, question in enumerate(self.questions):
-            begin = 0
-            for continuation in question.continuations:
-                size = len(continuation) - 1
-                own = torch.tril(torch.ones(size, size, dtype=torch.bool))
-                mask[row, 0, begin : begin + size, : len(question.context)] = True
-                mask[row, 0, begin : begin + size, self.width + begin : self.width + begin + size] = own
-                begin += size
-            mask[row, 0, begin:, 0] = True  # padding must see something, or its softmax is not a number
+            length = len(question.context)
+            if not self.width:
+                mask[row, 0, :length, :length] = _lower(length)
+            for begin, end in self.spans(question):
+                mask[row, 0, begin - self.width : end - self.width, :length] = True
+                mask[row, 0, begin - self.width : end - self.width, begin:end] = _lower(end - begin)
         return mask
 
     def reads(self) -> list[list[list[int]]]:
-        """For each question and choice, the flat places [row * (width + rest) + column] that predict its tokens."""
-        places: list[list[list[int]]] = []
-        for row, question in enumerate(self.questions):
-            start = row * (self.width + self.rest)
-            begin = start + self.width
-            places.append([])
-            for continuation in question.continuations:
-                end = begin + len(continuation) - 1
-                places[-1].append([start + len(question.context) - 1, *range(begin, end)])
-                begin = end
-        return places
+        """For each question and choice, the flat places [row * columns + column] that predict its tokens."""
+        return [
+            [
+                [row * self.columns + place for place in (len(question.context) - 1, *range(begin, end))]
+                for begin, end in self.spans(question)
+            ]
+            for row, question in enumerate(self.questions)
+        ]
+
+
+def _lower(size: int) -> torch.Tensor:
+    return torch.tril(torch.ones(size, size, dtype=torch.bool))
 
 
 def batches(questions: Sequence[Choices], budget: int) -> Iterator[list[int]]:
-    """Indices of questions that go together: alike in length, and about `budget` tokens a batch."""
-    order = sorted(range(len(questions)), key=lambda i: (-len(questions[i].context), -questions[i].size))
+    """Indices of questions that go together: at most `budget` tokens, and little padding once a batch is worthwhile."""
     batch: list[int] = []
-    width = rest = 0
-    for index in order:
-        question = questions[index]
-        context, others = len(question.context), question.size - len(question.context)
-        wider, more = max(width, context), max(rest, others)
-        total = (len(batch) + 1) * (wider + more)
-        if batch and total > budget:
+    used = 0
+    for index in sorted(range(len(questions)), key=lambda i: _order(questions[i])):
+        size = questions[index].size
+        padded = Batch.of([questions[i] for i in (*batch, index)]).tokens
+        wasteful = used >= WORTHWHILE and padded > WASTE * (used + size)
+        if batch and (padded > budget or wasteful or (size <= SHORT < questions[batch[0]].size)):
             yield batch
-            batch, wider, more = [], context, others
+            batch, used = [], 0
         batch.append(index)
-        width, rest = wider, more
+        used += size
     if batch:
         yield batch
+
+
+def _order(question: Choices) -> tuple[bool, int, int]:
+    """Long questions first, by context; then short ones, by size."""
+    if question.size > SHORT:
+        return False, -len(question.context), -question.size
+    return True, -question.size, 0
 
 
 class TreeScorer:
@@ -176,14 +204,13 @@ class TreeScorer:
         scaling: float | None = None,
         **options: Any,
     ) -> tuple[torch.Tensor, None]:
-        """Attention [rows, heads, tokens, width] in two parts: contexts causally, continuations through the mask."""
+        """Attention [rows, heads, tokens, width]: contexts causally, continuations (or all) through the mask."""
         end = self._width
         shared = query.shape[1] != key.shape[1]
-        parts = [
-            scaled_dot_product_attention(
-                query[:, :, :end], key[:, :, :end], value[:, :, :end], is_causal=True, scale=scaling, enable_gqa=shared
-            )
-        ]
+        parts = []
+        if end:
+            front = (query[:, :, :end], key[:, :, :end], value[:, :, :end])
+            parts.append(scaled_dot_product_attention(*front, is_causal=True, scale=scaling, enable_gqa=shared))
         if self._mask is not None:
             parts.append(
                 scaled_dot_product_attention(
@@ -240,14 +267,14 @@ class PlainScorer(TreeScorer):
 
     def _logits(self, batch: Batch, flat: list[int]) -> torch.Tensor:
         """The same places in rows without a gap: context, then its continuation, then padding."""
-        size = batch.width + batch.rest
-        rows = [[*q.context, *q.continuations[0][:-1]] for q in batch.questions]
-        lengths = [len(question.context) for question in batch.questions]
-        moved = [
-            place if place % size < batch.width else place - batch.width + lengths[place // size] for place in flat
-        ]
-        with torch.inference_mode(), self._output_at(torch.tensor(moved, device=self._device)):
-            ids = torch.tensor([row + [0] * (size - len(row)) for row in rows], device=self._device)
+        rows, moved = [], {}
+        for row, (question, choices) in enumerate(zip(batch.questions, batch.reads(), strict=True)):
+            rows.append([*question.context, *question.continuations[0][:-1]])
+            for step, place in enumerate(choices[0]):
+                moved[place] = row * batch.columns + len(question.context) - 1 + step
+        places = torch.tensor([moved[place] for place in flat], device=self._device)
+        ids = torch.tensor([row + [0] * (batch.columns - len(row)) for row in rows], device=self._device)
+        with torch.inference_mode(), self._output_at(places):
             output = self._model(input_ids=ids, use_cache=False)
         logits: torch.Tensor = output.logits[0].float()
         return logits

@@ -1,0 +1,77 @@
+"""How fast a variant runs and how much it holds, measured in the worker that also chats."""
+
+import statistics
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel, ConfigDict
+
+from playground import drift
+from playground.files import weight_files
+from playground.loadable import Loadable
+from playground.presets import Sampling
+from playground.probe import Probe
+
+RUNS = 3
+ANSWER_TOKENS = 64
+PROMPT_TOKENS = 512
+
+
+class Speed(BaseModel):
+    """Medians of three runs: tokens/s of reading a 512-token prompt and of answering 64 tokens, seconds to the first
+    token of that prompt; peak resident bytes of the worker; bytes of its files on disk, its base's not counted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prefill_tokens_per_s: float
+    decode_tokens_per_s: float
+    first_token_s: float
+    peak_memory_bytes: int
+    size_bytes: int
+
+
+def measure(probe: Probe) -> Speed:
+    """Read and answer a fixed prompt three times, after one run that warms up."""
+    text = _prompt(probe)
+    sampling = Sampling(temperature=0.0, repetition_penalty=1.0, max_new_tokens=ANSWER_TOKENS, seed=0)
+    rows = []
+    for _ in range(RUNS + 1):
+        _, finished = next(iter(probe.complete([text], sampling)))
+        rows.append(finished.stats)
+    first = statistics.median(row.first_token_s or 0.0 for row in rows[1:])
+    return Speed(
+        prefill_tokens_per_s=rows[0].prompt_tokens / first,
+        decode_tokens_per_s=statistics.median(row.tokens_per_s or 0.0 for row in rows[1:]),
+        first_token_s=first,
+        peak_memory_bytes=peak_memory(probe.pid),
+        size_bytes=size(probe.loadable),
+    )
+
+
+def _prompt(probe: Probe) -> str:
+    """A prompt of about 512 tokens, unfinished so that no model stops at once."""
+    text = "\n\n".join(drift.texts())
+    ids = probe.encode([text])[0]
+    share = min(1.0, PROMPT_TOKENS / len(ids))
+    return text[: int(len(text) * share)].rstrip() + "\n\nA long story about a courtyard in Seoul:\n\nOnce upon a time"
+
+
+def peak_memory(pid: int) -> int:
+    """The most resident bytes a process ever held, where the system tells; else what it holds now."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    held = psutil.Process(pid).memory_info()
+    return int(getattr(held, "peak_wset", held.rss))
+
+
+def size(loadable: Loadable) -> int:
+    """Bytes of a variant's own weights on disk: the adapter's file for an adapter, the model's otherwise."""
+    own = loadable.adapter or loadable.spec.merged_adapter
+    if own is not None:
+        return (Path(own) / "adapter_model.safetensors").stat().st_size
+    path = Path(loadable.spec.path)
+    return path.stat().st_size if path.is_file() else sum(file.stat().st_size for file in weight_files(path))
