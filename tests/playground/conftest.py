@@ -2,11 +2,14 @@
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from playground.compare import Playground
+from playground.settings import Settings
 
 SIZES = {"F32": 4, "BF16": 2, "F16": 2, "U8": 1, "F8_E4M3": 1}
 Shapes = Mapping[str, Sequence[int]]
@@ -74,3 +77,34 @@ class ModelFiles:
 @pytest.fixture(scope="session")
 def model_files() -> ModelFiles:
     return ModelFiles()
+
+
+ROWS = {
+    "base": "kind = 'base'\nsource = 'fake:base'\ncontext = 4096",
+    "one": "kind = 'adapter'\nbase = 'base'\nsource = 'fake:one'",
+    "two": "kind = 'adapter'\nbase = 'base'\nsource = 'fake:two'",
+    "other": "kind = 'gguf'\nsource = 'fake:other'",
+    "third": "kind = 'gguf'\nsource = 'fake:third'",
+    "wide": "kind = 'base'\nsource = 'fake:wide'\ncontext = 2000000",
+    "broken": "kind = 'base'\nsource = 'fake:broken'",
+    "aborts": "kind = 'base'\nsource = 'fake:aborts'",
+    "sleepy": "kind = 'base'\nsource = 'fake:sleepy'",
+    "noisy": "kind = 'base'\nsource = 'fake:noisy'",
+    "far": "kind = 'base'\nsource = 'owner/far'",
+}
+
+
+@pytest.fixture
+def fake_settings(tmp_path: Path) -> Settings:
+    """Settings whose catalogue holds fakes alone, beside the built-in rows."""
+    text = "".join(f"[[variant]]\nname = '{name}'\n{row}\n" for name, row in ROWS.items())
+    (tmp_path / "variants.toml").write_text(text, encoding="utf-8")
+    return Settings(data=tmp_path)
+
+
+@pytest.fixture
+def playground(fake_settings: Settings) -> Iterator[Playground]:
+    """A playground of fakes, closed at the end."""
+    playground = Playground(fake_settings)
+    yield playground
+    playground.close()

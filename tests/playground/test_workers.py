@@ -1,0 +1,297 @@
+"""Worker processes within a budget: who is evicted, who is waited for, who is refused."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from playground.backends.base import ModelSpec, RowRequest
+from playground.budget import GIB, Need
+from playground.compare import Comparison, Playground, Question
+from playground.errors import MemoryBudgetError, VariantError, WorkerError
+from playground.events import Delta, Event, Failed, Finished, Progress
+from playground.messages import Conversation
+from playground.presets import Sampling
+from playground.settings import Settings
+from playground.workers import LOGS_KEPT, Worker, WorkerPool
+
+pytestmark = pytest.mark.timeout(120)
+GREEDY = Sampling(temperature=0.0)
+ENDLESS = "!long !slow"
+
+
+def spec(name: str, path: str = "fake:x") -> ModelSpec:
+    return ModelSpec(engine="fake", name=name, path=path)
+
+
+def row(row_id: str, text: str = "q") -> RowRequest:
+    return RowRequest(id=row_id, variant=row_id, messages=Conversation.start().ask(text).messages, sampling=GREEDY)
+
+
+class Patient:
+    """Waits as long as it takes, and remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.waiting = threading.Event()
+        self.enough = False
+
+    def queued(self, behind: str) -> None:
+        self.told.append(f"queued behind {behind}")
+        self.waiting.set()
+
+    def loading(self) -> None:
+        self.told.append("loading")
+
+    def given_up(self) -> bool:
+        return self.enough
+
+
+class Asked:
+    """Events of one ask, which block until they come."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.changed = threading.Condition()
+
+    def __call__(self, event: Event) -> None:
+        with self.changed:
+            self.events.append(event)
+            self.changed.notify_all()
+
+    def wait(self, *kinds: type) -> Event:
+        with self.changed:
+            assert self.changed.wait_for(lambda: any(isinstance(e, kinds) for e in self.events), 60)
+            return next(event for event in self.events if isinstance(event, kinds))
+
+    def end(self) -> Event:
+        return self.wait(Finished, Failed)
+
+
+@pytest.fixture
+def make_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., WorkerPool]]:
+    """Pools in which every model takes a GiB, loaded or not."""
+    monkeypatch.setattr(Worker, "memory", lambda self: Need(ram=GIB))
+    pools: list[WorkerPool] = []
+
+    def make(models: float, estimate: Callable[[ModelSpec], Need] = lambda spec: Need(ram=GIB)) -> WorkerPool:
+        pools.append(WorkerPool(Settings(data=tmp_path, ram_budget_gb=models), estimate=estimate))
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        pool.close()
+
+
+def answered(pool: WorkerPool, name: str) -> Worker:
+    sink = Asked()
+    worker = pool.ask(spec(name), [row(name)], sink, Patient())
+    assert isinstance(sink.end(), Finished)
+    return worker
+
+
+def names(pool: WorkerPool) -> list[str]:
+    return [loaded.spec.name for loaded in pool.loaded()]
+
+
+def test_the_least_recently_used_idle_worker_leaves_first(make_pool: Callable[..., WorkerPool]) -> None:
+    pool = make_pool(2.5)
+    first, second = answered(pool, "a"), answered(pool, "b")
+    assert answered(pool, "a") is first
+    assert names(pool) == ["a", "b"]
+    third = answered(pool, "c")
+    assert names(pool) == ["c", "a"]
+    assert not second.alive
+    assert first.alive
+    assert third.alive
+    assert second._process.poll() is not None
+
+
+def test_a_busy_worker_is_waited_for(make_pool: Callable[..., WorkerPool]) -> None:
+    pool = make_pool(1.5)
+    busy, late, patient = Asked(), Asked(), Patient()
+    worker = pool.ask(spec("a"), [row("a", ENDLESS)], busy, Patient())
+    busy.wait(Delta)
+    thread = threading.Thread(target=pool.ask, args=(spec("b"), [row("b")], late, patient))
+    thread.start()
+    assert patient.waiting.wait(30)
+    assert worker.alive
+    worker.cancel(["a"])
+    end = busy.end()
+    assert isinstance(end, Finished)
+    assert (end.reason, isinstance(late.end(), Finished)) == ("cancelled", True)
+    thread.join(30)
+    assert patient.told == ["queued behind a", "loading"]  # said once, however long it takes
+    assert names(pool) == ["b"]
+
+
+def test_who_waits_may_give_up(make_pool: Callable[..., WorkerPool]) -> None:
+    pool = make_pool(1.5)
+    busy, patient, caught = Asked(), Patient(), []
+    pool.ask(spec("a"), [row("a", ENDLESS)], busy, Patient())
+
+    def ask() -> None:
+        with pytest.raises(WorkerError, match="b was cancelled before it was loaded") as error:
+            pool.ask(spec("b"), [row("b")], Asked(), patient)
+        caught.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    assert patient.waiting.wait(30)
+    patient.enough = True
+    thread.join(30)
+    assert len(caught) == 1
+    assert names(pool) == ["a"]
+
+
+def test_who_gave_up_evicts_nobody(make_pool: Callable[..., WorkerPool]) -> None:
+    pool = make_pool(1.5)
+    first, impatient = answered(pool, "a"), Patient()
+    impatient.enough = True
+    with pytest.raises(WorkerError):
+        pool.ask(spec("b"), [row("b")], Asked(), impatient)
+    assert first.alive
+
+
+def test_what_can_never_fit_is_refused_with_numbers(make_pool: Callable[..., WorkerPool]) -> None:
+    pool = make_pool(2.5, lambda spec: Need(ram=int(GIB * (9.2 if spec.name == "huge" else 1))))
+    first = answered(pool, "a")
+    with pytest.raises(MemoryBudgetError, match="huge needs about 9.2 GiB of RAM, and the budget is 2.5 GiB") as caught:
+        pool.ask(spec("huge"), [row("huge")], Asked(), Patient())
+    assert "Q4_K_M" in caught.value.hint
+    assert "MADANG_RAM_BUDGET_GB" in caught.value.hint
+    assert first.alive
+    on_card = make_pool(2.5, lambda spec: Need(ram=1, vram=10 * GIB))
+    with pytest.raises(MemoryBudgetError, match="10.0 GiB of VRAM") as caught:
+        on_card.ask(spec("x"), [row("x")], Asked(), Patient())
+    assert "MADANG_VRAM_BUDGET_GB" in caught.value.hint
+
+
+def test_two_comparisons_that_want_more_than_fits_both_end(
+    fake_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Worker, "memory", lambda self: Need(ram=GIB))
+    settings = fake_settings.model_copy(update={"ram_budget_gb": 1.5})
+    playground = Playground(settings, pool=WorkerPool(settings, estimate=lambda spec: Need(ram=GIB)))
+
+    def ask(*order: str) -> Comparison:
+        messages = Conversation.start().ask("q").messages
+        return playground.ask([Question(variant=name, messages=messages, sampling=GREEDY) for name in order])
+
+    try:
+        for comparison in [ask("base", "other", "third"), ask("third", "other", "base")]:
+            last = [event for event in comparison if isinstance(event, Finished | Failed)]
+            assert sorted(event.variant for event in last if isinstance(event, Finished)) == ["base", "other", "third"]
+    finally:
+        playground.close()
+
+
+def test_a_pane_that_is_queued_says_behind_whom_and_can_be_cancelled(
+    fake_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Worker, "memory", lambda self: Need(ram=GIB))
+    settings = fake_settings.model_copy(update={"ram_budget_gb": 1.5})
+    playground = Playground(settings, pool=WorkerPool(settings, estimate=lambda spec: Need(ram=GIB)))
+
+    def ask(name: str, text: str) -> Comparison:
+        messages = Conversation.start().ask(text).messages
+        return playground.ask([Question(variant=name, messages=messages, sampling=GREEDY)])
+
+    try:
+        first = iter(ask("base", ENDLESS))
+        assert any(isinstance(event, Delta) for event in first)
+        second = ask("other", "q")
+        events = iter(second)
+        assert next(events) == Progress(variant="other", step="queued", detail="base")
+        second.cancel()
+        (end,) = events
+        assert isinstance(end, Finished)
+        assert end.reason == "cancelled"
+        assert names(playground.pool) == ["base"]
+        assert isinstance(next(event for event in first), Delta)  # it was not evicted
+    finally:
+        playground.close()
+
+
+def test_refusals_are_told_and_the_next_ask_tries_again(make_pool: Callable[..., WorkerPool]) -> None:
+    pool = make_pool(9)
+    for _ in range(2):
+        with pytest.raises(VariantError, match="fake:broken is broken") as caught:
+            pool.ask(spec("x", "fake:broken"), [row("x")], Asked(), Patient())
+        assert caught.value.hint == "Use another path."
+    with pytest.raises(WorkerError, match="SIGABRT"):
+        pool.ask(spec("x", "fake:aborts"), [row("x")], Asked(), Patient())
+    assert pool.loaded() == []
+
+
+def test_asking_a_dead_worker_starts_a_fresh_one(make_pool: Callable[..., WorkerPool]) -> None:
+    pool = make_pool(9)
+    first = answered(pool, "a")
+    first._process.kill()
+    first._process.wait()
+    second = answered(pool, "a")
+    assert second is not first
+    with pytest.raises(WorkerError, match="worker of a is gone"):
+        first.ask([row("a")], Asked())
+    first.cancel(["a"])  # nothing to stop, and no error
+
+
+def test_asks_that_arrive_while_it_loads_share_one_worker(make_pool: Callable[..., WorkerPool]) -> None:
+    pool = make_pool(9)
+    sinks = [Asked() for _ in range(6)]
+    workers: list[Worker] = []
+    threads = [
+        threading.Thread(
+            target=lambda n=n, sink=sink: workers.append(pool.ask(spec("a"), [row(f"r{n}")], sink, Patient()))
+        )
+        for n, sink in enumerate(sinks)
+    ]
+    for thread in threads:
+        thread.start()
+    assert all(isinstance(sink.end(), Finished) for sink in sinks)
+    for thread in threads:
+        thread.join(30)
+    assert len(set(map(id, workers))) == 1
+
+
+def test_a_sink_that_breaks_ends_the_other_rows(
+    make_pool: Callable[..., WorkerPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    pool = make_pool(9)
+
+    def breaks(event: Event) -> None:
+        raise ZeroDivisionError
+
+    good = Asked()
+    worker = pool.ask(spec("a"), [row("a", ENDLESS)], good, Patient())
+    worker.ask([row("b")], breaks)
+    assert isinstance(good.end(), Failed)
+    assert isinstance(answered(pool, "a"), Worker)
+
+
+def test_logs_stay_few_and_names_are_safe(make_pool: Callable[..., WorkerPool], tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "job.log").touch()
+    for number in range(LOGS_KEPT + 20):
+        (logs / f"worker-old-{number}.log").touch()
+    pool = make_pool(9)
+    worker = answered(pool, f"../{'이름' * 100}:Q4/x")
+    assert worker.log.parent == logs
+    assert worker.log.exists()
+    assert len(list(logs.glob("worker-*.log"))) == LOGS_KEPT
+    assert (logs / "job.log").exists()
+
+
+def test_unloading_what_is_not_loaded_does_nothing(make_pool: Callable[..., WorkerPool]) -> None:
+    make_pool(9).unload(spec("a"))
+
+
+def test_loaded_rows_say_how_long_they_are_idle(make_pool: Callable[..., WorkerPool]) -> None:
+    pool = make_pool(9)
+    answered(pool, "a")
+    (loaded,) = pool.loaded()
+    assert (loaded.busy, loaded.memory, loaded.info.dtype) == (False, Need(ram=GIB), "fake")
+    assert 0 <= loaded.idle_s < 60
