@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -40,6 +41,7 @@ LLAMA_INDEX = "https://abetlen.github.io/llama-cpp-python/whl/cpu"
 def main(argv: list[str] | None = None) -> int:
     """Command line: exit 0 when .venv is ready, 2 with `error:` and `hint:` when something is missing."""
     options = parse(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill ends pip too, as Ctrl-C does
     try:
         ensure(options)
     except SetupError as error:

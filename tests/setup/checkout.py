@@ -29,14 +29,11 @@ class Checkout:
         (self.bin / name).write_text("#!/bin/sh\nexit 0\n")
         (self.bin / name).chmod(0o755)
 
-    def run(
-        self, *arguments: str, python: str | None = "fake", script: str = sys.executable
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, python: str = "") -> subprocess.CompletedProcess[str]:
         """Run the set-up script as a person would, with no network and the fake Python."""
         (self.root.parent / "plan.json").write_text(json.dumps(self.plan))
-        command = [script, str(self.root / "scripts" / "setup.py"), "--torch-index", "none"]
-        if python:
-            command += ["--python", str(self.bin / "fakepython") if python == "fake" else python]
+        command = [sys.executable, str(self.root / "scripts" / "setup.py"), "--torch-index", "none"]
+        command += ["--python", python or str(self.bin / "fakepython")]
         environment = {
             "PATH": str(self.bin),
             "FAKE_PYTHON": str(self.root.parent / "plan.json"),

@@ -7,6 +7,7 @@ file that FAKE_PYTHON names says what it pretends; every call is written beside 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -49,7 +50,7 @@ def make_venv(folder: Path) -> int:
     (folder / "bin").mkdir(parents=True)
     (folder / "pyvenv.cfg").write_text("version = 3.12.1\n")
     if PLAN.get("dies_in") == "venv":
-        os.kill(os.getppid(), 9)
+        os.kill(os.getppid(), signal.SIGKILL)
         return 1
     shutil.copy(sys.argv[0], folder / "bin" / "python")
     return 0
@@ -61,11 +62,15 @@ def pip_install(arguments: list[str]) -> int:
         sys.stdout.write(line + "\n")
     if PLAN.get("fails"):
         return 1
+    if PLAN.get("terminated"):
+        PLAN_FILE.with_suffix(".pid").write_text(str(os.getpid()))
+        os.kill(os.getppid(), signal.SIGTERM)
+        time.sleep(30)
     sys.stdout.write("Installing collected packages: torch, madang\n")
     sys.stdout.flush()
     if PLAN.get("dies_in") == "pip":
         time.sleep(0.5)  # the line above has to arrive first
-        os.kill(os.getppid(), 9)
+        os.kill(os.getppid(), signal.SIGKILL)
         return 1
     site = Path(sys.argv[0]).parent.parent / "lib" / "python3.12" / "site-packages"
     for name in PLAN.get("installs", ["torch-2.13.0", "llama_cpp_python-0.3.36"]):

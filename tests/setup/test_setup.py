@@ -153,6 +153,20 @@ def test_an_install_killed_half_way_is_made_afresh(checkout: Checkout, stage: st
     assert not (checkout.venv / "torn").exists()
 
 
+def test_a_terminated_install_takes_its_pip_along(checkout: Checkout) -> None:
+    checkout.plan["terminated"] = True
+    began = time.monotonic()
+    done = checkout.run()
+    assert done.returncode == 130
+    assert "The next run goes on" in done.stderr
+    assert time.monotonic() - began < 10
+    pip = int((checkout.root.parent / "plan.pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pip, 0)
+    del checkout.plan["terminated"]
+    assert checkout.run().returncode == 0
+
+
 def test_a_venv_whose_python_is_gone_is_made_afresh(checkout: Checkout) -> None:
     checkout.run()
     (checkout.venv / "bin" / "python").unlink()
