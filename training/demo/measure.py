@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import typer
+
 from playground.settings import Settings
 from training.demo.examples import held_out_prompts
 from training.demo.habit import habit_share
@@ -16,11 +18,11 @@ MAX_NEW_TOKENS = 160
 BATCH = 10
 
 
-def main() -> None:
-    """Prepare what is missing, then print one line a variant."""
+def main(limit: int | None = None) -> None:
+    """Prepare what is missing, then print one line a variant; with `limit`, for the first prompts only."""
     models_dir = Settings().models_dir
     prepare(models_dir)
-    for name, answers in measure(models_dir, held_out_prompts()):
+    for name, answers in measure(models_dir, held_out_prompts()[:limit]):
         sys.stdout.write(f"{name:22} {habit_share(answers):5.0%} of {len(answers)} held-out prompts\n")
         sys.stdout.flush()
 
@@ -71,4 +73,4 @@ def answers_gguf(file: Path, prompts: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -27,7 +27,8 @@ ADAPTER = "smollm2-demo"
 GGUF = "smollm2-demo-gguf"
 GGUF_FILE = "SmolLM2-135M-Instruct-demo-Q4_K_M.gguf"
 SHIPPED_ADAPTER = Path(__file__).with_name("adapter")
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+ADAPTER_CARD = "README.md"
 
 MB = 1 << 20
 
@@ -80,7 +81,7 @@ def _make(artefacts: list[Artefact], models_dir: Path, progress: Progress) -> No
 
 def _artefacts(models_dir: Path) -> list[Artefact]:
     base = _base()
-    adapter = _digest(*(file.read_bytes() for file in _shipped()))
+    adapter = _digest(*((SHIPPED_ADAPTER / name).read_bytes() for name in ADAPTER_FILES))
     gguf = _digest(base.made_from, adapter)
     return [
         base,
@@ -103,8 +104,8 @@ def _unpack(part: Path, progress: Progress) -> None:
 
 def _copy_adapter(part: Path, progress: Progress) -> None:
     progress(0.0, "Copying the adapter")
-    for file in _shipped():
-        shutil.copyfile(file, part / file.name)
+    for name in (*ADAPTER_FILES, ADAPTER_CARD):
+        shutil.copyfile(SHIPPED_ADAPTER / name, part / name)
 
 
 def _build_gguf(models_dir: Path, part: Path, progress: Progress) -> None:
@@ -127,6 +128,7 @@ def _build_gguf(models_dir: Path, part: Path, progress: Progress) -> None:
     progress(0.85, "Quantizing to Q4_K_M")
     gguf.quantize(f16, part / GGUF_FILE, "q4_k_m")
     f16.unlink()
+    merge.carry(models_dir / BASE, part, ("LICENSE", "NOTICE"))
 
 
 def _whole(models_dir: Path, artefact: Artefact) -> bool:
@@ -162,10 +164,6 @@ def _turn(models_dir: Path, progress: Progress) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _shipped() -> list[Path]:
-    return [SHIPPED_ADAPTER / name for name in ADAPTER_FILES]
 
 
 def _digest(*parts: str | bytes) -> str:

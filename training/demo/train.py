@@ -5,7 +5,6 @@ gives the same adapter; other processors round differently and give one that is 
 is trained from a recipe instead.
 """
 
-import argparse
 import hashlib
 import json
 import sys
@@ -13,6 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import typer
 
 from playground.settings import Settings
 from training.demo.examples import Message, train_conversations
@@ -93,19 +94,14 @@ def _ship(trained: Path, out_dir: Path) -> None:
     (out_dir / SUMS).write_text("".join(sums), encoding="utf-8")
 
 
-def main() -> None:
-    """Train into the shipped adapter's folder, or into the one given."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.demo.train", description="Train the demo's adapter again."
-    )
-    parser.add_argument("--out", type=Path, default=SHIPPED_ADAPTER, help="folder to write to (default: %(default)s)")
-    out_dir = parser.parse_args().out
+def main(out: Path = SHIPPED_ADAPTER) -> None:
+    """Train the demo adapter again, into the shipped one's folder or into the one given."""
     models_dir = Settings().models_dir
     prepare_base(models_dir)
     began = time.monotonic()
-    train(models_dir / BASE, out_dir)
-    sys.stdout.write(f"Trained {out_dir} in {time.monotonic() - began:.0f} s.\n")
+    train(models_dir / BASE, out)
+    sys.stdout.write(f"Trained {out} in {time.monotonic() - began:.0f} s.\n")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
