@@ -73,6 +73,7 @@ class HuggingFaceHub:
                 revision=revision,
                 allow_patterns=patterns or MODEL_FILES + TOKENIZER_FILES,
                 ignore_patterns=DUPLICATES if patterns is None else None,
+                tqdm_class=byte_bar(0, repo, lambda share, what: None),  # its own would print
                 dry_run=True,
             )
         assert isinstance(plan, list)
