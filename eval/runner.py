@@ -1,0 +1,281 @@
+"""Runs lm-eval on a variant; the only caller of lm-eval's evaluator. Prompts, few-shot and metrics stay lm-eval's.
+
+A run killed at any moment goes on where it was: answers are saved piece by piece, result files appear whole.
+"""
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from eval import kobest
+from eval.results import Drift, Facts, folder_name
+from eval.writing import write
+from playground import drift
+from playground.compare import Playground
+from playground.errors import MadangError
+from playground.files import weight_files
+from playground.loadable import Loadable
+from playground.probe import Probe, probing
+from playground.variants import Adapter, Base, Gguf
+
+Tell = Callable[["Progress"], None]
+MEASURES = ("speed", "drift")
+
+
+class EvalError(MadangError):
+    """A run that cannot be made or must not be believed."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run of one variant. `samples` names documents per task by index; `limit` takes the first ones of each."""
+
+    variant: str
+    tasks: tuple[str, ...]
+    shots: int | None = 0
+    limit: int | None = None
+    samples: Mapping[str, Sequence[int]] | None = None
+    data: Path | None = None
+    chat_template: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is; `left_s` is None until enough is done to tell."""
+
+    variant: str
+    step: str
+    done: int = 0
+    total: int = 0
+    left_s: float | None = None
+
+
+@dataclass
+class Run:
+    """What all plans of one call share."""
+
+    playground: Playground
+    out: Path
+    tell: Tell = lambda progress: None
+    cancelled: Callable[[], bool] = lambda: False
+    measures: tuple[str, ...] = MEASURES
+    _readings: dict[str, drift.Reading] = field(default_factory=dict)
+
+    def score(self, plan: Plan) -> Path:
+        """Run one plan and write its files; the path of results_<iso>.json.
+
+        Raises EvalError for a run whose choices cannot be told apart, and eval.lm.Cancelled.
+        """
+        _check(plan)
+        if plan.data is not None:  # read when `evaluate` is imported: do not ask the Hub for a metric lm-eval has
+            os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
+        with quiet(), probing(self.playground, plan.variant, self._fetching(plan)) as probe:
+            saved = self.out / f".{folder_name(plan.variant)}-{_identity(probe.loadable, plan)}.part.jsonl"
+            saved.parent.mkdir(parents=True, exist_ok=True)
+            content = self._evaluate(plan, probe, saved)
+            refuse_alike(plan.variant, content["samples"])
+            facts = self._facts(plan.variant, probe)
+            path = write(self.out, plan.variant, content, facts)
+            saved.unlink(missing_ok=True)
+            return path
+
+    def _evaluate(self, plan: Plan, probe: Probe, saved: Path) -> dict[str, Any]:
+        from lm_eval import simple_evaluate
+
+        from eval.lm import Saved, VariantLM
+
+        self.tell(Progress(plan.variant, "tasks"))
+        tasks, manager = _tasks(plan, self.out / ".rows")
+        catalogue = self.playground.catalogue
+        lm = VariantLM(
+            probe,
+            catalogue.prompt_format(catalogue.get(plan.variant)),
+            Saved(saved),
+            _Clock(plan.variant, self.tell),
+            self.cancelled,
+        )
+        with _explained(plan):
+            content: dict[str, Any] | None = simple_evaluate(
+                model=lm,
+                tasks=tasks,
+                num_fewshot=plan.shots,
+                limit=plan.limit,
+                samples={task: list(rows) for task, rows in plan.samples.items()} if plan.samples else None,
+                apply_chat_template=plan.chat_template,
+                fewshot_as_multiturn=plan.chat_template,
+                task_manager=manager,
+            )
+        assert content is not None
+        content["chat_template"] = lm.chat_template(plan.chat_template)
+        content["config"]["tokens_computed"] = lm.count.computed
+        content["config"]["tokens_least"] = lm.count.least
+        return content
+
+    def _facts(self, variant: str, probe: Probe) -> Facts:
+        """What is measured beside the scores: speed, size, and the drift of a build from what it was built from."""
+        from eval import speed
+
+        chosen = self.playground.catalogue.get(variant)
+        rows: dict[str, Any] = {"variant": variant, "kind": chosen.kind, "dtype": probe.info.dtype}
+        rows["base"] = None if isinstance(chosen, Base) else chosen.base
+        rows["size_bytes"] = speed.size(probe.loadable)
+        if "speed" in self.measures:
+            self.tell(Progress(variant, "speed"))
+            rows |= speed.measure(probe).model_dump()
+        if "drift" in self.measures and isinstance(chosen, Gguf) and chosen.base is not None:
+            self.tell(Progress(variant, "drift"))
+            found = self._drift(chosen, probe)
+            rows["drift"] = Drift(**found.model_dump()) if found else None
+        return Facts(**rows)
+
+    def _drift(self, build: Gguf, probe: Probe) -> drift.Drift | None:
+        """None where the parent is not on this machine: nothing is downloaded to measure drift."""
+        assert build.base is not None
+        parent = self.playground.catalogue.get(build.base)
+        if not _is_here(self.playground, parent):
+            return None
+        if build.base not in self._readings:
+            with probing(self.playground, build.base) as other:
+                self._readings[build.base] = drift.read(other)
+        return drift.drift(self._readings[build.base], drift.read(probe))
+
+    def _fetching(self, plan: Plan) -> Callable[[float, str], None]:
+        def fetch(done: float, what: str) -> None:
+            self.tell(Progress(plan.variant, f"downloading {what}", int(done * 100), 100))
+
+        return fetch
+
+
+class _Clock:
+    """Turns counts of requests into progress with the time left, judged from what this run has computed itself."""
+
+    def __init__(self, variant: str, tell: Tell) -> None:
+        self._variant, self._tell = variant, tell
+        self._begun: tuple[float, int] | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self._begun is None:
+            self._begun = (now, done)
+        spent, made = now - self._begun[0], done - self._begun[1]
+        left = spent / made * (total - done) if made > 0 else None
+        self._tell(Progress(self._variant, "scoring", done, total, left))
+
+
+def _check(plan: Plan) -> None:
+    if plan.limit is not None and plan.limit < 1:
+        raise EvalError(
+            f"A limit of {plan.limit} documents leaves nothing to score.", "Give 1 or more, or leave it out."
+        )
+    if plan.shots is not None and plan.shots < 0:
+        raise EvalError(f"{plan.shots} shots are not possible.", "Give 0 or more.")
+    if not plan.tasks:
+        raise EvalError("No task was named.", "Name a suite (kobest, quick) or an lm-eval task.")
+
+
+def _tasks(plan: Plan, cache: Path) -> tuple[list[Any], Any]:
+    """Tasks and task manager for lm-eval: its own configs, with rows from `data` where that is given."""
+    import lm_eval.tasks
+    from lm_eval.tasks import TaskManager
+
+    ours = [task for task in plan.tasks if task in kobest.LAYOUTS]
+    if len(ours) < len(plan.tasks):
+        if plan.data is not None:
+            others = ", ".join(task for task in plan.tasks if task not in ours)
+            raise EvalError(f"--data holds KoBEST's files, and {others} is not of KoBEST.", "Run it without --data.")
+        return list(plan.tasks), TaskManager()
+    folder = Path(lm_eval.tasks.__file__).parent / "kobest"
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    if plan.data is None:
+        return list(plan.tasks), manager
+    return kobest.configs(kobest.write(plan.data, cache, ours)), manager
+
+
+@contextmanager
+def _explained(plan: Plan) -> Iterator[None]:
+    """The errors of a data hub that is out of reach, as a sentence with a remedy."""
+    from datasets.exceptions import DatasetNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    unreachable = (ConnectionError, DatasetNotFoundError, HfHubHTTPError, OfflineModeIsEnabled)
+    try:
+        yield
+    except unreachable as error:
+        raise EvalError(
+            f"The rows of {', '.join(plan.tasks)} cannot be fetched from the Hub ({type(error).__name__}).",
+            f"Without the Hub, get KoBEST's official files from {kobest.WHERE} and pass their folder: --data DIR.",
+        ) from error
+
+
+def refuse_alike(variant: str, samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Refuse a run in which the choices of no document could be told apart: it would read as exact chance."""
+    for task, rows in samples.items():
+        scores = [[float(answer[0][0]) for answer in row["resps"]] for row in rows if _is_choice(row)]
+        if not scores:
+            continue
+        values = [value for row in scores for value in row]
+        if not all(map(math.isfinite, values)):
+            cause = "Its log-probabilities are not finite: its weights or its dtype are broken."
+        elif not any(values):
+            cause = "Every log-probability is 0: the engine returned no scores."
+        elif all(len(set(row)) == 1 for row in scores):
+            cause = "All choices of every document scored the same: the engine ignored the choices."
+        else:
+            continue
+        raise EvalError(
+            f"{variant} cannot tell the choices of {task} apart, so its accuracy would mean nothing.", cause
+        )
+
+
+def _is_choice(row: Mapping[str, Any]) -> bool:
+    answers = row.get("resps") or []
+    return len(answers) > 1 and all(isinstance(answer[0], (tuple, list)) for answer in answers)
+
+
+def _is_here(playground: Playground, variant: Base | Adapter | Gguf) -> bool:
+    """Whether a variant and its base are on this machine."""
+    base = playground.catalogue.base_of(variant)
+    return all(one.is_local and Path(one.source).exists() for one in (variant, base) if one is not None)
+
+
+def _identity(loadable: Loadable, plan: Plan) -> str:
+    """Names saved answers: the same weights, dtype and adapter, whatever the tasks (keys hold the tokens)."""
+    spec = loadable.spec
+    path = Path(spec.path)
+    if not path.exists():
+        files: list[Path] = []
+    else:
+        files = [path] if path.is_file() else weight_files(path)
+    for folder in (loadable.adapter, spec.merged_adapter):
+        files += [Path(folder) / "adapter_model.safetensors"] if folder and Path(folder).exists() else []
+    facts = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    kind = (spec.engine, spec.dtype, spec.load_in_4bit, plan.chat_template)
+    return sha256(json.dumps([kind, facts]).encode()).hexdigest()[:12]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep lm-eval's and datasets' own bars and log lines off the screen: progress is told through `tell`."""
+    before = os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if before is None:
+            del os.environ["TQDM_DISABLE"]
+        else:
+            os.environ["TQDM_DISABLE"] = before
