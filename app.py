@@ -6,11 +6,12 @@ Imports stay inside functions: a verb loads what it needs, the page never loads 
 import os
 import socket
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from playground.cli import chat, models
+from playground.cli import PREPARE, chat, models
 from playground.errors import MadangError, SetupError
 from playground.settings import Settings, load_settings
 from training.cli import demo as demo_verbs
@@ -18,9 +19,6 @@ from training.cli import ensure
 
 if TYPE_CHECKING:
     import gradio as gr
-
-ASKS = {"chat"}
-"""Verbs that need the embedded models before they begin."""
 
 cli = typer.Typer(
     help="Ask a base model, its adapters and its GGUF builds side by side. Without a verb: the page.",
@@ -43,8 +41,7 @@ def page(
     """Serve the page, or prepare for a verb."""
     settings = load_settings(data=data, host=host, port=port)
     context.obj = settings
-    if context.invoked_subcommand in ASKS:
-        ensure(settings)
+    context.meta[PREPARE] = partial(ensure, settings)
     if context.invoked_subcommand is None:
         serve(settings, open_browser=open_)
 
@@ -67,9 +64,8 @@ def serve(settings: Settings, open_browser: bool) -> None:
 
 def build(settings: Settings) -> "gr.Blocks":
     """The page with the tabs of every wing that has one."""
-    from playground.ui.page import build as build_page
-
     from playground.compare import Playground
+    from playground.ui.page import build as build_page
 
     return build_page(Playground(settings), settings)
 

@@ -43,10 +43,10 @@ def usable_ram() -> int:
     """Bytes of RAM this process may ever hold: the machine's, cut by a container's limit."""
     total = psutil.virtual_memory().total
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):  # no such container, or its limit is `max`
         return total
-    return total if limit == "max" else min(total, int(limit))
+    return min(total, limit)
 
 
 @cache

@@ -25,6 +25,9 @@ from playground.variants import Adapter, Base, Catalogue, Gguf
 DEFAULT_VARIANTS = ["smollm2", "smollm2:demo", "smollm2:demo:Q4_K_M"]
 ESCAPE, ESCAPES = re.compile(r"\\([ntr\\])"), {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 
+PREPARE = "playground.cli.prepare"
+"""Where in click's `meta` the program leaves what makes the embedded models."""
+
 models = typer.Typer(help="The catalogue of variants: list, add, check, remove.", no_args_is_help=False)
 
 VariantOption = Annotated[
@@ -50,14 +53,21 @@ def chat(  # noqa: PLR0913 - a parameter an option
     names = list(dict.fromkeys(variant or DEFAULT_VARIANTS))
     playground = Playground(context.obj)
     try:
-        for name in names:
-            playground.catalogue.get(name)
+        chosen_variants = [playground.catalogue.get(name) for name in names]
+        if any(_is_embedded(playground, variant) for variant in chosen_variants):
+            context.meta.get(PREPARE, lambda: None)()
         if text is None:
             Chat(playground, names, chosen, system).run()
         elif not _ask_once(playground, names, chosen, (system, _text(text)), as_json):
             raise typer.Exit(1)
     finally:
         playground.close()
+
+
+def _is_embedded(playground: Playground, variant: Base | Adapter | Gguf) -> bool:
+    """Whether a variant, or the base it runs on, lies among the prepared models."""
+    base = playground.catalogue.base_of(variant) if isinstance(variant, Adapter) else None
+    return any(part.path.is_relative_to(playground.settings.models_dir) for part in (variant, base) if part)
 
 
 def _text(text: str) -> str:
