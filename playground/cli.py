@@ -49,7 +49,7 @@ def chat(  # noqa: PLR0913 - a parameter an option
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a variant, a line each.")] = False,
 ) -> None:
     """Ask several variants side by side, in the terminal."""
-    chosen = sampling(preset, seed=seed, **_fields(set_ or []))
+    chosen = sampling(preset, **_fields(set_ or []) | ({} if seed is None else {"seed": seed}))
     names = list(dict.fromkeys(variant or DEFAULT_VARIANTS))
     playground = Playground(context.obj)
     try:

@@ -118,8 +118,8 @@ class Chat:
     system: str = ""
     console: Console = field(default_factory=Console)
     conversations: dict[str, Conversation] = field(default_factory=dict)
-    before: list[dict[str, Conversation]] = field(default_factory=list)
-    question: str = ""
+    before: list[tuple[str, dict[str, Conversation]]] = field(default_factory=list)
+    """Each question that stands, with the conversations before it."""
 
     def run(self) -> None:
         """Read questions until the end of input or /quit."""
@@ -143,10 +143,10 @@ class Chat:
         if command == "/clear":
             self.clear()
         elif command == "/undo":
-            self.undo()
+            if self.before:
+                self.undo()
         elif command == "/retry" and self.before:
-            self.undo()
-            self.ask(self.question)
+            self.ask(self.undo())
         elif command == "/preset":
             kept = {"seed": self.sampling.seed, "max_new_tokens": self.sampling.max_new_tokens}
             self.sampling = preset(argument.strip()).model_copy(update=kept)
@@ -163,15 +163,14 @@ class Chat:
         self.conversations = {name: Conversation.start(self.system) for name in self.names}
         self.before = []
 
-    def undo(self) -> None:
-        """Take the last question back, whether it was answered or not."""
-        if self.before:
-            self.conversations = self.before.pop()
+    def undo(self) -> str:
+        """Take the last question back, whether it was answered or not, and give it."""
+        question, self.conversations = self.before.pop()
+        return question
 
     def ask(self, text: str) -> None:
         """Ask all variants; an answer that failed leaves no turn behind."""
-        self.question = text
-        self.before.append(dict(self.conversations))
+        self.before.append((text, dict(self.conversations)))
         asked = {name: kept.ask(text) for name, kept in self.conversations.items()}
         questions = [
             Question(variant=name, messages=kept.messages, sampling=self.sampling) for name, kept in asked.items()
