@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap as scipy_bootstrap
 from sklearn.metrics import f1_score
@@ -18,6 +18,7 @@ from eval.paired import Table
 counts = st.integers(0, 300)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3000), st.floats(0, 1), st.sampled_from([0.01, 0.05, 0.1]))
 def test_wilson_is_statsmodels(n: int, share: float, alpha: float) -> None:
     right = round(share * n)
@@ -26,6 +27,7 @@ def test_wilson_is_statsmodels(n: int, share: float, alpha: float) -> None:
     assert (mine.low, mine.high) == pytest.approx((max(low, 0), min(high, 1)), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(counts, counts)
 def test_mcnemar_is_statsmodels(lost: int, gained: int) -> None:
     if lost + gained:
@@ -33,6 +35,7 @@ def test_mcnemar_is_statsmodels(lost: int, gained: int) -> None:
         assert paired.mcnemar(lost, gained) == pytest.approx(expected, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_statsmodels(p_values: list[float]) -> None:
     assert paired.holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist(), abs=1e-12)
@@ -80,6 +83,7 @@ def test_macro_f1_is_sklearns_and_its_interval_scipys() -> None:
     assert (mine.interval.low, mine.interval.high) == pytest.approx((reference.low, reference.high), abs=0.02)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
 def test_macro_f1_counts_the_classes_sklearn_counts(pairs: list[tuple[int, int]]) -> None:
     gold, guess = [g for g, _ in pairs], [p for _, p in pairs]
