@@ -23,6 +23,8 @@ from playground.ui.words import both, examples
 from playground.variants import Adapter, Base, Catalogue, Gguf
 
 PANES = 4
+FIRST_PANES = 3
+"""As many as there are built-in variants: base, adapter and GGUF."""
 FRAME_S = 0.1
 """Seconds between two updates of the browser: the models need the cores more than it needs frames."""
 LONGEST_QUESTION = 200_000
@@ -138,14 +140,16 @@ def choose(desk: Desk, values: Values) -> Updates:
     return updates
 
 
-def refresh(desk: Desk, values: Values) -> Updates:
+def refresh(desk: Desk, values: Values, session: str) -> Updates:
     """The catalogue as it is now: what can be chosen, and the chosen ones that are still there."""
     view = desk.view
     try:
         names = desk.playground.catalogue.names
     except MadangError as error:
         return {view.notice: panes.problem(error.message, error.hint)}
-    picked = [name for name in values[view.picker] or [] if name in names] or names[:3]
+    if desk.running.busy(session):  # the panes are being written to
+        return {view.picker: gr.update(choices=names)}
+    picked = [name for name in values[view.picker] or [] if name in names] or names[:FIRST_PANES]
     return drawn(desk, values[view.chat], picked) | {view.picker: gr.update(choices=names, value=picked)}
 
 
@@ -226,7 +230,7 @@ def drawn(desk: Desk, chat: Chat, picked: Sequence[str] | None) -> Updates:
     try:
         catalogue = desk.playground.catalogue
     except MadangError as error:
-        return {view.notice: panes.problem(error.message, error.hint)}
+        return {view.chat: chat, view.notice: panes.problem(error.message, error.hint)}
     known = [name for name in picked or [] if name in catalogue.names]
     updates: Updates = {view.chat: chat, view.notice: "" if known else _say("no_variant")}
     for number, slot in enumerate(view.slots):

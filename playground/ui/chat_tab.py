@@ -94,7 +94,7 @@ def _example(number: int) -> gr.Button:
 
 def _begin(desk: Desk) -> None:
     """The first picture, drawn at building: a person can type before any event has run."""
-    start = chat.refresh(desk, {desk.view.chat: Chat(), desk.view.picker: []})
+    start = chat.refresh(desk, {desk.view.chat: Chat(), desk.view.picker: []}, "")
     for component, update in start.items():
         fields = update if isinstance(update, dict) else {"value": update}
         for name, value in fields.items():
@@ -114,7 +114,7 @@ def wire(desk: Desk) -> None:
     _streams(desk, view.buttons["retry"].click, chat.retry)
     _stops(desk)
     for name, handler in {"undo": chat.undo, "clear": chat.clear}.items():
-        _keyed(desk, view.buttons[name].click, handler)
+        keyed(desk, view.buttons[name].click, handler)
     view.picker.input(lambda values: chat.choose(desk, values), view.inputs, view.outputs, **SILENT)
     _wire_controls(desk)
 
@@ -146,7 +146,7 @@ def _streams(desk: Desk, trigger: Any, handler: Callable[[Desk, Values, str], It
     event.then(after, None, [desk.view.send, desk.view.stop, desk.view.picker], **NOW)
 
 
-def _keyed(desk: Desk, trigger: Any, handler: Callable[[Desk, Values, str], Updates]) -> None:
+def keyed(desk: Desk, trigger: Any, handler: Callable[[Desk, Values, str], Updates]) -> None:
     """A handler that needs the session's key."""
 
     def run(values: dict[Block, Any], request: gr.Request) -> Updates:

@@ -9,8 +9,8 @@
   const speak = (language) => {
     root.dataset.language = language;
     root.lang = language;
-    for (const button of document.querySelectorAll("[data-language]")) {
-      if (button !== root) button.setAttribute("aria-pressed", String(button.dataset.language === language));
+    for (const button of document.querySelectorAll("button[data-language]")) {
+      button.setAttribute("aria-pressed", String(button.dataset.language === language));
     }
   };
 
@@ -34,7 +34,7 @@
     speak(root.dataset.language);
     if (root.dataset.language !== own) trigger("click", { language: root.dataset.language });
     element.addEventListener("click", (event) => {
-      const language = event.target.closest("[data-language]")?.dataset.language;
+      const language = event.target.closest("button[data-language]")?.dataset.language;
       if (language) {
         remember("language", language);
         speak(language);
@@ -69,6 +69,17 @@
     document.execCommand("copy"); // the only way on a plain-http address in the local network
     area.remove();
   };
+
+  // An opened prompt stays open when the next one takes its place.
+  const wanted = new WeakMap();
+  document.addEventListener("click", (event) => {
+    const details = event.target.closest("summary")?.parentElement;
+    if (details) wanted.set(details, !details.open);
+  }, true);
+  document.addEventListener("toggle", (event) => {
+    const wish = wanted.get(event.target);
+    if (wish !== undefined && event.target.open !== wish) event.target.open = wish;
+  }, true);
 
   // A pane stays at its end while it grows, unless its reader scrolled up.
   const followed = new WeakSet();

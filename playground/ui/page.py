@@ -18,9 +18,9 @@ SWITCH = "madang.header(element, trigger)"
 
 def build(playground: Playground, settings: Settings, extra_tabs: Sequence[Tab] = ()) -> gr.Blocks:
     """The page: Chat, the tabs that other wings bring, and Models (not in a Space). Show it with `launch_options`."""
-    said = Words(settings.language)
+    said = _words(settings, extra_tabs)
     running = Running()
-    with gr.Blocks(title=_title(settings), analytics_enabled=False, fill_width=True, fill_height=True) as page:
+    with gr.Blocks(title=_title(), analytics_enabled=False, fill_width=True, fill_height=True) as page:
         header = look.plain(_header(), elem_id="madang-header", js_on_load=SWITCH)
         with gr.Tabs(elem_id="wings"):
             with said.make(gr.Tab, {"label": "tab.chat"}, id="chat", elem_id="tab-chat") as first:
@@ -37,18 +37,22 @@ def build(playground: Playground, settings: Settings, extra_tabs: Sequence[Tab] 
     return page
 
 
-def launch_options(settings: Settings) -> dict[str, Any]:
+def launch_options(settings: Settings, extra_tabs: Sequence[Tab] = ()) -> dict[str, Any]:
     """What `launch` (or `mount_gradio_app`) must be told for the page to look and speak as it should."""
     return {
         "theme": look.theme(),
         "head": look.head(settings.language),
-        "i18n": Words(settings.language).i18n,
+        "i18n": _words(settings, extra_tabs).i18n,
         "footer_links": [],
         "run_history": False,
         "ssr_mode": False,
         "mcp_server": False,
         "favicon_path": str(look.HERE / "yard.svg"),
     }
+
+
+def _words(settings: Settings, tabs: Sequence[Tab]) -> Words:
+    return Words(settings.language, [tab.locales for tab in tabs if tab.locales])
 
 
 def _wire(page: gr.Blocks, header: gr.HTML, first: gr.Tab, said: Words, desk: Desk) -> None:
@@ -62,16 +66,11 @@ def _wire(page: gr.Blocks, header: gr.HTML, first: gr.Tab, said: Words, desk: De
 
     header.click(speak, None, list(said.components), **chat_tab.NOW)
     for trigger in (page.load, first.select):
-        trigger(
-            lambda values: chat.refresh(desk, values),
-            desk.view.inputs,
-            desk.view.outputs,
-            **chat_tab.SILENT,
-        )
+        chat_tab.keyed(desk, trigger, chat.refresh)
     page.unload(leave)
 
 
-def _title(settings: Settings) -> str:
+def _title() -> str:
     return " ".join(words(code)["page.title"] for code in ("ko", "en"))
 
 

@@ -1,0 +1,153 @@
+"""A served page over fake variants, and Chromium to look at it with. Without Chromium these tests are skipped."""
+
+import os
+import shutil
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from playground.compare import Playground
+from playground.settings import Settings
+from playground.ui.page import build, launch_options
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ARGUMENTS = """--no-sandbox --headless --disable-gpu --disable-quic --no-first-run --disable-background-networking
+--disable-component-update --disable-sync"""
+CATALOGUE = """
+[[variant]]
+name = "smollm2"
+kind = "base"
+source = "fake:a"
+
+[[variant]]
+name = "smollm2:demo"
+kind = "adapter"
+base = "smollm2"
+source = "fake:x"
+
+[[variant]]
+name = "smollm2:demo:Q4_K_M"
+kind = "gguf"
+source = "fake:g"
+
+[[variant]]
+name = "another-one-with-a-rather-long-name:Q5_K_M"
+kind = "gguf"
+source = "fake:h"
+"""
+CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
+Open = Callable[..., "Page"]
+
+
+def free_port() -> int:
+    """A port on the loopback that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.fixture(scope="session")
+def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
+    """A playground whose built-in variants are fakes."""
+    data = tmp_path_factory.mktemp("data")
+    (data / "variants.toml").write_text(CATALOGUE, encoding="utf-8")
+    playground = Playground(Settings(data=Path(data)))
+    yield playground
+    playground.close()
+
+
+@pytest.fixture(scope="session")
+def address(playground: Playground) -> Iterator[str]:
+    """The page, served on the loopback."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    page = build(playground, playground.settings)
+    port = free_port()
+    page.launch(
+        server_name="127.0.0.1",
+        server_port=port,
+        quiet=True,
+        prevent_thread_lock=True,
+        **launch_options(playground.settings),
+    )
+    address = f"http://127.0.0.1:{port}"
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        assert answer.status == 200
+    yield address
+    page.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator["Browser"]:
+    """Chromium, without background traffic."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium fonts-noto-cjk")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS.split())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def outside() -> list[str]:
+    """Addresses beyond the page's own that it asked for."""
+    return []
+
+
+@pytest.fixture
+def visit(chromium: "Browser", address: str, outside: list[str]) -> Iterator[Open]:
+    """Opens the page as a visitor with a language, a size and a shade; every visitor is a session of its own."""
+    contexts: list[Any] = []
+    errors: list[str] = []
+
+    def open_page(locale: str = "en-US", width: int = 1440, height: int = 900, dark: bool = False) -> "Page":
+        context = chromium.new_context(
+            locale=locale, viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+        )
+        context.set_default_timeout(15_000)
+        contexts.append(context)
+        page: Page = context.new_page()
+        page.on("request", lambda request: None if is_own(request.url, address) else outside.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(address)
+        page.wait_for_selector("#ask textarea")
+        settle(page)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+def is_own(url: str, address: str) -> bool:
+    """Whether a request stays with the page's own server."""
+    return url.startswith((address, "data:", "blob:", "about:"))
+
+
+def settle(page: "Page") -> None:
+    """Wait until the events that a visit begins with are through."""
+    page.wait_for_function("document.querySelector('#seed input')?.value !== '0'")
+    time.sleep(0.3)
+
+
+@pytest.fixture
+def patience() -> Callable[[Callable[[], bool]], None]:
+    """Waits for something outside the browser."""
+
+    def wait(done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 10
+        while not done():
+            assert time.monotonic() < deadline, "it never came"
+            threading.Event().wait(0.05)
+
+    return wait

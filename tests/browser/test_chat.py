@@ -1,0 +1,275 @@
+"""Chat as a visitor meets it: typing, watching, stopping, going back."""
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from playground.compare import Playground
+from playground.ui.words import words
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+NAMES = ["smollm2", "smollm2:demo", "smollm2:demo:Q4_K_M"]
+Open = Callable[..., "Page"]
+
+
+def ask(page: "Page", text: str) -> None:
+    page.fill("#ask textarea", text)
+    page.press("#ask textarea", "Enter")
+
+
+def live(page: "Page", number: int) -> str:
+    return page.inner_text(f"#pane-{number} .live >> nth=0")
+
+
+def wait_live(page: "Page", number: int, text: str) -> None:
+    page.wait_for_function(
+        "([n, t]) => document.querySelector(`#pane-${n} .live`).innerText.includes(t)", arg=[number, text]
+    )
+
+
+def wait_done(page: "Page") -> None:
+    page.wait_for_selector("#send", state="visible")
+    page.wait_for_selector("#stop", state="hidden")
+
+
+def asked(page: "Page", text: str) -> None:
+    ask(page, text)
+    for number in range(3):
+        wait_live(page, number, text)
+    wait_done(page)
+
+
+def test_one_can_type_at_once_and_three_answers_come(visit: Open) -> None:
+    page = visit()
+    assert page.evaluate("document.activeElement === document.querySelector('#ask textarea')")
+    page.keyboard.type("Hello there")
+    page.keyboard.press("Enter")
+    for number, name in enumerate(NAMES):
+        wait_live(page, number, f"{name} heard: Hello there")
+    wait_done(page)
+    for number in range(3):
+        assert re.search(r"\d\.\d\d s\s+[\d,]+ tok/s\s+\d+ tokens\s+\d+ MB", live(page, number))
+        assert page.inner_text(f"#pane-{number} .pane-dtype") == "fake"
+    assert page.input_value("#ask textarea") == ""
+    page.click("#pane-0 .prompt summary")
+    assert "user: Hello there" in page.inner_text("#pane-0 .prompt pre")
+
+
+def test_answers_stream(visit: Open) -> None:
+    page = visit()
+    ask(page, "!slow a question that takes its time")
+    page.wait_for_selector("#pane-0 .answer.under-way")
+    early = page.inner_text("#pane-0 .answer")
+    page.wait_for_function("n => document.querySelector('#pane-0 .answer').innerText.length > n", arg=len(early))
+    wait_done(page)
+
+
+def test_stop_keeps_what_was_said(visit: Open) -> None:
+    page = visit()
+    ask(page, "!slow !long tale")
+    wait_live(page, 2, "heard")
+    page.click("#stop")
+    page.wait_for_selector("#send", state="visible", timeout=2000)
+    for number in range(3):
+        assert words("en")["answer.stopped"] in live(page, number)
+        assert NAMES[number] in page.inner_text(f"#pane-{number} .answer")
+
+
+def test_escape_stops(visit: Open) -> None:
+    page = visit()
+    ask(page, "!slow !long tale")
+    wait_live(page, 0, "heard")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#send", state="visible", timeout=2000)
+    assert words("en")["answer.stopped"] in live(page, 0)
+
+
+def test_shift_enter_breaks_the_line_and_hangul_is_finished_first(visit: Open) -> None:
+    page = visit()
+    page.click("#ask textarea")
+    page.keyboard.type("one")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("two")
+    assert page.input_value("#ask textarea") == "one\ntwo"
+    page.evaluate(
+        """document.querySelector('#ask textarea').dispatchEvent(
+            new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, bubbles: true, cancelable: true}))"""
+    )
+    page.wait_for_timeout(400)
+    assert page.input_value("#ask textarea") == "one\ntwo"
+    assert page.query_selector(".turn") is None
+
+
+def test_retry_undo_and_clear(visit: Open) -> None:
+    page = visit()
+    asked(page, "first")
+    asked(page, "second")
+    seed = page.inner_text("#pane-0 .live .stat-seed")
+    page.click("#retry")
+    page.wait_for_function(
+        "s => { const e = document.querySelector('#pane-0 .live .stat-seed'); return e && e.innerText !== s }", arg=seed
+    )
+    wait_done(page)
+    assert page.locator("#pane-0 .turn").count() == 2
+    page.click("#undo")
+    page.wait_for_function("document.querySelectorAll('#pane-0 .turn').length === 1")
+    assert page.input_value("#ask textarea") == "second"
+    page.click("#clear")
+    page.wait_for_selector("#pane-0 .empty")
+    assert page.is_visible("#examples")
+
+
+def test_a_crash_costs_its_pane_alone(visit: Open, playground: Playground) -> None:
+    page = visit()
+    asked(page, "warm")
+    ask(page, "!slow a tale of three models and one sudden end")
+    page.wait_for_selector("#pane-2 .answer.under-way")
+    workers = [worker for spec, worker in playground.pool._workers.items() if spec.name == NAMES[2]]
+    psutil.Process(workers[0].pid).kill()
+    page.wait_for_selector("#pane-2 .card")
+    assert "SIGKILL" in page.inner_text("#pane-2 .card")
+    wait_done(page)
+    for number in range(2):
+        assert "one sudden end" in page.inner_text(f"#pane-{number} .live .answer")
+    asked(page, "again")
+    assert f"{NAMES[2]} heard: again" in live(page, 2)
+
+
+def test_the_language_switches_and_nothing_is_lost(visit: Open) -> None:
+    page = visit("en-US")
+    asked(page, "first")
+    page.fill("#ask textarea", "half a question")
+    page.click("[data-language=ko] >> visible=true")
+    page.wait_for_function("t => document.querySelector('#send').innerText === t", arg=words("ko")["chat.send"])
+    assert page.inner_text("#tab-chat-button") == words("ko")["tab.chat"]
+    assert page.inner_text("#pane-0 .badge") == words("ko")["kind.base"]
+    assert page.get_attribute("#ask textarea", "placeholder") == words("ko")["chat.ask"]
+    assert page.input_value("#ask textarea") == "half a question"
+    assert "first" in live(page, 0)
+    page.reload()
+    page.wait_for_function("t => document.querySelector('#send')?.innerText === t", arg=words("ko")["chat.send"])
+
+
+@pytest.mark.parametrize(("locale", "language"), [("ko-KR", "ko"), ("en-GB", "en"), ("fr-FR", "en")])
+def test_the_browsers_language_comes_first(visit: Open, locale: str, language: str) -> None:
+    page = visit(locale)
+    assert page.inner_text("#send") == words(language)["chat.send"]
+    assert page.inner_text("#preset label >> nth=0") == words(language)["preset.factual"]
+    assert words(language)["chat.empty_todo"] in live(page, 0)
+    other = {"ko": "en", "en": "ko"}[language]
+    assert words(other)["chat.empty_todo"] not in page.inner_text("body")
+
+
+def test_light_and_dark(visit: Open) -> None:
+    def paper(page: "Page") -> str:
+        color: str = page.evaluate("getComputedStyle(document.querySelector('.pane')).backgroundColor")
+        return color
+
+    page, night = visit(), visit(dark=True)
+    light = paper(page)
+    assert paper(night) != light
+    page.click(".theme")
+    assert paper(page) == paper(night)
+    page.reload()
+    page.wait_for_selector("#pane-0 .empty")
+    assert paper(page) == paper(night)
+
+
+@pytest.mark.parametrize("locale", ["ko-KR", "en-US"])
+def test_a_phone_never_scrolls_sideways(visit: Open, locale: str) -> None:
+    page = visit(locale, width=390, height=844)
+    asked(page, "a-very-long-word-" * 20)
+    page.click("#more button")
+    page.wait_for_selector("#seed", state="visible")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    box = page.locator("#ask").bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] <= 844
+    tops = [page.locator(f"#pane-{number}").bounding_box() for number in range(3)]
+    assert all(box is not None and box["width"] > 340 for box in tops)
+    page.click("#tab-models-button")
+    page.wait_for_selector("#catalogue tbody tr")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_four_panes_fit_a_desktop(visit: Open) -> None:
+    page = visit()
+    page.click("#variants input")
+    page.locator("[role=option]").nth(3).click()
+    page.wait_for_selector("#pane-3", state="visible")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1440
+    assert page.evaluate("document.documentElement.scrollHeight") <= 900
+    widths = {round(page.locator(f"#pane-{number}").bounding_box()["width"]) for number in range(4)}  # type: ignore[index]
+    assert len(widths) == 1
+
+
+def test_an_example_asks_and_a_preset_sets_the_sliders(visit: Open) -> None:
+    page = visit()
+    page.click("#more button")
+    page.click("#preset label >> nth=2")
+    page.wait_for_function("document.querySelector('#set-temperature input').value === '0.8'")
+    page.click("#example-2")
+    wait_live(page, 2, "하늘은 왜 파란가요?")
+    wait_done(page)
+    page.fill("#set-temperature input[type=number]", "0.33")
+    page.press("#set-temperature input[type=number]", "Tab")
+    page.wait_for_function("!document.querySelector('#preset label.selected')")
+
+
+def test_nothing_is_asked_of_anybody_else(visit: Open, outside: list[str]) -> None:
+    page = visit()
+    asked(page, "![x](https://example.org/pixel.png)")
+    page.click("#tab-models-button")
+    page.wait_for_selector("#catalogue tbody tr")
+    assert outside == []
+
+
+def test_what_a_model_says_is_never_run(visit: Open) -> None:
+    page = visit()
+    asked(page, "<img src=x onerror=\"document.title='run'\"> ${document.title='run'} {{x}}")
+    assert page.title() == "마당 Madang"
+    assert page.locator("#pane-0 .answer img").count() == 0
+
+
+def test_sessions_do_not_mix(visit: Open) -> None:
+    me, you = visit(), visit()
+    ask(me, "!slow mine alone, for a while")
+    asked(you, "yours")
+    you.click("#clear")
+    wait_live(me, 0, "for a while")
+    wait_done(me)
+    assert "yours" not in me.inner_text("#panes")
+    assert "mine" not in you.inner_text("#panes")
+    assert words("en")["answer.stopped"] not in live(me, 0)
+
+
+def test_a_closed_tab_frees_the_engines(
+    visit: Open, playground: Playground, patience: Callable[[Callable[[], bool]], None]
+) -> None:
+    page = visit()
+    ask(page, "!slow !long tale")
+    wait_live(page, 0, "heard")
+    assert any(row.busy for row in playground.pool.loaded())
+    page.close()
+    patience(lambda: not any(row.busy for row in playground.pool.loaded()))
+
+
+def test_empty_and_too_many_are_said(visit: Open) -> None:
+    page = visit()
+    page.click("#send")
+    page.wait_for_selector("#notice .card")
+    assert words("en")["problem.no_text"] in page.inner_text("#notice")
+    for _ in range(3):
+        page.click("#variants .token-remove >> nth=0")
+    page.wait_for_selector("#pane-0", state="hidden")
+    ask(page, "anybody?")
+    page.wait_for_function(
+        "t => document.querySelector('#notice').innerText.includes(t)", arg=words("en")["problem.no_variant"]
+    )

@@ -1,0 +1,64 @@
+"""A desk over fake variants: the handlers as they run, without Gradio's server and without a browser."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+from playground.compare import Playground
+from playground.settings import Settings
+from playground.ui import chat_tab
+from playground.ui.chat import Desk
+from playground.ui.running import Running
+from playground.ui.words import Words
+
+CATALOGUE = """
+[[variant]]
+name = "smollm2"
+kind = "base"
+source = "fake:a"
+
+[[variant]]
+name = "smollm2:demo"
+kind = "adapter"
+base = "smollm2"
+source = "fake:x"
+
+[[variant]]
+name = "smollm2:demo:Q4_K_M"
+kind = "gguf"
+source = "fake:g"
+
+[[variant]]
+name = "broken"
+kind = "base"
+source = "fake:broken"
+
+[[variant]]
+name = "hub"
+kind = "base"
+source = "owner/model"
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A data folder whose catalogue puts fakes in the place of the built-in variants."""
+    (tmp_path / "variants.toml").write_text(CATALOGUE, encoding="utf-8")
+    return Settings(data=tmp_path)
+
+
+@pytest.fixture
+def playground(settings: Settings) -> Iterator[Playground]:
+    """A playground over the fakes; its workers end with the test."""
+    playground = Playground(settings)
+    yield playground
+    playground.close()
+
+
+@pytest.fixture
+def desk(playground: Playground) -> Desk:
+    """The desk of a page that is built but not served."""
+    with gr.Blocks(analytics_enabled=False):
+        return chat_tab.render(Words(), playground, Running())

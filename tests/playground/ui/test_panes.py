@@ -1,0 +1,114 @@
+"""What a pane shows, as HTML."""
+
+import re
+
+import pytest
+
+from playground.events import Delta, Event, Failed, Finished, FinishReason, Progress, Started, Stats
+from playground.ui import panes
+from playground.ui.turns import Chat
+from playground.ui.words import words
+from playground.variants import Adapter, Base, Gguf
+
+BASE = Base(name="a", source="fake:a")
+
+
+def finished(reason: FinishReason = "stop", text: str = "Hi **there**") -> Finished:
+    stats = Stats(
+        prompt_tokens=9, tokens=84, first_token_s=0.214, tokens_per_s=21.6, memory_bytes=512 * 2**20, dtype="bf16"
+    )
+    return Finished(variant="a", reason=reason, text=text, stats=stats)
+
+
+def started(dropped: int = 0) -> Started:
+    return Started(
+        variant="a", prompt="<|user|>Q", prompt_tokens=9, dropped_turns=dropped, seed=7, dtype="bf16", device="cpu"
+    )
+
+
+def live(*events: Event) -> str:
+    return panes.live(Chat().ask("Q <b>?", ["a"]).hear(list(events)), BASE)
+
+
+def seen(html: str) -> str:
+    """The text of some HTML, English alone."""
+    return re.sub(r"<[^>]+>", "", re.sub(r'<span class="say-ko".*?</span>', "", html))
+
+
+def test_a_finished_answer_has_its_numbers() -> None:
+    shown = seen(live(started(), finished()))
+    for number in ("0.21 s", "22 tok/s", "84 tokens", "512 MB", "bf16", "seed 7"):
+        assert number in shown
+
+
+def test_the_question_is_escaped_and_the_answer_can_be_copied() -> None:
+    shown = live(started(), finished())
+    assert "Q &lt;b&gt;?" in shown
+    assert 'data-copy="Hi **there**"' in shown
+    assert "<strong>there</strong>" in shown
+
+
+@pytest.mark.parametrize(("reason", "key"), [("length", "answer.cut"), ("cancelled", "answer.stopped")])
+def test_how_it_ended_is_said(reason: FinishReason, key: str) -> None:
+    assert words("en")[key] in seen(live(finished(reason)))
+
+
+def test_older_turns_left_out_are_said() -> None:
+    assert "first 2 were left out" in seen(live(started(dropped=2), Delta(variant="a", text="x")))
+    assert "left out" not in seen(live(started(), Delta(variant="a", text="x")))
+
+
+def test_a_failure_is_a_card_with_message_and_hint() -> None:
+    shown = live(Failed(variant="a", message="It broke <here>.", hint="Do that."))
+    assert 'role="alert"' in shown
+    assert "It broke &lt;here&gt;." in shown
+    assert "Do that." in shown
+    assert words("en")["problem.failed"] in shown
+    assert words("en")["problem.broke"] in live(Delta(variant="a", text="Hal"), Failed(variant="a", message="x"))
+
+
+@pytest.mark.parametrize("step", ["queued", "downloading", "loading", "reading"])
+def test_every_step_before_the_first_token_is_named(step: str) -> None:
+    progress = Progress.model_validate({"variant": "a", "step": step, "fraction": 0.25, "detail": "x.gguf"})
+    shown = live(progress)
+    assert 'style="width:25.0%"' in shown
+    assert words("en")[f"answer.{step}"].split("{")[0].strip(": ") in seen(shown)
+
+
+def test_no_share_is_an_endless_bar() -> None:
+    assert "endless" in live(Progress(variant="a", step="loading"))
+    assert "endless" in live()
+
+
+def test_an_empty_pane_says_what_to_do() -> None:
+    todo = words("en")["chat.empty_todo"]
+    for variant in (BASE, Adapter(name="b", base="a", source="fake:b"), Gguf(name="c", source="fake:c")):
+        assert todo in seen(panes.live(Chat(), variant))
+
+
+def test_an_empty_answer_is_said() -> None:
+    assert words("en")["answer.silent"] in seen(live(finished(text="")))
+
+
+def test_a_late_pane_says_what_it_missed() -> None:
+    chat = Chat().ask("one", ["a"]).hear([finished()])
+    assert "Not asked this one" in seen(panes.live(chat, Base(name="b", source="fake:b")))
+    chat = chat.ask("two", ["a", "b"])
+    assert "1 earlier question" in seen(panes.log(chat, "b"))
+    assert "one" in panes.log(chat, "a")
+
+
+def test_the_exact_prompt_is_shown_escaped() -> None:
+    shown = panes.prompt(Chat().ask("Q", ["a"]).hear([started()]), "a")
+    assert "&lt;|user|&gt;Q" in shown
+    assert panes.prompt(Chat().ask("Q", ["a"]), "a") == ""
+
+
+def test_head_names_kind_and_dtype() -> None:
+    shown = panes.head(BASE, "bf16")
+    assert all(part in shown for part in ("<h3", "badge-base", "bf16"))
+
+
+@pytest.mark.parametrize(("count", "text"), [(2**30 * 3 // 2, "1.5 GB"), (2**20 * 98, "98 MB")])
+def test_sizes(count: int, text: str) -> None:
+    assert panes.size(count) == text

@@ -1,0 +1,82 @@
+"""What runs for whom: one comparison a session, batches no faster than asked."""
+
+import time
+from collections.abc import Iterator
+
+from playground.events import Delta, Event
+from playground.ui.running import Running, batched
+
+
+class Asked:
+    """A comparison that counts its cancellations."""
+
+    def __init__(self) -> None:
+        self.cancelled = 0
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+
+def delta(number: int) -> Delta:
+    return Delta(variant="a", text=str(number))
+
+
+def test_a_new_comparison_cancels_the_older_one_of_that_session_alone() -> None:
+    running, first, other, second = Running(), Asked(), Asked(), Asked()
+    running.begin("me", first)
+    running.begin("you", other)
+    running.begin("me", second)
+    assert (first.cancelled, other.cancelled, second.cancelled) == (1, 0, 0)
+    assert running.is_current("me", second)
+    assert not running.is_current("me", first)
+
+
+def test_stop_still_hears_the_end_and_drop_does_not() -> None:
+    running, asked = Running(), Asked()
+    running.begin("me", asked)
+    running.stop("me")
+    assert (asked.cancelled, running.busy("me")) == (1, True)
+    running.drop("me")
+    assert (asked.cancelled, running.busy("me")) == (2, False)
+    running.stop("me")
+    running.drop("me")
+
+
+def test_an_old_end_does_not_end_the_new_one() -> None:
+    running, old, new = Running(), Asked(), Asked()
+    running.begin("me", old)
+    running.begin("me", new)
+    running.end("me", old)
+    assert running.busy("me")
+
+
+def test_batches_hold_everything_in_order() -> None:
+    events = [delta(number) for number in range(500)]
+    assert [event for batch in batched(events, 0.01) for event in batch] == events
+
+
+def test_a_flood_becomes_few_batches_and_the_first_comes_at_once() -> None:
+    def flood() -> Iterator[Event]:
+        for number in range(400):
+            time.sleep(0.001)
+            yield delta(number)
+
+    begun, batches, first = time.monotonic(), 0, None
+    for _ in batched(flood(), 0.1):
+        batches += 1
+        first = first or time.monotonic() - begun
+    assert first is not None
+    assert first < 0.09
+    assert batches <= (time.monotonic() - begun) / 0.1 + 2
+
+
+def test_what_came_before_a_pause_is_not_held_back() -> None:
+    def paused() -> Iterator[Event]:
+        yield delta(0)
+        yield delta(1)
+        time.sleep(0.6)
+        yield delta(2)
+
+    begun = time.monotonic()
+    seen = {event: time.monotonic() - begun for batch in batched(paused(), 0.05) for event in batch}
+    assert seen[delta(1)] < 0.4

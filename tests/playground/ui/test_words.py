@@ -1,0 +1,97 @@
+"""The words on the screen: both languages say the same things, and nothing is said in vain."""
+
+import re
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+from playground.presets import presets
+from playground.ui import controls, models
+from playground.ui.words import LANGUAGES, LOCALES, Markup, Words, both, examples, words
+
+UI = Path(__file__).parents[3] / "playground" / "ui"
+FIELDS = re.compile(r"{(\w+)}")
+
+
+def test_both_languages_have_the_same_keys() -> None:
+    assert set(words("ko")) == set(words("en"))
+
+
+@pytest.mark.parametrize("key", words("en"))
+def test_both_languages_fill_in_the_same_values(key: str) -> None:
+    assert sorted(FIELDS.findall(words("ko")[key])) == sorted(FIELDS.findall(words("en")[key]))
+
+
+def keys_made_of_parts() -> set[str]:
+    """Keys that no source holds whole, because part of them is a name from elsewhere."""
+    kinds = models.FIELDS
+    sliders = [f"controls.{controls.KEYS.get(name, name)}" for name in controls.RANGES]
+    return (
+        {f"preset.{name}" for name in presets()}
+        | {f"kind.{kind}" for kind in kinds}
+        | {f"chat.empty_{kind}" for kind in kinds}
+        | {f"answer.{step}" for step in ("queued", "waiting", "downloading", "loading", "reading")}
+        | {f"answer.{stat}" for stat in ("first_token", "speed", "length", "memory", "dtype", "seed")}
+        | {f"models.{column}" for column in models.COLUMNS}
+        | {key for slider in sliders for key in (slider, f"{slider}_info")}
+    )
+
+
+def test_every_key_is_used() -> None:
+    source = "\n".join(path.read_text(encoding="utf-8") for path in UI.glob("*.py"))
+    quoted = set(re.findall(r"""["']([a-z_0-9.]+)["']""", source))
+    named = {f"{section}.{name}" for section in ("chat", "add", "models", "problem", "controls") for name in quoted}
+    named |= {f"{name}_hint" for name in named if name.startswith("problem.")}
+    named |= {f"add.{name}_info" for name in quoted}
+    assert set(words("en")) - quoted - named - keys_made_of_parts() == set()
+
+
+def test_no_text_is_empty_or_the_same_key_twice() -> None:
+    for language in LANGUAGES:
+        assert all(text.strip() for text in words(language).values())
+
+
+def test_korean_is_written_in_korean() -> None:
+    same = {key for key, text in words("ko").items() if text == words("en")[key] and key not in NAMES}
+    assert same == set()
+
+
+NAMES = {"kind.gguf", "controls.top_p", "controls.top_k", "controls.min_p", "models.here", "add.name_hint"}
+
+
+def test_values_are_escaped_and_markup_is_not() -> None:
+    assert "&lt;b&gt;" in both("answer.queued", detail="<b>")
+    assert "<b>" in both("answer.queued", detail=Markup("<b>"))
+
+
+def test_a_switch_says_every_component_anew() -> None:
+    said = Words()
+    with gr.Blocks():
+        button = said.make(gr.Button, {"value": "chat.send"})
+        radio = said.make(gr.Radio, {"label": "preset.label"}, spoken={"factual": "preset.factual"}, value="factual")
+    korean = said.switched("ko")
+    assert korean[button]["value"] == words("ko")["chat.send"]
+    assert korean[radio]["choices"] == [(words("ko")["preset.factual"], "factual")]
+    assert said.switched("fr")[button]["value"] == words("en")["chat.send"]
+
+
+def test_an_unknown_key_is_refused_at_building() -> None:
+    with pytest.raises(KeyError):
+        Words().make(gr.Button, {"value": "chat.sned"})
+
+
+def test_another_wing_brings_its_own_words(tmp_path: Path) -> None:
+    for language, text in {"ko": "훈련", "en": "Train"}.items():
+        (tmp_path / f"{language}.toml").write_text(f'[tab]\ntrain = "{text}"\n', encoding="utf-8")
+    said = Words("ko", [tmp_path])
+    assert "훈련" in said.both("tab.train")
+    assert said.i18n.translations_dict["en"]["tab.train"] == "훈련"  # a set language is everybody's
+    with pytest.raises(ValueError, match="again"):
+        Words("auto", [LOCALES])
+
+
+def test_there_are_examples_in_both_languages() -> None:
+    korean = [question for question in examples() if re.search("[가-힣]", question)]
+    assert 3 <= len(examples()) <= 4
+    assert 0 < len(korean) < len(examples())
