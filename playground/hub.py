@@ -77,6 +77,7 @@ class HuggingFaceHub:
                 dry_run=True,
             )
         assert isinstance(plan, list)
+        plan.sort(key=lambda row: row.filename)  # they come as their threads end
         return [HubFile(row.filename, row.file_size or 0, not row.will_download) for row in plan]
 
     def fetch_folder(self, repo: str, revision: str | None, progress: Progress) -> Path:
