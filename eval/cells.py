@@ -1,0 +1,112 @@
+"""One variant on one task, or its mean over tasks: score, macro-F1, difference to its base, loss against its parent."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from eval.paired import Difference, Loss, Score, Table, accuracy, difference, loss, macro_f1, mean_accuracy
+from eval.results import Result, join
+from eval.samples import ResultsError, labels, rights
+
+MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant on one task, or its mean over tasks; `why_not` says what stands in the way of a comparison."""
+
+    task: str
+    value: float
+    score: Score | None
+    f1: Score | None = None
+    n: int = 0
+    total: int | None = None
+    partial: bool = False
+    difference: Difference | None = None
+    loss: Loss | None = None
+    why_not: str | None = None
+    result: Result | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A variant's results beside those of its base and, for builds, of what they were built from."""
+
+    base: Mapping[str, Result]
+    parent: Mapping[str, Result]
+    margin: float
+    alpha: float
+    base_name: str | None = None
+
+    def cell(self, result: Result) -> Cell:
+        """One task; a comparison that is not possible leaves its reason, not an error."""
+        right, pairs, why = None, None, None
+        try:
+            right, pairs = result.rights(), labels(result.marks)
+        except ResultsError as error:
+            why = error.message
+        value = result.scores.get(result.metric or "", float("nan"))
+        found = Cell(
+            task=result.task,
+            value=value,
+            score=accuracy(right) if right else _from_summary(result, value),
+            f1=macro_f1(*pairs) if pairs else None,
+            n=result.n,
+            total=result.total,
+            partial=result.partial,
+            why_not=why,
+            result=result,
+        )
+        if self.base_name and result.task not in self.base:
+            found = replace(found, why_not=f"{self.base_name} was not asked {result.task} the same way.")
+        try:
+            base, parent = self._table(self.base, result), self._table(self.parent, result)
+        except ResultsError as error:
+            return replace(found, why_not=error.message)
+        return replace(
+            found,
+            difference=difference([base], self.alpha) if base else None,
+            loss=loss([parent], self.margin, self.alpha) if parent else None,
+        )
+
+    def mean(self, cells: Sequence[Cell], needed: int) -> Cell | None:
+        """The unweighted mean over the tasks that count; none where the variant lacks one of them."""
+        scores = [cell.score for cell in cells if cell.score]
+        if not cells or len(cells) < needed or len(scores) < needed:
+            return None
+        results = [cell.result for cell in cells if cell.result]
+        tables = [self._tables(other, results) for other in (self.base, self.parent)]
+        score = mean_accuracy(scores)
+        return Cell(
+            task=MEAN,
+            value=score.value,
+            score=score,
+            n=score.n,
+            total=sum(cell.total or cell.n for cell in cells),
+            partial=any(cell.partial for cell in cells),
+            difference=difference(tables[0], self.alpha) if tables[0] else None,
+            loss=loss(tables[1], self.margin, self.alpha) if tables[1] else None,
+        )
+
+    def _tables(self, others: Mapping[str, Result], results: Sequence[Result]) -> list[Table]:
+        """A table a task, or none at all where one task cannot be compared: half a mean is no mean."""
+        try:
+            tables = [self._table(others, result) for result in results]
+        except ResultsError:
+            return []
+        found = [table for table in tables if table]
+        return found if len(found) == len(results) else []
+
+    def _table(self, others: Mapping[str, Result], result: Result) -> Table | None:
+        other = others.get(result.task)
+        if other is None or other is result or result.metric is None:
+            return None
+        joined = join(other, result)
+        before, after = rights(joined.base, result.metric), rights(joined.variant, result.metric)
+        return Table.of(before, after) if before is not None and after is not None else None
+
+
+def _from_summary(result: Result, value: float) -> Score | None:
+    """An interval from lm-eval's own accuracy and n, where the documents are missing."""
+    if not result.n or (result.metric or "").partition(",")[0] not in ("acc", "exact_match"):
+        return None
+    return accuracy([True] * (right := round(value * result.n)) + [False] * (result.n - right))

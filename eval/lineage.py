@@ -1,0 +1,73 @@
+"""What descends from what: from a run's own facts, from the catalogue, or else from names. Reads no model file."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from eval.results import Facts
+from playground.variants import Catalogue
+
+QUANT = re.compile(r"(?:UD-)?(?:I?Q\d\w*|T?Q\d_\w+|B?F16|F32|MXFP4\w*)", re.IGNORECASE)
+MERGED = re.compile(r"merged?(?:[-_.]\w+)?", re.IGNORECASE)
+BUILDS = ("gguf", "merged", "gptq")
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """A variant's kind, what it descends from directly and at the root; `path` sorts it under them."""
+
+    kind: str
+    parent: str | None = None
+    base: str | None = None
+    path: tuple[str, ...] = ()
+
+    @property
+    def is_build(self) -> bool:
+        """Whether it is the same model in another form, so that the question is what was lost."""
+        return self.kind in BUILDS
+
+
+def of(names: Sequence[str], facts: Mapping[str, Facts], catalogue: Catalogue | None = None) -> dict[str, Lineage]:
+    """Each variant's lineage; a name that nobody knows and that follows no convention stands alone as a base."""
+    steps = {name: _step(name, facts.get(name), catalogue) for name in names}
+    return {name: _lineage(name, steps, facts, catalogue) for name in names}
+
+
+def _lineage(
+    name: str,
+    steps: Mapping[str, tuple[str, str | None]],
+    facts: Mapping[str, Facts],
+    catalogue: Catalogue | None,
+) -> Lineage:
+    kind, parent = steps[name]
+    path = [name]
+    current = parent
+    while current is not None and current not in path:
+        path.insert(0, current)
+        current = (steps.get(current) or _step(current, facts.get(current), catalogue))[1]
+    return Lineage(kind, parent, path[0] if parent else None, tuple(path))
+
+
+def _step(name: str, facts: Facts | None, catalogue: Catalogue | None) -> tuple[str, str | None]:
+    """Kind and direct parent of one variant."""
+    kind, parent = _by_catalogue(name, catalogue) or _by_name(name)
+    if facts is not None:
+        return facts.kind or kind, facts.base or parent
+    return kind, parent
+
+
+def _by_catalogue(name: str, catalogue: Catalogue | None) -> tuple[str, str | None] | None:
+    if catalogue is None or name not in catalogue.names:
+        return None
+    variant = catalogue.get(name)
+    return variant.kind, getattr(variant, "base", None)
+
+
+def _by_name(name: str) -> tuple[str, str | None]:
+    """The convention `name`, `name:adapter`, `name:adapter:QUANT` and `name:QUANT`."""
+    parent, _, last = name.rpartition(":")
+    if not parent:
+        return "base", None
+    if QUANT.fullmatch(last):
+        return "gguf", parent
+    return ("merged" if MERGED.fullmatch(last) else "adapter"), parent

@@ -1,0 +1,226 @@
+"""A leaderboard as terminal table, CSV, Markdown and JSON. Computes nothing but how numbers are written."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from eval.cells import MEAN, Cell
+from eval.leaderboard import Leaderboard, Row
+from eval.paired import Difference, Loss
+from eval.sentences import Language, points, sentence, words
+
+FACTS = (*("dtype", "size_bytes", "prefill_tokens_per_s", "decode_tokens_per_s", "first_token_s", "peak_memory_bytes"),)
+DRIFT = ("against", "mean_kl", "p99_kl", "same_top", "perplexity_ratio", "positions")
+
+
+def terminal(board: Leaderboard, language: Language = "en") -> RichTable:
+    """The board as a rich table; partial runs carry a mark, and its caption says what it means."""
+    said = words(language)
+    table = RichTable(caption=caption(board, language), caption_justify="left")
+    for index, name in enumerate(_headings(board, said)):
+        table.add_column(name, justify="left" if index < 2 else "right", no_wrap=index == 0)
+    for row in board.rows:
+        table.add_row(*map(Text, _line(board, row, said)))  # as text: rich would read `m:a:Q8_0` as an emoji
+    return table
+
+
+def markdown(board: Leaderboard, language: Language = "en") -> str:
+    """The board as a Markdown table, its caption and sentences below."""
+    said = words(language)
+    lines = [_headings(board, said), ["---"] * len(_headings(board, said))]
+    lines += [_line(board, row, said) for row in board.rows]
+    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    told = "\n".join(f"- {line}" for line in sentences(board, language))
+    return "\n\n".join(part for part in (table, caption(board, language), told) if part) + "\n"
+
+
+def caption(board: Leaderboard, language: Language = "en") -> str:
+    """What the marks mean, where they occur."""
+    said = words(language)
+    notes = [said["board.interval"]]
+    if any(row.partial for row in board.rows):
+        notes.append(said["board.partial"])
+    if any(row.chat for row in board.rows):
+        notes.append(said["board.chat"])
+    return " ".join(notes)
+
+
+def sentences(board: Leaderboard, language: Language = "en") -> list[str]:
+    """One line a comparison: the variant, where, and what these documents say."""
+    said, lines = words(language), []
+    for row in board.rows:
+        for task in (MEAN, *board.tasks):
+            cell = row.cells.get(task)
+            if cell is None:
+                continue
+            where = f"{row.variant}, {_task(task, said)}, {said['board.shots'].format(shots=row.shots)}"
+            lines += [f"{where}: {line}" for line in _told(row, cell, said, language)]
+    return lines
+
+
+def _told(row: Row, cell: Cell, said: dict[str, str], language: Language) -> list[str]:
+    told = []
+    if cell.difference:
+        told.append(f"{said['board.against'].format(name=row.base)} {sentence(cell.difference, language)}")
+    if cell.loss:
+        told.append(f"{said['board.against'].format(name=row.parent)} {sentence(cell.loss, language)}")
+    return told or ([cell.why_not] if cell.why_not else [])
+
+
+def _headings(board: Leaderboard, said: dict[str, str]) -> list[str]:
+    return [said["board.variant"], said["board.kind"], *[_task(task, said) for task in _tasks(board)]] + [
+        said[f"board.{name}"] for name in ("difference", "verdict", "size", "speed", "drift", "n", "shot_count")
+    ]
+
+
+def _tasks(board: Leaderboard) -> list[str]:
+    """The columns of scores: the mean first, where any row has one."""
+    return [MEAN, *board.tasks] if any(row.mean for row in board.rows) else board.tasks
+
+
+def _line(board: Leaderboard, row: Row, said: dict[str, str]) -> list[str]:
+    main = row.mean or (next(iter(row.cells.values())) if len(row.cells) == 1 else None)
+    facts, drift = row.facts, row.facts.drift if row.facts else None
+    indent = "  " * (row.variant.count(":") if row.base else 0)
+    return [
+        indent + row.variant + (" *" if row.partial else ""),
+        row.kind + (" + chat" if row.chat else ""),
+        *[_score(row.cells.get(task)) for task in _tasks(board)],
+        _signed(main.difference) if main and main.difference else "",
+        _verdict(main, said),
+        _size(facts.size_bytes if facts else None),
+        f"{facts.decode_tokens_per_s:.0f}" if facts and facts.decode_tokens_per_s else "",
+        f"{drift.mean_kl:.4f}" if drift else "",
+        f"{row.n:,}" + (f"/{total:,}" if row.partial and (total := _total(row)) else ""),
+        str(row.shots),
+    ]
+
+
+def _total(row: Row) -> int:
+    return sum(cell.total or cell.n for task, cell in row.cells.items() if task != MEAN)
+
+
+def _task(task: str, said: dict[str, str]) -> str:
+    return said["board.mean"] if task == MEAN else task.removeprefix("kobest_")
+
+
+def _score(cell: Cell | None) -> str:
+    if cell is None or math.isnan(cell.value):
+        return ""
+    if cell.score is None:
+        return f"{cell.value:.3g}"
+    return f"{points(cell.value)} [{points(cell.score.interval.low)}, {points(cell.score.interval.high)}]"
+
+
+def _signed(one: Difference) -> str:
+    value, low, high = (f"{100 * share:+.1f}" for share in (one.value, one.interval.low, one.interval.high))
+    return f"{value} [{low}, {high}]"
+
+
+def _verdict(cell: Cell | None, said: dict[str, str]) -> str:
+    """A word for each question asked; the sentences say it in full."""
+    if cell is None:
+        return ""
+    found: list[Difference | Loss] = [one for one in (cell.difference, cell.loss) if one is not None]
+    kinds = ["loss" if isinstance(one, Loss) else "change" for one in found]
+    return ", ".join(said[f"board.{kind}_{one.verdict}"] for kind, one in zip(kinds, found, strict=True))
+
+
+def _size(size: int | None) -> str:
+    if size is None:
+        return ""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def records(board: Leaderboard) -> list[dict[str, Any]]:
+    """The board flat, a row a variant and setting, under stable English names; gaps are None, shares are of 1."""
+    found = []
+    for row in board.rows:
+        record: dict[str, Any] = {name: getattr(row, name) for name in ("variant", "kind", "base", "parent", "shots")}
+        record |= {"chat_template": row.chat, "n": row.n, "partial": row.partial}
+        for task in (MEAN, *board.tasks):
+            record |= _flat(task, row.cells.get(task))
+        record |= {name: getattr(row.facts, name, None) for name in FACTS}
+        drift = row.facts.drift if row.facts else None
+        found.append(record | {f"drift_{name}": getattr(drift, name, None) for name in DRIFT})
+    return found
+
+
+def _flat(task: str, cell: Cell | None) -> dict[str, Any]:
+    """One cell's numbers under names that begin with its task; the same names whether or not it is there."""
+    score, change, kept = (cell.score, cell.difference, cell.loss) if cell else (None, None, None)
+    values = {
+        "": _number(cell.value) if cell else None,
+        "low": score.interval.low if score else None,
+        "high": score.interval.high if score else None,
+        "f1": cell.f1.value if cell and cell.f1 else None,
+        "n": cell.n if cell else None,
+        "total": cell.total if cell else None,
+        "difference": change.value if change else None,
+        "difference_low": change.interval.low if change else None,
+        "difference_high": change.interval.high if change else None,
+        "p": change.p if change else None,
+        "p_holm": change.p_adjusted if change else None,
+        "verdict": change.verdict if change else None,
+        "loss_bound": kept.bound if kept else None,
+        "loss_verdict": kept.verdict if kept else None,
+    }
+    return {f"{task}_{name}".rstrip("_"): value for name, value in values.items()}
+
+
+def csv_text(board: Leaderboard) -> str:
+    """The flat records as CSV."""
+    rows = records(board)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else ["variant"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def json_text(board: Leaderboard, language: Language = "en") -> str:
+    """Everything the board knows, with the sentences; not-a-number becomes null."""
+    content = {
+        "tasks": board.tasks,
+        "margin": board.margin,
+        "alpha": board.alpha,
+        "rows": [_row(board, row, language) for row in board.rows],
+        "faults": [fault.message for fault in board.faults],
+    }
+    return json.dumps(_clean(content), ensure_ascii=False, indent=2) + "\n"
+
+
+def _row(board: Leaderboard, row: Row, language: Language) -> dict[str, Any]:
+    names = ("variant", "kind", "base", "parent", "shots", "chat", "system", "n", "partial")
+    cells = {task: _cell(row.cells[task], language) for task in (MEAN, *board.tasks) if task in row.cells}
+    facts = row.facts.model_dump() if row.facts else None
+    return {name: getattr(row, name) for name in names} | {"cells": cells, "facts": facts}
+
+
+def _cell(cell: Cell, language: Language) -> dict[str, Any]:
+    one: Sequence[Difference | Loss] = [found for found in (cell.difference, cell.loss) if found]
+    parts = {name: asdict(part) if (part := getattr(cell, name)) else None for name in PARTS}
+    plain = {name: getattr(cell, name) for name in ("value", "n", "total", "partial", "why_not")}
+    return plain | parts | {"sentences": [sentence(found, language) for found in one]}
+
+
+PARTS = ("score", "f1", "difference", "loss")
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _clean(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(part) for part in value]
+    return _number(value) if isinstance(value, float) else value
