@@ -26,7 +26,7 @@ KOBEST = ("kobest_boolq", "kobest_copa", "kobest_hellaswag", "kobest_sentineg", 
 
 @dataclass(frozen=True)
 class Row:
-    """One variant at one setting. `parent` is what it was built from, `base` the model at the root of that.
+    """One variant at one setting. `parent` is what it was built from, `base` the model `depth` steps up, at the root.
 
     `cells` holds its tasks and, under `mean`, their mean, if it was asked all of those that count.
     """
@@ -40,6 +40,7 @@ class Row:
     system: str | None
     cells: dict[str, Cell]
     facts: Facts | None = None
+    depth: int = 0
 
     @property
     def mean(self) -> Cell | None:
@@ -136,7 +137,10 @@ def build(
         for variant, own in variants.items():
             line = family[variant]
             cells = _cells(own, line, variants, tasks, margin, alpha)
-            rows.append(Row(variant, line.kind, line.base, line.parent, shots, chat, system, cells, known.get(variant)))
+            depth = len(line.path) - 1
+            rows.append(
+                Row(variant, line.kind, line.base, line.parent, shots, chat, system, cells, known.get(variant), depth)
+            )
     rows.sort(key=lambda row: (family[row.variant].path, row.chat, row.system or "", row.shots))
     return Leaderboard(tasks, _corrected(rows, alpha), margin, alpha, results.faults)
 

@@ -86,6 +86,7 @@ class Difference:
     p: float
     smallest: float | None
     verdict: Change
+    tables: tuple[Table, ...] = ()
     p_adjusted: float | None = None
     family: int = 1
 
@@ -94,7 +95,7 @@ class Difference:
 class Loss:
     """Whether a build lost no more than `margin`: two one-sided tests at alpha / 2, from the adjusted Wald interval.
 
-    `bound` is the largest loss that these documents leave possible (the interval's end, so at 97.5 %).
+    `bound` is the largest loss that these documents leave possible: the interval's end, so at 97.5 %.
     """
 
     n: int
@@ -104,6 +105,7 @@ class Loss:
     p_shown: float
     p_refuted: float
     verdict: Kept
+    tables: tuple[Table, ...] = ()
     p_shown_adjusted: float | None = None
     p_refuted_adjusted: float | None = None
     family: int = 1
@@ -195,6 +197,7 @@ def difference(
         p=p,
         smallest=smallest_difference(tables, alpha),
         verdict=_change(value, p, alpha),
+        tables=tuple(tables),
     )
 
 
@@ -265,11 +268,16 @@ def loss(tables: Sequence[Table], margin: float = MARGIN, alpha: float = ALPHA) 
         n=sum(table.n for table in tables),
         margin=margin,
         value=_mean([t.gained - t.lost for t in tables], tables),
-        bound=max(0.0, -adjusted_wald(tables, alpha).low),
+        bound=_bound(tables, alpha),
         p_shown=shown,
         p_refuted=refuted,
         verdict=_kept(shown, refuted, alpha),
+        tables=tuple(tables),
     )
+
+
+def _bound(tables: Sequence[Table], alpha: float) -> float:
+    return max(0.0, -adjusted_wald(tables, alpha).low)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -282,23 +290,41 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def correct_differences(differences: Sequence[Difference], alpha: float = ALPHA) -> list[Difference]:
-    """The same differences as one family: p adjusted by Holm, verdicts from it. A family of one stays as it is."""
+    """The same differences as one family: p adjusted by Holm, and verdicts from it. A family of one stays as it is.
+
+    The smallest difference that could be shown is then that of Holm's first step, alpha / m: a difference left
+    undecided is always smaller. Intervals stay those of each comparison alone.
+    """
     if len(differences) < 2:
         return list(differences)
-    adjusted = holm([one.p for one in differences])
+    size = len(differences)
     return [
-        replace(one, p_adjusted=p, family=len(differences), verdict=_change(one.value, p, alpha))
-        for one, p in zip(differences, adjusted, strict=True)
+        replace(
+            one,
+            p_adjusted=p,
+            family=size,
+            verdict=_change(one.value, p, alpha),
+            smallest=smallest_difference(one.tables, alpha / size) if one.tables else None,
+        )
+        for one, p in zip(differences, holm([one.p for one in differences]), strict=True)
     ]
 
 
 def correct_losses(losses: Sequence[Loss], alpha: float = ALPHA) -> list[Loss]:
-    """The same questions of loss as one family, each side adjusted by Holm and the verdicts taken from it."""
+    """The same questions of loss as one family: each side adjusted by Holm, verdicts from it, bounds at alpha / m."""
     if len(losses) < 2:
         return list(losses)
+    size = len(losses)
     shown, refuted = holm([one.p_shown for one in losses]), holm([one.p_refuted for one in losses])
     return [
-        replace(one, p_shown_adjusted=s, p_refuted_adjusted=r, family=len(losses), verdict=_kept(s, r, alpha))
+        replace(
+            one,
+            p_shown_adjusted=s,
+            p_refuted_adjusted=r,
+            family=size,
+            verdict=_kept(s, r, alpha),
+            bound=_bound(one.tables, alpha / size) if one.tables else one.bound,
+        )
         for one, s, r in zip(losses, shown, refuted, strict=True)
     ]
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -17,25 +18,29 @@ from eval.paired import Difference, Loss
 from eval.sentences import Language, points, sentence, words
 
 FACTS = (*("dtype", "size_bytes", "prefill_tokens_per_s", "decode_tokens_per_s", "first_token_s", "peak_memory_bytes"),)
+WIDE = 200
 DRIFT = ("against", "mean_kl", "p99_kl", "same_top", "perplexity_ratio", "positions")
 
 
-def terminal(board: Leaderboard, language: Language = "en") -> RichTable:
-    """The board as a rich table; partial runs carry a mark, and its caption says what it means."""
+def terminal(board: Leaderboard, language: Language = "en", width: int = WIDE) -> RichTable:
+    """The board as a rich table; partial runs carry a mark, and its caption says what it means.
+
+    Below WIDE columns of `width` each task shows its accuracy without the interval.
+    """
     said = words(language)
-    table = RichTable(caption=caption(board, language), caption_justify="left")
-    for index, name in enumerate(_headings(board, said)):
+    table = RichTable(box=SIMPLE_HEAD, caption=caption(board, language), caption_justify="left")
+    columns = _columns(board, said, intervals=width >= WIDE)
+    for index, name in enumerate(columns):
         table.add_column(name, justify="left" if index < 2 else "right", no_wrap=index == 0)
-    for row in board.rows:
-        table.add_row(*map(Text, _line(board, row, said)))  # as text: rich would read `m:a:Q8_0` as an emoji
+    for line in zip(*columns.values(), strict=True):
+        table.add_row(*map(Text, line))  # as text: rich would read `m:a:Q8_0` as an emoji
     return table
 
 
 def markdown(board: Leaderboard, language: Language = "en") -> str:
     """The board as a Markdown table, its caption and sentences below."""
-    said = words(language)
-    lines = [_headings(board, said), ["---"] * len(_headings(board, said))]
-    lines += [_line(board, row, said) for row in board.rows]
+    columns = _columns(board, words(language), intervals=True)
+    lines = [list(columns), ["---"] * len(columns), *zip(*columns.values(), strict=True)]
     table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
     told = "\n".join(f"- {line}" for line in sentences(board, language))
     return "\n\n".join(part for part in (table, caption(board, language), told) if part) + "\n"
@@ -74,33 +79,32 @@ def _told(row: Row, cell: Cell, said: dict[str, str], language: Language) -> lis
     return told or ([cell.why_not] if cell.why_not else [])
 
 
-def _headings(board: Leaderboard, said: dict[str, str]) -> list[str]:
-    return [said["board.variant"], said["board.kind"], *[_task(task, said) for task in _tasks(board)]] + [
-        said[f"board.{name}"] for name in ("difference", "verdict", "size", "speed", "drift", "n", "shot_count")
-    ]
+def _columns(board: Leaderboard, said: dict[str, str], intervals: bool) -> dict[str, list[str]]:
+    """Heading -> what stands below it, a row each; a column with nothing in it is left out."""
+    rows = board.rows
+    mains = [row.mean or _only(row) for row in rows]
+    facts = [row.facts for row in rows]
+    columns = {
+        said["board.variant"]: ["  " * row.depth + row.variant + (" *" if row.partial else "") for row in rows],
+        said["board.kind"]: [row.kind + (" + chat" if row.chat else "") for row in rows],
+        _task(MEAN, said): [_score(row.mean) for row in rows],
+    }
+    columns |= {_task(task, said): [_score(row.cells.get(task), intervals) for row in rows] for task in board.tasks}
+    columns |= {
+        said["board.difference"]: [_signed(main.difference) if main and main.difference else "" for main in mains],
+        said["board.verdict"]: [_verdict(main, said) for main in mains],
+        said["board.size"]: [_size(fact.size_bytes if fact else None) for fact in facts],
+        said["board.speed"]: [f"{s:.0f}" if (s := fact and fact.decode_tokens_per_s) else "" for fact in facts],
+        said["board.drift"]: [f"{fact.drift.mean_kl:.4f}" if fact and fact.drift else "" for fact in facts],
+        said["board.n"]: [f"{row.n:,}" + (f"/{_total(row):,}" if row.partial else "") for row in rows],
+        said["board.shot_count"]: [str(row.shots) for row in rows],
+    }
+    return {name: column for name, column in columns.items() if any(column)}
 
 
-def _tasks(board: Leaderboard) -> list[str]:
-    """The columns of scores: the mean first, where any row has one."""
-    return [MEAN, *board.tasks] if any(row.mean for row in board.rows) else board.tasks
-
-
-def _line(board: Leaderboard, row: Row, said: dict[str, str]) -> list[str]:
-    main = row.mean or (next(iter(row.cells.values())) if len(row.cells) == 1 else None)
-    facts, drift = row.facts, row.facts.drift if row.facts else None
-    indent = "  " * (row.variant.count(":") if row.base else 0)
-    return [
-        indent + row.variant + (" *" if row.partial else ""),
-        row.kind + (" + chat" if row.chat else ""),
-        *[_score(row.cells.get(task)) for task in _tasks(board)],
-        _signed(main.difference) if main and main.difference else "",
-        _verdict(main, said),
-        _size(facts.size_bytes if facts else None),
-        f"{facts.decode_tokens_per_s:.0f}" if facts and facts.decode_tokens_per_s else "",
-        f"{drift.mean_kl:.4f}" if drift else "",
-        f"{row.n:,}" + (f"/{total:,}" if row.partial and (total := _total(row)) else ""),
-        str(row.shots),
-    ]
+def _only(row: Row) -> Cell | None:
+    """The one cell of a row that has no mean because it has one task."""
+    return next(iter(row.cells.values())) if len(row.cells) == 1 else None
 
 
 def _total(row: Row) -> int:
@@ -111,11 +115,13 @@ def _task(task: str, said: dict[str, str]) -> str:
     return said["board.mean"] if task == MEAN else task.removeprefix("kobest_")
 
 
-def _score(cell: Cell | None) -> str:
+def _score(cell: Cell | None, interval: bool = True) -> str:
     if cell is None or math.isnan(cell.value):
         return ""
     if cell.score is None:
         return f"{cell.value:.3g}"
+    if not interval:
+        return points(cell.value)
     return f"{points(cell.value)} [{points(cell.score.interval.low)}, {points(cell.score.interval.high)}]"
 
 

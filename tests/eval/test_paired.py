@@ -241,3 +241,25 @@ def test_holm_recomputes_losses_too() -> None:
     )
     assert close.verdict == "shown"
     assert [one.verdict for one in paired.correct_losses([close, close])] == ["undecided", "undecided"]
+
+
+def test_what_holm_leaves_undecided_does_not_contradict_itself() -> None:
+    random = np.random.default_rng(11)
+    for _ in range(40):
+        tables = [Table(*(int(c) for c in random.multinomial(600, [0.5, 0.06, 0.09, 0.35]))) for _ in range(6)]
+        for one in paired.correct_differences([paired.difference([table]) for table in tables]):
+            if one.verdict == "undecided":
+                assert one.smallest is not None
+                assert abs(one.value) < one.smallest
+        for found in paired.correct_losses([paired.loss([table], 0.02) for table in tables]):
+            if found.verdict == "undecided":
+                assert found.bound > found.margin
+
+
+def test_a_family_needs_larger_differences() -> None:
+    alone = paired.difference([Table(500, 50, 60, 390)])
+    assert alone.smallest is not None
+    family = paired.correct_differences([alone] * 6)
+    assert family[0].smallest == paired.smallest_difference(alone.tables, 0.05 / 6)
+    assert family[0].smallest is not None
+    assert family[0].smallest > alone.smallest
