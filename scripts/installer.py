@@ -32,21 +32,28 @@ class Pip:
         environment = dict(os.environ, PYTHONUNBUFFERED="1")
         said: list[str] = []
         keep = {"pass_fds": (self.lock,)} if self.lock is not None else {}
-        child = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, **keep
-        )  # type: ignore[call-overload]
-        try:
-            for line in ticking(child):
-                said.append(line)
-                if line.startswith("Installing collected packages"):
-                    unfinished(self.venv).touch()  # from here on a kill leaves packages in pieces
-            code = child.wait()
-        finally:
-            if child.poll() is None:
-                child.terminate()
-                child.wait()
-            with self.log.open("a", encoding="utf-8") as log:
-                log.write("$ %s\n%s\n" % (" ".join(command), "\n".join(said)))
+        with self.log.open("a", encoding="utf-8") as log:
+            log.write("$ %s\n" % " ".join(command))
+            child = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                **keep,
+            )  # type: ignore[call-overload]
+            try:
+                for line in ticking(child):
+                    said.append(line)
+                    log.write(line + "\n")
+                    log.flush()
+                    if line.startswith("Installing collected packages"):
+                        unfinished(self.venv).touch()  # from here on a kill leaves packages in pieces
+                code = child.wait()
+            finally:
+                if child.poll() is None:
+                    child.terminate()
+                    child.wait()
         if code == 0:
             if unfinished(self.venv).exists():
                 unfinished(self.venv).unlink()
@@ -84,10 +91,10 @@ class Progress:
     """One line that is rewritten on a terminal; elsewhere a line a stage, and one a minute while a stage lasts."""
 
     STAGES = (
-        (re.compile(r"Building wheel for llama-cpp-python .*started"), "Compiling llama.cpp"),
-        (re.compile(r"Building wheel for (\S+) .*started"), "Building {}"),
+        (re.compile(r"\s*Building wheel for llama-cpp-python .*started"), "Compiling llama.cpp"),
+        (re.compile(r"\s*Building wheel for (\S+) .*started"), "Building {}"),
         (re.compile(r"\s*Downloading (\S+)(?: \(.*\))?$"), "Downloading {}"),
-        (re.compile(r"Collecting ([\w.-]+)"), "Looking up {}"),
+        (re.compile(r"\s*Collecting ([\w.-]+)"), "Looking up {}"),
         (re.compile(r"Installing collected packages"), "Copying packages into .venv"),
     )
     LOUD = ("Compiling", "Copying")

@@ -109,6 +109,16 @@ def test_minutes_of_compiling_are_announced_before_pip_starts(checkout: Checkout
     assert done.stdout.index("6 to 9 minutes") < done.stdout.index("Installing Madang")
 
 
+def test_pips_own_lines_become_the_stages_on_screen(checkout: Checkout) -> None:
+    checkout.plan["says"] = [
+        "Building wheels for collected packages: llama-cpp-python, madang",
+        "  Building wheel for llama-cpp-python (pyproject.toml): started",  # pip's wording and indent
+        "  Building wheel for llama-cpp-python (pyproject.toml): still running...",
+    ]
+    stages = [line.split(maxsplit=1)[-1] for line in checkout.run().stdout.splitlines() if line.startswith("  ")]
+    assert stages == ["Compiling llama.cpp", "Copying packages into .venv"]
+
+
 def test_nothing_is_announced_when_the_wheel_is_cached(checkout: Checkout) -> None:
     checkout.plan["cached"] = "/cache/llama_cpp_python-0.3.36-py3-none-linux_x86_64.whl"
     assert "minutes" not in checkout.run().stdout
