@@ -112,7 +112,22 @@ TOJSON = """\
 {%- for message in messages %}{% set ns.seen = ns.seen + message.content | length %}{% endfor %}
 {{ ns.seen }}"""
 
+INDENTED = """\
+{% for message in messages %}
+    {% if message.role == 'user' %}
+        {% set name = 'Q' %}
+    Q: {{ message.content }}
+    {% elif message.role == 'assistant' %}
+  A: {{ message.content }}
+    {% else %}
+{{ message.content }}
+    {% endif %}
+{% endfor %}
+    {% if add_generation_prompt %}
+A:{% endif %}"""
+
 TEMPLATES = {
+    "indented": INDENTED,
     "chatml": CHATML,
     "llama3": LLAMA3,
     "gemma": GEMMA,
