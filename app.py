@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eval.cli import evaluate, leaderboard
 from playground.cli import PREPARE, chat, models
 from playground.errors import MadangError, SetupError
 from playground.settings import Settings, load_settings
@@ -28,6 +29,8 @@ cli = typer.Typer(
 cli.command()(chat)
 cli.add_typer(models, name="models")
 cli.add_typer(demo_verbs, name="demo")
+cli.command("eval")(evaluate)
+cli.command()(leaderboard)
 
 
 @cli.callback(invoke_without_command=True)

@@ -17,6 +17,7 @@ from typing import Any
 
 from eval import kobest
 from eval.results import Drift, Facts, folder_name
+from eval.suites import Suite, samples
 from eval.writing import write
 from playground import drift
 from playground.compare import Playground
@@ -36,13 +37,11 @@ class EvalError(MadangError):
 
 @dataclass(frozen=True)
 class Plan:
-    """One run of one variant. `samples` names documents per task by index; `limit` takes the first ones of each."""
+    """One run: a variant, a suite with its tasks, limit and sample, how many shots, and where rows come from."""
 
     variant: str
-    tasks: tuple[str, ...]
-    shots: int | None = 0
-    limit: int | None = None
-    samples: Mapping[str, Sequence[int]] | None = None
+    suite: Suite
+    shots: int = 0
     data: Path | None = None
     chat_template: bool = False
 
@@ -74,7 +73,6 @@ class Run:
 
         Raises EvalError for a run whose choices cannot be told apart, and eval.lm.Cancelled.
         """
-        _check(plan)
         if plan.data is not None:  # read when `evaluate` is imported: do not ask the Hub for a metric lm-eval has
             os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
         with quiet(), probing(self.playground, plan.variant, self._fetching(plan)) as probe:
@@ -93,7 +91,6 @@ class Run:
         from eval.lm import Saved, VariantLM
 
         self.tell(Progress(plan.variant, "tasks"))
-        tasks, manager = _tasks(plan, self.out / ".rows")
         catalogue = self.playground.catalogue
         lm = VariantLM(
             probe,
@@ -103,12 +100,13 @@ class Run:
             self.cancelled,
         )
         with _explained(plan):
+            tasks, manager = _tasks(plan, self.out / ".rows")
             content: dict[str, Any] | None = simple_evaluate(
                 model=lm,
                 tasks=tasks,
                 num_fewshot=plan.shots,
-                limit=plan.limit,
-                samples={task: list(rows) for task, rows in plan.samples.items()} if plan.samples else None,
+                limit=plan.suite.limit,
+                samples=_sample(plan.suite, tasks, manager),
                 apply_chat_template=plan.chat_template,
                 fewshot_as_multiturn=plan.chat_template,
                 task_manager=manager,
@@ -170,33 +168,31 @@ class _Clock:
         self._tell(Progress(self._variant, "scoring", done, total, left))
 
 
-def _check(plan: Plan) -> None:
-    if plan.limit is not None and plan.limit < 1:
-        raise EvalError(
-            f"A limit of {plan.limit} documents leaves nothing to score.", "Give 1 or more, or leave it out."
-        )
-    if plan.shots is not None and plan.shots < 0:
-        raise EvalError(f"{plan.shots} shots are not possible.", "Give 0 or more.")
-    if not plan.tasks:
-        raise EvalError("No task was named.", "Name a suite (kobest, quick) or an lm-eval task.")
-
-
 def _tasks(plan: Plan, cache: Path) -> tuple[list[Any], Any]:
     """Tasks and task manager for lm-eval: its own configs, with rows from `data` where that is given."""
     import lm_eval.tasks
     from lm_eval.tasks import TaskManager
 
-    ours = [task for task in plan.tasks if task in kobest.LAYOUTS]
-    if len(ours) < len(plan.tasks):
+    wanted = plan.suite.tasks
+    ours = [task for task in wanted if task in kobest.LAYOUTS]
+    if len(ours) < len(wanted):
         if plan.data is not None:
-            others = ", ".join(task for task in plan.tasks if task not in ours)
+            others = ", ".join(task for task in wanted if task not in ours)
             raise EvalError(f"--data holds KoBEST's files, and {others} is not of KoBEST.", "Run it without --data.")
-        return list(plan.tasks), TaskManager()
+        return list(wanted), TaskManager()
     folder = Path(lm_eval.tasks.__file__).parent / "kobest"
     manager = TaskManager(include_path=str(folder), include_defaults=False)
     if plan.data is None:
-        return list(plan.tasks), manager
+        return list(wanted), manager
     return kobest.configs(kobest.write(plan.data, cache, ours)), manager
+
+
+def _sample(suite: Suite, tasks: list[Any], manager: Any) -> dict[str, list[int]] | None:
+    """lm-eval's `samples` for a suite that asks a sample of its documents."""
+    if suite.sample is None:
+        return None
+    loaded = manager.load(tasks)["tasks"]
+    return samples(suite, {name: list(task.eval_docs) for name, task in loaded.items()})
 
 
 @contextmanager
@@ -210,7 +206,7 @@ def _explained(plan: Plan) -> Iterator[None]:
         yield
     except unreachable as error:
         raise EvalError(
-            f"The rows of {', '.join(plan.tasks)} cannot be fetched from the Hub ({type(error).__name__}).",
+            f"The rows of {', '.join(plan.suite.tasks)} cannot be fetched from the Hub ({type(error).__name__}).",
             f"Without the Hub, get KoBEST's official files from {kobest.WHERE} and pass their folder: --data DIR.",
         ) from error
 

@@ -53,15 +53,20 @@ def chat(  # noqa: PLR0913 - a parameter an option
     names = list(dict.fromkeys(variant or DEFAULT_VARIANTS))
     playground = Playground(context.obj)
     try:
-        chosen_variants = [playground.catalogue.get(name) for name in names]
-        if any(_is_embedded(playground, variant) for variant in chosen_variants):
-            context.meta.get(PREPARE, lambda: None)()
+        prepare_embedded(context, names)
         if text is None:
             Chat(playground, names, chosen, system).run()
         elif not _ask_once(playground, names, chosen, (system, _text(text)), as_json):
             raise typer.Exit(1)
     finally:
         playground.close()
+
+
+def prepare_embedded(context: typer.Context, names: list[str]) -> None:
+    """Have the embedded models made where one of these variants needs them; unknown names are an error."""
+    playground = Playground(context.obj)
+    if any(_is_embedded(playground, playground.catalogue.get(name)) for name in names):
+        context.meta.get(PREPARE, lambda: None)()
 
 
 def _is_embedded(playground: Playground, variant: Base | Adapter | Gguf) -> bool:

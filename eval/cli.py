@@ -1,0 +1,220 @@
+"""The evaluation wing's verbs: `madang eval` and `madang leaderboard`. What people see, nothing that decides."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from playground.cli import prepare_embedded
+from playground.errors import ConfigError
+from playground.settings import Settings
+from playground.variants import Catalogue
+
+if TYPE_CHECKING:  # the page imports this module, and statistics take their time
+    from eval import leaderboard as boards
+    from eval.suites import Suite
+
+MARGIN_POINTS = 1.0
+Format = Literal["table", "markdown", "csv", "json"]
+TasksOption = Annotated[str, typer.Option("--tasks", help="Only some of the suite's tasks: copa,wic.")]
+MarginOption = Annotated[float, typer.Option(min=0.1, max=50, help="Points a build may lose and count as unharmed.")]
+
+
+def evaluate(  # noqa: PLR0913 - a parameter an option
+    context: typer.Context,
+    suite: Annotated[str, typer.Argument(help="kobest, quick, a suite's file, or any lm-eval task.")],
+    variant: Annotated[list[str], typer.Option("--variant", "-v", help="A variant to score; repeat it.")],
+    tasks: TasksOption = "",
+    shots: Annotated[list[int] | None, typer.Option(help="Examples before each question; repeat it.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first documents of each task.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of KoBEST's official TSV files; else the Hub.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where lm-eval's files go [default: results, data folder].")] = None,
+    chat_template: Annotated[bool, typer.Option("--chat-template", help="Ask through the chat template.")] = False,
+    margin: MarginOption = MARGIN_POINTS,
+    speed: Annotated[bool, typer.Option(help="Measure tokens/s and memory, too.")] = True,
+    drift: Annotated[bool, typer.Option(help="Measure the drift of builds, too.")] = True,
+) -> None:
+    """Score variants with lm-eval's tasks, side by side, and say what the difference is worth."""
+    from eval import leaderboard as boards
+    from eval import tables
+    from eval.suites import find
+
+    settings: Settings = context.obj
+    chosen = find(suite).chosen([t.strip() for t in tasks.split(",") if t.strip()], shots, _positive(limit))
+    folder = out or settings.data / "results"
+    names = list(dict.fromkeys(variant))
+    prepare_embedded(context, names)
+    measures = (*(["speed"] if speed else []), *(["drift"] if drift else []))
+    console = Console(stderr=True)
+    _score_all(settings, console, (chosen, names, folder), (data, chat_template, measures))
+    board = boards.load(folder, _catalogue(settings), margin / 100)
+    Console().print(tables.terminal(board.only(variants=names), width=Console().width))
+    for line in tables.sentences(board.only(variants=names)):
+        Console().print(f"• {line}", soft_wrap=True, highlight=False)
+    console.print(f"\nFiles: {folder}   All results: madang leaderboard", style="dim", soft_wrap=True)
+
+
+def _positive(limit: int | None) -> int | None:
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit {limit} leaves no document to score.", "Give 1 or more, or leave it out.")
+    return limit
+
+
+def _score_all(
+    settings: Settings,
+    console: Console,
+    asked: "tuple[Suite, list[str], Path]",
+    how: tuple[Path | None, bool, tuple[str, ...]],
+) -> None:
+    from eval.runner import Plan, Run
+    from playground.compare import Playground
+
+    suite, names, folder = asked
+    data, chat_template, measures = how
+    playground = Playground(settings)
+    for name in names:
+        playground.catalogue.get(name)
+    _say_what_it_hides(console, suite, chat_template)
+    try:
+        with _cancel_on_interrupt() as cancelled, _bar(console) as bar:
+            run = Run(playground, folder, bar.tell, cancelled.is_set, measures)
+            for shots in suite.shots:
+                for name in names:
+                    bar.begin(f"{name} · {shots} shots")
+                    run.score(Plan(name, suite, shots, data, chat_template))
+    except Exception as error:
+        from eval.lm import Cancelled
+
+        if not isinstance(error, Cancelled):
+            raise
+        console.print("Cancelled. What was scored is kept: the same command goes on from there.")
+        raise typer.Exit(1) from error
+    finally:
+        playground.close()
+
+
+def _say_what_it_hides(console: Console, suite: "Suite", chat_template: bool) -> None:
+    if not chat_template:
+        console.print(
+            "Without --chat-template the prompts are lm-eval's bare texts: comparable with published scores, but what "
+            "a chat model was tuned for may not show.",
+            style="dim",
+        )
+    if suite.partial:
+        console.print("Only some documents are asked: these results are marked as partial.", style="dim")
+
+
+@contextmanager
+def _cancel_on_interrupt() -> Iterator[threading.Event]:
+    """Ctrl-C ends the run between two pieces; a second one ends the program."""
+    flag = threading.Event()
+
+    def stop(number: int, frame: object) -> None:
+        if flag.is_set():
+            raise KeyboardInterrupt
+        flag.set()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Bar:
+    """One line a run: step, share done, time left."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=None, left="")
+        self._name = ""
+
+    def begin(self, name: str) -> None:
+        """A new run."""
+        self._name = name
+        self._progress.reset(self._task, total=None, description=name, left="")
+
+    def tell(self, progress: object) -> None:
+        """A runner's Progress."""
+        from eval.runner import Progress as Step
+
+        assert isinstance(progress, Step)
+        left = "" if progress.left_s is None else f"{_duration(progress.left_s)} left"
+        self._progress.update(
+            self._task,
+            description=f"{self._name} · {progress.step}",
+            completed=progress.done,
+            total=progress.total or None,
+            left=left,
+        )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[_Bar]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield _Bar(progress)
+
+
+def leaderboard(  # noqa: PLR0913 - a parameter an option
+    context: typer.Context,
+    folder: Annotated[Path | None, typer.Argument(help="A folder of lm-eval's files; default: this program's.")] = None,
+    variant: Annotated[list[str] | None, typer.Option("--variant", "-v", help="Names or patterns; repeat it.")] = None,
+    tasks: TasksOption = "",
+    shots: Annotated[int | None, typer.Option(help="Only runs with so many shots.")] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Leave out partial runs.")] = False,
+    sort: Annotated[str, typer.Option(help="mean, difference, size, speed, drift, n, variant or a task.")] = "",
+    margin: MarginOption = MARGIN_POINTS,
+    form: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = "table",
+) -> None:
+    """Every scored variant under its base: scores with intervals, and whether differences are real."""
+    from eval import leaderboard as boards
+    from eval import tables
+
+    settings: Settings = context.obj
+    board = boards.load(folder or settings.data / "results", _catalogue(settings), margin / 100)
+    named = [task if task in board.tasks else f"kobest_{task}" for task in tasks.split(",") if task]
+    board = board.only(variants=variant or (), shots=shots, tasks=named, whole=whole)
+    if sort:
+        known = sort in boards.COLUMNS or sort in board.tasks or sort == "variant"
+        board = board.sorted(sort if known else f"kobest_{sort}")
+    for fault in board.faults:
+        Console(stderr=True).print(f"left out: {fault.message} {fault.hint}", style="yellow", soft_wrap=True)
+    if form == "table":
+        console = Console()
+        console.print(tables.terminal(board, width=console.width))
+        for line in tables.sentences(board):
+            console.print(f"• {line}", soft_wrap=True, highlight=False)
+    else:
+        sys.stdout.write(_written(board, form))
+
+
+def _written(board: "boards.Leaderboard", form: Format) -> str:
+    from eval import tables
+
+    if form == "markdown":
+        return tables.markdown(board)
+    return tables.csv_text(board) if form == "csv" else tables.json_text(board)
+
+
+def _catalogue(settings: Settings) -> Catalogue:
+    return Catalogue.load(settings)
