@@ -60,6 +60,7 @@ class Worker:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         environment = os.environ | {
             "OMP_NUM_THREADS": str(self.spec.threads),
+            "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait starve the panes beside them
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_OFFLINE": "1",
             "PYTHONUNBUFFERED": "1",
