@@ -180,6 +180,7 @@ class SlowHub:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.go, self.left = folder, threading.Event(), threading.Event()
+        self.whole = False
 
     def files(self, repo: str, revision: str | None, patterns: list[str] | None = None) -> list[HubFile]:
         return [HubFile("model.safetensors", GIB, False)]
@@ -189,6 +190,7 @@ class SlowHub:
             progress(0.25, f"{repo}: 0.25 of 1.00 GiB")
             self.go.wait(60)
             progress(0.5, f"{repo}: 0.50 of 1.00 GiB")
+            self.whole = True
             return self.folder
         finally:
             self.left.set()
@@ -222,6 +224,7 @@ def test_cancelled_while_downloading_the_download_stops(fake_settings: Settings,
         assert list(events) == []
         hub.go.set()
         assert hub.left.wait(30)
+        assert not hub.whole
         for thread in threading.enumerate():
             if thread.name.startswith("ask "):
                 thread.join(30)
