@@ -47,9 +47,8 @@
     });
   };
 
-  // Enter that ends a Hangul syllable must not send; Gradio does not look at isComposing.
+  // Enter that ends a Hangul syllable sends nothing: Gradio listens for keypress, which composing does not raise.
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.isComposing || event.keyCode === 229)) event.stopImmediatePropagation();
     if (event.key === "Escape") document.querySelector("#stop")?.click();
   }, true);
 
