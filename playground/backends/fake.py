@@ -3,7 +3,8 @@
 It answers with the name of the variant and the last question, character by character. Words in the question make it
 misbehave: `!slow` waits between tokens, `!crash` kills the process as native code does, `!fail` raises MadangError,
 `!long` never stops by itself, `!emoji` answers in emoji and Hangul, byte by byte. Ends of the source do so at loading:
-`broken` is refused, `aborts` kills the process, `sleepy` takes minutes, `noisy` prints to the process's stdout.
+`broken` is refused, `aborts` kills the process, `sleepy` takes minutes, `noisy` prints to the process's stdout
+and reads its stdin, as a library does that asks a question.
 """
 
 import os
@@ -60,7 +61,9 @@ class FakeBackend:
         if spec.path.endswith("noisy"):
             os.write(1, b'{"type": "native code prints what it likes"\n')
             print("and so does Python", flush=True)  # noqa: T201 - the misbehaviour itself
+            os.read(0, 1000)
         self._chunk = 64
+        self._slow = spec.path.endswith("slow")
         self.info = ModelInfo(
             dtype="fake",
             device="cpu",
@@ -141,6 +144,7 @@ class FakeBackend:
 
     def score(self, questions: Sequence[Choices], adapter: str | None = None) -> Scored:
         """Longer continuations are less likely; bytes that the context holds are a little more likely."""
+        time.sleep(0.3 if self._slow else 0)
         logprobs = [
             [sum(-0.5 if token in set(q.context) else -1.0 for token in choice) for choice in q.continuations]
             for q in questions

@@ -14,6 +14,7 @@ import queue
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any, TextIO
 
 from playground.backends.base import Backend, ModelSpec, RowRequest, load
@@ -88,10 +89,12 @@ class Worker:
 
 
 def main() -> None:
-    """Keep the protocol's stdout to ourselves, and let everything else that is printed reach the log."""
+    """Keep the protocol's pipes to ourselves: what else is printed reaches the log, and who else reads finds an end."""
     sink = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", newline="\n")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     source = os.fdopen(os.dup(sys.stdin.fileno()), encoding="utf-8")
+    with Path(os.devnull).open() as nothing:
+        os.dup2(nothing.fileno(), sys.stdin.fileno())
     Worker(source, sink).run()
 
 
