@@ -52,7 +52,7 @@ def evaluate(  # noqa: PLR0913 - a parameter an option
     names = list(dict.fromkeys(variant))
     prepare_embedded(context, names)
     measures = (*(["speed"] if speed else []), *(["drift"] if drift else []))
-    console = Console(stderr=True)
+    console = Console(file=sys.stderr)  # this very stream: the runner keeps others off it
     _score_all(settings, console, (chosen, names, folder), (data, chat_template, measures))
     board = boards.load(folder, _catalogue(settings), margin / 100)
     Console().print(tables.terminal(board.only(variants=names), width=Console().width))

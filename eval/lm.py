@@ -7,6 +7,7 @@ tokenizer puts it, what is too long is cut on the left. How the numbers are comp
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -25,7 +26,7 @@ from playground.presets import Sampling
 from playground.probe import Probe
 from playground.prompts import choose, render
 
-PIECE_TOKENS = 8192
+PIECE_TOKENS = int(os.environ.get("MADANG_EVAL_PIECE_TOKENS", "8192"))
 """About so many tokens go to the worker at once: between two pieces progress is told and saved."""
 ENCODE_AT_ONCE = 2000
 ROWS_AT_ONCE = 16

@@ -3,13 +3,14 @@
 A run killed at any moment goes on where it was: answers are saved piece by piece, result files appear whole.
 """
 
+import io
 import json
 import logging
 import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -259,19 +260,14 @@ def _identity(loadable: Loadable, plan: Plan) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep lm-eval's and datasets' own bars and log lines off the screen: progress is told through `tell`."""
-    before = os.environ.get("TQDM_DISABLE")
-    os.environ["TQDM_DISABLE"] = "1"
-    loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets")]
+    """Keep bars and log lines of lm-eval and datasets off the screen: progress is told through `tell`."""
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets", "evaluate")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with redirect_stderr(io.StringIO()):
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-        if before is None:
-            del os.environ["TQDM_DISABLE"]
-        else:
-            os.environ["TQDM_DISABLE"] = before

@@ -27,12 +27,13 @@ class Speed(BaseModel):
     decode_tokens_per_s: float
     first_token_s: float
     peak_memory_bytes: int
-    size_bytes: int
+    size_bytes: int | None
 
 
 def measure(probe: Probe) -> Speed:
     """Read and answer a fixed prompt three times, after one run that warms up."""
     text = _prompt(probe)
+    probe.grow(len(probe.encode([text])[0]) + ANSWER_TOKENS)
     sampling = Sampling(temperature=0.0, repetition_penalty=1.0, max_new_tokens=ANSWER_TOKENS, seed=0)
     rows = []
     for _ in range(RUNS + 1):
@@ -68,10 +69,12 @@ def peak_memory(pid: int) -> int:
     return int(getattr(held, "peak_wset", held.rss))
 
 
-def size(loadable: Loadable) -> int:
+def size(loadable: Loadable) -> int | None:
     """Bytes of a variant's own weights on disk: the adapter's file for an adapter, the model's otherwise."""
     own = loadable.adapter or loadable.spec.merged_adapter
     if own is not None:
         return (Path(own) / "adapter_model.safetensors").stat().st_size
     path = Path(loadable.spec.path)
+    if not path.exists():
+        return None
     return path.stat().st_size if path.is_file() else sum(file.stat().st_size for file in weight_files(path))

@@ -1,0 +1,204 @@
+"""Our scores against lm-eval's own `hf` model: every log-likelihood, every accuracy and macro-F1.
+
+Quick on the hand-written sample; on the real files (marked slow) 50 documents a task at 0 shots and 10 at 5.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval import kobest
+from eval.lm import VariantLM
+from eval.results import Result, read_run
+from eval.runner import Plan, Run, quiet
+from eval.suites import Suite
+from playground.compare import Playground
+from playground.probe import probing
+from playground.settings import Settings
+
+pytestmark = pytest.mark.models
+
+TASKS = list(kobest.LAYOUTS)
+CATALOGUE = """
+[[variant]]
+name = "base32"
+kind = "base"
+dtype = "fp32"
+source = "{models}/smollm2"
+
+[[variant]]
+name = "base32:demo"
+kind = "adapter"
+base = "base32"
+source = "{models}/smollm2-demo"
+
+[[variant]]
+name = "base32:F16"
+kind = "gguf"
+base = "base32"
+source = "{gguf}"
+"""
+
+
+@pytest.fixture(scope="module")
+def f16(demo_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from training.export.gguf import convert
+
+    file = tmp_path_factory.mktemp("gguf") / "F16.gguf"
+    convert(demo_models / "smollm2", file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def playground(demo_models: Path, f16: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
+    data = tmp_path_factory.mktemp("data")
+    rows = CATALOGUE.replace("{models}", str(demo_models)).replace("{gguf}", str(f16))
+    (data / "variants.toml").write_text(rows)
+    made = Playground(Settings(data=data))
+    yield made
+    made.close()
+
+
+def ours(
+    playground: Playground, variant: str, data: Path, out: Path, shots: int, limit: int | None
+) -> dict[str, Result]:
+    suite = Suite(name="all", tasks=TASKS, shots=[shots], limit=limit)
+    path = Run(playground, out, measures=()).score(Plan(variant, suite, shots, data))
+    return {result.task: result for result in read_run(path)}
+
+
+def theirs(model: Any, data: Path, cache: Path, shots: int, limit: int | None) -> dict[str, Any]:
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    with quiet():
+        content: dict[str, Any] | None = simple_evaluate(
+            model=model,
+            tasks=kobest.configs(kobest.write(data, cache, TASKS)),
+            num_fewshot=shots,
+            limit=limit,
+            task_manager=TaskManager(include_defaults=False),
+            bootstrap_iters=0,
+        )
+    assert content is not None
+    return content
+
+
+def hf(folder: Path, adapter: Path | None = None) -> Any:
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(
+        pretrained=str(folder), peft=str(adapter) if adapter else None, dtype="float32", batch_size=4, device="cpu"
+    )
+
+
+def check(mine: dict[str, Result], other: dict[str, Any]) -> None:
+    """Every log-likelihood within 1e-3, every accuracy and macro-F1 identical."""
+    for task in TASKS:
+        samples = {row.doc_id: row for row in mine[task].samples()}
+        rows = other["samples"][task]
+        assert len(samples) == len(rows)
+        for row in rows:
+            got = samples[row["doc_id"]].scores
+            assert got == pytest.approx([float(answer[0][0]) for answer in row["resps"]], abs=1e-3)
+            assert samples[row["doc_id"]].doc_hash == row["doc_hash"]
+            assert samples[row["doc_id"]].prompt_hash == row["prompt_hash"]
+        for name in ("acc,none", "f1,none", "acc_norm,none"):
+            if name in mine[task].scores:
+                assert mine[task].scores[name] == other["results"][task][name]
+
+
+def margins(result: Result) -> dict[int, float]:
+    """How far apart a document's two best scores are, by document."""
+    return {row.doc_id: sorted(row.scores)[-1] - sorted(row.scores)[-2] for row in result.samples()}
+
+
+def check_up_to_drift(base: dict[str, Result], build: dict[str, Result]) -> None:
+    """The same answers, up to documents whose two best scores differ by less than the scores drifted."""
+    for task in TASKS:
+        first = {row.doc_id: row for row in base[task].samples()}
+        second = {row.doc_id: row for row in build[task].samples()}
+        drifts = [abs(a - b) for key in first for a, b in zip(first[key].scores, second[key].scores, strict=True)]
+        assert max(drifts) < 0.3
+        clear = [key for key, margin in margins(base[task]).items() if margin > 2 * max(drifts)]
+        assert clear
+        assert [first[key].answer for key in clear] == [second[key].answer for key in clear]
+
+
+@pytest.mark.parametrize("shots", [0, 2])
+def test_base_agrees_with_hf(
+    shots: int, playground: Playground, demo_models: Path, kobest_sample: Path, tmp_path: Path
+) -> None:
+    mine = ours(playground, "base32", kobest_sample, tmp_path, shots, None)
+    check(mine, theirs(hf(demo_models / "smollm2"), kobest_sample, tmp_path / "rows", shots, None))
+
+
+def test_adapter_agrees_with_hf_and_peft(
+    playground: Playground, demo_models: Path, kobest_sample: Path, tmp_path: Path
+) -> None:
+    mine = ours(playground, "base32:demo", kobest_sample, tmp_path, 0, None)
+    other = theirs(hf(demo_models / "smollm2", demo_models / "smollm2-demo"), kobest_sample, tmp_path / "rows", 0, None)
+    check(mine, other)
+
+
+def test_f16_gguf_agrees_up_to_its_drift(playground: Playground, kobest_sample: Path, tmp_path: Path) -> None:
+    base = ours(playground, "base32", kobest_sample, tmp_path, 0, None)
+    check_up_to_drift(base, ours(playground, "base32:F16", kobest_sample, tmp_path, 0, None))
+
+
+def test_a_scorer_that_encodes_choices_apart_is_caught(
+    playground: Playground, kobest_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = ours(playground, "base32", kobest_sample, tmp_path, 0, None)
+
+    def apart(lm: VariantLM, pairs: Any) -> list[tuple[list[int], list[int]]]:
+        return [(lm.probe.encode([context])[0], lm.probe.encode([rest], False)[0]) for context, rest in pairs]
+
+    monkeypatch.setattr(VariantLM, "_encoded", apart)
+    faulty = ours(playground, "base32:F16", kobest_sample, tmp_path, 0, None)
+    with pytest.raises(AssertionError):
+        check_up_to_drift(base, faulty)
+
+
+def test_chat_template_is_the_tokenizers_own(playground: Playground, demo_models: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(demo_models / "smollm2")
+    turns = [{"role": "user", "content": "안녕?"}, {"role": "assistant", "content": "네, 답은 "}]
+    with probing(playground, "base32:F16") as probe:
+        lm = VariantLM(probe)
+        assert lm.apply_chat_template(turns[:1]) == tokenizer.apply_chat_template(
+            turns[:1], tokenize=False, add_generation_prompt=True
+        )
+        assert lm.apply_chat_template(turns, add_generation_prompt=False) == tokenizer.apply_chat_template(
+            turns, tokenize=False, continue_final_message=True
+        )
+        assert lm.chat_template(True) == tokenizer.chat_template
+
+
+def test_rolling_loglikelihood_is_the_sum_over_all_tokens(playground: Playground) -> None:
+    from types import SimpleNamespace
+
+    text = "The courtyard was the quietest part of the house."
+    with probing(playground, "base32") as probe:
+        lm = VariantLM(probe)
+        ids = lm.tok_encode(text)
+        logprobs = probe.logprobs([lm.prefix_token_id, *ids])
+        expected = sum(float(logprobs[place, token]) for place, token in enumerate(ids))
+        (got,) = lm.loglikelihood_rolling([SimpleNamespace(args=(text,))])
+    assert math.isclose(got, expected, abs_tol=1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize(("shots", "limit"), [(0, 50), (5, 10)])
+def test_agreement_on_the_real_files(  # noqa: PLR0913 - fixtures
+    shots: int, limit: int, playground: Playground, demo_models: Path, real_kobest: Path, tmp_path: Path
+) -> None:
+    mine = ours(playground, "base32", real_kobest, tmp_path, shots, limit)
+    check(mine, theirs(hf(demo_models / "smollm2"), real_kobest, tmp_path / "rows", shots, limit))
+    if shots == 0:
+        check_up_to_drift(mine, ours(playground, "base32:F16", real_kobest, tmp_path, shots, limit))

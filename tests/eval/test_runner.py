@@ -1,0 +1,175 @@
+"""The runner over fake models: whole files, runs that go on after kill -9, and runs that must not be believed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.lm import Cancelled
+from eval.results import read_run
+from eval.runner import EvalError, Plan, Progress, Run, refuse_alike
+from eval.suites import Suite, find
+from playground.compare import Playground
+from playground.errors import UnknownNameError
+from playground.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = """
+[[variant]]
+name = "a"
+kind = "base"
+source = "fake:a"
+
+[[variant]]
+name = "slow"
+kind = "base"
+source = "fake:slow"
+"""
+COPA = Suite(name="copa", tasks=["kobest_copa"], shots=[0])
+
+
+@pytest.fixture
+def playground(tmp_path: Path) -> Iterator[Playground]:
+    (tmp_path / "variants.toml").write_text(ROWS)
+    made = Playground(Settings(data=tmp_path))
+    yield made
+    made.close()
+
+
+def scored(path: Path) -> dict[str, Any]:
+    return {result.task: [row.scores for row in result.samples()] for result in read_run(path)}
+
+
+def test_a_run_leaves_lm_evals_files_and_nothing_else(
+    playground: Playground, kobest_sample: Path, tmp_path: Path
+) -> None:
+    heard: list[Progress] = []
+    path = Run(playground, tmp_path / "out", heard.append, measures=()).score(Plan("a", COPA, 0, kobest_sample))
+    (result,) = read_run(path)
+    assert result.task == "kobest_copa"
+    assert result.n == len(result.samples()) > 0
+    assert result.facts is not None
+    assert result.facts.kind == "base"
+    assert not list((tmp_path / "out").rglob("*.part*"))
+    assert heard[-1].done == heard[-1].total > 0
+
+
+def test_a_suite_that_samples_asks_its_documents_alone(
+    playground: Playground, kobest_sample: Path, tmp_path: Path
+) -> None:
+    quick = find("quick").chosen(["copa"])
+    assert quick.sample is not None
+    quick = quick.model_copy(update={"sample": quick.sample.model_copy(update={"documents": 2})})
+    (result,) = read_run(Run(playground, tmp_path, measures=()).score(Plan("a", quick, 0, kobest_sample)))
+    assert (result.n, result.partial) == (2, True)
+
+
+def test_killed_it_goes_on_where_it_was(playground: Playground, kobest_sample: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, str(ROOT / "app.py"), "--data", str(tmp_path), "eval", "kobest", "-v", "slow"]
+    command += ["--tasks", "copa,boolq", "--shots", "0", "--data", str(kobest_sample), "--out", str(out)]
+    environment = os.environ | {"MADANG_EVAL_PIECE_TOKENS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+    deadline = time.monotonic() + 90
+    while not (parts := _lines(out)) or len(parts) < 3:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list(out.rglob("results_*.json"))
+    kept = len(_lines(out))
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    (path,) = out.rglob("results_*.json")
+    content = json.loads(path.read_text())
+    whole = Run(playground, tmp_path / "whole", measures=()).score(
+        Plan("slow", find("kobest").chosen(["copa", "boolq"]), 0, kobest_sample)
+    )
+    assert scored(path) == scored(whole)
+    least = json.loads(whole.read_text())["config"]["tokens_least"]
+    assert 0 < content["config"]["tokens_least"] < least
+    assert kept >= 3
+    assert not _lines(out)
+
+
+def _lines(out: Path) -> list[str]:
+    return [line for file in out.glob(".*.part.jsonl") for line in file.read_text().splitlines()]
+
+
+def test_cancel_keeps_what_was_scored(
+    playground: Playground, kobest_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eval.lm.PIECE_TOKENS", 1)
+    asked = iter([False, False, True])
+    run = Run(playground, tmp_path / "out", cancelled=lambda: next(asked), measures=())
+    with pytest.raises(Cancelled):
+        run.score(Plan("a", COPA, 0, kobest_sample))
+    assert len(_lines(tmp_path / "out")) >= 2
+    assert not list((tmp_path / "out").rglob("results_*.json"))
+
+
+@pytest.mark.parametrize(
+    ("scores", "cause"),
+    [
+        ([[-1.0, -1.0], [-2.0, -2.0]], "scored the same"),
+        ([[0.0, 0.0], [0.0, 0.0]], "Every log-probability is 0"),
+        ([[-1.0, float("nan")], [-2.0, -1.0]], "not finite"),
+        ([[-1.0, float("-inf")], [-2.0, -1.0]], "not finite"),
+    ],
+)
+def test_choices_that_cannot_be_told_apart_are_refused(scores: list[list[float]], cause: str) -> None:
+    rows = [{"resps": [[(value, False)] for value in row]} for row in scores]
+    with pytest.raises(EvalError, match="kobest_copa") as caught:
+        refuse_alike("a", {"kobest_copa": rows})
+    assert cause in caught.value.hint
+
+
+def test_one_tie_among_clear_answers_is_no_fault() -> None:
+    rows = [{"resps": [[(-1.0, False)], [(-1.0, False)]]}, {"resps": [[(-1.0, False)], [(-2.0, False)]]}]
+    refuse_alike("a", {"kobest_copa": rows})
+
+
+def test_unknown_variant_has_near_matches(playground: Playground, kobest_sample: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="slwo") as caught:
+        Run(playground, tmp_path).score(Plan("slwo", COPA, 0, kobest_sample))
+    assert "slow" in caught.value.hint
+
+
+def test_data_is_kobests_alone(playground: Playground, kobest_sample: Path, tmp_path: Path) -> None:
+    with pytest.raises(EvalError, match="hellaswag"):
+        Run(playground, tmp_path).score(Plan("a", Suite(name="x", tasks=["hellaswag"], shots=[0]), 0, kobest_sample))
+
+
+def test_without_data_and_without_the_hub_it_says_where_the_files_are(tmp_path: Path) -> None:
+    (tmp_path / "variants.toml").write_text(ROWS)
+    command = [sys.executable, str(ROOT / "app.py"), "--data", str(tmp_path), "eval", "kobest", "-v", "a"]
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(tmp_path), "HF_EVALUATE_OFFLINE": "1"}
+    done = subprocess.run(
+        [*command, "--tasks", "copa", "--shots", "0"],
+        capture_output=True,
+        text=True,
+        env=os.environ | offline,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "--data DIR" in done.stderr
+    assert "KoBEST_datarepo" in done.stderr
+
+
+@pytest.mark.parametrize("option", [["--limit", "0"], ["--limit", "-3"], ["--tasks", "cpoa"], ["--shots", "-1"]])
+def test_bad_options_are_errors_with_remedies(option: list[str], tmp_path: Path) -> None:
+    (tmp_path / "variants.toml").write_text(ROWS)
+    command = [sys.executable, str(ROOT / "app.py"), "--data", str(tmp_path), "eval", "kobest", "-v", "a", *option]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "error:" in done.stderr.lower()
+    assert "hint:" in done.stderr.lower() or "Traceback" not in done.stderr
