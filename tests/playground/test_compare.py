@@ -240,6 +240,30 @@ def test_cancelled_while_loading(playground: Playground) -> None:
     cancelled(comparison, events, "sleepy")
 
 
+def test_one_of_a_group_cancelled_while_loading_is_not_answered_afterwards(fake_settings: Settings) -> None:
+    class Loading:
+        """A pool whose model is loaded when it is let go; it stands for its worker, too."""
+
+        def __init__(self) -> None:
+            self.go, self.told, self.stopped = threading.Event(), threading.Event(), []
+
+        def ask(self, spec: Any, rows: Any, sink: Any, wait: Any) -> "Loading":
+            assert self.go.wait(30)
+            assert not wait.given_up()  # the other still wants its answer
+            return self
+
+        def cancel(self, ids: list[str]) -> None:
+            self.stopped += ids
+            self.told.set()
+
+    pool = Loading()
+    comparison = ask(Playground(fake_settings, pool=pool), base=ENDLESS, one="q")  # type: ignore[arg-type]
+    cancelled(comparison, iter(comparison), "base")
+    pool.go.set()
+    assert pool.told.wait(30)
+    assert pool.stopped == [comparison._ids["base"]]
+
+
 def test_cancelled_while_reading(playground: Playground) -> None:
     comparison = ask(playground, wide="!slow" + "x" * 200_000)
     events = iter(comparison)
