@@ -24,12 +24,12 @@ import psutil
 from playground import budget, events
 from playground.backends.base import ModelInfo, ModelSpec, RowRequest
 from playground.errors import MadangError, MemoryBudgetError, VariantError, WorkerError
+from playground.logs import last_line, new_log
 from playground.settings import Settings
 
 Sink = Callable[[events.Event], None]
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (events.Progress, events.Started, events.Delta)}
 KINDS |= {"Finished": events.Finished, "Failed": events.Failed}
-LOGS_KEPT = 40
 STOP_GRACE_S = 2.0
 
 _call_numbers = itertools.count(1)
@@ -57,7 +57,6 @@ class Worker:
             self._write({"op": "load", "spec": spec.model_dump()})
 
     def _spawn(self) -> "subprocess.Popen[str]":
-        self.log.parent.mkdir(parents=True, exist_ok=True)
         environment = os.environ | {
             "OMP_NUM_THREADS": str(self.spec.threads),
             "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait starve the panes beside them
@@ -227,14 +226,9 @@ class Worker:
             hint += " lower `context` in the catalogue."
         elif name == "SIGABRT":
             hint += " llama.cpp aborts on damaged files and vocabularies: if it happens again, export the file anew."
-        return WorkerError(f"The worker of {self.spec.name} ended with {name}{self._last_words()}.", hint)
-
-    def _last_words(self) -> str:
-        try:
-            lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        except OSError:
-            return ""
-        return f" ({lines[-1][:300]}; log: {self.log})" if lines else ""
+        said = last_line(self.log)
+        words = f" ({said}; log: {self.log})" if said else ""
+        return WorkerError(f"The worker of {self.spec.name} ended with {name}{words}.", hint)
 
 
 @dataclass(frozen=True)
@@ -342,13 +336,11 @@ class WorkerPool:
 
     def _start(self, spec: ModelSpec, wait: Wait) -> Worker:
         """Make room, then start; called with the lock held, which waiting for room gives away."""
-        _prune(self.settings.logs_dir)
         self._make_room(spec, wait)
         if (raced := self._workers.get(spec)) is not None and raced.alive:
             return raced
         wait.loading()
-        safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in spec.name)[:60]
-        worker = Worker(spec, self.settings.logs_dir / f"worker-{safe}-{os.getpid()}-{time.monotonic_ns()}.log")
+        worker = Worker(spec, new_log(self.settings.logs_dir, spec.name))
         worker.on_idle = self._notify
         self._workers[spec] = worker
         return worker
@@ -387,21 +379,6 @@ class WorkerPool:
         held = [w.memory() if w.info is not None else self.estimate(w.spec) for w in self._workers.values()]
         ram_fits = sum(h.ram for h in held) + wanted.ram <= limit.ram
         return ram_fits and sum(h.vram for h in held) + wanted.vram <= limit.vram
-
-
-def _prune(folder: Path) -> None:
-    """Keep the newest logs of workers alone."""
-    logs = sorted(folder.glob("worker-*.log"), key=_modified, reverse=True)
-    for log in logs[LOGS_KEPT - 1 :]:
-        with suppress(OSError):  # gone already, or in use where files in use stay
-            log.unlink()
-
-
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
 
 
 def _too_large(spec: ModelSpec, wanted: budget.Need, limit: budget.Need) -> MemoryBudgetError:
