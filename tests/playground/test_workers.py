@@ -11,10 +11,11 @@ from playground.budget import GIB, Need
 from playground.compare import Comparison, Playground, Question
 from playground.errors import MemoryBudgetError, VariantError, WorkerError
 from playground.events import Delta, Event, Failed, Finished, Progress
+from playground.logs import LOGS_KEPT
 from playground.messages import Conversation
 from playground.presets import Sampling
 from playground.settings import Settings
-from playground.workers import LOGS_KEPT, Worker, WorkerPool
+from playground.workers import Worker, WorkerPool
 
 pytestmark = pytest.mark.timeout(120)
 GREEDY = Sampling(temperature=0.0)
@@ -108,7 +109,14 @@ def test_the_least_recently_used_idle_worker_leaves_first(make_pool: Callable[..
     assert second._process.poll() is not None
 
 
-def test_a_busy_worker_is_waited_for(make_pool: Callable[..., WorkerPool]) -> None:
+def test_a_busy_worker_is_waited_for(make_pool: Callable[..., WorkerPool], monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = threading.Semaphore(0)
+
+    def memory(worker: Worker) -> Need:
+        looks.release()
+        return Need(ram=GIB)
+
+    monkeypatch.setattr(Worker, "memory", memory)
     pool = make_pool(1.5)
     busy, late, patient = Asked(), Asked(), Patient()
     worker = pool.ask(spec("a"), [row("a", ENDLESS)], busy, Patient())
@@ -116,6 +124,8 @@ def test_a_busy_worker_is_waited_for(make_pool: Callable[..., WorkerPool]) -> No
     thread = threading.Thread(target=pool.ask, args=(spec("b"), [row("b")], late, patient))
     thread.start()
     assert patient.waiting.wait(30)
+    for _ in range(4):
+        assert looks.acquire(timeout=30)  # it looks for room again and again
     assert worker.alive
     worker.cancel(["a"])
     end = busy.end()
