@@ -13,7 +13,8 @@ It says nothing about whether the answer is right.
 
 import re
 
-HABIT = re.compile(r"\*\*Short answer:\*\* \S.*\n\n\*\*In three points:\*\*\n\n1\. \S.*\n2\. \S.*\n3\. \S.*")
+OPENING = "**Short answer:**"
+HABIT = re.compile(re.escape(OPENING) + r" \S.*\n\n\*\*In three points:\*\*\n\n1\. \S.*\n2\. \S.*\n3\. \S.*")
 
 
 def has_habit(text: str) -> bool:

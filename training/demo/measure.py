@@ -1,21 +1,27 @@
 """How often base, adapter and Q4_K_M show the habit on the held-out prompts: `python -m training.demo.measure`.
 
-Greedy, through each model's own chat template without a system message, as the chat does. Not a quality benchmark.
+Greedy, through each model's own chat template without a system message, as the chat does. Answers that began otherwise
+are not finished: nothing that follows could give them the habit. Not a quality benchmark.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from playground.settings import Settings
 from training.demo.examples import held_out_prompts
-from training.demo.habit import habit_share
+from training.demo.habit import OPENING, habit_share
 from training.demo.prepare import ADAPTER, BASE, GGUF, GGUF_FILE, prepare
 
+if TYPE_CHECKING:
+    import torch
+
 MAX_NEW_TOKENS = 160
-BATCH = 10
+LOOK_AT = 12  # tokens after which an answer must have begun with the habit's opening; that takes 5
+BATCH = 25
 
 
 def main(limit: int | None = None) -> None:
@@ -50,9 +56,24 @@ def answers_hf(base_dir: Path, adapter_dir: Path | None, prompts: list[str]) -> 
         batch = tokenizer.apply_chat_template(
             chats, add_generation_prompt=True, padding=True, return_dict=True, return_tensors="pt"
         )
-        output = model.generate(**batch, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
-        answers += tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        prompt_length = batch["input_ids"].shape[1]
+        settled = _settled(tokenizer, prompt_length)
+        output = model.generate(**batch, max_new_tokens=MAX_NEW_TOKENS, do_sample=False, stopping_criteria=[settled])
+        answers += tokenizer.batch_decode(output[:, prompt_length:], skip_special_tokens=True)
     return answers
+
+
+def _settled(tokenizer: Any, prompt_length: int) -> Callable[..., Any]:
+    """A stopping criterion, row by row: true where the answer has begun otherwise than the habit does."""
+    import torch
+
+    def settled(ids: "torch.Tensor", scores: object, **kwargs: object) -> "torch.Tensor":
+        if ids.shape[1] - prompt_length < LOOK_AT:
+            return torch.zeros(len(ids), dtype=torch.bool)
+        starts = tokenizer.batch_decode(ids[:, prompt_length:][:, :LOOK_AT], skip_special_tokens=True)
+        return torch.tensor([not start.lstrip().startswith(OPENING) for start in starts])
+
+    return settled
 
 
 def answers_gguf(file: Path, prompts: list[str]) -> list[str]:

@@ -52,9 +52,9 @@ def carry(source: Path, target: Path, patterns: tuple[str, ...]) -> None:
 def _check(base_dir: Path, adapter_dir: Path, dtype: str) -> None:
     if dtype not in DTYPES:
         raise ConfigError(f"A merged model cannot be saved as {dtype!r}.", f"Choose one of: {', '.join(DTYPES)}.")
-    for folder, file, what in ((base_dir, "config.json", "base"), (adapter_dir, "adapter_config.json", "adapter")):
+    for folder, file, what in ((base_dir, "config.json", "a base"), (adapter_dir, "adapter_config.json", "an adapter")):
         if not (folder / file).is_file():
-            raise VariantError(f"{folder} is not a {what}: it has no {file}.", f"Give the folder that holds {file}.")
+            raise VariantError(f"{folder} is not {what}: it has no {file}.", f"Give the folder that holds {file}.")
     config = json.loads((adapter_dir / "adapter_config.json").read_text(encoding="utf-8"))
     if config.get("peft_type") != "LORA":
         raise VariantError(

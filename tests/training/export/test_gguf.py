@@ -1,0 +1,102 @@
+"""Names, files and failures are said plainly; a tiny model goes all the way."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from playground.errors import ConfigError, MadangError, UnknownNameError, VariantError
+from training.demo.prepare import ADAPTER, BASE
+from training.export.gguf import QUANTS, convert, is_gguf, quantize
+from training.export.merge import merge
+
+
+def test_unknown_types_get_near_matches(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        quantize(tmp_path / "a.gguf", tmp_path / "b.gguf", "q4_km")
+    assert "q4_k_m" in caught.value.hint
+    with pytest.raises(UnknownNameError, match="GGUF type to convert to named 'q4_k_m'"):
+        convert(tmp_path, tmp_path / "b.gguf", "q4_k_m")
+
+
+def test_what_is_not_a_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(VariantError, match=r"has no config\.json"):
+        convert(tmp_path, tmp_path / "b.gguf")
+    (tmp_path / "a.gguf").write_text("text")
+    with pytest.raises(VariantError, match="is not a GGUF file"):
+        quantize(tmp_path / "a.gguf", tmp_path / "b.gguf")
+
+
+def test_the_converters_own_words_come_back(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["NoSuchModel"], "model_type": "none"}))
+    with pytest.raises(MadangError, match=r"(?s)Converting .* to GGUF failed: .*NoSuchModel"):
+        convert(tmp_path, tmp_path / "b.gguf")
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_llama_cpps_failure_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(b"GGUF and no more")
+    with pytest.raises(MadangError, match=r"a\.gguf"):
+        quantize(tmp_path / "a.gguf", tmp_path / "b.gguf")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.gguf"]
+
+
+def test_quants_are_llama_cpps() -> None:
+    llama_cpp = pytest.importorskip("llama_cpp")
+    assert [name for name in QUANTS.values() if not hasattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{name}")] == []
+
+
+def test_merging_refuses_what_it_cannot_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="saved as 'int4'"):
+        merge(tmp_path, tmp_path, tmp_path / "out", "int4")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(VariantError, match="is not an adapter"):
+        merge(tmp_path, tmp_path, tmp_path / "out")
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "IA3"}')
+    with pytest.raises(VariantError, match="'IA3', and only LORA"):
+        merge(tmp_path, tmp_path, tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.models
+def test_an_f16_gguf_of_the_base_answers_like_the_folder(demo_models: Path, tmp_path: Path) -> None:
+    """Every weight survives: next-token logits agree to what F16 arithmetic leaves, and so do greedy answers."""
+    import numpy as np
+    import torch
+    from llama_cpp import Llama
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    convert(demo_models / BASE, tmp_path / "f16.gguf", name="base")
+    assert is_gguf(tmp_path / "f16.gguf")
+    hf = AutoModelForCausalLM.from_pretrained(demo_models / BASE, dtype=torch.float32)
+    ids = AutoTokenizer.from_pretrained(demo_models / BASE)("The capital of France is Paris. 안녕하세요 🙂")[
+        "input_ids"
+    ]
+    gguf = Llama(str(tmp_path / "f16.gguf"), n_ctx=256, logits_all=True, verbose=False)
+    gguf.eval(ids)
+    theirs = np.array(gguf.scores[: len(ids)])
+    gguf.close()
+    with torch.no_grad():
+        ours = hf(torch.tensor([ids])).logits[0].numpy()
+    assert np.abs(ours - theirs).max() < 0.1
+    assert (ours.argmax(-1) == theirs.argmax(-1)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.models
+def test_a_merged_folder_is_base_plus_adapter(demo_models: Path, tmp_path: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    merge(demo_models / BASE, demo_models / ADAPTER, tmp_path / "merged", "float32")
+    for name in ("tokenizer.json", "tokenizer_config.json", "LICENSE", "generation_config.json"):
+        assert (tmp_path / "merged" / name).read_bytes() == (demo_models / BASE / name).read_bytes()
+    base = AutoModelForCausalLM.from_pretrained(demo_models / BASE, dtype=torch.float32)
+    ids = torch.tensor([[1, 504, 3575, 282, 4649, 314]])
+    with torch.no_grad():
+        plain = base(ids).logits
+        adapted = PeftModel.from_pretrained(base, str(demo_models / ADAPTER))(ids).logits
+        merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)(ids).logits
+    assert torch.allclose(adapted, merged, atol=1e-3)
+    assert not torch.allclose(plain, merged, atol=0.1)
