@@ -71,7 +71,7 @@ class Comparison:
     def mean(self, cells: Sequence[Cell], needed: int) -> Cell | None:
         """The unweighted mean over the tasks that count; none where the variant lacks one of them."""
         scores = [cell.score for cell in cells if cell.score]
-        if not cells or len(cells) < needed or len(scores) < needed:
+        if not scores or len(scores) < needed:
             return None
         results = [cell.result for cell in cells if cell.result]
         tables = [self._tables(other, results) for other in (self.base, self.parent)]

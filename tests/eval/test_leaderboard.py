@@ -124,6 +124,24 @@ def test_settings_are_compared_with_their_like_alone(tmp_path: Path) -> None:
     assert rows["m:a", 0, True].difference is not None
 
 
+def test_each_setting_is_a_family_of_its_own(tmp_path: Path) -> None:
+    for shots in (0, 5):
+        for name, answered in (("m", BASE), ("m:a", BETTER)):
+            make_run(tmp_path, name, {"kobest_copa": answered["kobest_copa"]}, shots=shots, day=1 + shots)
+    families = [row.cells["kobest_copa"].difference for row in leaderboard.load(tmp_path).rows if row.base]
+    assert [one.family for one in families if one] == [1, 1]
+
+
+def test_half_a_mean_is_no_mean(tmp_path: Path) -> None:
+    make_run(tmp_path, "m", {task: BASE[task] for task in KOBEST[:4]})
+    make_run(tmp_path, "m:a", BETTER)
+    base, adapter = leaderboard.load(tmp_path).rows
+    assert base.mean is None
+    assert adapter.mean is not None
+    assert adapter.mean.difference is None
+    assert adapter.cells["kobest_copa"].difference is not None
+
+
 def test_other_prompts_leave_their_reason_and_the_rest_of_the_board(folder: Path) -> None:
     make_run(folder, "m:b", BETTER, prompt="!")
     row = next(row for row in leaderboard.load(folder).rows if row.variant == "m:b")
@@ -226,6 +244,7 @@ class TestLineage:
             ("m:f16", "gguf", "m", "m"),
             ("m:IQ3_XXS", "gguf", "m", "m"),
             ("m:a:merged", "merged", "m:a", "m"),
+            ("m:f16-tuned", "adapter", "m", "m"),
             ("m:quality", "adapter", "m", "m"),
         ],
     )

@@ -91,6 +91,12 @@ def test_macro_f1_counts_the_classes_sklearn_counts(pairs: list[tuple[int, int]]
     assert paired.macro_f1(gold, guess, resamples=2).value == pytest.approx(expected)
 
 
+def test_a_resample_without_a_class_is_scored_without_it() -> None:
+    assert paired._f1(np.array([[[3, 0, 0], [0, 2, 0], [0, 0, 0]], [[1, 1, 0], [0, 0, 0], [0, 0, 2]]])) == (
+        pytest.approx([1.0, f1_score([0, 0, 2, 2], [0, 1, 2, 2], average="macro", zero_division=0)])
+    )
+
+
 def test_a_whole_kobest_takes_about_a_second() -> None:
     random = np.random.default_rng(0)
     begin = time.perf_counter()
