@@ -94,14 +94,17 @@ def _body(answer: Answer) -> str:
     if isinstance(answer.end, Failed):
         return text + problem(answer.end.message, answer.end.hint, "problem.broke" if text else "problem.failed")
     if answer.end is None and not answer.text:
-        return _awaited(answer.progress)
+        return _awaited(answer)
     if isinstance(answer.end, Finished) and not answer.text.strip() and answer.end.reason != "cancelled":
         return f'<p class="aside">{both("answer.silent")}</p>'
     return text
 
 
-def _awaited(progress: Progress | None) -> str:
+def _awaited(answer: Answer) -> str:
     """What the variant does before its first token, with a bar: full-length and moving where no share is known."""
+    progress = answer.progress
+    if answer.started and (progress is None or progress.step != "reading"):
+        progress = Progress(variant=answer.started.variant, step="reading")
     step = progress.step if progress else "waiting"
     detail = progress.detail if progress else ""
     told = both(f"answer.{step}", detail=detail)
@@ -129,7 +132,7 @@ def _numbers(stats: Stats, seed: int | None) -> list[str]:
     """First token, speed, tokens, memory, dtype, seed: those that are known."""
     shown = {
         "first_token": f"{stats.first_token_s:.2f} s" if stats.first_token_s is not None else "",
-        "speed": f"{stats.tokens_per_s:,.0f} tok/s" if stats.tokens_per_s else "",
+        "speed": _speed(stats.tokens_per_s) if stats.tokens_per_s else "",
         "length": both("answer.tokens", count=f"{stats.tokens:,}") if stats.tokens else "",
         "memory": size(stats.memory_bytes) if stats.memory_bytes else "",
         "dtype": escape(stats.dtype),
@@ -140,6 +143,10 @@ def _numbers(stats: Stats, seed: int | None) -> list[str]:
         for name, text in shown.items()
         if text
     ]
+
+
+def _speed(per_second: float) -> str:
+    return f"{per_second:,.0f} tok/s" if per_second >= 10 else f"{per_second:.1f} tok/s"
 
 
 def _copy(text: str) -> str:

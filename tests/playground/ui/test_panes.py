@@ -75,6 +75,10 @@ def test_every_step_before_the_first_token_is_named(step: str) -> None:
     assert words("en")[f"answer.{step}"].split("{")[0].strip(": ") in seen(shown)
 
 
+def test_once_it_has_its_prompt_it_reads() -> None:
+    assert words("en")["answer.reading"] in seen(live(Progress(variant="a", step="loading"), started()))
+
+
 def test_no_share_is_an_endless_bar() -> None:
     assert "endless" in live(Progress(variant="a", step="loading"))
     assert "endless" in live()
