@@ -143,7 +143,7 @@ def _whole(models_dir: Path, artefact: Artefact) -> bool:
 
 
 def _write_manifest(folder: Path, artefact: Artefact) -> None:
-    files = {str(file.relative_to(folder)): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
+    files = {str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
     manifest = json.dumps({"made_from": artefact.made_from, "files": files}, indent=2)
     (folder / MANIFEST).write_text(manifest + "\n", encoding="utf-8")
 

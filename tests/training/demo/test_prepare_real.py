@@ -46,11 +46,11 @@ def kill_in_step(models_dir: Path, step: str, seconds: float) -> None:
 
 
 def contents(models_dir: Path) -> dict[str, str]:
-    """Every file but locks, with the hash of its bytes."""
+    """Every file but locks and manifests (which `prepared` reads), with the hash of its bytes."""
     return {
         str(path.relative_to(models_dir)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in models_dir.rglob("*")
-        if path.is_file() and path.name != demo.LOCK
+        if path.is_file() and path.name not in (demo.LOCK, demo.MANIFEST)
     }
 
 
