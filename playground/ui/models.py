@@ -21,6 +21,7 @@ from playground.workers import Loaded
 AnyVariant = Base | Adapter | Gguf
 _VARIANT: TypeAdapter[AnyVariant] = TypeAdapter(Variant)
 COLUMNS = ("name", "kind", "source", "place", "format", "state", "actions")
+LONGEST_SOURCE = 44
 FIELDS: dict[str, set[str]] = {
     "base": {"prompt_format", "context", "dtype", "load_in_4bit"},
     "adapter": {"prompt_format", "context", "base"},
@@ -52,7 +53,7 @@ def table(playground: Playground) -> str:
 
 def lead(playground: Playground) -> str:
     """Where the catalogue lives."""
-    path = Markup(f"<code>{escape(str(playground.settings.catalogue))}</code>")
+    path = Markup(f"<code>{escape(_tilde(str(playground.settings.catalogue)))}</code>")
     return f"<h2>{both('models.heading')}</h2><p>{both('models.lead', path=path)}</p>"
 
 
@@ -194,8 +195,18 @@ def _row(variant: AnyVariant, loaded: Loaded | None, own: bool) -> str:
 
 
 def _short(source: str) -> str:
-    """The end of a path, which tells models apart; a Hub id whole."""
-    return source if len(source) <= 40 else "…" + source[-39:]
+    """The end of a path, which tells models apart, from a whole folder name on; a Hub id as it is."""
+    source = _tilde(source)
+    if len(source) <= LONGEST_SOURCE:
+        return source
+    end = source[-LONGEST_SOURCE:]
+    return "…" + (end[end.index("/") :] if "/" in end else end)
+
+
+def _tilde(path: str) -> str:
+    """A path in the home folder as people write it."""
+    home = str(Path.home())
+    return "~" + path.removeprefix(home) if path.startswith(home + "/") else path
 
 
 def _place(variant: AnyVariant) -> str:

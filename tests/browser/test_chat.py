@@ -197,6 +197,16 @@ def test_a_phone_never_scrolls_sideways(visit: Open, locale: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_on_a_phone_every_pane_can_be_reached(visit: Open) -> None:
+    page = visit(width=390, height=844)
+    asked(page, ", ".join(["a long word or two"] * 18))
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    last, composer = page.locator("#pane-2").bounding_box(), page.locator("#composer").bounding_box()
+    assert last is not None
+    assert composer is not None
+    assert 0 < last["y"] + last["height"] <= composer["y"]
+
+
 def test_four_panes_fit_a_desktop(visit: Open) -> None:
     page = visit()
     page.click("#variants input")

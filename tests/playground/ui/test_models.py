@@ -130,6 +130,14 @@ def test_fields_of_another_kind_are_left_out(playground: Playground) -> None:
     assert described == variants.Gguf(name="g", source="fake:g")
 
 
+def test_a_long_path_is_shown_by_its_end(playground: Playground) -> None:
+    folder = Path.home() / "a-folder-with-quite-a-long-name-of-its-own" / "another-one" / "model"
+    variants.add(playground.settings, variants.Base(name="far", source=str(folder)))
+    shown = models.table(playground)
+    assert ">…/another-one/model<" in shown
+    assert f'title="{folder}"' in shown
+
+
 def test_an_unknown_action_does_nothing(playground: Playground) -> None:
     assert models.act(playground, "explode", "smollm2").html == ""
 
