@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from eval.progress import ProgressFile
 from playground.cli import prepare_embedded
 from playground.errors import ConfigError
 from playground.settings import Settings
@@ -40,6 +41,7 @@ def evaluate(  # noqa: PLR0913 - a parameter an option
     margin: MarginOption = MARGIN_POINTS,
     speed: Annotated[bool, typer.Option(help="Measure tokens/s and memory, too.")] = True,
     drift: Annotated[bool, typer.Option(help="Measure the drift of builds, too.")] = True,
+    progress: Annotated[Path | None, typer.Option("--progress", hidden=True)] = None,
 ) -> None:
     """Score variants with lm-eval's tasks, side by side, and say what the difference is worth."""
     from eval import leaderboard as boards
@@ -53,7 +55,8 @@ def evaluate(  # noqa: PLR0913 - a parameter an option
     prepare_embedded(context, names)
     measures = (*(["speed"] if speed else []), *(["drift"] if drift else []))
     console = Console(file=sys.stderr)  # this very stream: the runner keeps others off it
-    _score_all(settings, console, (chosen, names, folder), (data, chat_template, measures))
+    told = ProgressFile(progress, len(names) * len(chosen.shots))
+    _score_all(settings, console, (chosen, names, folder), (data, chat_template, measures), told)
     board = boards.load(folder, _catalogue(settings), margin / 100)
     Console().print(tables.terminal(board.only(variants=names), width=Console().width))
     for line in tables.sentences(board.only(variants=names)):
@@ -72,6 +75,7 @@ def _score_all(
     console: Console,
     asked: "tuple[Suite, list[str], Path]",
     how: tuple[Path | None, bool, tuple[str, ...]],
+    told: ProgressFile,
 ) -> None:
     from eval.runner import Plan, Run
     from playground.compare import Playground
@@ -83,11 +87,11 @@ def _score_all(
         playground.catalogue.get(name)
     _say_what_it_hides(console, suite, chat_template)
     try:
-        with _cancel_on_interrupt() as cancelled, _bar(console) as bar:
+        with _cancel_on_interrupt() as cancelled, _bar(console, told) as bar:
             run = Run(playground, folder, bar.tell, cancelled.is_set, measures)
             for shots in suite.shots:
                 for name in names:
-                    bar.begin(f"{name} · {shots} shots")
+                    bar.begin(name, shots)
                     run.score(Plan(name, suite, shots, data, chat_template))
     except Exception as error:
         from eval.lm import Cancelled
@@ -131,21 +135,24 @@ def _cancel_on_interrupt() -> Iterator[threading.Event]:
 class _Bar:
     """One line a run: step, share done, time left."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, told: ProgressFile) -> None:
         self._progress = progress
+        self._told = told
         self._task = progress.add_task("", total=None, left="")
         self._name = ""
 
-    def begin(self, name: str) -> None:
+    def begin(self, variant: str, shots: int) -> None:
         """A new run."""
-        self._name = name
-        self._progress.reset(self._task, total=None, description=name, left="")
+        self._name = f"{variant} · {shots} shots"
+        self._told.begin(variant, shots)
+        self._progress.reset(self._task, total=None, description=self._name, left="")
 
     def tell(self, progress: object) -> None:
         """A runner's Progress."""
         from eval.runner import Progress as Step
 
         assert isinstance(progress, Step)
+        self._told.tell(progress)
         left = "" if progress.left_s is None else f"{_duration(progress.left_s)} left"
         self._progress.update(
             self._task,
@@ -163,7 +170,7 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def _bar(console: Console) -> Iterator[_Bar]:
+def _bar(console: Console, told: ProgressFile) -> Iterator[_Bar]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -172,7 +179,7 @@ def _bar(console: Console) -> Iterator[_Bar]:
         TextColumn("{task.fields[left]}"),
     )
     with Progress(*columns, console=console) as progress:
-        yield _Bar(progress)
+        yield _Bar(progress, told)
 
 
 def leaderboard(  # noqa: PLR0913 - a parameter an option

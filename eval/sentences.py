@@ -1,21 +1,9 @@
 """Statistics in plain sentences, Korean and English; the words are data in eval/locales. Computes nothing."""
 
-import tomllib
-from functools import cache
-from pathlib import Path
-from typing import Literal
-
 from eval.paired import Difference, Loss
+from eval.words import Language, words
 
-Language = Literal["ko", "en"]
-LOCALES = Path(__file__).with_name("locales")
-
-
-@cache
-def words(language: Language) -> dict[str, str]:
-    """The wing's words by key, `section.name`."""
-    sections = tomllib.loads((LOCALES / f"{language}.toml").read_text(encoding="utf-8"))
-    return {f"{section}.{name}": text for section, rows in sections.items() for name, text in rows.items()}
+__all__ = ["Language", "points", "sentence", "words"]
 
 
 def sentence(result: Difference | Loss, language: Language = "en") -> str:

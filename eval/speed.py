@@ -73,7 +73,8 @@ def size(loadable: Loadable) -> int | None:
     """Bytes of a variant's own weights on disk: the adapter's file for an adapter, the model's otherwise."""
     own = loadable.adapter or loadable.spec.merged_adapter
     if own is not None:
-        return (Path(own) / "adapter_model.safetensors").stat().st_size
+        file = Path(own) / "adapter_model.safetensors"
+        return file.stat().st_size if file.exists() else None
     path = Path(loadable.spec.path)
     if not path.exists():
         return None

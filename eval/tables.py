@@ -15,7 +15,8 @@ from rich.text import Text
 from eval.cells import MEAN, Cell
 from eval.leaderboard import Leaderboard, Row
 from eval.paired import Difference, Loss
-from eval.sentences import Language, points, sentence, words
+from eval.sentences import points, sentence
+from eval.words import Language, words
 
 FACTS = (*("dtype", "size_bytes", "prefill_tokens_per_s", "decode_tokens_per_s", "first_token_s", "peak_memory_bytes"),)
 WIDE = 200

@@ -1,0 +1,260 @@
+"""Long work as subprocesses: started with a command, watched through files, cancelled politely. Imports no engine.
+
+A job is a folder: job.json says what runs and how it ended, log.txt holds all it printed, progress.json (which the
+command itself replaces) how far it is. A keeper process stands between the page and the command: it writes down how
+the command ended, so that a job survives a reload of the page and even the page's own end.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from playground.errors import ConfigError, SetupError, UnknownNameError
+from playground.settings import Settings
+
+State = Literal["running", "cancelling", "done", "failed", "cancelled", "lost"]
+POLL_S = 0.2
+STARTING_S = 30.0
+"""How long a keeper may take to come up before its job counts as lost."""
+GRACE_S = 20.0
+"""How long a cancelled command may take to put away what it has."""
+KEPT = 20
+TAIL_BYTES = 16_384
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Job(BaseModel):
+    """What job.json holds; `about` is what whoever started it wants to remember (strings and numbers)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    kind: str
+    command: tuple[str, ...]
+    cwd: str
+    started: float
+    about: dict[str, Any] = {}
+    grace_s: float = GRACE_S
+    pids: tuple[tuple[int, float], ...] = ()
+    """Keeper and command, each with the moment it was born: a number alone may come to mean another process."""
+    code: int | None = None
+    ended: float | None = None
+    folder: Path = Path()
+
+    @property
+    def state(self) -> State:
+        """How things stand, from the files and the processes; `lost` is one that ended without a word."""
+        asked = (self.folder / "cancel").exists()
+        if self.ended is not None:
+            return "done" if self.code == 0 else "cancelled" if asked else "failed"
+        alive = any(_alive(*pid) for pid in self.pids) if self.pids else time.time() - self.started < STARTING_S
+        if alive:
+            return "cancelling" if asked else "running"
+        return "cancelled" if asked else "lost"
+
+    @property
+    def active(self) -> bool:
+        """Whether it still runs."""
+        return self.state in ("running", "cancelling")
+
+    @property
+    def seconds(self) -> float:
+        """How long it ran, or has run until now."""
+        return (self.ended or time.time()) - self.started
+
+    @property
+    def progress_file(self) -> Path:
+        """Where the command says how far it is; tell it with an option of its own."""
+        return self.folder / "progress.json"
+
+    def progress(self) -> dict[str, Any]:
+        """What the command said last; empty before it said anything."""
+        with suppress(OSError, ValueError):
+            told = json.loads(self.progress_file.read_text(encoding="utf-8"))
+            return told if isinstance(told, dict) else {}
+        return {}
+
+    def log(self, lines: int = 12) -> list[str]:
+        """The last lines that it printed; a line rewritten in place counts as its last form."""
+        try:
+            with (self.folder / "log.txt").open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+                text = file.read().decode(errors="replace")
+        except OSError:
+            return []
+        return [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n") if line.strip()][-lines:]
+
+
+def folder(settings: Settings) -> Path:
+    """Where jobs live, a folder each."""
+    return settings.data / "jobs"
+
+
+def start(
+    settings: Settings,
+    kind: str,
+    command: Sequence[str],
+    about: Mapping[str, Any] | None = None,
+    grace_s: float = GRACE_S,
+) -> Job:
+    """Start a command as a job. `{job}` in its arguments becomes the job's folder."""
+    made = f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
+    where = folder(settings) / made
+    _prune(settings, kind)
+    job = Job(
+        id=made,
+        kind=kind,
+        command=tuple(part.replace("{job}", str(where)) for part in command),
+        cwd=str(Path.cwd()),
+        started=time.time(),
+        about=dict(about or {}),
+        grace_s=grace_s,
+        folder=where,
+    )
+    try:
+        where.mkdir(parents=True)
+        _write(job)
+        keeper = subprocess.Popen(
+            [sys.executable, "-m", "playground.jobs", str(where)],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise SetupError(
+            f"A job could not be started in {where}: {error.strerror}.", "Free some space or memory, then try again."
+        ) from error
+    threading.Thread(target=keeper.wait, daemon=True).start()  # so that no zombie stays behind
+    return job
+
+
+def listed(settings: Settings, kind: str | None = None) -> list[Job]:
+    """Every job that can be read, the newest first."""
+    found = []
+    for path in folder(settings).glob("*/job.json"):
+        with suppress(ConfigError):
+            found.append(_read(path.parent))
+    return sorted((job for job in found if kind in (None, job.kind)), key=lambda job: job.started, reverse=True)
+
+
+def find(settings: Settings, name: str) -> Job:
+    """A job by its id."""
+    known = {job.id: job for job in listed(settings)}
+    if name not in known:
+        raise UnknownNameError("job", name, known)
+    return known[name]
+
+
+def cancel(job: Job) -> None:
+    """Ask a job to stop: its keeper interrupts the command, and kills it where that does not help."""
+    if not job.active:
+        return
+    (job.folder / "cancel").touch()
+    if job.pids and not _alive(*job.pids[0]):  # its keeper is gone: there is nobody else to ask
+        for pid, born in job.pids[1:]:
+            if _alive(pid, born):
+                _kill_tree(pid)
+
+
+def _prune(settings: Settings, kind: str) -> None:
+    """Forget the oldest jobs of a kind beyond those kept; never one that runs."""
+    import shutil
+
+    for job in [job for job in listed(settings, kind) if not job.active][KEPT - 1 :]:
+        shutil.rmtree(job.folder, ignore_errors=True)
+
+
+def _read(where: Path) -> Job:
+    try:
+        row = json.loads((where / "job.json").read_text(encoding="utf-8"))
+        return Job.model_validate(row | {"folder": where})
+    except (OSError, ValueError, TypeError, ValidationError) as error:
+        raise ConfigError(f"{where} holds no job that can be read: {error}.", "Remove that folder.") from error
+
+
+def _write(job: Job) -> None:
+    """Replace job.json at once: a reader finds the old or the new, never half of one."""
+    part = job.folder / f".job.json.{os.getpid()}"
+    part.write_text(job.model_dump_json(exclude={"folder"}, indent=2), encoding="utf-8")
+    part.replace(job.folder / "job.json")
+
+
+def _alive(pid: int, born: float) -> bool:
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return abs(process.create_time() - born) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def _kill_tree(pid: int) -> None:
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for one in [*process.children(recursive=True), process]:
+            with suppress(psutil.Error):
+                one.kill()
+
+
+def keep(where: Path) -> None:
+    """The keeper: run the command of a folder's job to its end, and write down how it ended."""
+    job = _read(where)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command is interrupted, not its keeper
+    code = 127
+    try:
+        with (where / "log.txt").open("wb") as log:
+            command = subprocess.Popen(
+                job.command,
+                cwd=job.cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "160"},
+            )
+            job = job.model_copy(update={"pids": tuple((pid, _born(pid)) for pid in (os.getpid(), command.pid))})
+            _write(job)
+            code = _wait(command, job)
+    except OSError as error:
+        (where / "log.txt").write_text(f"error: The command could not be started: {error}.\n", encoding="utf-8")
+    finally:
+        _write(job.model_copy(update={"code": code, "ended": time.time()}))
+
+
+def _born(pid: int) -> float:
+    with suppress(psutil.Error):
+        return psutil.Process(pid).create_time()
+    return 0.0
+
+
+def _wait(command: "subprocess.Popen[bytes]", job: Job) -> int:
+    asked: float | None = None
+    while command.poll() is None:
+        if asked is None and (job.folder / "cancel").exists():
+            asked = time.monotonic()
+            _interrupt(command)
+        if asked is not None and time.monotonic() - asked > job.grace_s:
+            _kill_tree(command.pid)
+        time.sleep(POLL_S)
+    return command.returncode
+
+
+def _interrupt(command: "subprocess.Popen[bytes]") -> None:
+    with suppress(OSError):
+        command.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    keep(Path(sys.argv[1]))
