@@ -6,7 +6,9 @@ Imports stay inside functions: a verb loads what it needs, the page never loads 
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +22,8 @@ from training.cli import ensure
 
 if TYPE_CHECKING:
     import gradio as gr
+
+    from playground.ui.tabs import Tab
 
 cli = typer.Typer(
     help="Ask a base model, its adapters and its GGUF builds side by side. Without a verb: the page.",
@@ -55,22 +59,39 @@ def serve(settings: Settings, open_browser: bool) -> None:
     ensure(settings)
     from playground.ui.page import launch_options
 
-    blocks = build(settings)
+    wings = tabs(settings)
+    blocks = build(settings, wings)
     inbrowser = open_browser and sys.stdout.isatty() and not os.environ.get("CI")
     try:
         blocks.launch(
-            server_name=settings.host, server_port=settings.port, inbrowser=inbrowser, **launch_options(settings)
+            server_name=settings.host,
+            server_port=settings.port,
+            inbrowser=inbrowser,
+            **launch_options(settings, wings),
         )
     finally:
         blocks.close()
 
 
-def build(settings: Settings) -> "gr.Blocks":
-    """The page with the tabs of every wing that has one."""
+def build(settings: Settings, wings: "Sequence[Tab] | None" = None) -> "gr.Blocks":
+    """The page with the tabs of every wing that has one; whoever launches it hands the same tabs to its options."""
     from playground.compare import Playground
     from playground.ui.page import build as build_page
 
-    return build_page(Playground(settings), settings)
+    return build_page(Playground(settings), settings, tabs(settings) if wings is None else wings)
+
+
+def tabs(settings: Settings) -> "list[Tab]":
+    """The wings' own tabs; a Space shows results and starts no runs."""
+    from eval.ui import board_tab, run_tab
+    from eval.words import LOCALES
+    from playground.ui.tabs import Tab
+
+    found = [Tab("leaderboard", partial(board_tab.render, settings), LOCALES)]
+    if settings.mode == "local":
+        program = [sys.executable, str(Path(__file__).resolve())]
+        found.append(Tab("evaluate", partial(run_tab.render, settings, program)))
+    return found
 
 
 def check_port(host: str, port: int) -> None:

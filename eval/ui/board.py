@@ -1,0 +1,204 @@
+"""What Leaderboard does: load a folder, filter, sort and write it out. Handlers call it; it knows no component."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from eval.ui.said import Html, both, card, each, empty, fault
+from playground.errors import MadangError
+from playground.settings import Settings
+from playground.variants import Catalogue
+
+if TYPE_CHECKING:  # statistics take a second to import: the page starts without them
+    from eval.cells import Cell
+    from eval.leaderboard import Leaderboard, Row
+
+GROUPED = ("", True)
+FORMS = {"csv": "text/csv", "md": "text/markdown", "json": "application/json"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What of which folder to show; `sort` is a column and whether the highest comes first."""
+
+    folder: Path
+    pattern: str = ""
+    shots: tuple[int, ...] = ()
+    whole: bool = False
+    margin: float = 1.0
+    sort: tuple[str, bool] = GROUPED
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A board as asked for, or the HTML that stands in its place."""
+
+    board: "Leaderboard | None" = None
+    shots: tuple[int, ...] = ()
+    instead: str = ""
+
+
+def asked(settings: Settings, values: Mapping[str, Any]) -> Asked:
+    """The form's values; an empty folder is the program's own, a margin out of range the usual one."""
+    margin = float(values.get("margin") or 1.0)
+    return Asked(
+        folder=Path(str(values.get("folder") or "").strip() or settings.data / "results").expanduser(),
+        pattern=str(values.get("pattern") or "").strip(),
+        shots=tuple(int(one) for one in values.get("shots") or ()),
+        whole=bool(values.get("whole")),
+        margin=margin if 0 < margin <= 50 else 1.0,
+        sort=values.get("sort") or GROUPED,
+    )
+
+
+def show(settings: Settings, wanted: Asked) -> Shown:
+    """The rows asked for; what stands in the way becomes a card, no results an invitation."""
+    own = wanted.folder == settings.data / "results"
+    if own and not any(wanted.folder.rglob("*.json")):
+        return Shown(instead=empty("leaderboard.empty", "evaluate", "leaderboard.to_evaluate"))
+    try:
+        board = _load(str(settings.data), wanted.folder, wanted.margin, _stamp(settings, wanted.folder))
+    except MadangError as error:
+        return Shown(instead=fault("leaderboard.problem", error))
+    shots = tuple(sorted({row.shots for row in board.rows}))
+    if not board.rows:
+        return Shown(instead=empty("leaderboard.empty", "evaluate", "leaderboard.to_evaluate"))
+    fewer = _filtered(board, wanted)
+    if not fewer.rows:
+        title = "leaderboard.none_left"
+        return Shown(board=fewer, shots=shots, instead=card(title, Html(both("leaderboard.none_left_hint"))))
+    return Shown(board=_sorted(fewer, wanted.sort), shots=shots)
+
+
+@lru_cache(maxsize=8)
+def _load(data: str, folder: Path, margin: float, stamp: object) -> "Leaderboard":
+    """Reading and comparing takes seconds for whole runs: done again only when the files change."""
+    from eval import leaderboard
+
+    return leaderboard.load(folder, Catalogue.load(Settings(data=Path(data))), margin / 100)
+
+
+def _stamp(settings: Settings, folder: Path) -> tuple[object, ...]:
+    """Changes with any results file and with the catalogue, which says what descends from what."""
+    files = [*sorted(folder.rglob("*.json")), *([settings.catalogue] if settings.catalogue.exists() else [])]
+    return tuple((str(file), file.stat().st_mtime_ns) for file in files)
+
+
+def _filtered(board: "Leaderboard", wanted: Asked) -> "Leaderboard":
+    patterns = [part.strip() for part in wanted.pattern.split(",") if part.strip()]
+    patterns = [part if any(sign in part for sign in "*?[") else f"*{part}*" for part in patterns]
+    fewer = board.only(variants=patterns, whole=wanted.whole)
+    return replace(fewer, rows=[row for row in fewer.rows if not wanted.shots or row.shots in wanted.shots])
+
+
+def _sorted(board: "Leaderboard", sort: tuple[str, bool]) -> "Leaderboard":
+    column, descending = sort
+    if not column:
+        return board
+    try:
+        return board.sorted(column, descending)
+    except MadangError:
+        return board  # a column of the folder shown before
+
+
+def turned(sort: tuple[str, bool], column: str) -> tuple[str, bool]:
+    """What a press on a heading makes of the order: highest first, lowest first, then back under the bases."""
+    if sort[0] != column:
+        return column, True
+    return (column, False) if sort[1] else GROUPED
+
+
+def main_cell(row: "Row") -> "Cell | None":
+    """The number that stands for a row: its mean, or its one task where there is no more."""
+    if row.mean:
+        return row.mean
+    return next(iter(row.cells.values())) if len(row.cells) == 1 else None
+
+
+def base_row(board: "Leaderboard", row: "Row") -> "Row | None":
+    """The row of a row's base at the same setting."""
+    found = [one for one in board.rows if one.variant == row.base and one.setting == row.setting]
+    return found[0] if found else None
+
+
+def sentences(board: "Leaderboard") -> str:
+    """What the documents say of each row, the mean first, task by task folded away."""
+    blocks = [block for row in board.rows if (block := _said(board, row))]
+    heading = f"<h3>{both('leaderboard.said')}</h3>"
+    return heading + ("".join(blocks) or f'<p class="soft">{both("leaderboard.nothing_compared")}</p>')
+
+
+def _said(board: "Leaderboard", row: "Row") -> str:
+    from eval.cells import MEAN
+
+    lines = {task: told for task in (MEAN, *board.tasks) if (told := _lines(row, row.cells.get(task)))}
+    if not lines:
+        return ""
+    first = main_cell(row)
+    top = lines.pop(first.task, "") if first else ""
+    rest = "".join(f"<li><b>{task.removeprefix('kobest_')}</b> {text}</li>" for task, text in lines.items())
+    folded = f"<details><summary>{both('leaderboard.tasks')}</summary><ul>{rest}</ul></details>" if rest else ""
+    who = f"<b>{Html(_escape(row.variant))}</b> <small>{both('board.shots', shots=row.shots)}</small>"
+    return f'<div class="told"><p>{who}</p><div>{top}{folded}</div></div>'
+
+
+def _lines(row: "Row", cell: "Cell | None") -> str:
+    from eval.sentences import sentence
+
+    if cell is None:
+        return ""
+    pairs = [(one, name) for one, name in ((cell.difference, row.base), (cell.loss, row.parent)) if one]
+    told = "".join(
+        f'<p class="is-{one.verdict}">{both("board.against", name=name)} '
+        + each(lambda language, one=one: sentence(one, language))  # type: ignore[misc]
+        + "</p>"
+        for one, name in pairs
+    )
+    return told or (f'<p class="soft">{_escape(cell.why_not)}</p>' if cell.why_not and row.base else "")
+
+
+def _escape(text: str) -> str:
+    from html import escape
+
+    return escape(text)
+
+
+def faults(board: "Leaderboard") -> str:
+    """Files that could not be read, each with its reason."""
+    return "".join(fault("leaderboard.left_out", error) for error in board.faults)
+
+
+def written(board: "Leaderboard", form: str, language: str = "en") -> str:
+    """The board as CSV, Markdown or JSON."""
+    from eval import tables
+
+    spoken = "ko" if language == "ko" else "en"
+    if form == "csv":
+        return tables.csv_text(board)
+    return tables.markdown(board, spoken) if form == "md" else tables.json_text(board, spoken)  # type: ignore[arg-type]
+
+
+def download(board: "Leaderboard", form: str, language: str = "en") -> str:
+    """A link that holds the file, for the script beside it to press."""
+    text = written(board, form, language)
+    if form == "csv":
+        text = "\ufeff" + text  # spreadsheets read Korean names wrongly without it
+    return f'<a download="leaderboard.{form}" href="data:{FORMS[form]};charset=utf-8,{quote(text)}">{form}</a>'
+
+
+def choices(board: "Leaderboard") -> Sequence[tuple[str, str]]:
+    """Rows whose flipped documents can be read: name on screen and key."""
+    return [(label(row), key(row)) for row in board.rows if base_row(board, row)]
+
+
+def label(row: "Row") -> str:
+    """A row's name where no table stands around it."""
+    return f"{row.variant} · {row.shots}" + (" · chat" if row.chat else "")
+
+
+def key(row: "Row") -> str:
+    """What tells a row from all others."""
+    return "\x1f".join([row.variant, str(row.shots), str(row.chat), row.system or ""])

@@ -1,0 +1,150 @@
+"""Lays out Leaderboard and ties its components to what board.py, table.py, plots.py and flips.py do."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+
+from eval.ui import board as boards
+from eval.ui import flips, plots, table
+from eval.ui.said import GO, SILENT, Speaker, Updates, both, plain, style, tab_here
+from playground.settings import Settings
+
+PRESS = "() => setTimeout(() => document.querySelector('#board-file a')?.click(), 120)"
+
+
+@dataclass(frozen=True)
+class View:
+    """The tab's components."""
+
+    sort: gr.State
+    fields: dict[str, Any]
+    table: gr.HTML
+    plots: gr.HTML
+    said: gr.HTML
+    row: gr.Dropdown
+    task: gr.Dropdown
+    flips: gr.HTML
+    file: gr.HTML
+    rest: gr.Column
+
+    @property
+    def inputs(self) -> set[Block]:
+        """What decides which rows are shown."""
+        return {self.sort, self.row, self.task, *self.fields.values()}
+
+
+def render(settings: Settings, words: Speaker) -> None:
+    """The tab, inside the caller's gr.Tab."""
+    style()
+    plain(f"<h2>{both('leaderboard.heading')}</h2><p>{both('leaderboard.lead')}</p>", elem_classes="lead")
+    sort = gr.State(boards.GROUPED)
+    fields = _filters(words, settings)
+    shown = plain(elem_id="board-table", js_on_load=GO)
+    with gr.Column(visible=False, elem_id="board-rest") as rest:
+        with gr.Row(elem_classes="downloads"):
+            plain(f"<small>{both('leaderboard.download')}</small>")
+            buttons = {
+                form: gr.Button(name, size="sm", elem_id=f"board-{form}", scale=0, min_width=0)
+                for form, name in {"csv": "CSV", "md": "Markdown", "json": "JSON"}.items()
+            }
+        said = plain(elem_id="board-said", elem_classes="section")
+        drawn = plain(elem_id="board-plots", elem_classes="section")
+        plain(f"<h3>{both('flips.heading')}</h3><p class='soft'>{both('flips.lead')}</p>", elem_classes="section")
+        with gr.Row(elem_classes="picks"):
+            row = words.make(gr.Dropdown, {"label": "flips.row"}, choices=[], value=None, elem_id="flips-row")
+            task = words.make(gr.Dropdown, {"label": "flips.task"}, choices=[], value=None, elem_id="flips-task")
+        read = plain(elem_id="board-flips")
+    file = plain(elem_id="board-file")
+    view = View(sort, fields, shown, drawn, said, row, task, read, file, rest)
+    _wire(settings, view, buttons, tab_here())
+
+
+def _filters(words: Speaker, settings: Settings) -> dict[str, Any]:
+    def texts(name: str, info: str = "info") -> dict[str, str]:
+        return {
+            "label": f"leaderboard.{name}",
+            info: f"leaderboard.{name}_{'hint' if info == 'placeholder' else 'info'}",
+        }
+
+    with gr.Row(elem_classes="filters"):
+        pattern = words.make(gr.Textbox, texts("filter", "placeholder"), max_lines=1, elem_id="board-pattern", scale=2)
+        shots = words.make(gr.Dropdown, texts("shots"), choices=[], value=[], multiselect=True, elem_id="board-shots")
+        margin = words.make(gr.Number, texts("margin"), value=1.0, minimum=0.1, maximum=50, elem_id="board-margin")
+        own = str(settings.data / "results")
+        folder = words.make(gr.Textbox, texts("folder"), placeholder=own, max_lines=1, elem_id="board-folder", scale=2)
+        whole = words.make(gr.Checkbox, {"label": "leaderboard.whole"}, value=False, elem_id="board-whole")
+    return {"pattern": pattern, "shots": shots, "margin": margin, "folder": folder, "whole": whole}
+
+
+def refresh(settings: Settings, view: View, values: dict[Block, Any], sort: tuple[str, bool]) -> Updates:
+    """Everything on the tab, as the form asks."""
+    form = {name: values[component] for name, component in view.fields.items()}
+    wanted = boards.asked(settings, form | {"sort": sort})
+    found = boards.show(settings, wanted)
+    shots = gr.update(choices=[str(one) for one in found.shots])
+    board = found.board
+    start: Updates = {
+        view.sort: sort,
+        view.fields["shots"]: shots,
+        view.rest: gr.update(visible=bool(board and board.rows)),
+    }
+    if board is None or not board.rows:
+        return start | {view.table: found.instead}
+    picked, task, read = _flipped(board, values[view.row], values[view.task])
+    return start | {
+        view.table: boards.faults(board) + table.html(board, sort),
+        view.plots: plots.html(board),
+        view.said: boards.sentences(board),
+        view.row: picked,
+        view.task: task,
+        view.flips: read,
+    }
+
+
+def _flipped(board: Any, row: str | None, task: str | None) -> tuple[Any, Any, str]:
+    """The choice of documents as far as it still exists on this board."""
+    offered = list(boards.choices(board))
+    row = row if row in [value for _, value in offered] else offered[0][1] if offered else None
+    there = flips.tasks(board, row)
+    task = task if task in there else there[0] if there else None
+    return gr.update(choices=offered, value=row), gr.update(choices=there, value=task), flips.html(board, row, task)
+
+
+def _wire(settings: Settings, view: View, buttons: dict[str, gr.Button], tab: gr.Tab) -> None:
+    fields = view.fields
+    outputs = [
+        view.sort,
+        fields["shots"],
+        view.rest,
+        view.table,
+        view.plots,
+        view.said,
+        view.row,
+        view.task,
+        view.flips,
+    ]
+
+    def anew(values: dict[Block, Any]) -> Updates:
+        return refresh(settings, view, values, values[view.sort])
+
+    def press(values: dict[Block, Any], event: gr.EventData) -> Updates:
+        return refresh(settings, view, values, boards.turned(tuple(values[view.sort]), str(event.name)))
+
+    changes = [fields["pattern"].submit, fields["pattern"].blur, fields["folder"].submit, fields["folder"].blur]
+    changes += [fields["shots"].input, fields["whole"].input, fields["margin"].submit, fields["margin"].blur]
+    for trigger in (tab.select, *changes, view.row.input, view.task.input):
+        trigger(anew, view.inputs, outputs, **SILENT)
+    view.table.click(press, view.inputs, outputs, **SILENT)
+    for form, button in buttons.items():
+        _downloads(settings, view, button, form)
+
+
+def _downloads(settings: Settings, view: View, button: gr.Button, form: str) -> None:
+    def write(values: dict[Block, Any]) -> str:
+        asked = {name: values[component] for name, component in view.fields.items()}
+        found = boards.show(settings, boards.asked(settings, asked | {"sort": values[view.sort]}))
+        return boards.download(found.board, form) if found.board else ""
+
+    button.click(write, view.inputs, view.file, **SILENT).then(None, None, None, js=PRESS)

@@ -1,0 +1,96 @@
+"""The documents that one variant answers right and another wrong, as HTML to read."""
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from eval.ui.board import base_row, key
+from eval.ui.said import both, fault
+from playground.errors import MadangError
+
+if TYPE_CHECKING:
+    from eval.leaderboard import Leaderboard
+    from eval.results import Flip
+    from eval.samples import Sample
+
+SHOWN = 40
+PROMPT_END = 600
+
+
+def tasks(board: "Leaderboard", row_key: str | None) -> list[str]:
+    """The tasks that a row and its base were both asked."""
+    row = next((row for row in board.rows if key(row) == row_key), None)
+    base = base_row(board, row) if row else None
+    return [task for task in board.tasks if row and base and task in row.cells and task in base.cells]
+
+
+def html(board: "Leaderboard", row_key: str | None, task: str | None) -> str:
+    """All that flipped between a row and its base on a task."""
+    from eval.results import flips
+
+    row = next((row for row in board.rows if key(row) == row_key), None)
+    base = base_row(board, row) if row else None
+    if row is None or base is None or task not in tasks(board, row_key):
+        return f'<p class="soft">{both("flips.pick")}</p>'
+    one, other = base.cells[task].result, row.cells[task].result
+    assert one is not None
+    assert other is not None
+    try:
+        found = flips(one, other)
+    except MadangError as error:
+        return fault("leaderboard.problem", error)
+    if not found:
+        return f'<p class="soft">{both("flips.none", base=base.variant, variant=row.variant)}</p>'
+    gained = sum(flip.gained for flip in found)
+    count = both("flips.count", gained=gained, lost=len(found) - gained, base=base.variant, n=f"{other.n:,}")
+    more = both("flips.more", shown=SHOWN, all=len(found)) if len(found) > SHOWN else ""
+    shown = "".join(_flip(flip, base.variant, row.variant) for flip in found[:SHOWN])
+    return f'<p class="soft">{count} {more}</p><div class="flips">{shown}</div>'
+
+
+def _flip(flip: "Flip", base: str, variant: str) -> str:
+    name = "gained" if flip.gained else "lost"
+    chip = f'<em class="{"better" if flip.gained else "worse"}">{both(f"flips.{name}")}</em>'
+    head = f"<header>{chip}<small>{both('flips.document', number=flip.variant.doc_id)}</small></header>"
+    return f"<article>{head}{_prompt(flip.variant.prompt)}{_answers(flip, base, variant)}</article>"
+
+
+def _prompt(text: str) -> str:
+    """The end of the prompt, where the question is; all of it folded away where examples stand before."""
+    if len(text) <= PROMPT_END:
+        return f"<pre>{escape(text)}</pre>"
+    folded = f"<details><summary>{both('flips.whole_prompt')}</summary><pre>{escape(text)}</pre></details>"
+    return f"<pre>…{escape(text[-PROMPT_END:])}</pre>{folded}"
+
+
+def _answers(flip: "Flip", base: str, variant: str) -> str:
+    choices = flip.variant.choices
+    if not choices:
+        rows = ((base, flip.base), (variant, flip.variant))
+        return "".join(
+            f"<p><small>{both('flips.generated', name=name)}</small> {escape(_generated(sample))}</p>"
+            for name, sample in rows
+        )
+    right = gold(flip.variant)
+    given = ((base, flip.base.answer), (variant, flip.variant.answer))
+    lines = []
+    for index, choice in enumerate(choices):
+        who = "".join(f'<span class="who">{escape(name)}</span>' for name, answer in given if answer == index)
+        mark = f'<span class="right">✓ {both("flips.right")}</span>' if index == right else ""
+        lines.append(
+            f'<li class="{"gold" if index == right else ""}"><span>{escape(choice.strip())}</span>{mark}{who}</li>'
+        )
+    return f"<ol>{''.join(lines)}</ol>"
+
+
+def _generated(sample: "Sample") -> str:
+    found = sample.filtered_resps
+    return str(found[0] if isinstance(found, list) and found else found)
+
+
+def gold(sample: "Sample") -> int | None:
+    """The right choice by place: lm-eval writes it as a number or as the choice's own text."""
+    texts = [choice.strip() for choice in sample.choices]
+    if sample.target.strip() in texts:
+        return texts.index(sample.target.strip())
+    number = sample.target.strip()
+    return int(number) if number.isdigit() and int(number) < len(texts) else None

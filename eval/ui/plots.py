@@ -1,0 +1,135 @@
+"""Accuracy against size and against speed, as SVG of our own: a point a row, its interval, its name."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+from eval.ui.board import label, main_cell
+from eval.ui.said import both
+from eval.ui.table import size
+from eval.words import LANGUAGES, words
+
+if TYPE_CHECKING:
+    from eval.leaderboard import Leaderboard, Row
+
+WIDTH, HEIGHT = 560, 330
+LEFT, RIGHT, TOP, BOTTOM = 46, 16, 16, 46
+LETTER = 6.3
+"""How wide a letter of a label is, about."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row of the plot: x in its own unit, the rest in points of 100."""
+
+    name: str
+    kind: str
+    x: float
+    y: float
+    low: float
+    high: float
+
+
+def html(board: "Leaderboard") -> str:
+    """Both plots side by side; one without any number says how to get them."""
+    size_of: Callable[[Row], float | None] = lambda row: row.facts.size_bytes if row.facts else None  # noqa: E731
+    speed_of: Callable[[Row], float | None] = lambda row: row.facts.decode_tokens_per_s if row.facts else None  # noqa: E731
+    plots = (("size", points(board, size_of), size), ("speed", points(board, speed_of), lambda value: f"{value:g}"))
+    drawn = "".join(f"<figure>{svg(name, found, written)}</figure>" for name, found, written in plots)
+    return f'<h3>{both("plot.heading")}</h3><div class="plots">{drawn}</div>'
+
+
+def points(board: "Leaderboard", x: "Callable[[Row], float | None]") -> list[Point]:
+    """The rows that have both numbers; shots are in the name only where they differ."""
+    several = len({row.setting for row in board.rows}) > 1
+    found = []
+    for row in board.rows:
+        cell, value = main_cell(row), x(row)
+        if cell is None or cell.score is None or not value:
+            continue
+        interval = cell.score.interval
+        numbers = [100 * one for one in (cell.value, interval.low, interval.high)]
+        found.append(Point(label(row) if several else row.variant, row.kind, float(value), *numbers))
+    return found
+
+
+def svg(name: str, found: Sequence[Point], written: Callable[[float], str]) -> str:
+    """One plot; x is on a log scale, y as wide as the intervals need."""
+    if not found:
+        return f'<p class="soft">{both(f"plot.none_{name}")}</p>'
+    across, ticks_x = _log_scale([point.x for point in found])
+    up, ticks_y = _scale([point.low for point in found], [point.high for point in found])
+    grid = "".join(
+        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{up(y):.1f}" y2="{up(y):.1f}"/>'
+        f'<text class="tick" x="{LEFT - 8}" y="{up(y) + 4:.1f}" text-anchor="end">{y:g}</text>'
+        for y in ticks_y
+    ) + "".join(
+        f'<text class="tick" x="{across(x):.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{written(x)}</text>'
+        for x in ticks_x
+    )
+    marks = "".join(_mark(point, across(point.x), up) for point in found)
+    title = _text(f"plot.{name}", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, 'text-anchor="middle"')
+    upright = _text("plot.accuracy", LEFT, 10, 'text-anchor="start"')
+    names = _names(found, across, up)
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{name}">{grid}'
+        f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>'
+        f"{marks}{names}{title}{upright}</svg>"
+    )
+
+
+def _text(key: str, x: float, y: float, more: str) -> str:
+    return "".join(
+        f'<text class="title say-{code}" lang="{code}" x="{x:.1f}" y="{y}" {more}>{escape(words(code)[key])}</text>'
+        for code in LANGUAGES
+    )
+
+
+def _mark(point: Point, x: float, up: Callable[[float], float]) -> str:
+    told = f"{point.name}: {point.y:.1f} [{point.low:.1f}, {point.high:.1f}]"
+    return (
+        f'<g class="point {escape(point.kind, quote=True)}"><title>{escape(told)}</title>'
+        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{up(point.low):.1f}" y2="{up(point.high):.1f}"/>'
+        f'<circle cx="{x:.1f}" cy="{up(point.y):.1f}" r="5.5"/></g>'
+    )
+
+
+def _names(found: Sequence[Point], across: Callable[[float], float], up: Callable[[float], float]) -> str:
+    """A name beside each point, on the side with room, moved down where another name stands."""
+    taken: list[tuple[float, float, float]] = []
+    drawn = []
+    for point in sorted(found, key=lambda one: -one.y):
+        x, y, wide = across(point.x), up(point.y) + 4, LETTER * len(point.name)
+        left = x + 10 + wide > WIDTH - RIGHT
+        begin = x - 10 - wide if left else x + 10
+        while any(abs(y - other) < 14 and begin < end and start < begin + wide for start, end, other in taken):
+            y += 14
+        taken.append((begin, begin + wide, y))
+        anchor = "end" if left else "start"
+        drawn.append(
+            f'<text class="name" x="{x - 10 if left else x + 10:.1f}" y="{y:.1f}" text-anchor="{anchor}">'
+            f"{escape(point.name)}</text>"
+        )
+    return "".join(drawn)
+
+
+def _log_scale(values: Sequence[float]) -> tuple[Callable[[float], float], list[float]]:
+    """Place on the axis by value, and ticks at 1, 2 and 5 of each power of ten."""
+    low, high = min(values) / 1.5, max(values) * 1.5
+    span = math.log(high / low)
+    steps = [
+        m * 10.0**e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) for m in (1, 2, 5)
+    ]
+    ticks = [step for step in steps if low <= step <= high]
+    return lambda value: LEFT + (WIDTH - LEFT - RIGHT) * math.log(value / low) / span, ticks
+
+
+def _scale(lows: Sequence[float], highs: Sequence[float]) -> tuple[Callable[[float], float], list[float]]:
+    low, high = max(0.0, min(lows) - 1), min(100.0, max(highs) + 1)
+    span = max(high - low, 1.0)
+    step = next(step for step in (0.5, 1, 2, 5, 10, 20, 50) if span / step <= 6)
+    first = math.ceil(low / step)
+    ticks = [step * number for number in range(first, math.floor(high / step) + 1)]
+    return lambda value: HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - low) / span, ticks

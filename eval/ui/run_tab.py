@@ -1,0 +1,92 @@
+"""Lays out Evaluate and ties its components to the actions in runs.py."""
+
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+
+from eval.ui import runs
+from eval.ui.said import GO, SILENT, Speaker, Updates, both, plain, style, tab_here
+from playground.settings import Settings
+
+EVERY_S = 1.0
+
+
+def render(settings: Settings, program: runs.Program, words: Speaker) -> None:
+    """The tab, inside the caller's gr.Tab."""
+    style()
+    plain(f"<h2>{both('evaluate.heading')}</h2><p>{both('evaluate.lead')}</p>", elem_classes="lead")
+    with gr.Column(elem_id="evaluate-form"):
+        fields = _form(words, runs.variants(settings))
+        with gr.Row(elem_classes="buttons"):
+            button = words.make(
+                gr.Button, {"value": "evaluate.start"}, variant="primary", elem_id="evaluate-start", scale=0
+            )
+    said = plain(elem_id="evaluate-said")
+    shown = plain(runs.html(settings), elem_id="evaluate-jobs", js_on_load=GO)
+    timer = gr.Timer(EVERY_S, active=False)
+    _wire(settings, program, fields, (button, said, shown, timer))
+
+
+def _form(words: Speaker, names: list[str]) -> dict[str, Any]:
+    def texts(name: str) -> dict[str, str]:
+        return {"label": f"evaluate.{name}", "info": f"evaluate.{name}_info"}
+
+    def pick(name: str, choices: list[str], value: Any, **options: Any) -> gr.Dropdown:
+        return words.make(gr.Dropdown, texts(name), choices=choices, value=value, elem_id=f"evaluate-{name}", **options)
+
+    fields: dict[str, Any] = {}
+    with gr.Row():
+        fields["variants"] = pick("variants", names, [], multiselect=True, scale=2)
+        fields["suite"] = pick("suite", list(runs.SUITES), runs.SUITES[0], allow_custom_value=True)
+    with gr.Row():
+        fields["tasks"] = pick("tasks", list(runs.TASKS), [], multiselect=True, scale=2)
+        fields["shots"] = pick("shots", ["0", "5"], [], multiselect=True, allow_custom_value=True)
+        fields["limit"] = words.make(gr.Number, texts("limit"), value=_none, precision=0, elem_id="evaluate-limit")
+    with gr.Row():
+        fields["data"] = words.make(gr.Textbox, texts("data"), max_lines=1, elem_id="evaluate-data", scale=2)
+    with gr.Row(elem_classes="ticks"):
+        for name, value in {"chat_template": False, "speed": True, "drift": True}.items():
+            label = {"label": f"evaluate.{name}"}
+            fields[name] = words.make(gr.Checkbox, label, value=value, elem_id=f"evaluate-{name}", min_width=0)
+    return fields
+
+
+def _none() -> None:
+    """The value of a number that begins empty: given None, Gradio begins at 0."""
+
+
+def _wire(
+    settings: Settings,
+    program: runs.Program,
+    fields: dict[str, Any],
+    parts: tuple[gr.Button, gr.HTML, gr.HTML, gr.Timer],
+) -> None:
+    button, said, shown, timer = parts
+    outputs: list[Block] = [said, shown, timer]
+
+    def now(told: str = "") -> Updates:
+        return {said: told, shown: runs.html(settings), timer: gr.Timer(active=runs.active(settings))}
+
+    def start(values: dict[Block, Any]) -> Updates:
+        return now(runs.start(settings, program, {name: values[component] for name, component in fields.items()}))
+
+    def act(event: gr.EventData) -> Updates:
+        return now(runs.act(settings, str(event.action), str(event.name)))
+
+    def arrive() -> Updates:
+        return now() | {fields["variants"]: gr.update(choices=runs.variants(settings))}
+
+    def suite(name: str) -> Any:
+        return gr.update(visible=name in runs.SUITES, value=[])
+
+    button.click(start, set(fields.values()), outputs, **SILENT)
+    shown.click(act, None, outputs, **SILENT)
+    timer.tick(
+        lambda: {shown: runs.html(settings), timer: gr.Timer(active=runs.active(settings))},
+        None,
+        [shown, timer],
+        **SILENT,
+    )
+    tab_here().select(arrive, None, [*outputs, fields["variants"]], **SILENT)
+    fields["suite"].change(suite, fields["suite"], fields["tasks"], **SILENT)

@@ -1,0 +1,152 @@
+"""The leaderboard as an HTML table: variants under their base, numbers with intervals, verdicts in words."""
+
+import math
+from html import escape
+from typing import TYPE_CHECKING
+
+from eval.ui.board import main_cell
+from eval.ui.said import badge, both, plainly
+from eval.words import words
+
+if TYPE_CHECKING:
+    from eval.cells import Cell
+    from eval.leaderboard import Leaderboard, Row
+
+MINUS = "\u2212"
+
+
+def html(board: "Leaderboard", sort: tuple[str, bool]) -> str:
+    """The whole table; empty columns are left out."""
+    columns = _columns(board)
+    heads = "".join(_head(name, sort) for name in columns)
+    lines = "".join(_line(board, row, list(columns), grouped=not sort[0]) for row in board.rows)
+    return (
+        f'<div class="board"><table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table></div>'
+        f'<p class="notes">{_notes(board)}</p>'
+    )
+
+
+def _columns(board: "Leaderboard") -> list[str]:
+    rows = board.rows
+    there = {
+        "mean": any(row.mean for row in rows),
+        "difference": any((cell := main_cell(row)) and (cell.difference or cell.loss) for row in rows),
+        **dict.fromkeys(board.tasks, True),
+        "size": any(row.facts and row.facts.size_bytes for row in rows),
+        "speed": any(row.facts and row.facts.decode_tokens_per_s for row in rows),
+        "drift": any(row.facts and row.facts.drift for row in rows),
+        "n": True,
+    }
+    return ["variant", *(name for name, is_there in there.items() if is_there)]
+
+
+def _head(name: str, sort: tuple[str, bool]) -> str:
+    text = both(f"board.{name}") if f"board.{name}" in words("en") else escape(name.removeprefix("kobest_"))
+    if name == "variant":
+        back = (
+            f'<button type="button" class="back" data-action="sort" data-name="">{both("leaderboard.grouped")}</button>'
+        )
+        return f'<th scope="col" class="first">{text}{back if sort[0] else ""}</th>'
+    chosen = sort[0] == name
+    order = ("descending" if sort[1] else "ascending") if chosen else "none"
+    return (
+        f'<th scope="col" aria-sort="{order}"><button type="button" data-action="sort" '
+        f'data-name="{escape(name, quote=True)}" title="{plainly("leaderboard.sort")}">{text}</button></th>'
+    )
+
+
+def _line(board: "Leaderboard", row: "Row", columns: list[str], grouped: bool) -> str:
+    depth = row.depth if grouped else 0
+    cells = "".join(f"<td>{_cell(board, row, name)}</td>" for name in columns[1:])
+    kind = ' class="root"' if grouped and not depth else ""
+    return f'<tr{kind}><th scope="row" style="--depth: {depth}">{_name(row, grouped)}</th>{cells}</tr>'
+
+
+def _name(row: "Row", grouped: bool) -> str:
+    notes = [both("board.shots", shots=row.shots)]
+    if row.chat:
+        notes.append(both("leaderboard.chat"))
+    if row.base and not grouped:
+        notes.append(both("leaderboard.against", name=row.base))
+    if row.partial:
+        total = sum(cell.total or cell.n for task, cell in row.cells.items() if task != "mean")
+        notes.append(both("leaderboard.partial", n=f"{row.n:,}", total=f"{total:,}"))
+    said = "".join(f'<span class="{"part" if "partial" in n else ""}">{n}</span>' for n in notes)
+    star = '<sup title="' + plainly("board.partial") + '">*</sup>' if row.partial else ""
+    return f"<b>{escape(row.variant)}</b>{star} {badge(row.kind)}<small>{said}</small>"
+
+
+def _cell(board: "Leaderboard", row: "Row", name: str) -> str:
+    if name == "difference":
+        return _difference(main_cell(row))
+    if name == "mean" or name in board.tasks:
+        return _score(row.cells.get(name), marks=name != "mean")
+    return _fact(row, name)
+
+
+def _fact(row: "Row", name: str) -> str:
+    facts = row.facts
+    if name == "n":
+        return f"{row.n:,}"
+    if name == "size":
+        return size(facts.size_bytes) if facts and facts.size_bytes else ""
+    if name == "speed":
+        return f"{facts.decode_tokens_per_s:.0f}" if facts and facts.decode_tokens_per_s else ""
+    drift = facts.drift if facts else None
+    if drift is None:
+        return ""
+    told = {
+        "p99": f"{drift.p99_kl:.3f}",
+        "same": f"{100 * drift.same_top:.1f} %",
+        "ratio": f"{drift.perplexity_ratio:.3f}",
+    }
+    title = plainly("leaderboard.drift_title", name=drift.against, **told)
+    return f'<span title="{title}">{drift.mean_kl:.4f}</span>'
+
+
+def _score(cell: "Cell | None", marks: bool) -> str:
+    if cell is None or math.isnan(cell.value):
+        return '<span class="gap">–</span>'
+    if cell.score is None:
+        return f"{cell.value:.3g}"
+    change = cell.difference.verdict if marks and cell.difference else ""
+    arrow = {"better": "▲", "worse": "▼"}.get(change, "")
+    shown = f'<i class="{change}" title="{plainly("board.confirmed")}">{arrow}</i>' if arrow else ""
+    interval = cell.score.interval
+    return f"{shown}{100 * cell.value:.1f}<small>{100 * interval.low:.1f}–{100 * interval.high:.1f}</small>"
+
+
+def _difference(cell: "Cell | None") -> str:
+    """Difference with its interval, then a word for each question asked."""
+    if cell is None:
+        return ""
+    parts = []
+    if change := cell.difference:
+        low, high = signed(change.interval.low), signed(change.interval.high)
+        parts.append(f"{signed(change.value)}<small>{low} … {high}</small>")
+        parts.append(f'<em class="{change.verdict}">{both(f"board.change_{change.verdict}")}</em>')
+    if cell.loss:
+        parts.append(f'<em class="{cell.loss.verdict}">{both(f"board.loss_{cell.loss.verdict}")}</em>')
+    return "".join(parts)
+
+
+def signed(share: float) -> str:
+    """A share of 1 as points with a sign; what rounds to nothing has none."""
+    text = f"{100 * share:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
+
+
+def size(count: float) -> str:
+    """Bytes as people read them."""
+    return (
+        f"{count / 1e9:.2f} GB"
+        if count >= 1e9
+        else f"{count / 1e6:.0f} MB"
+        if count >= 1e6
+        else f"{count / 1e3:.0f} kB"
+    )
+
+
+def _notes(board: "Leaderboard") -> str:
+    notes = ["interval", *(["partial"] if any(row.partial for row in board.rows) else [])]
+    return " ".join(both(f"board.{name}") for name in notes)
