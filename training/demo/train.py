@@ -1,8 +1,8 @@
 """Trains the demo's adapter again, from the shipped examples: `python -m training.demo.train`.
 
-It takes some minutes on two cores and needs the extra `train` (TRL). The same seed on the same machine and versions
-gives the same adapter; other processors round differently and give one that is as good. Anything that is not the demo
-is trained from a recipe instead.
+It takes about three and a half minutes on two idle cores. On the same machine and versions it gives the same bytes
+again; other processors round differently and give an adapter that is as good. Anything that is not the demo is trained
+from a recipe instead.
 """
 
 import hashlib
