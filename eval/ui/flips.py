@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from eval.results import Flip
     from eval.samples import Sample
 
-SHOWN = 40
+SHOWN = 20
 PROMPT_END = 600
 
 

@@ -19,7 +19,11 @@ def html(board: "Leaderboard", sort: tuple[str, bool]) -> str:
     """The whole table; empty columns are left out."""
     columns = _columns(board)
     heads = "".join(_head(name, sort) for name in columns)
-    lines = "".join(_line(board, row, list(columns), grouped=not sort[0]) for row in board.rows)
+    before = [None, *board.rows]
+    lines = "".join(
+        _line(board, row, columns, grouped=not sort[0], again=bool(last and last.variant == row.variant))
+        for last, row in zip(before, board.rows, strict=False)
+    )
     return (
         f'<div class="board"><table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table></div>'
         f'<p class="notes">{_notes(board)}</p>'
@@ -55,10 +59,10 @@ def _head(name: str, sort: tuple[str, bool]) -> str:
     )
 
 
-def _line(board: "Leaderboard", row: "Row", columns: list[str], grouped: bool) -> str:
+def _line(board: "Leaderboard", row: "Row", columns: list[str], grouped: bool, again: bool) -> str:
     depth = row.depth if grouped else 0
     cells = "".join(f"<td>{_cell(board, row, name)}</td>" for name in columns[1:])
-    kind = ' class="root"' if grouped and not depth else ""
+    kind = ' class="root"' if grouped and not depth and not again else ""
     return f'<tr{kind}><th scope="row" style="--depth: {depth}">{_name(row, grouped)}</th>{cells}</tr>'
 
 
@@ -148,5 +152,5 @@ def size(count: float) -> str:
 
 
 def _notes(board: "Leaderboard") -> str:
-    notes = ["interval", *(["partial"] if any(row.partial for row in board.rows) else [])]
-    return " ".join(both(f"board.{name}") for name in notes)
+    partial = [both("board.partial")] if any(row.partial for row in board.rows) else []
+    return " ".join([both("leaderboard.interval"), *partial])

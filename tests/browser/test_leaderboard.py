@@ -1,0 +1,101 @@
+"""Evaluate and Leaderboard as a visitor meets them: a run is started, watched and read."""
+
+import csv
+import io
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import app
+from playground import jobs
+from playground.settings import Settings
+from playground.ui.page import launch_options
+
+from .conftest import free_port
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+KOBEST = Path(__file__).resolve().parents[1] / "eval" / "data" / "kobest"
+Open = Callable[..., "Page"]
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The whole page with eval's tabs, over two fakes."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    data = tmp_path_factory.mktemp("leaderboard")
+    rows = ("a", "base", ""), ("a:Q8_0", "gguf", 'base = "a"\n')
+    (data / "variants.toml").write_text(
+        "".join(f'[[variant]]\nname = "{n}"\nkind = "{k}"\n{b}source = "fake:{n[:1]}"\n' for n, k, b in rows),
+        encoding="utf-8",
+    )
+    settings = Settings(data=data)
+    wings = app.tabs(settings)
+    page = app.build(settings, wings)
+    port = free_port()
+    page.launch(
+        server_name="127.0.0.1",
+        server_port=port,
+        quiet=True,
+        prevent_thread_lock=True,
+        **launch_options(settings, wings),
+    )
+    yield f"http://127.0.0.1:{port}"
+    for job in jobs.listed(settings):
+        jobs.cancel(job)
+    page.close()
+    shutil.rmtree(data, ignore_errors=True)
+
+
+def choose(page: "Page", field: str, *names: str) -> None:
+    for name in names:
+        page.click(f"#{field} input")
+        page.locator("[role=option]", has_text=name).first.click()
+    page.keyboard.press("Escape")
+
+
+def test_a_run_is_started_watched_over_a_reload_and_read(visit: Open) -> None:
+    page = visit()
+    page.click("#tab-leaderboard-button")
+    page.click("#board-table .nothing .go")
+    page.click("#evaluate-start")
+    page.wait_for_selector("#evaluate-said .card")
+    choose(page, "evaluate-variants", "a", "a:Q8_0")
+    choose(page, "evaluate-suite", "kobest")
+    choose(page, "evaluate-tasks", "copa")
+    choose(page, "evaluate-shots", "0")
+    page.fill("#evaluate-data textarea, #evaluate-data input", str(KOBEST))
+    page.uncheck("#evaluate-speed input")
+    page.uncheck("#evaluate-drift input")
+    page.click("#evaluate-start")
+    page.wait_for_selector("#evaluate-jobs .job.running")
+    page.reload()
+    page.wait_for_selector("#ask textarea")
+    time.sleep(0.5)
+    page.click("#tab-evaluate-button")
+    page.wait_for_selector("#evaluate-jobs .job.done", timeout=90_000)
+    page.click("#evaluate-jobs .go")
+    page.wait_for_selector("#board-table tbody tr")
+    assert [name.inner_text() for name in page.query_selector_all("#board-table tbody th b")] == ["a", "a:Q8_0"]
+    with page.expect_download() as caught:
+        page.click("#board-csv")
+    rows = list(csv.DictReader(io.StringIO(Path(caught.value.path()).read_text(encoding="utf-8-sig"))))
+    assert [row["variant"] for row in rows] == ["a", "a:Q8_0"]
+
+
+def test_the_board_fits_a_phone_and_speaks_korean(visit: Open) -> None:
+    page = visit(locale="ko-KR", width=390, height=844, dark=True)
+    page.evaluate("document.querySelector('#tab-leaderboard-button').click()")
+    page.wait_for_selector("#board-table .html-container > div:not(:empty)")
+    threading.Event().wait(0.5)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert "순위표" in page.inner_text("#tab-leaderboard")
