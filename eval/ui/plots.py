@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 560, 330
 LEFT, RIGHT, TOP, BOTTOM = 46, 16, 16, 46
-LETTER = 6.3
+LETTER = 5.8
 """How wide a letter of a label is, about."""
 
 
