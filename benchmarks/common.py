@@ -21,6 +21,7 @@ from playground.presets import sampling
 from playground.settings import Settings
 from training.cli import ensure
 
+ROOT = Path(__file__).resolve().parent.parent
 RUNS = 5
 PROMPT = "Write a long story about a courtyard in Seoul where the neighbours meet."
 
@@ -88,10 +89,12 @@ def ask(playground: Playground, names: list[str], tokens: int, preset: str = "fa
 class Peer:
     """A program that answers a line of JSON for every line it is sent, in a process of its own."""
 
-    def __init__(self, program: Path, *arguments: str) -> None:
-        command = [sys.executable, str(program), *arguments]
+    def __init__(self, module: str, *arguments: str) -> None:
+        command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
+        self._process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
+        )
         self.ready = self.call({})
 
     def call(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """A GGUF pane against llama-cpp-python: its bare low-level decode loop, and its high-level chat stream."""
 
 import time
-from pathlib import Path
 
 from benchmarks.common import PROMPT, Measured, Peer, ask, open_playground, settings
 from playground.variants import Catalogue
@@ -14,7 +13,7 @@ def run(runs: int) -> list[Measured]:
     """Tokens/s from first text to the end, and seconds to the first text; same file, prompt, preset and threads."""
     chosen = settings()
     file = Catalogue.load(chosen).get(VARIANT).source
-    peers = {kind: Peer(Path(__file__).with_name("peer_llama_cpp.py"), file, kind) for kind in ("bare", "chat")}
+    peers = {kind: Peer("peer_llama_cpp", file, kind) for kind in ("bare", "chat")}
     seen: dict[str, list[tuple[float, float]]] = {"ours": [], "bare": [], "chat": []}
     with open_playground(chosen) as playground:
         for number in range(runs + 1):

@@ -1,7 +1,6 @@
 """A transformers pane against plain `model.generate`: same model, dtype, prompt, sampling and threads."""
 
 import time
-from pathlib import Path
 
 from benchmarks.common import PROMPT, Measured, Peer, ask, open_playground, settings
 from playground.variants import Catalogue
@@ -13,7 +12,7 @@ VARIANT = "smollm2"
 def run(runs: int) -> list[Measured]:
     """Tokens/s from the question to the end of the answer, prefill included on both sides."""
     chosen = settings()
-    peer = Peer(Path(__file__).with_name("peer_generate.py"), Catalogue.load(chosen).get(VARIANT).source)
+    peer = Peer("peer_generate", Catalogue.load(chosen).get(VARIANT).source)
     ours, theirs = [], []
     with open_playground(chosen) as playground:
         for number in range(runs + 1):

@@ -7,12 +7,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
-from benchmarks.common import Measured, settings
+from benchmarks.common import ROOT, Measured, settings
 
 EMPTY = "import gradio as gr\nwith gr.Blocks() as demo: pass\ndemo.launch(server_name='127.0.0.1', server_port={port})"
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(runs: int) -> list[Measured]:

@@ -32,6 +32,9 @@ KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (events.Progress,
 KINDS |= {"Finished": events.Finished, "Failed": events.Failed}
 STOP_GRACE_S = 2.0
 
+SPIN = os.environ.get("GOMP_SPINCOUNT", "5000")
+"""How long a thread spins for the others before it sleeps: not at all makes a small model three times slower, and the
+library's default starves whatever else runs on the machine."""
 _call_numbers = itertools.count(1)
 
 
@@ -50,7 +53,8 @@ class Worker:
         self._ready = threading.Event()
         self._refusal: MadangError | None = None
         self._stopping = False
-        self.on_idle: Callable[[], None] = lambda: None
+        self.on_change: Callable[[], None] = lambda: None
+        self._threads = spec.threads
         self._process = self._spawn()
         threading.Thread(target=self._listen, name=f"worker {spec.name}", daemon=True).start()
         with suppress(OSError):  # it ended at once: the listener hears of it
@@ -59,7 +63,7 @@ class Worker:
     def _spawn(self) -> "subprocess.Popen[str]":
         environment = os.environ | {
             "OMP_NUM_THREADS": str(self.spec.threads),
-            "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait starve the panes beside them
+            "GOMP_SPINCOUNT": SPIN,
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_OFFLINE": "1",
             "PYTHONUNBUFFERED": "1",
@@ -86,6 +90,18 @@ class Worker:
         return bool(self._rows) or bool(self._calls) or self.holds > 0 or (self.info is None and self.alive)
 
     @property
+    def answering(self) -> bool:
+        """Whether it computes now."""
+        return bool(self._rows) or bool(self._calls)
+
+    def use_threads(self, threads: int) -> None:
+        """Compute with so many threads from the next step on."""
+        if threads != self._threads and self.alive:
+            self._threads = threads
+            with suppress(OSError):  # it just died, and its rows have been told
+                self._write({"op": "threads", "threads": threads})
+
+    @property
     def pid(self) -> int:
         """The process id, for tests and for people who look at it."""
         return self._process.pid
@@ -109,6 +125,7 @@ class Worker:
         with self._lock:
             self._rows |= {row.id: (row.variant, sink) for row in rows}
         self.used_at = time.monotonic()
+        self.on_change()
         try:
             self._write({"op": "rows", "rows": [row.model_dump() for row in rows]})
         except OSError as error:
@@ -131,6 +148,7 @@ class Worker:
         answer: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         with self._lock:
             self._calls[call_id] = answer
+        self.on_change()
         try:
             self._write({"op": "call", "id": call_id, "name": name, "arguments": arguments})
             if not self.alive:
@@ -142,6 +160,7 @@ class Worker:
             with self._lock:
                 self._calls.pop(call_id, None)
             self.used_at = time.monotonic()
+            self.on_change()
         if "value" not in result:
             raise result.get("error") or VariantError(result["message"], result["hint"])
         return result["value"]
@@ -187,7 +206,7 @@ class Worker:
             answer.put({"error": failure})
         for variant, sink in rows.values():
             sink(events.Failed(variant=variant, message=failure.message, hint=failure.hint))
-        self.on_idle()
+        self.on_change()
 
     def _take(self, message: dict[str, Any]) -> None:
         if message["type"] == "loaded":
@@ -210,7 +229,7 @@ class Worker:
                 self._rows.pop(row_id, None)
             self.used_at = time.monotonic()
             if not self._rows:
-                self.on_idle()
+                self.on_change()
         if sink is not None:
             sink(event)
 
@@ -341,12 +360,16 @@ class WorkerPool:
             return raced
         wait.loading()
         worker = Worker(spec, new_log(self.settings.logs_dir, spec.name))
-        worker.on_idle = self._notify
+        worker.on_change = self._share
         self._workers[spec] = worker
         return worker
 
-    def _notify(self) -> None:
+    def _share(self) -> None:
+        """Divide the cores among the workers that compute: two that each wait for two threads on two cores crawl."""
         with self._changed:
+            busy = [worker for worker in self._workers.values() if worker.answering]
+            for worker in busy:
+                worker.use_threads(max(1, worker.spec.threads // len(busy)))
             self._changed.notify_all()
 
     def _make_room(self, spec: ModelSpec, wait: Wait) -> None:

@@ -173,6 +173,10 @@ class Backend(Protocol):
         """Free what the row holds; never fails."""
         ...
 
+    def use_threads(self, threads: int) -> None:
+        """Compute with so many CPU threads from now on."""
+        ...
+
     def vocabulary(self) -> Vocabulary:
         """Special tokens and chat template."""
         ...

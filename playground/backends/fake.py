@@ -134,6 +134,9 @@ class FakeBackend:
     def close_row(self, row: Row) -> None:
         """Nothing is held."""
 
+    def use_threads(self, threads: int) -> None:
+        """It needs none."""
+
     def vocabulary(self) -> Vocabulary:
         """No special tokens but the end."""
         return Vocabulary(bos="", eos="", prefix=END, eos_id=END, template=PLAIN.template)

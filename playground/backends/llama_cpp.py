@@ -136,6 +136,10 @@ class LlamaCppBackend:
         text = render(chosen, request.messages, self._bos, self._eos)
         return Prompt(text, self.encode(text, None if request.prompt_format else False), chosen.stop)
 
+    def use_threads(self, threads: int) -> None:
+        """Compute with so many CPU threads from now on."""
+        lib.llama_set_n_threads(self._context, threads, threads)
+
     def vocabulary(self) -> Vocabulary:
         """Special tokens and chat template, as the file names them."""
         bos, eos = lib.llama_vocab_bos(self._vocab), lib.llama_vocab_eos(self._vocab)

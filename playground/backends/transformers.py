@@ -74,7 +74,7 @@ class TransformersBackend:
         self._dtype = _dtype(spec, device)
         self._model = _load_model(spec, self._dtype, device)
         self._device = device
-        self._tokenizer = AutoTokenizer.from_pretrained(spec.path)
+        self._tokenizer = AutoTokenizer.from_pretrained(spec.path, trust_remote_code=False)
         self._ends = _ends(self._model, self._tokenizer)
         self._stateful = _is_stateful(self._model)
         self._adapters = Adapters(self._model)
@@ -101,6 +101,10 @@ class TransformersBackend:
         chosen = choose(request.variant, words.template, request.prompt_format)
         text = render(chosen, request.messages, words.bos, words.eos)
         return Prompt(text, self.encode(text, None if request.prompt_format else False), chosen.stop)
+
+    def use_threads(self, threads: int) -> None:
+        """Compute with so many CPU threads from now on."""
+        torch.set_num_threads(threads)
 
     def vocabulary(self) -> Vocabulary:
         """Special tokens and chat template, as the tokenizer names them."""
@@ -269,7 +273,7 @@ def _dtype(spec: ModelSpec, device: torch.device) -> torch.dtype:
 
 def _load_model(spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> Any:
     try:
-        config = AutoConfig.from_pretrained(spec.path)
+        config = AutoConfig.from_pretrained(spec.path, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
             spec.path,
             config=config,

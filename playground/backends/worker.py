@@ -1,6 +1,7 @@
 """The program of a worker process: one loaded model, JSON lines in on stdin, JSON lines out on stdout.
 
-In:  {"op": "load", "spec": …} once, then {"op": "rows", "rows": […]}, {"op": "cancel", "ids": […]} and
+In:  {"op": "load", "spec": …} once, then {"op": "rows", "rows": […]}, {"op": "cancel", "ids": […]},
+     {"op": "threads", "threads": n} and
      {"op": "call", "id": …, "name": …, "arguments": {…}}, which runs between two steps of the rows.
 Out: {"type": "loaded", …} or {"type": "refused", …}, then {"type": "event", "id": …, "kind": …, "event": …} and
      {"type": "result", "id": …, "value": …} or {"type": "result", "id": …, "message": …, "hint": …}.
@@ -56,6 +57,9 @@ class Worker:
             while not scheduler.idle:  # answers under way come first: a call may need the whole cache
                 scheduler.step()
             self._call(scheduler.backend, operation)
+            return
+        if operation["op"] == "threads":
+            scheduler.backend.use_threads(operation["threads"])
             return
         for row in operation["rows"]:
             scheduler.add(RowRequest.model_validate(row), operation["at"])

@@ -1,0 +1,198 @@
+"""llama.cpp on the embedded model: the same prompts, tokens and scores as transformers, and errors that say why."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from playground.backends.base import Choices, ModelSpec, RowRequest
+from playground.backends.llama_cpp import LlamaCppBackend
+from playground.backends.scheduler import Scheduler
+from playground.backends.transformers import TransformersBackend
+from playground.errors import VariantError
+from playground.events import Event, Finished, Started
+from playground.messages import Message
+from playground.presets import Sampling
+
+pytestmark = pytest.mark.models
+
+PROMPTS = [
+    "What is the capital of France?",
+    "Write one sentence about rain.",
+    "안녕하세요?",
+    "List three fruits. 🍎",
+    "def add(a, b):",
+]
+
+
+@pytest.fixture(scope="module")
+def f16(demo_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded base as an F16 GGUF, made by our own export."""
+    from training.export.gguf import convert
+
+    file = tmp_path_factory.mktemp("gguf") / "smollm2-F16.gguf"
+    convert(demo_models / "smollm2", file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def llama(f16: Path) -> Iterator[LlamaCppBackend]:
+    backend = LlamaCppBackend(ModelSpec(engine="llama_cpp", name="f16", path=str(f16), threads=2, gpu_layers=0))
+    yield backend
+    backend.close()
+
+
+@pytest.fixture(scope="module")
+def torch32(demo_models: Path) -> TransformersBackend:
+    folder = str(demo_models / "smollm2")
+    return TransformersBackend(ModelSpec(engine="transformers", name="base", path=folder, dtype="fp32", threads=2))
+
+
+def request(text: str, row_id: str = "r", **fields: Any) -> RowRequest:
+    greedy = {"temperature": 0.0, "repetition_penalty": 1.0, "max_new_tokens": 32, "seed": 1}
+    return RowRequest(
+        id=row_id,
+        variant="v",
+        messages=(Message(role="user", content=text),),
+        sampling=Sampling(**greedy | fields),
+    )
+
+
+def run(backend: Any, requests: list[RowRequest], cancelled: Callable[[str], bool] = lambda _: False) -> list[Event]:
+    events: list[Event] = []
+    scheduler = Scheduler(backend, lambda row_id, event: events.append(event), cancelled)
+    for row in requests:
+        scheduler.add(row, time.monotonic())
+    while not scheduler.idle:
+        scheduler.step()
+    return events
+
+
+def answer(events: list[Event]) -> Finished:
+    return next(event for event in events if isinstance(event, Finished))
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.15])
+@pytest.mark.parametrize("text", PROMPTS)
+def test_greedy_fp32_equals_greedy_f16(
+    text: str, penalty: float, llama: LlamaCppBackend, torch32: TransformersBackend
+) -> None:
+    row = request(text, repetition_penalty=penalty)
+    assert llama.prompt(row) == torch32.prompt(row)
+    ours, theirs = answer(run(llama, [row])).text, answer(run(torch32, [row])).text
+    if ours != theirs:  # allowed at a tie alone: F16 cannot decide between two tokens that fp32 holds equal
+        assert tie(torch32, torch32.prompt(row).text, ours, theirs) < 0.02
+    assert ours[:20] == theirs[:20]
+
+
+def tie(backend: TransformersBackend, prompt: str, one: str, other: str) -> float:
+    """How far apart, in nats, fp32 holds the two tokens at which two answers part."""
+    first, second = backend.encode(prompt + one, False), backend.encode(prompt + other, False)
+    place = next(i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
+    logprobs = backend.logprobs(first[:place])[-1]
+    return abs(float(logprobs[first[place]] - logprobs[second[place]]))
+
+
+def test_seeds_reproduce(llama: LlamaCppBackend) -> None:
+    def said(seed: int) -> str:
+        return answer(run(llama, [request(PROMPTS[1], temperature=1.2, seed=seed)])).text
+
+    assert said(4) == said(4)
+    assert said(4) != said(5)
+
+
+def test_rows_decode_together(llama: LlamaCppBackend) -> None:
+    alone = [answer(run(llama, [request(text)])).text for text in PROMPTS[:3]]
+    rows = [request(text, str(number)) for number, text in enumerate(PROMPTS[:3])]
+    together = [event for event in run(llama, rows) if isinstance(event, Finished)]
+    assert sorted(event.text for event in together) == sorted(alone)
+
+
+def test_more_rows_than_fit_wait_for_their_turn(f16: Path) -> None:
+    backend = LlamaCppBackend(
+        ModelSpec(engine="llama_cpp", name="f16", path=str(f16), threads=2, gpu_layers=0, context=128)
+    )
+    rows = [request(PROMPTS[0], str(number), max_new_tokens=24) for number in range(4)]
+    ends = [event for event in run(backend, rows) if isinstance(event, Finished)]
+    assert len({event.text for event in ends}) == 1
+    assert len(ends) == 4
+    backend.close()
+
+
+def test_cancel_inside_a_long_prompt_frees_the_engine(llama: LlamaCppBackend) -> None:
+    flag = threading.Event()
+    stopped: list[float] = []
+
+    def cancel() -> None:
+        flag.set()
+        stopped.append(time.monotonic())
+
+    timer = threading.Timer(0.3, cancel)
+    timer.start()
+    events = run(llama, [request("마당 " * 700, max_new_tokens=8)], lambda _: flag.is_set())
+    freed = time.monotonic()
+    assert answer(events).reason == "cancelled"
+    assert answer(events).stats.tokens == 0
+    assert freed - stopped[0] < 0.5
+    assert answer(run(llama, [request(PROMPTS[0])])).text.startswith("The capital of France")
+
+
+def test_overflow_drops_the_oldest_turns(f16: Path) -> None:
+    backend = LlamaCppBackend(
+        ModelSpec(engine="llama_cpp", name="f16", path=str(f16), threads=2, gpu_layers=0, context=160)
+    )
+    old = (Message(role="user", content="Tell me of rain. " * 12), Message(role="assistant", content="It rains."))
+    row = request(PROMPTS[0], max_new_tokens=16)
+    events = run(backend, [row.model_copy(update={"messages": (*old, *old, *row.messages)})])
+    started = next(event for event in events if isinstance(event, Started))
+    assert started.dropped_turns == 2
+    assert "Tell me of rain" not in started.prompt
+    assert answer(events).text
+    backend.close()
+
+
+def test_scores_equal_transformers_up_to_16_bits(llama: LlamaCppBackend, torch32: TransformersBackend) -> None:
+    questions = []
+    for context, choices in [
+        ("비가 온다. 그래서", (" 우산을 썼다.", " 모자를 벗었다.")),
+        ("2 + 2 =", (" 4", " 5", " 22")),
+    ]:
+        start = llama.encode(context)
+        rest = tuple(tuple(llama.encode(context + choice)[len(start) :]) for choice in choices)
+        questions.append(Choices(context=tuple(start), continuations=rest))
+    ours, theirs = llama.score(questions), torch32.score(questions)
+    for mine, other in zip(ours.logprobs, theirs.logprobs, strict=True):
+        assert mine == pytest.approx(other, abs=0.1)
+    assert ours.greedy == theirs.greedy
+    assert ours.computed == sum(question.size for question in questions)
+
+
+def test_a_choice_must_be_encoded_with_its_context(llama: LlamaCppBackend, torch32: TransformersBackend) -> None:
+    """The planted fault: encoding the two apart gives other scores, so the comparison above can fail."""
+    context, choice = "The capital of France is", " Paris"
+    start = tuple(llama.encode(context))
+    right = Choices(context=start, continuations=(tuple(llama.encode(context + choice)[len(start) :]),))
+    apart = Choices(context=start, continuations=(tuple(llama.encode(choice.strip())),))
+    assert abs(llama.score([apart]).logprobs[0][0] - torch32.score([right]).logprobs[0][0]) > 1.0
+
+
+def test_distributions_follow_transformers(llama: LlamaCppBackend, torch32: TransformersBackend) -> None:
+    import numpy as np
+
+    ids = llama.encode("The courtyard was the quietest part of the house.")
+    ours, theirs = llama.logprobs(ids), torch32.logprobs(ids)
+    assert ours.shape == theirs.shape == (len(ids), 49152)
+    assert np.exp(ours.astype(float)).sum(axis=1) == pytest.approx(np.ones(len(ids)), abs=1e-4)
+    divergence = (np.exp(theirs.astype(float)) * (theirs - ours)).sum(axis=1)
+    assert divergence.max() < 1e-3
+
+
+def test_a_truncated_file_is_refused_with_llama_cpps_reason(f16: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "cut.gguf"
+    broken.write_bytes(f16.read_bytes()[: 50 * 2**20])
+    with pytest.raises(VariantError, match="cut.gguf") as caught:
+        LlamaCppBackend(ModelSpec(engine="llama_cpp", name="cut", path=str(broken), gpu_layers=0))
+    assert "bounds" in caught.value.message or "incomplete" in caught.value.message
