@@ -48,11 +48,11 @@ QUANT_SIZES = {" - Small": "_S", " - Medium": "_M", " - Large": "_L"}
 
 @dataclass(eq=False)
 class LlamaRow(Row):
-    """A row with its sequence in the shared cache, its sampler chain and where its logits lie in the last batch."""
+    """A row with its sequence in the shared cache, its sampler chain and the token drawn for it."""
 
     sequence: int = 0
     sampler: Any = None
-    output: int = -1
+    drawn: int = -1
     decoder: ByteText = field(default_factory=ByteText)
 
 
@@ -203,21 +203,28 @@ class LlamaCppBackend:
             raise Cancelled
         self._check(code, len(chunk))
         row.read += len(chunk)
-        row.output = len(chunk) - 1
+        if last:
+            self._draw(row, len(chunk) - 1)
         return last
 
+    def _draw(self, row: LlamaRow, place: int) -> None:
+        """Draw at once: the next batch, another row's prompt perhaps, overwrites these logits."""
+        row.drawn = int(lib.llama_sampler_sample(row.sampler, self._context, place))
+
     def sample(self, row: Row) -> int:
-        """Draw from the row's chain; llama.cpp accepts the token into the penalties by itself."""
+        """The token drawn from the row's chain; llama.cpp accepts it into the penalties by itself."""
         assert isinstance(row, LlamaRow)
-        return int(lib.llama_sampler_sample(row.sampler, self._context, row.output))
+        return row.drawn
 
     def decode(self, rows: Sequence[Row]) -> None:
         """One token of every row in one batch."""
         for index, row in enumerate(rows):
             assert isinstance(row, LlamaRow)
             self.put(index, row.tokens[-1], len(row.prompt) + len(row.tokens) - 1, [row.sequence], True)
-            row.output = index
         self.decode_batch(len(rows))
+        for index, row in enumerate(rows):
+            assert isinstance(row, LlamaRow)
+            self._draw(row, index)
 
     def put(self, index: int, token: int, position: int, sequences: list[int], logits: bool) -> None:
         """Place a token in the batch: it belongs to these sequences, and its logits are wanted or not."""
