@@ -4,7 +4,7 @@ VENV := .venv/bin
 EXTRAS ?=
 PREBUILT ?=
 TORCH_INDEX ?= auto
-TESTS ?= not slow and not browser and not gpu
+TESTS ?= not slow and not long and not browser and not gpu
 PYTEST_ARGS ?=
 
 SETUP = $(PYTHON) scripts/setup.py --torch-index "$(TORCH_INDEX)" \

@@ -4,7 +4,7 @@ import time
 
 from benchmarks.common import Measured, ask, open_playground, settings
 
-TOKENS = 64
+TOKENS = 48
 BASE, ADAPTER = "smollm2", "smollm2:demo"
 
 
