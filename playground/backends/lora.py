@@ -43,8 +43,8 @@ class Routing:
 class Adapters:
     """The adapters attached to one model; `attach` is idempotent, layers change only once."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
+    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
+        self._model, self._dtype = model, dtype
         self.routing = Routing()
         self._layers: dict[str, dict[str, tuple[torch.Tensor, torch.Tensor]]] = {}
         self._attached: set[str] = set()
@@ -69,8 +69,7 @@ class Adapters:
         self._attached.add(folder)
 
     def _add(self, name: str, module: nn.Linear, folder: str, down: torch.Tensor, up: torch.Tensor) -> None:
-        dtype = module.weight.dtype if module.weight.is_floating_point() else torch.get_default_dtype()
-        device = module.weight.device
+        dtype, device = self._dtype, module.weight.device  # quantized layers compute in the model's dtype, too
         if name not in self._layers:
             self._layers[name] = {}
             module.forward = partial(  # type: ignore[method-assign]

@@ -77,7 +77,7 @@ class TransformersBackend:
         self._tokenizer = AutoTokenizer.from_pretrained(spec.path, trust_remote_code=False)
         self._ends = _ends(self._model, self._tokenizer)
         self._stateful = _is_stateful(self._model)
-        self._adapters = Adapters(self._model)
+        self._adapters = Adapters(self._model, self._dtype)
         self._scorer = scorer(self._model, device, self._stateful)
         self._watch_cancels()
         self._reading: TorchRow | None = None
