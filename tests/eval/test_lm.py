@@ -44,6 +44,14 @@ source = "{gguf}"
 """
 
 
+@pytest.fixture(autouse=True)
+def _no_report_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """lm-eval asks pip and the drivers what is installed, which takes seconds a run."""
+    import torch.utils.collect_env
+
+    monkeypatch.setattr(torch.utils.collect_env, "get_pretty_env_info", lambda: "left out")
+
+
 @pytest.fixture(scope="module")
 def f16(demo_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from training.export.gguf import convert
@@ -129,7 +137,7 @@ def check_up_to_drift(base: dict[str, Result], build: dict[str, Result]) -> None
         assert [first[key].answer for key in clear] == [second[key].answer for key in clear]
 
 
-@pytest.mark.parametrize("shots", [0, 2])
+@pytest.mark.parametrize("shots", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_base_agrees_with_hf(
     shots: int, playground: Playground, demo_models: Path, kobest_sample: Path, tmp_path: Path
 ) -> None:
@@ -137,6 +145,7 @@ def test_base_agrees_with_hf(
     check(mine, theirs(hf(demo_models / "smollm2"), kobest_sample, tmp_path / "rows", shots, None))
 
 
+@pytest.mark.slow
 def test_adapter_agrees_with_hf_and_peft(
     playground: Playground, demo_models: Path, kobest_sample: Path, tmp_path: Path
 ) -> None:
@@ -145,11 +154,13 @@ def test_adapter_agrees_with_hf_and_peft(
     check(mine, other)
 
 
+@pytest.mark.slow
 def test_f16_gguf_agrees_up_to_its_drift(playground: Playground, kobest_sample: Path, tmp_path: Path) -> None:
     base = ours(playground, "base32", kobest_sample, tmp_path, 0, None)
     check_up_to_drift(base, ours(playground, "base32:F16", kobest_sample, tmp_path, 0, None))
 
 
+@pytest.mark.slow
 def test_a_scorer_that_encodes_choices_apart_is_caught(
     playground: Playground, kobest_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
