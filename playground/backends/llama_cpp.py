@@ -61,9 +61,7 @@ class LlamaCppBackend:
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
-        self._errors: list[str] = []
-        self._log = lib.llama_log_callback(self._on_log)  # kept: C calls it as long as the process lives
-        lib.llama_log_set(self._log, ctypes.c_void_p(0))
+        self._errors = LOG.listen()
         lib.llama_backend_init()
         self._model = self._load_model(spec)
         self._vocab = lib.llama_model_get_vocab(self._model)
@@ -305,12 +303,29 @@ class LlamaCppBackend:
     def _is_aborted(self, data: object) -> bool:
         return self._aborting is not None and self._aborting.cancelled()
 
-    def _on_log(self, level: int, text: bytes, data: object) -> None:
-        if level >= ERROR_LEVEL:
-            line = text.decode(errors="replace").strip()
-            if line:
-                self._errors = [*self._errors[-9:], line]
-                sys.stderr.write(line + "\n")
+
+class _Log:
+    """llama.cpp's error lines. C keeps calling the function for as long as the process lives, so it is never freed."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._callback = lib.llama_log_callback(self._take)
+
+    def listen(self) -> list[str]:
+        """The list that the next error lines are added to, empty now."""
+        self._lines = []
+        lib.llama_log_set(self._callback, ctypes.c_void_p(0))
+        return self._lines
+
+    def _take(self, level: int, text: bytes, data: object) -> None:
+        line = text.decode(errors="replace").strip()
+        if level >= ERROR_LEVEL and line:
+            self._lines.append(line)
+            del self._lines[:-10]
+            sys.stderr.write(line + "\n")
+
+
+LOG = _Log()
 
 
 def samplers(sampling: Sampling, vocabulary: int, context: int) -> list[Any]:

@@ -198,3 +198,16 @@ def test_a_truncated_file_is_refused_with_llama_cpps_reason(f16: Path, tmp_path:
     with pytest.raises(VariantError, match="cut.gguf") as caught:
         LlamaCppBackend(ModelSpec(engine="llama_cpp", name="cut", path=str(broken), gpu_layers=0))
     assert "bounds" in caught.value.message or "incomplete" in caught.value.message
+
+
+def test_another_user_of_llama_cpp_in_the_process_survives_ours(f16: Path) -> None:
+    """llama.cpp keeps one log function a process: ours must outlive the backend that set it."""
+    import gc
+
+    import llama_cpp
+
+    backend = LlamaCppBackend(ModelSpec(engine="llama_cpp", name="f16", path=str(f16), threads=2, gpu_layers=0))
+    backend.close()
+    del backend
+    gc.collect()
+    assert llama_cpp.Llama(str(f16), n_ctx=64, verbose=False).n_ctx() >= 64
