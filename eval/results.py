@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eval import samples as files
 from eval.samples import Mark, ResultsError, Sample, by_document
+from playground.drift import Drift
 
 FILE = re.compile(r"(?P<stem>.+)_(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.json")
 OLD = "results.json"
@@ -25,23 +26,10 @@ SIGNS = {":": "~", "/": "@"}
 ESCAPED = {"~": "%7E"} | SIGNS
 
 
-class _Facts(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Drift(_Facts):
-    """How far a build's next-token distributions lie from those of what it was built from (nats, shares of 1)."""
-
-    against: str
-    mean_kl: float
-    p99_kl: float
-    same_top: float
-    perplexity_ratio: float
-    positions: int = Field(ge=0)
-
-
-class Facts(_Facts):
+class Facts(BaseModel):
     """What is known of a variant beside its scores: madang_<iso>.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     variant: str
     base: str | None = Field(default=None, description="the variant that it descends from directly")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import kobest
-from eval.results import Drift, Facts, folder_name
+from eval.results import Facts, folder_name
 from eval.suites import Suite, samples
 from eval.writing import write
 from playground import drift
@@ -131,8 +131,7 @@ class Run:
             rows |= speed.measure(probe).model_dump()
         if "drift" in self.measures and isinstance(chosen, Gguf) and chosen.base is not None:
             self.tell(Progress(variant, "drift"))
-            found = self._drift(chosen, probe)
-            rows["drift"] = Drift(**found.model_dump()) if found else None
+            rows["drift"] = self._drift(chosen, probe)
         return Facts(**rows)
 
     def _drift(self, build: Gguf, probe: Probe) -> drift.Drift | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from playground.errors import VariantError
 from playground.probe import Probe
@@ -32,7 +32,7 @@ class Drift(BaseModel):
     p99_kl: float
     same_top: float
     perplexity_ratio: float
-    positions: int
+    positions: int = Field(ge=0)
 
 
 @dataclass(frozen=True)

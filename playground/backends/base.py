@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from playground.messages import Message
 from playground.presets import Sampling
+from playground.prompts import choose, render
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,10 +138,6 @@ class Backend(Protocol):
 
     info: ModelInfo
 
-    def prompt(self, request: RowRequest) -> Prompt:
-        """The prompt of a request: rendered, then encoded with its control tokens parsed and never a second BOS."""
-        ...
-
     def has_room(self, prompt: list[int], sampling: Sampling) -> bool:
         """Whether a row can be opened now; always true while no row is open."""
         ...
@@ -200,6 +197,19 @@ class Backend(Protocol):
     def close(self) -> None:
         """Free the model."""
         ...
+
+
+def prompt_of(backend: Backend, request: RowRequest) -> Prompt:
+    """The prompt of a request: its raw text, or its turns through the model's own template or the named format.
+
+    Encoded with its control tokens parsed, and never with a second BOS: a template of the model's own brings the first.
+    """
+    if request.text is not None:
+        return Prompt(request.text, backend.encode(request.text), ())
+    words = backend.vocabulary()
+    chosen = choose(request.variant, words.template, request.prompt_format)
+    text = render(chosen, request.messages, words.bos, words.eos)
+    return Prompt(text, backend.encode(text, None if request.prompt_format else False), chosen.stop)
 
 
 def load(spec: ModelSpec) -> Backend:

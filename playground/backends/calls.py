@@ -34,15 +34,9 @@ def logprobs(backend: Backend, arguments: Arguments) -> str:
     return str(path)
 
 
-def memory(backend: Backend, arguments: Arguments) -> list[int]:
-    """Bytes of RAM and VRAM now."""
-    return list(backend.memory())
-
-
 CALLS: dict[str, Callable[[Backend, Arguments], Any]] = {
     "encode": encode,
     "vocabulary": vocabulary,
     "score": score,
     "logprobs": logprobs,
-    "memory": memory,
 }

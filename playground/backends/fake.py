@@ -20,7 +20,6 @@ from playground.backends.base import (
     Choices,
     ModelInfo,
     ModelSpec,
-    Prompt,
     Row,
     RowRequest,
     Scored,
@@ -29,7 +28,7 @@ from playground.backends.base import (
 from playground.backends.text import ByteText
 from playground.errors import VariantError
 from playground.presets import Sampling
-from playground.prompts import PromptFormat, prompt_format, render
+from playground.prompts import PromptFormat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,14 +71,6 @@ class FakeBackend:
             vocabulary=257,
             memory_bytes=1,
         )
-
-    def prompt(self, request: RowRequest) -> Prompt:
-        """Roles and contents, a line each, or the named format; token ids are bytes."""
-        if request.text is not None:
-            return Prompt(request.text, self.encode(request.text), ())
-        chosen = prompt_format(request.prompt_format) if request.prompt_format else PLAIN
-        text = render(chosen, request.messages)
-        return Prompt(text, list(text.encode()), chosen.stop)
 
     def has_room(self, prompt: list[int], sampling: Sampling) -> bool:
         """Always."""

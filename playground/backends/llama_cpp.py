@@ -23,7 +23,6 @@ from playground.backends.base import (
     Choices,
     ModelInfo,
     ModelSpec,
-    Prompt,
     Row,
     RowRequest,
     Scored,
@@ -32,7 +31,6 @@ from playground.backends.base import (
 from playground.backends.text import ByteText
 from playground.errors import VariantError
 from playground.presets import Sampling
-from playground.prompts import choose, render
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,14 +123,6 @@ class LlamaCppBackend:
             memory_bytes=self.memory()[0],
             vram_bytes=size if on_card else 0,
         )
-
-    def prompt(self, request: RowRequest) -> Prompt:
-        """The prompt of a request, with the file's own chat template or the format that its catalogue row names."""
-        if request.text is not None:
-            return Prompt(request.text, self.encode(request.text), ())
-        chosen = choose(request.variant, self._template, request.prompt_format)
-        text = render(chosen, request.messages, self._bos, self._eos)
-        return Prompt(text, self.encode(text, None if request.prompt_format else False), chosen.stop)
 
     def use_threads(self, threads: int) -> None:
         """Compute with so many CPU threads from now on."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from playground.backends.base import Backend, Cancelled, Prompt, Row, RowRequest
+from playground.backends.base import Backend, Cancelled, Prompt, Row, RowRequest, prompt_of
 from playground.backends.text import StopFilter
 from playground.errors import ContextError, MadangError
 from playground.events import Delta, Event, Failed, Finished, FinishReason, Progress, Started, Stats
@@ -85,7 +85,7 @@ class Scheduler:
         context, dropped = self.backend.info.context, 0
         room = min(request.sampling.max_new_tokens, max(context // 4, 1))
         while conversation is not None:
-            prompt = self.backend.prompt(request.model_copy(update={"messages": conversation.messages}))
+            prompt = prompt_of(self.backend, request.model_copy(update={"messages": conversation.messages}))
             if 0 < len(prompt.ids) <= context - room:
                 return prompt, dropped
             if not prompt.ids:

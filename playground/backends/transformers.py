@@ -21,7 +21,6 @@ from playground.backends.base import (
     Choices,
     ModelInfo,
     ModelSpec,
-    Prompt,
     Row,
     RowRequest,
     Scored,
@@ -35,7 +34,6 @@ from playground.backends.tree import scorer
 from playground.budget import cpu_has_bf16
 from playground.errors import VariantError
 from playground.presets import Sampling
-from playground.prompts import choose, render
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,15 +90,6 @@ class TransformersBackend:
             memory_bytes=ram,
             vram_bytes=vram,
         )
-
-    def prompt(self, request: RowRequest) -> Prompt:
-        """The prompt of a request, with the model's own chat template or the format that its catalogue row names."""
-        if request.text is not None:
-            return Prompt(request.text, self.encode(request.text), ())
-        words = self.vocabulary()
-        chosen = choose(request.variant, words.template, request.prompt_format)
-        text = render(chosen, request.messages, words.bos, words.eos)
-        return Prompt(text, self.encode(text, None if request.prompt_format else False), chosen.stop)
 
     def use_threads(self, threads: int) -> None:
         """Compute with so many CPU threads from now on."""

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval import results
-from eval.results import Drift, Facts, folder_name, variant_name
+from eval.results import Facts, folder_name, variant_name
 from eval.samples import Mark, ResultsError, Sample, labels, read, rights
 from eval.writing import write
+from playground.drift import Drift
 from playground.errors import MadangError
 
 from .conftest import LmEvalRun

@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from playground.backends.base import Cancelled, ModelSpec, RowRequest
+from playground.backends.base import Cancelled, ModelSpec, RowRequest, prompt_of
 from playground.backends.scheduler import Scheduler
 from playground.backends.transformers import TorchRow, TransformersBackend
 from playground.errors import VariantError
@@ -72,7 +72,7 @@ def test_greedy_equals_generate(
     model = AutoModelForCausalLM.from_pretrained(tiny(family), dtype=torch.float32)
     requests = [ask(t, temperature=0.0, repetition_penalty=penalty, max_new_tokens=40) for t in QUESTIONS]
     for request, got in zip(requests, run(backend, requests), strict=True):
-        prompt = torch.tensor([backend.prompt(request).ids])
+        prompt = torch.tensor([prompt_of(backend, request).ids])
         wanted = GenerationConfig(max_new_tokens=40, do_sample=False, repetition_penalty=penalty, pad_token_id=0)
         wanted.eos_token_id = sorted(backend._ends)
         expected = model.generate(prompt, generation_config=wanted)[0, prompt.shape[1] :].tolist()
@@ -140,7 +140,7 @@ def test_merged_adapter_of_another_kind(
     merged = load(base, merged_adapter=str(folder))
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), folder)
     request = ask(QUESTIONS[1], temperature=0.0, repetition_penalty=1.0)
-    prompt = torch.tensor([merged.prompt(request).ids])
+    prompt = torch.tensor([prompt_of(merged, request).ids])
     config = GenerationConfig(max_new_tokens=24, do_sample=False, eos_token_id=sorted(merged._ends), pad_token_id=0)
     expected = model.generate(input_ids=prompt, generation_config=config)[0, prompt.shape[1] :].tolist()
     assert run(merged, [request])[0] == [token for token in expected if token not in merged._ends]
