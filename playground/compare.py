@@ -23,7 +23,8 @@ from playground.messages import Message
 from playground.presets import MAX_SEED, Sampling
 from playground.settings import Settings
 from playground.variants import Catalogue
-from playground.workers import Worker, WorkerPool
+from playground.worker import Worker
+from playground.workers import WorkerPool
 
 MAX_VARIANTS = 8
 BUG_HINT = "Please report it with the lines that stand in the terminal where Madang runs."

@@ -17,7 +17,8 @@ from playground.errors import ContextError, WorkerError
 from playground.events import Event, Failed, Finished
 from playground.loadable import Loadable, Loader
 from playground.presets import Sampling
-from playground.workers import Worker, WorkerPool
+from playground.worker import Worker
+from playground.workers import WorkerPool
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,8 @@ from playground.logs import LOGS_KEPT
 from playground.messages import Conversation
 from playground.presets import Sampling
 from playground.settings import Settings
-from playground.workers import Worker, WorkerPool
+from playground.worker import Worker
+from playground.workers import WorkerPool
 
 pytestmark = pytest.mark.timeout(120)
 GREEDY = Sampling(temperature=0.0)

@@ -1,0 +1,245 @@
+"""The parent's side of one worker process: start, ask, call, cancel, and say why it ended. Not which ones there are.
+
+Native code may abort its whole process; here that costs the rows it was answering an error with a hint.
+"""
+
+import itertools
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, get_args
+
+import psutil
+
+from playground import budget, events
+from playground.backends.base import ModelInfo, ModelSpec, RowRequest
+from playground.errors import MadangError, VariantError, WorkerError
+from playground.logs import last_line
+
+Sink = Callable[[events.Event], None]
+KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(events.Event)}
+STOP_GRACE_S = 2.0
+SPIN = os.environ.get("GOMP_SPINCOUNT", "5000")
+"""How long a thread spins for the others before it sleeps: not at all makes a small model three times slower, and the
+library's default starves whatever else runs on the machine."""
+_call_numbers = itertools.count(1)
+
+
+class Worker:
+    """The parent's side of one worker process."""
+
+    def __init__(self, spec: ModelSpec, log: Path) -> None:
+        self.spec = spec
+        self.info: ModelInfo | None = None
+        self.log = log
+        self.used_at = time.monotonic()
+        self.holds = 0
+        self._rows: dict[str, tuple[str, Sink]] = {}
+        self._calls: dict[str, queue.SimpleQueue[dict[str, Any]]] = {}
+        self._lock = threading.Lock()
+        self._ready = threading.Event()
+        self._refusal: MadangError | None = None
+        self._stopping = False
+        self.on_change: Callable[[], None] = lambda: None
+        self._threads = spec.threads
+        self._process = self._spawn()
+        threading.Thread(target=self._listen, name=f"worker {spec.name}", daemon=True).start()
+        with suppress(OSError):  # it ended at once: the listener hears of it
+            self._write({"op": "load", "spec": spec.model_dump()})
+
+    def _spawn(self) -> "subprocess.Popen[str]":
+        environment = os.environ | {
+            "OMP_NUM_THREADS": str(self.spec.threads),
+            "GOMP_SPINCOUNT": SPIN,
+            "TOKENIZERS_PARALLELISM": "false",
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        with self.log.open("w", encoding="utf-8") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "playground.backends.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                encoding="utf-8",
+                start_new_session=os.name == "posix",
+            )
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs and takes questions."""
+        return self._process.poll() is None and not self._stopping and self._refusal is None
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is loading, about to be asked, or any row is unanswered."""
+        return bool(self._rows) or bool(self._calls) or self.holds > 0 or (self.info is None and self.alive)
+
+    @property
+    def answering(self) -> bool:
+        """Whether it computes now."""
+        return bool(self._rows) or bool(self._calls)
+
+    def use_threads(self, threads: int) -> None:
+        """Compute with so many threads from the next step on."""
+        if threads != self._threads and self.alive:
+            self._threads = threads
+            with suppress(OSError):  # it just died, and its rows have been told
+                self._write({"op": "threads", "threads": threads})
+
+    @property
+    def pid(self) -> int:
+        """The process id, for tests and for people who look at it."""
+        return self._process.pid
+
+    def memory(self) -> budget.Need:
+        """Bytes it holds now: its resident set, and the VRAM it reported at loading."""
+        try:
+            ram = psutil.Process(self.pid).memory_info().rss
+        except psutil.Error:
+            return budget.Need(ram=0)
+        return budget.Need(ram=ram, vram=self.info.vram_bytes if self.info else 0)
+
+    def wait_loaded(self) -> None:
+        """Block until the model is loaded; raise why it could not be."""
+        self._ready.wait()
+        if self._refusal is not None:
+            raise self._refusal
+
+    def ask(self, rows: Sequence[RowRequest], sink: Sink) -> None:
+        """Send rows that are answered together; every row ends in Finished or Failed at its sink."""
+        with self._lock:
+            self._rows |= {row.id: (row.variant, sink) for row in rows}
+        self.used_at = time.monotonic()
+        self.on_change()
+        try:
+            self._write({"op": "rows", "rows": [row.model_dump() for row in rows]})
+        except OSError as error:
+            with self._lock:
+                for row in rows:
+                    self._rows.pop(row.id, None)
+            raise WorkerError(f"The worker of {self.spec.name} is gone.", "Ask again: a fresh one starts.") from error
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """Stop rows; each still reports Finished with the reason `cancelled`."""
+        if self.alive:
+            try:
+                self._write({"op": "cancel", "ids": list(ids)})
+            except OSError:
+                return  # it just died, and its rows have been told
+
+    def call(self, name: str, **arguments: Any) -> Any:
+        """Have the backend do one thing (playground.backends.calls) and wait for what it gives."""
+        call_id = f"call-{next(_call_numbers)}"
+        answer: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        with self._lock:
+            self._calls[call_id] = answer
+        self.on_change()
+        try:
+            self._write({"op": "call", "id": call_id, "name": name, "arguments": arguments})
+            if not self.alive:
+                raise WorkerError(f"The worker of {self.spec.name} is gone.", "Try again: a fresh one starts.")
+            result = answer.get()
+        except OSError as error:
+            raise WorkerError(f"The worker of {self.spec.name} is gone.", "Try again: a fresh one starts.") from error
+        finally:
+            with self._lock:
+                self._calls.pop(call_id, None)
+            self.used_at = time.monotonic()
+            self.on_change()
+        if "value" not in result:
+            raise result.get("error") or VariantError(result["message"], result["hint"])
+        return result["value"]
+
+    def stop(self) -> None:
+        """End the process and wait for it; rows under way fail."""
+        self._stopping = True
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _write(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        with self._lock:
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+
+    def _listen(self) -> None:
+        """Pass events on until the process ends, then tell every row that is left why."""
+        assert self._process.stdout is not None
+        try:
+            for line in self._process.stdout:
+                self._take(json.loads(line))
+        except BaseException:
+            self._process.kill()  # a bug, and nobody listens to it any more
+            raise
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self._process.wait()
+        failure = self._epitaph()
+        if self.info is None and self._refusal is None:
+            self._refusal = failure
+        self._ready.set()
+        with self._lock:
+            rows, self._rows = self._rows, {}
+            calls = list(self._calls.values())
+        for answer in calls:
+            answer.put({"error": failure})
+        for variant, sink in rows.values():
+            sink(events.Failed(variant=variant, message=failure.message, hint=failure.hint))
+        self.on_change()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if message["type"] == "loaded":
+            self.info = ModelInfo.model_validate(message["info"])
+            self._ready.set()
+        elif message["type"] == "refused":
+            self._refusal = VariantError(message["message"], message["hint"])
+        elif message["type"] == "result":
+            answer = self._calls.get(message["id"])
+            if answer is not None:
+                answer.put(message)
+        else:
+            event = KINDS[message["kind"]].model_validate(message["event"])
+            self._pass_on(message["id"], event)
+
+    def _pass_on(self, row_id: str, event: events.Event) -> None:
+        _, sink = self._rows.get(row_id, ("", None))
+        if isinstance(event, events.Finished | events.Failed):
+            with self._lock:
+                self._rows.pop(row_id, None)
+            self.used_at = time.monotonic()
+            if not self._rows:
+                self.on_change()
+        if sink is not None:
+            sink(event)
+
+    def _epitaph(self) -> WorkerError:
+        """Why the process ended, from its exit code and the end of its log."""
+        code = self._process.returncode
+        if self._stopping:
+            return WorkerError(f"{self.spec.name} was unloaded while it was answering.", "Ask again to load it anew.")
+        name = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+        hint = "Ask again: a fresh worker starts."
+        if name == "SIGKILL":
+            hint += " A kill from outside is most often the system running out of memory: close other models, or"
+            hint += " lower `context` in the catalogue."
+        elif name == "SIGABRT":
+            hint += " llama.cpp aborts on damaged files and vocabularies: if it happens again, export the file anew."
+        said = last_line(self.log)
+        words = f" ({said}; log: {self.log})" if said else ""
+        return WorkerError(f"The worker of {self.spec.name} ended with {name}{words}.", hint)
