@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,34 +16,23 @@ import pytest
 from playground.compare import Playground
 from playground.settings import Settings
 from playground.ui.page import build, launch_options
+from tests.fakes import EMBEDDED
 
 if TYPE_CHECKING:
+    import gradio as gr
     from playwright.sync_api import Browser, Page
 
 ARGUMENTS = """--no-sandbox --headless --disable-gpu --disable-quic --no-first-run --disable-background-networking
 --disable-component-update --disable-sync"""
-CATALOGUE = """
-[[variant]]
-name = "smollm2"
-kind = "base"
-source = "fake:a"
-
-[[variant]]
-name = "smollm2:demo"
-kind = "adapter"
-base = "smollm2"
-source = "fake:x"
-
-[[variant]]
-name = "smollm2:demo:Q4_K_M"
-kind = "gguf"
-source = "fake:g"
-
+CATALOGUE = (
+    EMBEDDED
+    + """
 [[variant]]
 name = "another-one-with-a-rather-long-name:Q5_K_M"
 kind = "gguf"
 source = "fake:h"
 """
+)
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
 Open = Callable[..., "Page"]
 
@@ -65,24 +55,24 @@ def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]
     playground.close()
 
 
+@contextmanager
+def served(page: "gr.Blocks", options: dict[str, Any]) -> Iterator[str]:
+    """A page on the loopback, at the address that this yields."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    port = free_port()
+    page.launch(server_name="127.0.0.1", server_port=port, quiet=True, prevent_thread_lock=True, **options)
+    yield f"http://127.0.0.1:{port}"
+    page.close()
+
+
 @pytest.fixture(scope="session")
 def address(playground: Playground) -> Iterator[str]:
     """The page, served on the loopback."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     page = build(playground, playground.settings)
-    port = free_port()
-    page.launch(
-        server_name="127.0.0.1",
-        server_port=port,
-        quiet=True,
-        prevent_thread_lock=True,
-        **launch_options(playground.settings),
-    )
-    address = f"http://127.0.0.1:{port}"
-    with urllib.request.urlopen(address, timeout=10) as answer:
-        assert answer.status == 200
-    yield address
-    page.close()
+    with served(page, launch_options(playground.settings)) as address:
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            assert answer.status == 200
+        yield address
 
 
 @pytest.fixture(scope="session")

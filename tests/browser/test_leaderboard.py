@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import shutil
 import threading
 import time
@@ -17,7 +16,7 @@ from playground import jobs
 from playground.settings import Settings
 from playground.ui.page import launch_options
 
-from .conftest import free_port
+from .conftest import served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -31,7 +30,6 @@ Open = Callable[..., "Page"]
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The whole page with eval's tabs, over two fakes."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     data = tmp_path_factory.mktemp("leaderboard")
     rows = ("a", "base", ""), ("a:Q8_0", "gguf", 'base = "a"\n')
     (data / "variants.toml").write_text(
@@ -41,18 +39,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     settings = Settings(data=data)
     wings = app.tabs(settings)
     page = app.build(settings, wings)
-    port = free_port()
-    page.launch(
-        server_name="127.0.0.1",
-        server_port=port,
-        quiet=True,
-        prevent_thread_lock=True,
-        **launch_options(settings, wings),
-    )
-    yield f"http://127.0.0.1:{port}"
-    for job in jobs.listed(settings):
-        jobs.cancel(job)
-    page.close()
+    with served(page, launch_options(settings, wings)) as address:
+        yield address
+        for job in jobs.listed(settings):
+            jobs.cancel(job)
     shutil.rmtree(data, ignore_errors=True)
 
 

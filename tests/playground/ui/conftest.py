@@ -12,24 +12,11 @@ from playground.ui import chat_tab
 from playground.ui.chat import Desk
 from playground.ui.running import Running
 from playground.ui.words import Words
+from tests.fakes import EMBEDDED
 
-CATALOGUE = """
-[[variant]]
-name = "smollm2"
-kind = "base"
-source = "fake:a"
-
-[[variant]]
-name = "smollm2:demo"
-kind = "adapter"
-base = "smollm2"
-source = "fake:x"
-
-[[variant]]
-name = "smollm2:demo:Q4_K_M"
-kind = "gguf"
-source = "fake:g"
-
+CATALOGUE = (
+    EMBEDDED
+    + """
 [[variant]]
 name = "broken"
 kind = "base"
@@ -40,6 +27,7 @@ name = "hub"
 kind = "base"
 source = "owner/model"
 """
+)
 
 
 @pytest.fixture
