@@ -131,8 +131,10 @@ class VariantLM(TemplateLM):  # type: ignore[misc]
         text = render(chosen, messages, self._words.bos, self._words.eos, add_generation_prompt)
         if add_generation_prompt:
             return text
-        last = messages[-1].content.strip()
-        return text[: text.rindex(last) + len(last)]
+        last = messages[-1].content.lstrip()
+        begin = text.rindex(last.rstrip())
+        kept = last if text.startswith(last, begin) else last.rstrip()  # some templates strip what was said
+        return text[: begin + len(kept)]
 
     def get_model_info(self) -> dict[str, Any]:
         """What lm-eval writes into `config` beside its own arguments."""
