@@ -28,10 +28,17 @@ def live(page: "Page", number: int) -> str:
     return page.inner_text(f"#pane-{number} .live >> nth=0")
 
 
+def wait_text(page: "Page", selector: str, text: str) -> None:
+    """Wait for a text: what one event changes reaches the page's elements one after another."""
+    page.wait_for_function("([s, t]) => document.querySelector(s)?.innerText.includes(t)", arg=[selector, text])
+
+
+def wait_value(page: "Page", text: str) -> None:
+    page.wait_for_function("t => document.querySelector('#ask textarea').value === t", arg=text)
+
+
 def wait_live(page: "Page", number: int, text: str) -> None:
-    page.wait_for_function(
-        "([n, t]) => document.querySelector(`#pane-${n} .live`).innerText.includes(t)", arg=[number, text]
-    )
+    wait_text(page, f"#pane-{number} .live", text)
 
 
 def wait_done(page: "Page") -> None:
@@ -57,7 +64,7 @@ def test_one_can_type_at_once_and_three_answers_come(visit: Open) -> None:
     for number in range(3):
         assert re.search(r"\d\.\d\d s\s+[\d,]+ tok/s\s+\d+ tokens\s+\d+ MB", live(page, number))
         assert page.inner_text(f"#pane-{number} .pane-dtype") == "fake"
-    assert page.input_value("#ask textarea") == ""
+    wait_value(page, "")
     page.click("#pane-0 .prompt summary")
     assert "user: Hello there" in page.inner_text("#pane-0 .prompt pre")
 
@@ -78,7 +85,7 @@ def test_stop_keeps_what_was_said(visit: Open) -> None:
     page.click("#stop")
     page.wait_for_selector("#send", state="visible", timeout=2000)
     for number in range(3):
-        assert words("en")["answer.stopped"] in live(page, number)
+        wait_live(page, number, words("en")["answer.stopped"])
         assert NAMES[number] in page.inner_text(f"#pane-{number} .answer")
 
 
@@ -88,7 +95,7 @@ def test_escape_stops(visit: Open) -> None:
     wait_live(page, 0, "heard")
     page.keyboard.press("Escape")
     page.wait_for_selector("#send", state="visible", timeout=2000)
-    assert words("en")["answer.stopped"] in live(page, 0)
+    wait_live(page, 0, words("en")["answer.stopped"])
 
 
 def test_shift_enter_breaks_the_line(visit: Open) -> None:
@@ -116,10 +123,10 @@ def test_retry_undo_and_clear(visit: Open) -> None:
     assert page.locator("#pane-0 .turn").count() == 2
     page.click("#undo")
     page.wait_for_function("document.querySelectorAll('#pane-0 .turn').length === 1")
-    assert page.input_value("#ask textarea") == "second"
+    wait_value(page, "second")
     page.click("#clear")
     page.wait_for_selector("#pane-0 .empty")
-    assert page.is_visible("#examples")
+    page.wait_for_selector("#examples", state="visible")
 
 
 def test_a_crash_costs_its_pane_alone(visit: Open, playground: Playground) -> None:
@@ -143,14 +150,13 @@ def test_the_language_switches_and_nothing_is_lost(visit: Open) -> None:
     asked(page, "first")
     page.fill("#ask textarea", "half a question")
     page.click("[data-language=ko] >> visible=true")
-    page.wait_for_function("t => document.querySelector('#send').innerText === t", arg=words("ko")["chat.send"])
-    assert page.inner_text("#tab-chat-button") == words("ko")["tab.chat"]
-    assert page.inner_text("#pane-0 .badge") == words("ko")["kind.base"]
-    assert page.get_attribute("#ask textarea", "placeholder") == words("ko")["chat.ask"]
+    for selector, key in {"#send": "chat.send", "#tab-chat-button": "tab.chat", "#pane-0 .badge": "kind.base"}.items():
+        wait_text(page, selector, words("ko")[key])
+    page.wait_for_selector(f"#ask textarea[placeholder='{words('ko')['chat.ask']}']")
     assert page.input_value("#ask textarea") == "half a question"
     assert "first" in live(page, 0)
     page.reload()
-    page.wait_for_function("t => document.querySelector('#send')?.innerText === t", arg=words("ko")["chat.send"])
+    wait_text(page, "#send", words("ko")["chat.send"])
 
 
 @pytest.mark.parametrize(("locale", "language"), [("ko-KR", "ko"), ("en-GB", "en"), ("fr-FR", "en")])
@@ -275,11 +281,9 @@ def test_empty_and_too_many_are_said(visit: Open) -> None:
     page = visit()
     page.click("#send")
     page.wait_for_selector("#notice .card")
-    assert words("en")["problem.no_text"] in page.inner_text("#notice")
+    wait_text(page, "#notice", words("en")["problem.no_text"])
     for left in (2, 1, 0):
         page.click("#variants .token-remove >> nth=0")
         page.wait_for_selector(f"#pane-{left}", state="hidden")  # a click before the page has heard of it is lost
     ask(page, "anybody?")
-    page.wait_for_function(
-        "t => document.querySelector('#notice').innerText.includes(t)", arg=words("en")["problem.no_variant"]
-    )
+    wait_text(page, "#notice", words("en")["problem.no_variant"])

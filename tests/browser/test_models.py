@@ -16,8 +16,9 @@ pytestmark = pytest.mark.browser
 Open = Callable[..., "Page"]
 
 
-def row(page: "Page", name: str) -> str:
-    return page.locator("#catalogue tbody tr", has=page.locator(f"b:text-is('{name}')")).inner_text()
+def wait_row(page: "Page", name: str, text: str) -> None:
+    """Wait until the catalogue says a text in the row of that name."""
+    page.locator("#catalogue tbody tr", has=page.locator(f"b:text-is('{name}')"), has_text=text).wait_for()
 
 
 def press(page: "Page", action: str, name: str) -> None:
@@ -31,10 +32,10 @@ def test_what_answered_is_loaded_and_can_be_unloaded(visit: Open, playground: Pl
     page.wait_for_selector("#pane-2 .foot")
     page.click("#tab-models-button")
     page.wait_for_selector("#catalogue .state.on")
-    assert "loaded" in row(page, "smollm2:demo:Q4_K_M")
+    wait_row(page, "smollm2:demo:Q4_K_M", "loaded")
     press(page, "unload", "smollm2:demo:Q4_K_M")
     page.wait_for_selector("#models-said .verdict")
-    assert words("en")["models.idle"] in row(page, "smollm2:demo:Q4_K_M")
+    wait_row(page, "smollm2:demo:Q4_K_M", words("en")["models.idle"])
     assert "smollm2:demo:Q4_K_M" not in {loaded.spec.name for loaded in playground.pool.loaded()}
 
 
@@ -52,12 +53,11 @@ def test_check_add_ask_and_remove(visit: Open, playground: Playground) -> None:
     page.fill("#add-source textarea, #add-source input", "fake:mine")
     page.click("#add-add")
     page.wait_for_selector("#add-said .verdict")
-    assert "mine" in row(page, "mine")
+    wait_row(page, "mine", "mine")
     page.click("#tab-chat-button")
     page.click("#variants input")
     page.locator("[role=option]", has_text="mine").click()
-    page.wait_for_selector("#pane-3", state="visible")
-    assert page.inner_text("#pane-3 h3") == "mine"
+    page.wait_for_selector("#pane-3 h3:text-is('mine')")
     page.click("#tab-models-button")
     page.on("dialog", lambda dialog: dialog.accept())
     press(page, "remove", "mine")
