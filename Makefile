@@ -45,7 +45,8 @@ format: dev ## Write the format that `make check` wants
 	@$(VENV)/ruff format .
 	@$(VENV)/ruff check --fix .
 
-bench: dev ## Measure speed and memory beside the peers
+bench: have-python ## Measure speed and memory beside the peers
+	@$(SETUP) --extra dev,bench
 	@$(VENV)/python -m benchmarks $(ARGS)
 
 lock: dev ## Resolve the dependencies anew: constraints.txt, requirements.txt

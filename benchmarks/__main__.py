@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.common import RUNS
 from playground.budget import usable_cores
 
-NAMES = ["gguf_pane", "hf_pane", "base_and_adapter", "three_panes", "page_start", "prepare"]
+NAMES = ["gguf_pane", "hf_pane", "base_and_adapter", "three_panes", "page_start", "prepare", "kobest"]
 
 
 def main() -> int:

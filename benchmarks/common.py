@@ -23,6 +23,8 @@ from training.cli import ensure
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = 5
+ANSWERS = "MADANG_BENCH_ANSWERS"
+"""The environment variable that tells a peer its pipe."""
 PROMPT = "Write a long story about a courtyard in Seoul where the neighbours meet."
 
 
@@ -91,19 +93,27 @@ class Peer:
 
     def __init__(self, module: str, *arguments: str) -> None:
         command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
-        pipe = subprocess.PIPE
+        read, write = os.pipe()  # libraries greet on stdout: answers have a pipe of their own
         self._process = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=ROOT,
+            pass_fds=[write],
+            env=os.environ | {ANSWERS: str(write)},
         )
+        os.close(write)
+        self._answers = os.fdopen(read)
         self.ready = self.call({})
 
     def call(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send one request and wait for its answer."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             raise SystemExit(f"the peer {self._process.args!r} ended")
         answer: dict[str, Any] = json.loads(line)
@@ -113,15 +123,15 @@ class Peer:
         """End the process."""
         self._process.terminate()
         self._process.wait()
+        self._answers.close()
 
 
-def serve_peer(handle: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """The other side of Peer: answer each line until stdin closes; an empty request asks whether it is ready."""
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+def serve_peer(handle: Callable[[dict[str, Any]], dict[str, Any]], ready: dict[str, Any] | None = None) -> None:
+    """The other side of Peer: answer each line until stdin closes; an empty request is answered with `ready`."""
+    out = os.fdopen(int(os.environ[ANSWERS]), "w")
     for line in sys.stdin:
         request = json.loads(line)
-        out.write(json.dumps(handle(request) if request else {}) + "\n")
+        out.write(json.dumps(handle(request) if request else ready or {}) + "\n")
         out.flush()
 
 

@@ -16,8 +16,19 @@ MODEL = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=DTYPE).eval()
 TOKENIZER = AutoTokenizer.from_pretrained(sys.argv[1])
 
 
+def prefill(tokens: int) -> dict[str, Any]:
+    """Tokens/s of one forward pass over a prompt, logits of its last token alone."""
+    ids = torch.arange(1000, 1000 + tokens)[None]
+    start = time.perf_counter()
+    with torch.inference_mode():
+        MODEL(input_ids=ids, use_cache=False, logits_to_keep=1)
+    return {"tokens_per_s": tokens / (time.perf_counter() - start)}
+
+
 def handle(request: dict[str, Any]) -> dict[str, Any]:
-    """One timed answer with the factual preset."""
+    """One timed answer with the factual preset, or one timed prefill."""
+    if "prefill" in request:
+        return prefill(request["prefill"])
     start = time.perf_counter()
     torch.manual_seed(7)
     messages = [{"role": "user", "content": request["prompt"]}]

@@ -49,8 +49,21 @@ def bare(prompt: str, tokens: int) -> list[float]:
     return times
 
 
+def prefill(tokens: int) -> dict[str, Any]:
+    """Tokens/s of one decode over a prompt, logits of its last token alone."""
+    context = MODEL._ctx.ctx
+    lib.llama_memory_clear(lib.llama_get_memory(context), True)
+    array = (lib.llama_token * tokens)(*range(1000, 1000 + tokens))
+    start = time.perf_counter()
+    lib.llama_decode(context, lib.llama_batch_get_one(array, tokens))
+    lib.llama_synchronize(context)
+    return {"tokens_per_s": tokens / (time.perf_counter() - start)}
+
+
 def handle(request: dict[str, Any]) -> dict[str, Any]:
-    """One timed answer."""
+    """One timed answer, or one timed prefill."""
+    if "prefill" in request:
+        return prefill(request["prefill"])
     start = time.perf_counter()
     times = (bare if sys.argv[2] == "bare" else chat)(request["prompt"], request["tokens"])
     return {"first_s": times[0] - start, "tokens_per_s": (len(times) - 1) / (times[-1] - times[0])}

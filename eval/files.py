@@ -15,10 +15,20 @@ def replacing(target: Path) -> Iterator[Path]:
     """Yield a path beside `target` to write; when the block ends well it becomes `target`, else it goes."""
     part = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:6]}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        _to_disk(part)
-        part.replace(target)
+        with explained(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield part
+            _to_disk(part)
+            part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def explained(target: Path) -> Iterator[None]:
+    """Say what to do when `target` cannot be written: a full disk, a folder that is not ours."""
+    try:
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise SetupError(
@@ -30,8 +40,6 @@ def replacing(target: Path) -> Iterator[Path]:
                 f"{target} cannot be written: {error.strerror}.", "Choose a folder that you may write to."
             ) from error
         raise
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _to_disk(part: Path) -> None:

@@ -19,6 +19,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
+from eval.files import explained
 from playground.backends.base import Choices
 from playground.errors import VariantError
 from playground.messages import Message
@@ -46,23 +47,30 @@ class Saved:
 
     path: Path | None
     known: dict[str, Any] = field(default_factory=dict)
+    _open_line: bool = field(default=False, init=False)
+    """The file ends in half a line: what comes next must not be glued to it."""
 
     def __post_init__(self) -> None:
         if self.path is None or not self.path.exists():
             return
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        text = self.path.read_text(encoding="utf-8")
+        for line in text.splitlines():
             try:
                 key, value = json.loads(line)
             except ValueError:
                 continue  # the line that was being written when the run was killed
             self.known[key] = value
+        self._open_line = not text.endswith("\n") and text != ""
 
     def add(self, rows: Iterable[tuple[str, Any]]) -> None:
         """Remember answers, on disk before anything else happens."""
         rows = list(rows)
         self.known |= dict(rows)
         if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as file:
+            with explained(self.path), self.path.open("a", encoding="utf-8") as file:
+                if self._open_line:
+                    file.write("\n")
+                    self._open_line = False
                 file.writelines(json.dumps(row) + "\n" for row in rows)
 
 

@@ -245,7 +245,7 @@ class TreeScorer:
 
 
 class PlainScorer(TreeScorer):
-    """For models whose attention cannot be replaced (sliding windows, running states): one row a choice.
+    """For models whose attention cannot be replaced (running states, capped logits): one row a choice.
 
     Rows are padded on the right, where causal models never look, so nothing is masked; contexts are not shared.
     """
@@ -280,11 +280,40 @@ class PlainScorer(TreeScorer):
         return logits
 
 
+class WindowedScorer(TreeScorer):
+    """For models whose layers look back a fixed number of tokens (Gemma 3, early Mistral): a question that fits the
+    window shares its context as elsewhere, for there the window hides nothing; a longer one is scored a row a choice."""
+
+    def __init__(self, model: Any, device: torch.device, window: int) -> None:
+        super().__init__(model, device)
+        self._window = window
+        self._plain = PlainScorer(model, device)
+
+    def score(self, questions: Sequence[Choices]) -> Scored:
+        """Every choice of every question, in their order."""
+        fits = [len(one.context) + max(map(len, one.continuations)) - 1 <= self._window for one in questions]
+        parts = {
+            True: super().score([one for one, fit in zip(questions, fits, strict=True) if fit]),
+            False: self._plain.score([one for one, fit in zip(questions, fits, strict=True) if not fit]),
+        }
+        rows = {fit: iter(zip(part.logprobs, part.greedy, strict=True)) for fit, part in parts.items()}
+        answers = [next(rows[fit]) for fit in fits]
+        return Scored(
+            logprobs=[values for values, _ in answers],
+            greedy=[best for _, best in answers],
+            computed=sum(part.computed for part in parts.values()),
+        )
+
+
 def scorer(model: Any, device: torch.device, stateful: bool) -> TreeScorer:
     """The scorer that fits a model."""
     config = model.config.get_text_config()
     layers = set(getattr(config, "layer_types", None) or ["full_attention"])
-    windowed = layers != {"full_attention"} or bool(getattr(config, "sliding_window", None))
+    window = getattr(config, "sliding_window", None)
     replaceable = getattr(model, "_supports_attention_backend", False) and config._attn_implementation == "sdpa"
-    kind = PlainScorer if stateful or windowed or not replaceable else TreeScorer
-    return kind(model, device)
+    capped = getattr(config, "attn_logit_softcapping", None) is not None  # our attention has no cap on its logits
+    if stateful or capped or not replaceable or not layers <= {"full_attention", "sliding_attention"}:
+        return PlainScorer(model, device)
+    if window or layers != {"full_attention"}:
+        return WindowedScorer(model, device, window) if window else PlainScorer(model, device)
+    return TreeScorer(model, device)

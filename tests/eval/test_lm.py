@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from lm_eval.api.instance import Instance
+
 from eval import kobest
 from eval.lm import VariantLM
 from eval.results import Result, read_run
@@ -202,6 +204,23 @@ def test_rolling_loglikelihood_is_the_sum_over_all_tokens(playground: Playground
         expected = sum(float(logprobs[place, token]) for place, token in enumerate(ids))
         (got,) = lm.loglikelihood_rolling([SimpleNamespace(args=(text,))])
     assert math.isclose(got, expected, abs_tol=1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["base32", "base32:F16"])
+def test_generate_until_answers_as_hf_does(variant: str, playground: Playground, demo_models: Path) -> None:
+    questions = ["Q: What is the capital of France?\nA:", "Question: 2 + 3 = ?\nAnswer:", "Once upon a time, there was"]
+    options = {"until": ["\n", "."], "max_gen_toks": 24, "do_sample": False}
+    requests = [
+        Instance(request_type="generate_until", doc={}, arguments=(question, dict(options)), idx=number)
+        for number, question in enumerate(questions)
+    ]
+    with probing(playground, variant) as probe:
+        got = VariantLM(probe).generate_until(requests)
+    with quiet():
+        assert got == hf(demo_models / "smollm2", batch=1).generate_until(requests)
+    assert all(got)
+    assert not any("\n" in text or "." in text for text in got)
 
 
 @pytest.mark.timeout(7200)

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from eval.lm import Cancelled
+from eval.lm import Cancelled, Saved
 from eval.results import read_run
 from eval.runner import EvalError, Plan, Progress, Run, refuse_alike
 from eval.suites import Suite, find
 from playground.compare import Playground
-from playground.errors import UnknownNameError
+from playground.errors import SetupError, UnknownNameError
 from playground.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -173,3 +173,20 @@ def test_bad_options_are_errors_with_remedies(option: list[str], tmp_path: Path)
     assert done.returncode == 2
     assert "error:" in done.stderr.lower()
     assert "hint:" in done.stderr.lower() or "Traceback" not in done.stderr
+
+
+def test_half_a_line_spoils_neither_the_answer_before_nor_the_one_after(tmp_path: Path) -> None:
+    file = tmp_path / "run.part.jsonl"
+    file.write_text('["a", [-1.0, true]]\n["b", [-2')
+    saved = Saved(file)
+    assert saved.known == {"a": [-1.0, True]}
+    saved.add([("c", [-3.0, False])])
+    assert Saved(file).known == {"a": [-1.0, True], "c": [-3.0, False]}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_disk_that_fills_up_midway_is_said(tmp_path: Path) -> None:
+    saved = Saved(None)
+    saved.path = Path("/dev/full")
+    with pytest.raises(SetupError, match="disk is full"):
+        saved.add([("a", [-1.0, True])])

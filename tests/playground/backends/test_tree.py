@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from playground.backends.base import Choices, ModelSpec
 from playground.backends.transformers import TransformersBackend
-from playground.backends.tree import Batch, PlainScorer, TreeScorer, batches
+from playground.backends.tree import Batch, PlainScorer, TreeScorer, WindowedScorer, batches
 
 
 def load(folder: Path) -> TransformersBackend:
@@ -49,7 +49,7 @@ def reference(model: Any, question: Choices) -> tuple[list[float], list[bool]]:
 @pytest.mark.parametrize("single", [False, True])
 @pytest.mark.parametrize(
     ("family", "kind"),
-    [("llama", TreeScorer), ("qwen3", TreeScorer), ("gemma2", PlainScorer), ("mistral", PlainScorer)],
+    [("llama", TreeScorer), ("qwen3", TreeScorer), ("gemma2", PlainScorer), ("mistral", WindowedScorer)],
 )
 def test_scores_equal_one_pass_a_choice(  # noqa: PLR0913 - a parameter an axis
     family: str,
@@ -69,6 +69,17 @@ def test_scores_equal_one_pass_a_choice(  # noqa: PLR0913 - a parameter an axis
         expected, expected_best = reference(model, question)
         assert sums == pytest.approx(expected, abs=1e-3)
         assert best == expected_best
+
+
+def test_questions_within_the_window_share_their_context(tiny: Callable[[str], Path]) -> None:
+    backend = load(tiny("mistral"))
+    window = backend._model.config.sliding_window
+    choices = ((7, 8), (9, 10))
+    within = Choices(context=(5,) * (window - 1), continuations=choices)
+    beyond = Choices(context=(5,) * window, continuations=choices)
+    assert backend.score([within]).computed == within.size
+    assert backend.score([beyond]).computed == 2 * (window + 1)
+    assert backend.score([beyond, within, beyond]).logprobs[1] == pytest.approx(backend.score([within]).logprobs[0])
 
 
 def test_the_greedy_continuation_is_seen(tiny: Callable[[str], Path]) -> None:
