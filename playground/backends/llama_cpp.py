@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 BATCH = 512
 MAX_ROWS = 16
-SCORE_TOKENS = 1024
+SCORE_TOKENS = 512
+SCORE_BATCH = 256
+"""As fast as 512 at once, with half the logits in memory."""
 ABORTED = 2
 ERROR_LEVEL = 4
 ALL_LAYERS = 10_000
@@ -68,8 +70,8 @@ class LlamaCppBackend:
         self._context = self._make_context(spec, context)
         self._memory = lib.llama_get_memory(self._context)
         self._batch = lib.llama_batch_init(BATCH, 0, MAX_ROWS)
-        self.max_rows, self.batch_tokens = MAX_ROWS, min(BATCH, context)
-        self.score_tokens = min(SCORE_TOKENS, context)
+        self.max_rows = MAX_ROWS
+        self.score_tokens, self.score_batch = min(SCORE_TOKENS, context), min(SCORE_BATCH, context)
         self._free = list(range(MAX_ROWS))
         self._open: list[LlamaRow] = []
         self._aborting: LlamaRow | None = None

@@ -4,7 +4,7 @@ One `llama_decode` holds several questions; logits are asked for only where a pr
 class's `logits_all` computes the output layer at every token, and its caller scores every choice from the start.)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
+Take = Callable[[int, Floats], None]
+
+
 @dataclass
 class Layout:
     """Tokens of one decode with their positions and sequences, and which of them are read for which choice."""
@@ -27,6 +30,8 @@ class Layout:
     sequences: list[list[int]] = field(default_factory=list)
     reads: list[list[list[int]]] = field(default_factory=list)
     """For each question and choice, the indices whose predictions are its tokens."""
+    wanted: dict[int, set[int]] = field(default_factory=dict)
+    """For each index that is read, the tokens whose log-probability is asked there."""
     used: int = 0
 
     def add(self, question: Choices) -> None:
@@ -43,6 +48,8 @@ class Layout:
                 read.append(len(self.tokens))
                 self._put(token, length + step, [sequence])
             self.reads[-1].append(read)
+            for index, token in zip(read, continuation, strict=True):
+                self.wanted.setdefault(index, set()).add(token)
 
     def _put(self, token: int, position: int, sequences: list[int]) -> None:
         self.tokens.append(token)
@@ -60,10 +67,26 @@ def score(backend: "LlamaCppBackend", questions: Sequence[Choices]) -> Scored:
         for index in indices:
             layout.add(questions[index])
         computed += len(layout.tokens)
-        rows = _decode(backend, layout)
+        found = _found(backend, layout)
         for index, reads in zip(indices, layout.reads, strict=True):
-            logprobs[index], greedy[index] = _read(rows, questions[index], reads)
+            for read, continuation in zip(reads, questions[index].continuations, strict=True):
+                steps = [found[place, token] for place, token in zip(read, continuation, strict=True)]
+                logprobs[index].append(sum(value for value, _ in steps))
+                greedy[index].append(all(best for _, best in steps))
     return Scored(logprobs=logprobs, greedy=greedy, computed=computed)
+
+
+def _found(backend: "LlamaCppBackend", layout: Layout) -> dict[tuple[int, int], tuple[float, bool]]:
+    """By index and token: the token's log-probability there, and whether it is the likeliest."""
+    found: dict[tuple[int, int], tuple[float, bool]] = {}
+
+    def take(index: int, row: Floats) -> None:
+        total, best = _logsumexp(row), int(row.argmax())
+        for token in layout.wanted[index]:
+            found[index, token] = (float(row[token]) - total, token == best)
+
+    _decode(backend, layout, take)
+    return found
 
 
 def _groups(backend: "LlamaCppBackend", questions: Sequence[Choices]) -> Iterator[list[int]]:
@@ -83,31 +106,24 @@ def _groups(backend: "LlamaCppBackend", questions: Sequence[Choices]) -> Iterato
         yield group
 
 
-def _decode(backend: "LlamaCppBackend", layout: Layout) -> dict[int, Floats]:
-    """Logits [vocabulary] at every index that is read; long layouts go through in several batches."""
-    wanted = {index for question in layout.reads for choice in question for index in choice}
-    rows: dict[int, Floats] = {}
+def _decode(backend: "LlamaCppBackend", layout: Layout, take: Take) -> None:
+    """Hand over the logits [vocabulary] at every index that is read, as they come: held together, the rows of one
+    layout take more memory than a small model. Long layouts go through in several batches."""
     with backend.exclusively():
-        for begin in range(0, len(layout.tokens), backend.batch_tokens):
-            part = range(begin, min(begin + backend.batch_tokens, len(layout.tokens)))
+        for begin in range(0, len(layout.tokens), backend.score_batch):
+            part = range(begin, min(begin + backend.score_batch, len(layout.tokens)))
             for place, index in enumerate(part):
                 backend.put(
-                    place, layout.tokens[index], layout.positions[index], layout.sequences[index], index in wanted
+                    place,
+                    layout.tokens[index],
+                    layout.positions[index],
+                    layout.sequences[index],
+                    index in layout.wanted,
                 )
             backend.decode_batch(len(part))
             for place, index in enumerate(part):
-                if index in wanted:
-                    rows[index] = backend.logits(place)
-    return rows
-
-
-def _read(rows: dict[int, Floats], question: Choices, reads: list[list[int]]) -> tuple[list[float], list[bool]]:
-    sums, best = [], []
-    for continuation, indices in zip(question.continuations, reads, strict=True):
-        values = [(rows[index], token) for index, token in zip(indices, continuation, strict=True)]
-        sums.append(float(sum(row[token] - _logsumexp(row) for row, token in values)))
-        best.append(all(int(row.argmax()) == token for row, token in values))
-    return sums, best
+                if index in layout.wanted:
+                    take(index, backend.logits(place))
 
 
 def _logsumexp(row: Floats) -> float:
@@ -117,9 +133,10 @@ def _logsumexp(row: Floats) -> float:
 
 def logprobs(backend: "LlamaCppBackend", ids: Sequence[int]) -> Floats:
     """Log-probabilities [tokens, vocabulary] of what follows each token of a text."""
-    layout = Layout(list(ids), list(range(len(ids))), [[0]] * len(ids), [[list(range(len(ids)))]])
-    rows = _decode(backend, layout)
-    logits = np.stack([rows[index] for index in range(len(ids))]).astype(np.float64)
-    peak = logits.max(axis=1, keepdims=True)
-    result: Floats = (logits - peak - np.log(np.exp(logits - peak).sum(axis=1, keepdims=True))).astype(np.float32)
-    return result
+    wanted: dict[int, set[int]] = {index: set() for index in range(len(ids))}
+    layout = Layout(list(ids), list(range(len(ids))), [[0]] * len(ids), wanted=wanted)
+    rows: list[Floats] = []
+    _decode(
+        backend, layout, lambda index, row: rows.append((row.astype(np.float64) - _logsumexp(row)).astype(np.float32))
+    )
+    return np.stack(rows)

@@ -19,7 +19,7 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from playground.backends.base import Choices, Scored
 
-CPU_BUDGET = 1024
+CPU_BUDGET = 768
 GPU_BUDGET = 16_384
 SHORT = 384
 """Up to so many tokens a question takes one mask of tokens x tokens: cheaper than padding its context apart."""
@@ -281,8 +281,10 @@ class PlainScorer(TreeScorer):
 
 
 class WindowedScorer(TreeScorer):
-    """For models whose layers look back a fixed number of tokens (Gemma 3, early Mistral): a question that fits the
-    window shares its context as elsewhere, for there the window hides nothing; a longer one is scored a row a choice."""
+    """For models whose layers look back a fixed number of tokens (Gemma 3, early Mistral).
+
+    A question that fits the window shares its context: there it hides nothing. A longer one is scored a row a choice.
+    """
 
     def __init__(self, model: Any, device: torch.device, window: int) -> None:
         super().__init__(model, device)

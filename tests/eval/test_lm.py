@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from lm_eval.api.instance import Instance
 
 from eval import kobest
