@@ -171,18 +171,10 @@ def timed(lm: Any, rows: Path, limit: int) -> tuple[int, float]:
         return answers
 
     lm.loglikelihood = loglikelihood
-    changes = {
-        task: {
-            "dataset_path": "json",
-            "dataset_name": None,
-            "dataset_kwargs": {"data_files": {split: str(rows / task / f"{split}.jsonl") for split in kobest.SPLITS}},
-        }
-        for task in kobest.LAYOUTS
-    }
     with quiet():
         content = simple_evaluate(
             model=lm,
-            tasks=kobest.configs(changes),
+            tasks=kobest.configs(kobest.written(rows)),
             num_fewshot=0,
             limit=limit,
             bootstrap_iters=0,

@@ -169,17 +169,25 @@ def write(data: Path, cache: Path, tasks: Sequence[str] = tuple(LAYOUTS)) -> dic
     Only where rows come from changes: prompts, few-shot and metrics stay lm-eval's. Field order is the Hub's, which
     lm-eval's document hashes depend on.
     """
-    changes = {}
     for task in tasks:
-        files = {}
-        for split in SPLITS:
-            target = cache / task / f"{split}.jsonl"
+        for split, target in _files(cache, task).items():
             rows = read(data, task, split)
             with replacing(target) as part:
                 part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-            files[split] = str(target)
+    return written(cache, tasks)
+
+
+def written(cache: Path, tasks: Sequence[str] = tuple(LAYOUTS)) -> dict[str, dict[str, Any]]:
+    """What `write` returned for rows that it left below `cache`."""
+    changes = {}
+    for task in tasks:
+        files = {split: str(file) for split, file in _files(cache, task).items()}
         changes[task] = {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": files}}
     return changes
+
+
+def _files(cache: Path, task: str) -> dict[str, Path]:
+    return {split: cache / task / f"{split}.jsonl" for split in SPLITS}
 
 
 def configs(changes: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
