@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -23,14 +24,19 @@ WIDE = 200
 DRIFT = ("against", "mean_kl", "p99_kl", "same_top", "perplexity_ratio", "positions")
 
 
-def terminal(board: Leaderboard, language: Language = "en", width: int = WIDE) -> RichTable:
+def terminal(board: Leaderboard, language: Language = "en", width: int | None = None) -> RichTable:
     """The board as a rich table; partial runs carry a mark, and its caption says what it means.
 
-    Below WIDE columns of `width` each task shows its accuracy without the interval.
+    Below WIDE columns of `width` each task shows its accuracy without the interval; what still has no room is left
+    out, facts first, then the verdict, which the sentences say in full.
     """
     said = words(language)
     table = RichTable(box=SIMPLE_HEAD, caption=caption(board, language), caption_justify="left")
-    columns = _columns(board, said, intervals=width >= WIDE)
+    columns = _columns(board, said, intervals=width is None or width >= WIDE)
+    room = math.inf if width is None else width - 2
+    for fact in ("shot_count", "drift", "size", "kind", "speed", "verdict", "difference"):
+        if sum(max(map(cell_len, (name, *cells))) + 2 for name, cells in columns.items()) > room:
+            columns.pop(said[f"board.{fact}"], None)
     for index, name in enumerate(columns):
         table.add_column(name, justify="left" if index < 2 else "right", no_wrap=index == 0)
     for line in zip(*columns.values(), strict=True):

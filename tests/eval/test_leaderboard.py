@@ -304,6 +304,16 @@ class TestOutput:
             assert part in line
         assert "베이스와의 차이" in shown(board, "ko")
 
+    @pytest.mark.parametrize("language", ["en", "ko"])
+    def test_a_narrow_terminal_leaves_facts_out_and_squeezes_nothing(
+        self, board: Leaderboard, language: tables.Language
+    ) -> None:
+        console = Console(width=80, record=True, file=io.StringIO())
+        console.print(tables.terminal(board.only(tasks=["kobest_copa", "kobest_wic"]), language, width=80))
+        text = console.export_text()
+        assert "m:a:Q8_0" in text
+        assert "…" not in text
+
     def test_csv(self, board: Leaderboard) -> None:
         rows = list(csv.DictReader(io.StringIO(tables.csv_text(board))))
         assert [row["variant"] for row in rows] == [row.variant for row in board.rows]
