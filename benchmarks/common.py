@@ -106,7 +106,7 @@ class Peer:
         )
         os.close(write)
         self._answers = os.fdopen(read)
-        self.ready = self.call({})
+        self.call({})
 
     def call(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send one request and wait for its answer."""
@@ -126,12 +126,12 @@ class Peer:
         self._answers.close()
 
 
-def serve_peer(handle: Callable[[dict[str, Any]], dict[str, Any]], ready: dict[str, Any] | None = None) -> None:
-    """The other side of Peer: answer each line until stdin closes; an empty request is answered with `ready`."""
+def serve_peer(handle: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """The other side of Peer: answer each line until stdin closes; an empty request asks whether it is ready."""
     out = os.fdopen(int(os.environ[ANSWERS]), "w")
     for line in sys.stdin:
         request = json.loads(line)
-        out.write(json.dumps(handle(request) if request else ready or {}) + "\n")
+        out.write(json.dumps(handle(request) if request else {}) + "\n")
         out.flush()
 
 

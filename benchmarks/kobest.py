@@ -7,7 +7,7 @@ the official files; without it the tests' hand-written sample is scored, whose d
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ LIMIT = 10
 TRIAL = 3
 """Documents of each task with which the peers' batch sizes are tried."""
 BATCHES = (1, 2, 4, 8, 16)
+ONE_BY_ONE = "Evalution F16"
+"""The peer that scores one choice at a time, whatever batch it is given."""
 PROMPT_TOKENS = 512
 CATALOGUE = """
 [[variant]]
@@ -60,7 +62,7 @@ def run(runs: int) -> list[Measured]:
     chosen = Settings(data=folder)
     (folder / "variants.toml").write_text(CATALOGUE.format(base=base, gguf=gguf), encoding="utf-8")
     with _peers(base, gguf, rows) as peers, open_playground(chosen) as playground:
-        best = {name: _best(peer) for name, peer in peers.items()}
+        best = {name: _best(peer, (1,) if name == ONE_BY_ONE else BATCHES) for name, peer in peers.items()}
         seen: dict[str, list[float]] = {}
         for _ in range(runs):
             for variant in ("fp32", "bf16", "F16"):
@@ -86,7 +88,7 @@ def _measured(
         over("bf16", "hf bf16", "bf16 / lm-eval hf bf16", ">= 2.4"),
         over("bf16", "Evalution bf16", "bf16 / Evalution bf16", ">= 2.2"),
         over("F16", "hf fp32", "F16 GGUF / lm-eval hf fp32", ">= 2.6"),
-        over("F16", "Evalution F16", "F16 GGUF / Evalution llama.cpp", ">= 4"),
+        over("F16", ONE_BY_ONE, "F16 GGUF / Evalution llama.cpp", ">= 4"),
     ]
     for variant, raw in {"bf16": "raw HF", "F16": "raw GGUF"}.items():
         tokens = (seen[f"{variant} computed"], seen[f"{variant} least"])
@@ -105,7 +107,7 @@ def _peers(base: Path, gguf: Path, rows: Path) -> Iterator[dict[str, Peer]]:
         "hf fp32": Peer("peer_lm_eval", str(base), "float32", str(rows)),
         "hf bf16": Peer("peer_lm_eval", str(base), "bfloat16", str(rows)),
         "Evalution bf16": Peer("peer_evalution", str(base), "transformers", str(rows)),
-        "Evalution F16": Peer("peer_evalution", str(gguf), "llama.cpp", str(rows)),
+        ONE_BY_ONE: Peer("peer_evalution", str(gguf), "llama.cpp", str(rows)),
     }
     try:
         yield peers
@@ -119,12 +121,9 @@ def _speed(peer: Peer, batch: int, limit: int = LIMIT) -> float:
     return float(said["documents"] / said["wall_s"])
 
 
-def _best(peer: Peer) -> int:
+def _best(peer: Peer, batches: Sequence[int]) -> int:
     """The batch size that a peer is fastest with; trying them warms it up, too."""
-    if not peer.ready["batches"]:
-        _speed(peer, 1, TRIAL)
-        return 1
-    return max(BATCHES, key=lambda batch: _speed(peer, batch, TRIAL))
+    return max(batches, key=lambda batch: _speed(peer, batch, TRIAL))
 
 
 def _raw(module: str, *arguments: str) -> float:

@@ -44,4 +44,4 @@ def handle(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    serve_peer(handle, {"batches": ENGINE == "transformers"})
+    serve_peer(handle)

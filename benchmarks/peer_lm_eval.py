@@ -24,4 +24,4 @@ def handle(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    serve_peer(handle, {"batches": True})
+    serve_peer(handle)

@@ -47,8 +47,6 @@ class Saved:
 
     path: Path | None
     known: dict[str, Any] = field(default_factory=dict)
-    _open_line: bool = field(default=False, init=False)
-    """The file ends in half a line: what comes next must not be glued to it."""
 
     def __post_init__(self) -> None:
         if self.path is None or not self.path.exists():
@@ -60,18 +58,19 @@ class Saved:
             except ValueError:
                 continue  # the line that was being written when the run was killed
             self.known[key] = value
-        self._open_line = not text.endswith("\n") and text != ""
+        if text and not text.endswith("\n"):
+            self._append("\n")  # what comes next must not be glued to half a line
 
     def add(self, rows: Iterable[tuple[str, Any]]) -> None:
         """Remember answers, on disk before anything else happens."""
         rows = list(rows)
         self.known |= dict(rows)
+        self._append("".join(json.dumps(row) + "\n" for row in rows))
+
+    def _append(self, text: str) -> None:
         if self.path is not None:
             with explained(self.path), self.path.open("a", encoding="utf-8") as file:
-                if self._open_line:
-                    file.write("\n")
-                    self._open_line = False
-                file.writelines(json.dumps(row) + "\n" for row in rows)
+                file.write(text)
 
 
 @dataclass

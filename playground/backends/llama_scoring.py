@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from playground.backends.llama_cpp import LlamaCppBackend
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
-
-
 Take = Callable[[int, Floats], None]
 
 
@@ -107,8 +105,10 @@ def _groups(backend: "LlamaCppBackend", questions: Sequence[Choices]) -> Iterato
 
 
 def _decode(backend: "LlamaCppBackend", layout: Layout, take: Take) -> None:
-    """Hand over the logits [vocabulary] at every index that is read, as they come: held together, the rows of one
-    layout take more memory than a small model. Long layouts go through in several batches."""
+    """Hand over the logits [vocabulary] at every index that is read; long layouts go through in several batches.
+
+    Each row is handed over as it comes: held together, they take more memory than a small model.
+    """
     with backend.exclusively():
         for begin in range(0, len(layout.tokens), backend.score_batch):
             part = range(begin, min(begin + backend.score_batch, len(layout.tokens)))

@@ -314,8 +314,7 @@ def scorer(model: Any, device: torch.device, stateful: bool) -> TreeScorer:
     window = getattr(config, "sliding_window", None)
     replaceable = getattr(model, "_supports_attention_backend", False) and config._attn_implementation == "sdpa"
     capped = getattr(config, "attn_logit_softcapping", None) is not None  # our attention has no cap on its logits
-    if stateful or capped or not replaceable or not layers <= {"full_attention", "sliding_attention"}:
+    known = {"full_attention", "sliding_attention"} if window else {"full_attention"}
+    if stateful or capped or not replaceable or not layers <= known:
         return PlainScorer(model, device)
-    if window or layers != {"full_attention"}:
-        return WindowedScorer(model, device, window) if window else PlainScorer(model, device)
-    return TreeScorer(model, device)
+    return WindowedScorer(model, device, window) if window else TreeScorer(model, device)

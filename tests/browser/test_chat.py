@@ -96,6 +96,7 @@ def test_escape_stops(visit: Open) -> None:
     page.keyboard.press("Escape")
     page.wait_for_selector("#send", state="visible", timeout=2000)
     wait_live(page, 0, words("en")["answer.stopped"])
+    assert words("en")["answer.stopped"] in live(page, 0)
 
 
 def test_shift_enter_breaks_the_line(visit: Open) -> None:
@@ -282,6 +283,7 @@ def test_empty_and_too_many_are_said(visit: Open) -> None:
     page.click("#send")
     page.wait_for_selector("#notice .card")
     wait_text(page, "#notice", words("en")["problem.no_text"])
+    assert words("en")["problem.no_text"] in page.inner_text("#notice")
     for left in (2, 1, 0):
         page.click("#variants .token-remove >> nth=0")
         page.wait_for_selector(f"#pane-{left}", state="hidden")  # a click before the page has heard of it is lost
