@@ -6,13 +6,17 @@ from dataclasses import dataclass, field, replace
 from eval.paired import Difference, Loss, Score, Table, accuracy, difference, loss, macro_f1, mean_accuracy
 from eval.results import Result, join
 from eval.samples import ResultsError, labels, rights
+from eval.sentences import reason
 
 MEAN = "mean"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One variant on one task, or its mean over tasks; `why_not` says what stands in the way of a comparison."""
+    """One variant on one task, or its mean over tasks; `why_not` says what stands in the way of a comparison.
+
+    `unasked` is the task that its base was not asked, where that is the reason: it can be said in any language.
+    """
 
     task: str
     value: float
@@ -24,6 +28,7 @@ class Cell:
     difference: Difference | None = None
     loss: Loss | None = None
     why_not: str | None = None
+    unasked: str | None = None
     result: Result | None = field(default=None, repr=False, compare=False)
 
 
@@ -57,7 +62,7 @@ class Comparison:
             result=result,
         )
         if self.base_name and result.task not in self.base:
-            found = replace(found, why_not=f"{self.base_name} was not asked {result.task} the same way.")
+            found = replace(found, unasked=result.task, why_not=reason(self.base_name, result.task))
         try:
             base, parent = self._table(self.base, result), self._table(self.parent, result)
         except ResultsError as error:
@@ -75,6 +80,7 @@ class Comparison:
             return None
         results = [cell.result for cell in cells if cell.result]
         tables = [self._tables(other, results) for other in (self.base, self.parent)]
+        reasons = [cell for cell in cells if cell.why_not] if self.base_name and not tables[0] else []
         score = mean_accuracy(scores)
         return Cell(
             task=MEAN,
@@ -85,6 +91,8 @@ class Comparison:
             partial=any(cell.partial for cell in cells),
             difference=difference(tables[0], self.alpha) if tables[0] else None,
             loss=loss(tables[1], self.margin, self.alpha) if tables[1] else None,
+            why_not=reasons[0].why_not if reasons else None,
+            unasked=reasons[0].unasked if reasons else None,
         )
 
     def _tables(self, others: Mapping[str, Result], results: Sequence[Result]) -> list[Table]:

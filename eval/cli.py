@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the page imports this module, and statistics take their tim
     from eval.suites import Suite
 
 MARGIN_POINTS = 1.0
+TO_BEGIN = "Score something first: madang eval quick --variant smollm2 --variant smollm2:demo"
 Format = Literal["table", "markdown", "csv", "json"]
 TasksOption = Annotated[str, typer.Option("--tasks", help="Only some of the suite's tasks: copa,wic.")]
 MarginOption = Annotated[float, typer.Option(min=0.1, max=50, help="Points a build may lose and count as unharmed.")]
@@ -36,7 +37,9 @@ def evaluate(  # noqa: PLR0913 - a parameter an option
     shots: Annotated[list[int] | None, typer.Option(help="Examples before each question; repeat it.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first documents of each task.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of KoBEST's official TSV files; else the Hub.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where lm-eval's files go [default: results, data folder].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where lm-eval's files go; default: results in the data folder.")
+    ] = None,
     chat_template: Annotated[bool, typer.Option("--chat-template", help="Ask through the chat template.")] = False,
     margin: MarginOption = MARGIN_POINTS,
     speed: Annotated[bool, typer.Option(help="Measure tokens/s and memory, too.")] = True,
@@ -45,7 +48,6 @@ def evaluate(  # noqa: PLR0913 - a parameter an option
 ) -> None:
     """Score variants with lm-eval's tasks, side by side, and say what the difference is worth."""
     from eval import leaderboard as boards
-    from eval import tables
     from eval.suites import find
 
     settings: Settings = context.obj
@@ -57,10 +59,7 @@ def evaluate(  # noqa: PLR0913 - a parameter an option
     console = Console(file=sys.stderr)  # this very stream: the runner keeps others off it
     told = ProgressFile(progress, len(names) * len(chosen.shots))
     _score_all(settings, console, (chosen, names, folder), (data, chat_template, measures), told)
-    board = boards.load(folder, _catalogue(settings), margin / 100)
-    Console().print(tables.terminal(board.only(variants=names), width=Console().width))
-    for line in tables.sentences(board.only(variants=names)):
-        Console().print(f"• {line}", soft_wrap=True, highlight=False)
+    _print(boards.load(folder, _catalogue(settings), margin / 100).only(variants=names))
     console.print(f"\nFiles: {folder}   All results: madang leaderboard", style="dim", soft_wrap=True)
 
 
@@ -138,14 +137,14 @@ class _Bar:
     def __init__(self, progress: Progress, told: ProgressFile) -> None:
         self._progress = progress
         self._told = told
-        self._task = progress.add_task("", total=None, left="")
+        self._task = progress.add_task("", total=None, left="", count="")
         self._name = ""
 
     def begin(self, variant: str, shots: int) -> None:
         """A new run."""
         self._name = f"{variant} · {shots} shots"
         self._told.begin(variant, shots)
-        self._progress.reset(self._task, total=None, description=self._name, left="")
+        self._progress.reset(self._task, total=None, description=self._name, left="", count="")
 
     def tell(self, progress: object) -> None:
         """A runner's Progress."""
@@ -160,6 +159,7 @@ class _Bar:
             completed=progress.done,
             total=progress.total or None,
             left=left,
+            count=f"{progress.done:,}/{progress.total:,}" if progress.total else "",
         )
 
 
@@ -174,11 +174,11 @@ def _bar(console: Console, told: ProgressFile) -> Iterator[_Bar]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total}"),
+        TextColumn("{task.fields[count]}"),
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]}"),
     )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         yield _Bar(progress, told)
 
 
@@ -195,24 +195,47 @@ def leaderboard(  # noqa: PLR0913 - a parameter an option
 ) -> None:
     """Every scored variant under its base: scores with intervals, and whether differences are real."""
     from eval import leaderboard as boards
-    from eval import tables
 
     settings: Settings = context.obj
-    board = boards.load(folder or settings.data / "results", _catalogue(settings), margin / 100)
-    named = [task if task in board.tasks else f"kobest_{task}" for task in tasks.split(",") if task]
-    board = board.only(variants=variant or (), shots=shots, tasks=named, whole=whole)
-    if sort:
-        known = sort in boards.COLUMNS or sort in board.tasks or sort == "variant"
-        board = board.sorted(sort if known else f"kobest_{sort}")
-    for fault in board.faults:
+    where = folder or settings.data / "results"
+    if folder is None and not where.is_dir():
+        raise ConfigError("Nothing has been scored yet.", TO_BEGIN)
+    found = boards.load(where, _catalogue(settings), margin / 100)
+    for fault in found.faults:
         Console(stderr=True).print(f"left out: {fault.message} {fault.hint}", style="yellow", soft_wrap=True)
+    named = [_task(found, task.strip()) for task in tasks.split(",") if task.strip()]
+    board = found.only(variants=variant or (), shots=shots, tasks=named, whole=whole)
+    if not board.rows:
+        raise _no_rows(found, where)
+    if sort:
+        board = board.sorted(_task(board, sort))
     if form == "table":
-        console = Console()
-        console.print(tables.terminal(board, width=console.width))
-        for line in tables.sentences(board):
-            console.print(f"• {line}", soft_wrap=True, highlight=False)
+        _print(board)
     else:
         sys.stdout.write(_written(board, form))
+
+
+def _task(board: "boards.Leaderboard", name: str) -> str:
+    """`kobest_copa` for `copa`, where the board has it; any other name as it is."""
+    return full if (full := f"kobest_{name}") in board.tasks else name
+
+
+def _no_rows(board: "boards.Leaderboard", where: Path) -> ConfigError:
+    """What to say where nothing is left to show."""
+    if not board.rows:
+        return ConfigError(f"{where} holds no result of lm-eval.", TO_BEGIN)
+    there = ", ".join(dict.fromkeys(f"{row.variant} ({row.shots} shots)" for row in board.rows))
+    return ConfigError("No row of the leaderboard fits these options.", f"There are {there}.")
+
+
+def _print(board: "boards.Leaderboard") -> None:
+    """The table, then what the documents say, a line each."""
+    from eval import tables
+
+    console = Console()
+    console.print(tables.terminal(board, width=console.width))
+    for line in tables.sentences(board):
+        console.print(f"• {line}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _written(board: "boards.Leaderboard", form: Format) -> str:

@@ -4,7 +4,7 @@ import errno
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from playground.errors import SetupError
@@ -21,7 +21,8 @@ def replacing(target: Path) -> Iterator[Path]:
             _to_disk(part)
             part.replace(target)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # what stopped the writing may stop this too, and is already on its way
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -35,7 +36,7 @@ def explained(target: Path) -> Iterator[None]:
                 f"The disk is full: {target.name} could not be written to {target.parent}.",
                 "Free some space there, or choose another folder; what was there before is untouched.",
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EPERM):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EPERM, errno.ENOENT):
             raise SetupError(
                 f"{target} cannot be written: {error.strerror}.", "Choose a folder that you may write to."
             ) from error

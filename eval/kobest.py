@@ -88,6 +88,19 @@ def read(data: Path, task: str, split: str) -> list[Row]:
     return rows
 
 
+def questions(data: Path) -> list[tuple[str, str]]:
+    """(task, text) of what the test splits ask, to search other texts for; tasks that have no file are left out."""
+    found = []
+    for task, layout in LAYOUTS.items():
+        if not (data / layout.folder / f"{SPLITS['test']}.tsv").is_file():
+            continue
+        texts = [name for name in layout.columns if name not in ("question", "word") and "ending" not in name]
+        found += [(task, str(row[name])) for row in read(data, task, "test") for name in texts]
+    if not found:
+        raise DataError(f"{data} holds no test split of KoBEST.", f"Its files are at {WHERE}.")
+    return found
+
+
 def _path(data: Path, task: str, split: str) -> Path:
     if split not in SPLITS:
         raise UnknownNameError("split", split, SPLITS)
@@ -114,6 +127,8 @@ def _records(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str,
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise DataError(f"{path}, line {line}: not UTF-8.", "Save the file as UTF-8.") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.", "It must be a file you may read.") from error
     lines = csv.reader(io.StringIO(text, newline=""), delimiter="\t")
     header = next(lines, [])
     if not header:

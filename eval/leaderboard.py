@@ -28,7 +28,8 @@ KOBEST = ("kobest_boolq", "kobest_copa", "kobest_hellaswag", "kobest_sentineg", 
 class Row:
     """One variant at one setting. `parent` is what it was built from, `base` the model `depth` steps up, at the root.
 
-    `cells` holds its tasks and, under `mean`, their mean, if it was asked all of those that count.
+    `cells` holds its tasks and, under `mean`, their mean, if it was asked all of those that count. `disk` is the bytes
+    it takes to run it: an adapter's files and its base's.
     """
 
     variant: str
@@ -41,11 +42,17 @@ class Row:
     cells: dict[str, Cell]
     facts: Facts | None = None
     depth: int = 0
+    disk: int | None = None
 
     @property
     def mean(self) -> Cell | None:
         """The mean over the tasks that count."""
         return self.cells.get(MEAN)
+
+    @property
+    def main(self) -> Cell | None:
+        """The number that stands for the row: its mean, or its one task where there is no more."""
+        return self.mean or (next(iter(self.cells.values())) if len(self.cells) == 1 else None)
 
     @property
     def partial(self) -> bool:
@@ -87,7 +94,8 @@ class Leaderboard:
         """Fewer rows or columns: variants by name or pattern, kinds, shots, tasks, runs that asked every document."""
         for task in tasks:
             if task not in self.tasks:
-                raise UnknownNameError("task on this leaderboard", task, self.tasks)
+                short = [one.removeprefix("kobest_") for one in self.tasks]
+                raise UnknownNameError("task on this leaderboard", task, {*self.tasks, *short})
         rows = [
             row
             for row in self.rows
@@ -113,7 +121,7 @@ class Leaderboard:
 
 COLUMNS: dict[str, Column] = {
     "mean": lambda row: row.mean.value if row.mean else None,
-    "difference": lambda row: row.mean.difference.value if row.mean and row.mean.difference else None,
+    "difference": lambda row: row.main.difference.value if row.main and row.main.difference else None,
     "size": lambda row: row.facts.size_bytes if row.facts else None,
     "speed": lambda row: row.facts.decode_tokens_per_s if row.facts else None,
     "drift": lambda row: row.facts.drift.mean_kl if row.facts and row.facts.drift else None,
@@ -133,16 +141,21 @@ def build(
         setting = (result.shots, result.chat, result.system)
         runs.setdefault(setting, {}).setdefault(result.variant, {})[result.task] = result
     rows = []
-    for (shots, chat, system), variants in runs.items():
+    for setting, variants in runs.items():
         for variant, own in variants.items():
             line = family[variant]
             cells = _cells(own, line, variants, tasks, margin, alpha)
-            depth = len(line.path) - 1
-            rows.append(
-                Row(variant, line.kind, line.base, line.parent, shots, chat, system, cells, known.get(variant), depth)
-            )
+            rows.append(_row(variant, line, setting, cells, known))
     rows.sort(key=lambda row: (family[row.variant].path, row.chat, row.system or "", row.shots))
     return Leaderboard(tasks, _corrected(rows, alpha), margin, alpha, results.faults)
+
+
+def _row(variant: str, line: Lineage, setting: Setting, cells: dict[str, Cell], known: Mapping[str, Facts]) -> Row:
+    facts = known.get(variant)
+    own, base = (one.size_bytes if one else None for one in (facts, known.get(line.base or "")))
+    disk = own if line.kind != "adapter" else own + base if own and base else None
+    path = len(line.path) - 1
+    return Row(variant, line.kind, line.base, line.parent, *setting, cells, facts, path, disk)
 
 
 def load(folder: Path, catalogue: Catalogue | None = None, margin: float = MARGIN) -> Leaderboard:

@@ -189,6 +189,7 @@ def read_run(path: Path) -> list[Result]:
             f"{path} is not a result of lm-eval: it has no `results` and `config`.", "Move it out of this folder."
         )
     groups = {name for name, members in (content.get("group_subtasks") or {}).items() if members}
+    _refuse_old(path, tasks)
     facts = _facts(path)
     try:
         return [_result(path, content, task, facts) for task in tasks if task not in groups]
@@ -198,6 +199,16 @@ def read_run(path: Path) -> list[Result]:
             f"({type(error).__name__}: {error}).",
             "Madang reads the files of lm-eval 0.4.",
         ) from error
+
+
+def _refuse_old(path: Path, tasks: dict[str, Any]) -> None:
+    """Before 0.4, lm-eval named a score `acc` that is now `acc,none`: its rows would come out empty."""
+    for task, row in tasks.items():
+        if isinstance(row, dict) and any(key == "acc" or key.endswith("_stderr") for key in row):
+            raise ResultsError(
+                f"{path} comes from lm-eval before 0.4: the scores of {task} name no filter (`acc`, not `acc,none`).",
+                "Run it again with madang eval, or with lm-eval 0.4.",
+            )
 
 
 def _result(path: Path, content: dict[str, Any], task: str, facts: Facts | None) -> Result:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import kobest
+from eval.files import explained
 from eval.results import Facts, folder_name
 from eval.suites import Suite, samples
 from eval.writing import write
@@ -74,11 +75,14 @@ class Run:
 
         Raises EvalError for a run whose choices cannot be told apart, and eval.lm.Cancelled.
         """
+        self.playground.catalogue.get(plan.variant)
+        with explained(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
         if plan.data is not None:  # read when `evaluate` is imported: do not ask the Hub for a metric lm-eval has
             os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
+            _rows(plan, plan.data, self.out / ".rows")  # first: a broken line must not wait until a model has loaded
         with quiet(), probing(self.playground, plan.variant, self._fetching(plan)) as probe:
             saved = self.out / f".{folder_name(plan.variant)}-{_identity(probe.loadable, plan)}.part.jsonl"
-            saved.parent.mkdir(parents=True, exist_ok=True)
             content = self._evaluate(plan, probe, saved)
             refuse_alike(plan.variant, content["samples"])
             facts = self._facts(plan.variant, probe)
@@ -174,17 +178,21 @@ def _tasks(plan: Plan, cache: Path) -> tuple[list[Any], Any]:
     from lm_eval.tasks import TaskManager
 
     wanted = plan.suite.tasks
-    ours = [task for task in wanted if task in kobest.LAYOUTS]
-    if len(ours) < len(wanted):
-        if plan.data is not None:
-            others = ", ".join(task for task in wanted if task not in ours)
-            raise EvalError(f"--data holds KoBEST's files, and {others} is not of KoBEST.", "Run it without --data.")
+    if any(task not in kobest.LAYOUTS for task in wanted):
         return list(wanted), TaskManager()
     folder = Path(lm_eval.tasks.__file__).parent / "kobest"
     manager = TaskManager(include_path=str(folder), include_defaults=False)
     if plan.data is None:
         return list(wanted), manager
-    return kobest.configs(kobest.write(plan.data, cache, ours)), manager
+    return kobest.configs(kobest.written(cache, wanted)), manager
+
+
+def _rows(plan: Plan, data: Path, cache: Path) -> None:
+    """Read KoBEST's files of the tasks wanted, and leave their rows below `cache`."""
+    if others := [task for task in plan.suite.tasks if task not in kobest.LAYOUTS]:
+        message = f"--data holds KoBEST's files, and {', '.join(others)} is not of KoBEST."
+        raise EvalError(message, "Run it without --data.")
+    kobest.write(data, cache, plan.suite.tasks)
 
 
 def _sample(suite: Suite, tasks: list[Any], manager: Any) -> dict[str, list[int]] | None:

@@ -3,7 +3,7 @@
 from eval.paired import Difference, Loss
 from eval.words import Language, words
 
-__all__ = ["Language", "points", "sentence", "words"]
+__all__ = ["Language", "points", "reason", "sentence", "words"]
 
 
 def sentence(result: Difference | Loss, language: Language = "en") -> str:
@@ -18,6 +18,11 @@ def sentence(result: Difference | Loss, language: Language = "en") -> str:
             n=f"{result.n:,}", margin=_margin(result.margin, said), bound=points(result.bound)
         )
     return text + (said["paired.holm"].format(family=result.family) if result.family > 1 else "")
+
+
+def reason(base: str, task: str, language: Language = "en") -> str:
+    """Why a row cannot be compared whose base has no result of a task at the same setting."""
+    return words(language)["difference.unasked"].format(base=base, task=task)
 
 
 def points(share: float) -> str:

@@ -115,7 +115,7 @@ def find(name: str) -> Suite:
         return read(Path(name))
     if name not in known_tasks():
         remedy = "`lm-eval ls tasks` lists them all."
-        error = UnknownNameError("suite or lm-eval task", name, [*names(), *known_tasks()], remedy)
+        error = UnknownNameError("suite or lm-eval task", name, {*names(), *known_tasks()}, remedy)
         if not error.near:  # lm-eval knows thousands: listing them all helps nobody
             error.hint = f"Suites: {', '.join(names())}. {remedy}"
         raise error

@@ -15,33 +15,52 @@ from rich.text import Text
 
 from eval.cells import MEAN, Cell
 from eval.leaderboard import Leaderboard, Row
-from eval.paired import Difference, Loss
-from eval.sentences import points, sentence
+from eval.paired import Difference, Loss, Score
+from eval.sentences import points, reason, sentence
 from eval.words import Language, words
 
 FACTS = (*("dtype", "size_bytes", "prefill_tokens_per_s", "decode_tokens_per_s", "first_token_s", "peak_memory_bytes"),)
-WIDE = 200
+BETWEEN = 3
+"""Blanks that rich puts around a column."""
 DRIFT = ("against", "mean_kl", "p99_kl", "same_top", "perplexity_ratio", "positions")
 
 
 def terminal(board: Leaderboard, language: Language = "en", width: int | None = None) -> RichTable:
     """The board as a rich table; partial runs carry a mark, and its caption says what it means.
 
-    Below WIDE columns of `width` each task shows its accuracy without the interval; what still has no room is left
-    out, facts first, then the verdict, which the sentences say in full.
+    What has no room in `width` is left out: first the tasks' intervals, then facts, then the verdict, which the
+    sentences say in full, and at last tasks from the right.
     """
     said = words(language)
     table = RichTable(box=SIMPLE_HEAD, caption=caption(board, language), caption_justify="left")
-    columns = _columns(board, said, intervals=width is None or width >= WIDE)
-    room = math.inf if width is None else width - 2
-    for fact in ("shot_count", "drift", "size", "kind", "speed", "verdict", "difference"):
-        if sum(max(map(cell_len, (name, *cells))) + 2 for name, cells in columns.items()) > room:
-            columns.pop(said[f"board.{fact}"], None)
+    columns = _fitting(board, said, math.inf if width is None else width)
     for index, name in enumerate(columns):
         table.add_column(name, justify="left" if index < 2 else "right", no_wrap=index == 0)
     for line in zip(*columns.values(), strict=True):
         table.add_row(*map(Text, line))  # as text: rich would read `m:a:Q8_0` as an emoji
     return table
+
+
+def _fitting(board: Leaderboard, said: dict[str, str], room: float) -> dict[str, list[str]]:
+    """The columns that there is room for; shots stay where they tell rows apart."""
+
+    def narrow() -> bool:
+        return sum(max(map(cell_len, (name, *cells))) + BETWEEN for name, cells in columns.items()) >= room
+
+    columns = _columns(board, said, intervals=True)
+    if narrow():
+        columns = _columns(board, said, intervals=False)
+    same = ("shot_count",) if len({row.shots for row in board.rows}) < 2 else ()
+    for fact in (*same, "drift", "size", "kind", "speed", "verdict", "difference"):
+        if narrow():
+            columns.pop(said[f"board.{fact}"], None)
+    mean = _task(MEAN, said)
+    if narrow() and mean in columns:
+        columns[mean] = [_score(row.mean, interval=False) for row in board.rows]
+    for name in (said["board.n"], *(_task(task, said) for task in reversed(board.tasks))):
+        if narrow():
+            columns.pop(name, None)
+    return columns
 
 
 def markdown(board: Leaderboard, language: Language = "en") -> str:
@@ -61,11 +80,13 @@ def caption(board: Leaderboard, language: Language = "en") -> str:
         notes.append(said["board.partial"])
     if any(row.chat for row in board.rows):
         notes.append(said["board.chat"])
+    if any(cell.f1 for row in board.rows for cell in row.cells.values()):
+        notes.append(said["board.f1_note"])
     return " ".join(notes)
 
 
 def sentences(board: Leaderboard, language: Language = "en") -> list[str]:
-    """One line a comparison: the variant, where, and what these documents say."""
+    """One line a comparison: the variant, where, and what these documents say; then one a row with its macro-F1."""
     said, lines = words(language), []
     for row in board.rows:
         for task in (MEAN, *board.tasks):
@@ -74,7 +95,16 @@ def sentences(board: Leaderboard, language: Language = "en") -> list[str]:
                 continue
             where = f"{row.variant}, {_task(task, said)}, {said['board.shots'].format(shots=row.shots)}"
             lines += [f"{where}: {line}" for line in _told(row, cell, said, language)]
-    return lines
+    return lines + [line for row in board.rows if (line := _f1(board, row, said))]
+
+
+def _f1(board: Leaderboard, row: Row, said: dict[str, str]) -> str:
+    """A row's macro-F1 task by task, each with its bootstrap interval; nothing where no task has it."""
+    found = [
+        f"{_task(task, said)} {_interval(cell.f1)}" for task in board.tasks if (cell := row.cells.get(task)) and cell.f1
+    ]
+    where = f"{row.variant}, {said['board.shots'].format(shots=row.shots)}"
+    return f"{where}: {said['board.f1']} {', '.join(found)}" if found else ""
 
 
 def _told(row: Row, cell: Cell, said: dict[str, str], language: Language) -> list[str]:
@@ -83,13 +113,15 @@ def _told(row: Row, cell: Cell, said: dict[str, str], language: Language) -> lis
         told.append(f"{said['board.against'].format(name=row.base)} {sentence(cell.difference, language)}")
     if cell.loss:
         told.append(f"{said['board.against'].format(name=row.parent)} {sentence(cell.loss, language)}")
-    return told or ([cell.why_not] if cell.why_not else [])
+    if told or not (row.base and cell.why_not) or (cell is not row.main and row.main and row.main.why_not):
+        return told  # nothing to compare it to, or the mean has said why
+    return [reason(row.base, cell.unasked, language) if cell.unasked else cell.why_not]
 
 
 def _columns(board: Leaderboard, said: dict[str, str], intervals: bool) -> dict[str, list[str]]:
     """Heading -> what stands below it, a row each; a column with nothing in it is left out."""
     rows = board.rows
-    mains = [row.mean or _only(row) for row in rows]
+    mains = [row.main for row in rows]
     facts = [row.facts for row in rows]
     columns = {
         said["board.variant"]: ["  " * row.depth + row.variant + (" *" if row.partial else "") for row in rows],
@@ -100,18 +132,13 @@ def _columns(board: Leaderboard, said: dict[str, str], intervals: bool) -> dict[
     columns |= {
         said["board.difference"]: [_signed(main.difference) if main and main.difference else "" for main in mains],
         said["board.verdict"]: [_verdict(main, said) for main in mains],
-        said["board.size"]: [_size(fact.size_bytes if fact else None) for fact in facts],
+        said["board.size"]: [_size(row) for row in rows],
         said["board.speed"]: [f"{s:.0f}" if (s := fact and fact.decode_tokens_per_s) else "" for fact in facts],
         said["board.drift"]: [f"{fact.drift.mean_kl:.4f}" if fact and fact.drift else "" for fact in facts],
         said["board.n"]: [f"{row.n:,}" + (f"/{_total(row):,}" if row.partial else "") for row in rows],
         said["board.shot_count"]: [str(row.shots) for row in rows],
     }
     return {name: column for name, column in columns.items() if any(column)}
-
-
-def _only(row: Row) -> Cell | None:
-    """The one cell of a row that has no mean because it has one task."""
-    return next(iter(row.cells.values())) if len(row.cells) == 1 else None
 
 
 def _total(row: Row) -> int:
@@ -129,7 +156,11 @@ def _score(cell: Cell | None, interval: bool = True) -> str:
         return f"{cell.value:.3g}"
     if not interval:
         return points(cell.value)
-    return f"{points(cell.value)} [{points(cell.score.interval.low)}, {points(cell.score.interval.high)}]"
+    return _interval(cell.score)
+
+
+def _interval(score: Score) -> str:
+    return f"{points(score.value)} [{points(score.interval.low)}, {points(score.interval.high)}]"
 
 
 def _signed(one: Difference) -> str:
@@ -146,10 +177,13 @@ def _verdict(cell: Cell | None, said: dict[str, str]) -> str:
     return ", ".join(said[f"board.{kind}_{one.verdict}"] for kind, one in zip(kinds, found, strict=True))
 
 
-def _size(size: int | None) -> str:
+def _size(row: Row) -> str:
+    """Bytes on disk; an adapter's come on top of its base's."""
+    size = row.facts.size_bytes if row.facts else None
     if size is None:
         return ""
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    plus = "+" if row.kind == "adapter" else ""
+    return plus + (f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB")
 
 
 def records(board: Leaderboard) -> list[dict[str, Any]]:
@@ -168,12 +202,14 @@ def records(board: Leaderboard) -> list[dict[str, Any]]:
 
 def _flat(task: str, cell: Cell | None) -> dict[str, Any]:
     """One cell's numbers under names that begin with its task; the same names whether or not it is there."""
-    score, change, kept = (cell.score, cell.difference, cell.loss) if cell else (None, None, None)
+    score, f1, change, kept = (cell.score, cell.f1, cell.difference, cell.loss) if cell else (None,) * 4
     values = {
         "": _number(cell.value) if cell else None,
         "low": score.interval.low if score else None,
         "high": score.interval.high if score else None,
-        "f1": cell.f1.value if cell and cell.f1 else None,
+        "f1": f1.value if f1 else None,
+        "f1_low": f1.interval.low if f1 else None,
+        "f1_high": f1.interval.high if f1 else None,
         "n": cell.n if cell else None,
         "total": cell.total if cell else None,
         "difference": change.value if change else None,

@@ -111,13 +111,6 @@ def turned(sort: tuple[str, bool], column: str) -> tuple[str, bool]:
     return (column, False) if sort[1] else GROUPED
 
 
-def main_cell(row: "Row") -> "Cell | None":
-    """The number that stands for a row: its mean, or its one task where there is no more."""
-    if row.mean:
-        return row.mean
-    return next(iter(row.cells.values())) if len(row.cells) == 1 else None
-
-
 def base_row(board: "Leaderboard", row: "Row") -> "Row | None":
     """The row of a row's base at the same setting."""
     found = [one for one in board.rows if one.variant == row.base and one.setting == row.setting]
@@ -137,16 +130,20 @@ def _said(board: "Leaderboard", row: "Row") -> str:
     lines = {task: told for task in (MEAN, *board.tasks) if (told := _lines(row, row.cells.get(task)))}
     if not lines:
         return ""
-    first = main_cell(row)
+    first = row.main
     top = lines.pop(first.task, "") if first else ""
     rest = "".join(f"<li><b>{task.removeprefix('kobest_')}</b> {text}</li>" for task, text in lines.items())
-    folded = f"<details><summary>{both('leaderboard.tasks')}</summary><ul>{rest}</ul></details>" if rest else ""
+    folded = (
+        f"<details{'' if top else ' open'}><summary>{both('leaderboard.tasks')}</summary><ul>{rest}</ul></details>"
+        if rest
+        else ""
+    )
     who = f"<b>{Html(_escape(row.variant))}</b> <small>{both('board.shots', shots=row.shots)}</small>"
     return f'<div class="told"><p>{who}</p><div>{top}{folded}</div></div>'
 
 
 def _lines(row: "Row", cell: "Cell | None") -> str:
-    from eval.sentences import sentence
+    from eval.sentences import reason, sentence
 
     if cell is None:
         return ""
@@ -157,7 +154,11 @@ def _lines(row: "Row", cell: "Cell | None") -> str:
         + "</p>"
         for one, name in pairs
     )
-    return told or (f'<p class="soft">{_escape(cell.why_not)}</p>' if cell.why_not and row.base else "")
+    if told or not (cell.why_not and row.base):
+        return told
+    base, task = row.base, cell.unasked
+    why = each(lambda language: reason(base, task, language)) if task else Html(_escape(cell.why_not))
+    return f'<p class="soft">{why}</p>'
 
 
 def _escape(text: str) -> str:
@@ -196,7 +197,7 @@ def choices(board: "Leaderboard") -> Sequence[tuple[str, str]]:
 
 def label(row: "Row") -> str:
     """A row's name where no table stands around it."""
-    return f"{row.variant} · {row.shots}" + (" · chat" if row.chat else "")
+    return f"{row.variant} · {row.shots}-shot" + (" · chat" if row.chat else "")
 
 
 def key(row: "Row") -> str:

@@ -109,7 +109,8 @@ def _flipped(board: Any, row: str | None, task: str | None) -> tuple[Any, Any, s
     row = row if row in [value for _, value in offered] else offered[0][1] if offered else None
     there = flips.tasks(board, row)
     task = task if task in there else there[0] if there else None
-    return gr.update(choices=offered, value=row), gr.update(choices=there, value=task), flips.html(board, row, task)
+    short = [(one.removeprefix("kobest_"), one) for one in there]
+    return gr.update(choices=offered, value=row), gr.update(choices=short, value=task), flips.html(board, row, task)
 
 
 def _wire(settings: Settings, view: View, buttons: dict[str, gr.Button], tab: gr.Tab) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from eval.ui.board import label, main_cell
-from eval.ui.said import both
+from eval.ui.board import label
+from eval.ui.said import both, plainly
 from eval.ui.table import size
 from eval.words import LANGUAGES, words
 
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 560, 330
 LEFT, RIGHT, TOP, BOTTOM = 46, 16, 16, 46
-LETTER = 5.8
-"""How wide a letter of a label is, about."""
+LETTER, LINE = 5.8, 14
+"""How wide a letter of a name is, about, and how high a line."""
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Point:
 
 def html(board: "Leaderboard") -> str:
     """Both plots side by side; one without any number says how to get them."""
-    size_of: Callable[[Row], float | None] = lambda row: row.facts.size_bytes if row.facts else None  # noqa: E731
+    size_of: Callable[[Row], float | None] = lambda row: row.disk  # noqa: E731
     speed_of: Callable[[Row], float | None] = lambda row: row.facts.decode_tokens_per_s if row.facts else None  # noqa: E731
     plots = (("size", points(board, size_of), size), ("speed", points(board, speed_of), lambda value: f"{value:g}"))
     drawn = "".join(f"<figure>{svg(name, found, written)}</figure>" for name, found, written in plots)
@@ -46,7 +48,7 @@ def points(board: "Leaderboard", x: "Callable[[Row], float | None]") -> list[Poi
     several = len({row.setting for row in board.rows}) > 1
     found = []
     for row in board.rows:
-        cell, value = main_cell(row), x(row)
+        cell, value = row.main, x(row)
         if cell is None or cell.score is None or not value:
             continue
         interval = cell.score.interval
@@ -74,7 +76,7 @@ def svg(name: str, found: Sequence[Point], written: Callable[[float], str]) -> s
     upright = _text("plot.accuracy", LEFT, 10, 'text-anchor="start"')
     names = _names(found, across, up)
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{name}">{grid}'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{plainly(f"plot.{name}")}">{grid}'
         f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>'
         f"{marks}{names}{title}{upright}</svg>"
     )
@@ -97,32 +99,56 @@ def _mark(point: Point, x: float, up: Callable[[float], float]) -> str:
 
 
 def _names(found: Sequence[Point], across: Callable[[float], float], up: Callable[[float], float]) -> str:
-    """A name beside each point, on the side with room, moved down where another name stands."""
-    taken: list[tuple[float, float, float]] = []
+    """A name beside each point where it covers neither a point nor another name; a line leads to one further off."""
+    taken = [_around(across(point.x), up(point.y)) for point in found]
     drawn = []
     for point in sorted(found, key=lambda one: -one.y):
-        x, y, wide = across(point.x), up(point.y) + 4, LETTER * len(point.name)
-        left = x + 10 + wide > WIDTH - RIGHT
-        begin = x - 10 - wide if left else x + 10
-        while any(abs(y - other) < 14 and begin < end and start < begin + wide for start, end, other in taken):
-            y += 14
-        taken.append((begin, begin + wide, y))
-        anchor = "end" if left else "start"
-        drawn.append(
-            f'<text class="name" x="{x - 10 if left else x + 10:.1f}" y="{y:.1f}" text-anchor="{anchor}">'
-            f"{escape(point.name)}</text>"
-        )
+        x, y = across(point.x), up(point.y)
+        places = _places(x, y, LETTER * len(point.name))
+        box = next((one for one in places if not any(_overlap(one, other) for other in taken)), places[0])
+        taken.append(box)
+        middle = (box[1] + box[3]) / 2
+        right = box[0] > x
+        near = box[0] if right else box[2]
+        if abs(middle - y) > LINE:
+            drawn.append(f'<line class="lead" x1="{x:.1f}" y1="{y:.1f}" x2="{near:.1f}" y2="{middle:.1f}"/>')
+        anchor = "start" if right else "end"
+        text = f'x="{near:.1f}" y="{middle + 4:.1f}" text-anchor="{anchor}"'
+        drawn.append(f'<text class="name" {text}>{escape(point.name)}</text>')
     return "".join(drawn)
 
 
+def _around(x: float, y: float) -> Box:
+    return x - 6, y - 6, x + 6, y + 6
+
+
+def _places(x: float, y: float, wide: float) -> list[Box]:
+    """Where a name may stand, best first: right and left of its point, then ever further up and down."""
+    steps = [0, *(sign * LINE * step for step in range(1, 12) for sign in (-1, 1))]
+    sides = [(begin, y + step) for step in steps for begin in (x + 10, x - 10 - wide)]
+    boxes = [(begin, middle - LINE / 2, begin + wide, middle + LINE / 2) for begin, middle in sides]
+    inside = [one for one in boxes if _holds((LEFT, TOP, WIDTH, HEIGHT - BOTTOM), one)]
+    return inside or boxes
+
+
+def _holds(room: Box, one: Box) -> bool:
+    return room[0] <= one[0] and room[1] <= one[1] and one[2] <= room[2] and one[3] <= room[3]
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
 def _log_scale(values: Sequence[float]) -> tuple[Callable[[float], float], list[float]]:
-    """Place on the axis by value, and ticks at 1, 2 and 5 of each power of ten."""
+    """Place on the axis by value, and ticks at 1, 2 and 5 of each power of ten, or at more where those are too few."""
     low, high = min(values) / 1.5, max(values) * 1.5
     span = math.log(high / low)
-    steps = [
-        m * 10.0**e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) for m in (1, 2, 5)
-    ]
-    ticks = [step for step in steps if low <= step <= high]
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks: list[float] = []
+    for marks in ((1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        ticks = [step for power in powers for mark in marks if low <= (step := mark * 10.0**power) <= high]
+        if len(ticks) > 3:
+            break
     return lambda value: LEFT + (WIDTH - LEFT - RIGHT) * math.log(value / low) / span, ticks
 
 

@@ -5,13 +5,14 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from eval.ui.said import Html, both, card, each, empty
-from eval.words import Language, words
+from eval.ui.said import Html, both, card, empty
+from eval.words import words
 from playground import jobs
 from playground.errors import ConfigError, MadangError
 from playground.jobs import Job
 from playground.settings import Settings
 from playground.variants import Catalogue
+from playground.web import lasting
 
 KIND = "eval"
 SUITES = ("quick", "kobest")
@@ -106,7 +107,8 @@ def act(settings: Settings, action: str, name: str) -> str:
 def problem(error: MadangError) -> str:
     """A fault of the form in both languages, any other error as it is."""
     if isinstance(error, FormError):
-        return card("evaluate.problem", Html(both(error.key, **error.values)), Html(both(f"{error.key}_hint")))
+        values = {k: both(f"evaluate.{v}") if k == "field" else v for k, v in error.values.items()}
+        return card("evaluate.problem", both(error.key, **values), both(f"{error.key}_hint"))
     return card("evaluate.problem", error.message, error.hint)
 
 
@@ -141,7 +143,7 @@ def _now(job: Job) -> str:
 def _head(job: Job) -> str:
     chips = "".join(f"<b>{escape(name)}</b>" for name in job.about.get("variants", ()))
     state = f'<span class="state-{job.state}">{both(f"evaluate.state_{job.state}")}</span>'
-    took = both("evaluate.took", time=Html(each(lambda language: lasting(job.seconds, language))))
+    took = both("evaluate.took", time=lasting(job.seconds))
     return f'{state}<span class="what">{escape(str(job.about.get("suite", "")))}</span>{chips}<small>{took}</small>'
 
 
@@ -170,7 +172,7 @@ def _running(job: Job) -> str:
             share = told["done"] / told["total"]
         if told["left_s"]:
             left = float(told["left_s"])
-            numbers.append(both("evaluate.left", time=Html(each(lambda language: lasting(left, language)))))
+            numbers.append(both("evaluate.left", time=lasting(left)))
     bar = (
         f'<div class="bar"><i style="width: {100 * share:.1f}%"></i></div>'
         if share
@@ -195,7 +197,7 @@ def _done(job: Job) -> str:
 
 
 def _failed(job: Job) -> str:
-    message, hint = last_words(job)
+    message, hint = job.last_words()
     return (
         card("evaluate.failed", message, hint)
         + f"<footer>{_button('again', job, 'rerun')}</footer>{_log(job, open_=False)}"
@@ -207,30 +209,9 @@ def _stopped(job: Job) -> str:
     return f'<p class="step">{both("evaluate.kept")}</p>{footer}{_log(job, open_=False)}'
 
 
-def last_words(job: Job) -> tuple[str, str]:
-    """The error and hint that the command ended with, or else its last line."""
-    lines = job.log(200)
-    errors = [index for index, line in enumerate(lines) if line.startswith("error: ")]
-    if not errors:
-        return (lines[-1] if lines else f"exit code {job.code}"), ""
-    rest = lines[errors[-1] :]
-    hints = [line.removeprefix("hint: ") for line in rest if line.startswith("hint: ")]
-    return rest[0].removeprefix("error: "), (hints or [""])[0]
-
-
 def _log(job: Job, open_: bool = True) -> str:
     lines = job.log(LOG_LINES if open_ else 60)
     if not lines:
         return ""
     text = f"<pre>{escape(chr(10).join(lines))}</pre>"
     return text if open_ else f"<details><summary>{both('evaluate.log')}</summary>{text}</details>"
-
-
-def lasting(seconds: float, language: Language) -> str:
-    """A time as people say it."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    units = ("시간", "분", "초") if language == "ko" else (" h", " min", " s")
-    if hours:
-        return f"{hours}{units[0]} {minutes}{units[1]}"
-    return f"{minutes}{units[1]} {rest}{units[2]}" if minutes else f"{rest}{units[2]}"

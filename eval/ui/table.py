@@ -4,19 +4,20 @@ import math
 from html import escape
 from typing import TYPE_CHECKING
 
-from eval.ui.board import main_cell
 from eval.ui.said import badge, both, plainly
 from eval.words import words
 
 if TYPE_CHECKING:
     from eval.cells import Cell
     from eval.leaderboard import Leaderboard, Row
+    from eval.paired import Score
 
 MINUS = "\u2212"
+GAP = '<span class="gap">–</span>'
 
 
 def html(board: "Leaderboard", sort: tuple[str, bool]) -> str:
-    """The whole table; empty columns are left out."""
+    """The whole table; empty columns are left out. Macro-F1 is folded away below it."""
     columns = _columns(board)
     heads = "".join(_head(name, sort) for name in columns)
     before = [None, *board.rows]
@@ -26,15 +27,42 @@ def html(board: "Leaderboard", sort: tuple[str, bool]) -> str:
     )
     return (
         f'<div class="board"><table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table></div>'
-        f'<p class="notes">{_notes(board)}</p>'
+        f'<p class="notes">{_notes(board)}</p>{_f1(board, grouped=not sort[0])}'
     )
+
+
+def _f1(board: "Leaderboard", grouped: bool) -> str:
+    """Macro-F1 with its bootstrap interval, of the tasks that have it: published KoBEST scores are often macro-F1."""
+    tasks = [task for task in board.tasks if any((cell := row.cells.get(task)) and cell.f1 for row in board.rows)]
+    if not tasks:
+        return ""
+    heads = "".join(f'<th scope="col">{escape(task.removeprefix("kobest_"))}</th>' for task in tasks)
+    lines = ""
+    for row in board.rows:
+        scores = [cell.f1 if (cell := row.cells.get(task)) else None for task in tasks]
+        depth = row.depth if grouped else 0
+        name = f'<th scope="row" style="--depth: {depth}">{_name(row, grouped)}</th>'
+        lines += f"<tr>{name}{''.join(f'<td>{_interval(score)}</td>' for score in scores)}</tr>"
+    first = f'<th scope="col" class="first">{both("board.variant")}</th>'
+    return (
+        f'<details class="f1"><summary>{both("leaderboard.f1")}</summary><p class="notes">{both("leaderboard.f1_info")}'
+        f'</p><div class="board"><table><thead><tr>{first}{heads}</tr></thead><tbody>{lines}</tbody></table></div>'
+        "</details>"
+    )
+
+
+def _interval(score: "Score | None") -> str:
+    if score is None:
+        return GAP
+    low, high = score.interval.low, score.interval.high
+    return f"{100 * score.value:.1f}<small>{100 * low:.1f}–{100 * high:.1f}</small>"
 
 
 def _columns(board: "Leaderboard") -> list[str]:
     rows = board.rows
     there = {
         "mean": any(row.mean for row in rows),
-        "difference": any((cell := main_cell(row)) and (cell.difference or cell.loss) for row in rows),
+        "difference": any((cell := row.main) and (cell.difference or cell.loss) for row in rows),
         **dict.fromkeys(board.tasks, True),
         "size": any(row.facts and row.facts.size_bytes for row in rows),
         "speed": any(row.facts and row.facts.decode_tokens_per_s for row in rows),
@@ -82,7 +110,7 @@ def _name(row: "Row", grouped: bool) -> str:
 
 def _cell(board: "Leaderboard", row: "Row", name: str) -> str:
     if name == "difference":
-        return _difference(main_cell(row))
+        return _difference(row.main)
     if name == "mean" or name in board.tasks:
         return _score(row.cells.get(name), marks=name != "mean")
     return _fact(row, name)
@@ -93,7 +121,7 @@ def _fact(row: "Row", name: str) -> str:
     if name == "n":
         return f"{row.n:,}"
     if name == "size":
-        return size(facts.size_bytes) if facts and facts.size_bytes else ""
+        return _size(row)
     if name == "speed":
         return f"{facts.decode_tokens_per_s:.0f}" if facts and facts.decode_tokens_per_s else ""
     drift = facts.drift if facts else None
@@ -108,16 +136,23 @@ def _fact(row: "Row", name: str) -> str:
     return f'<span title="{title}">{drift.mean_kl:.4f}</span>'
 
 
+def _size(row: "Row") -> str:
+    """Bytes on disk; an adapter's come on top of its base's."""
+    if not row.facts or not row.facts.size_bytes:
+        return ""
+    written = size(row.facts.size_bytes)
+    return f'<span title="{plainly("leaderboard.on_top")}">+{written}</span>' if row.kind == "adapter" else written
+
+
 def _score(cell: "Cell | None", marks: bool) -> str:
     if cell is None or math.isnan(cell.value):
-        return '<span class="gap">–</span>'
+        return GAP
     if cell.score is None:
         return f"{cell.value:.3g}"
     change = cell.difference.verdict if marks and cell.difference else ""
     arrow = {"better": "▲", "worse": "▼"}.get(change, "")
     shown = f'<i class="{change}" title="{plainly("board.confirmed")}">{arrow}</i>' if arrow else ""
-    interval = cell.score.interval
-    return f"{shown}{100 * cell.value:.1f}<small>{100 * interval.low:.1f}–{100 * interval.high:.1f}</small>"
+    return shown + _interval(cell.score)
 
 
 def _difference(cell: "Cell | None") -> str:

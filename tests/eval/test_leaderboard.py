@@ -139,7 +139,28 @@ def test_half_a_mean_is_no_mean(tmp_path: Path) -> None:
     assert base.mean is None
     assert adapter.mean is not None
     assert adapter.mean.difference is None
+    assert (adapter.mean.unasked, adapter.mean.why_not) == (KOBEST[4], f"m was not asked {KOBEST[4]} the same way.")
     assert adapter.cells["kobest_copa"].difference is not None
+    said = [line for line in tables.sentences(leaderboard.load(tmp_path), "ko") if "같은 조건" in line]
+    assert said == [f"m:a, 평균, 예시 0개: m에 같은 조건의 {KOBEST[4]} 결과가 없습니다."]
+
+
+def test_one_task_sorts_by_its_difference_since_there_is_no_mean(tmp_path: Path) -> None:
+    copa = BASE["kobest_copa"]
+    for name, right in (("m", copa), ("m:a", changed(copa, lost=9)), ("m:b", changed(copa, gained=9))):
+        make_run(tmp_path, name, {"kobest_copa": right})
+    ranked = leaderboard.load(tmp_path).sorted("difference")
+    assert [row.variant for row in ranked.rows] == ["m:b", "m:a", "m"]
+
+
+def test_an_adapter_takes_its_bases_files_too(tmp_path: Path) -> None:
+    copa = {"kobest_copa": BASE["kobest_copa"]}
+    make_run(tmp_path, "m", copa, facts={"variant": "m", "kind": "base", "size_bytes": 270_000_000})
+    make_run(tmp_path, "m:a", copa, facts={"variant": "m:a", "kind": "adapter", "base": "m", "size_bytes": 5_000_000})
+    make_run(tmp_path, "n:a", copa, facts={"variant": "n:a", "kind": "adapter", "base": "n", "size_bytes": 5_000_000})
+    board = leaderboard.load(tmp_path)
+    assert [row.disk for row in board.rows] == [270_000_000, 275_000_000, None]
+    assert "+5 MB" in shown(board)
 
 
 def test_other_prompts_leave_their_reason_and_the_rest_of_the_board(folder: Path) -> None:
@@ -302,7 +323,7 @@ class TestOutput:
         line = next(line for line in text.splitlines() if "m:a:Q8_0" in line)
         for part in ("    m:a:Q8_0", "gguf", "+14.0 [", "better", "145 MB", "111", "0.0123", "1,000"):
             assert part in line
-        assert "베이스와의 차이" in shown(board, "ko")
+        assert "바탕 모델과의 차이" in shown(board, "ko")
 
     @pytest.mark.parametrize("language", ["en", "ko"])
     def test_a_narrow_terminal_leaves_facts_out_and_squeezes_nothing(
@@ -313,6 +334,26 @@ class TestOutput:
         text = console.export_text()
         assert "m:a:Q8_0" in text
         assert "…" not in text
+
+    @pytest.mark.parametrize("width", [60, 80, 100, 120, 160, 200])
+    def test_no_width_squeezes_five_tasks(self, board: Leaderboard, width: int) -> None:
+        console = Console(width=width, record=True, file=io.StringIO())
+        console.print(tables.terminal(board, width=width))
+        table = console.export_text().partition("Accuracies")[0]
+        assert "…" not in table
+        assert len([line for line in table.splitlines() if line.strip()]) == 2 + len(board.rows)
+
+    def test_macro_f1_has_its_bootstrap_interval_in_every_form(self, board: Leaderboard) -> None:
+        cell = board.rows[1].cells["kobest_wic"]
+        assert cell.f1 is not None
+        low, high = cell.f1.interval.low, cell.f1.interval.high
+        written = f"wic {100 * cell.f1.value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        (line,) = [one for one in tables.sentences(board) if one.startswith("m:a, 0 shots: macro-F1 boolq ")]
+        assert line.endswith(written)
+        assert written in tables.markdown(board)
+        assert "by bootstrap" in tables.caption(board)
+        row = tables.records(board)[1]
+        assert (row["kobest_wic_f1_low"], row["kobest_wic_f1_high"]) == (low, high)
 
     def test_csv(self, board: Leaderboard) -> None:
         rows = list(csv.DictReader(io.StringIO(tables.csv_text(board))))

@@ -282,6 +282,8 @@ class TestFaults:
             ("[]", "not a result of lm-eval"),
             ('{"scores": 1}', "no `results` and `config`"),
             ('{"results": {"a": 3}, "config": {}, "lm_eval_version": "9"}', "another form than lm-eval 9"),
+            ('{"results": {"a": {"acc": 0.5, "acc_stderr": 0.1}}, "config": {}}', "comes from lm-eval before 0.4"),
+            ('{"results": {"a": {"em": 0.5, "em_stderr": 0.1}}, "config": {}}', "comes from lm-eval before 0.4"),
         ],
     )
     def test_broken_results_are_named(self, tmp_path: Path, text: str, said: str) -> None:

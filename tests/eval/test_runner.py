@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from typing import Any
 
 import pytest
 
+import app
+from eval.files import replacing
+from eval.kobest import DataError
 from eval.lm import Cancelled, Saved
 from eval.results import read_run
 from eval.runner import EvalError, Plan, Progress, Run, refuse_alike
@@ -19,6 +23,8 @@ from eval.suites import Suite, find
 from playground.compare import Playground
 from playground.errors import SetupError, UnknownNameError
 from playground.settings import Settings
+
+from .runs import make_run
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = """
@@ -141,6 +147,62 @@ def test_unknown_variant_has_near_matches(playground: Playground, kobest_sample:
     with pytest.raises(UnknownNameError, match="slwo") as caught:
         Run(playground, tmp_path).score(Plan("slwo", COPA, 0, kobest_sample))
     assert "slow" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["", "ID\tsentence\n", None])
+def test_broken_rows_are_named_before_a_model_loads(
+    text: str | None, playground: Playground, kobest_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = shutil.copytree(kobest_sample, tmp_path / "kobest")
+    file = data / "COPA" / "test.tsv"
+    file.unlink()
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setattr("eval.runner.probing", lambda *_: pytest.fail("it loads a model first"))
+    with pytest.raises(DataError, match=r"test\.tsv") as caught:
+        Run(playground, tmp_path / "out").score(Plan("a", COPA, 0, data))
+    assert caught.value.hint
+
+
+def test_an_out_that_is_no_folder_is_an_error_with_a_remedy(
+    playground: Playground, kobest_sample: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SetupError, match="cannot be written") as caught:
+        Run(playground, tmp_path / "file").score(Plan("a", COPA, 0, kobest_sample))
+    assert "folder" in caught.value.hint
+
+
+def test_a_file_below_a_file_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SetupError, match="cannot be written"), replacing(tmp_path / "file" / "a" / "b.json"):
+        pytest.fail("there is nowhere to write")
+
+
+@pytest.mark.parametrize(
+    ("given", "message", "hint"),
+    [
+        ([], "Nothing has been scored yet", "madang eval quick"),
+        (["{empty}"], "holds no result of lm-eval", "madang eval quick"),
+        (["{empty}/none"], "There is no folder", "lm-eval's output"),
+        (["{results}", "-v", "zz"], "No row of the leaderboard fits", "m (0 shots)"),
+        (["{results}", "--shots", "7"], "No row of the leaderboard fits", "m (0 shots)"),
+        (["{results}", "--tasks", "cop"], "named 'cop'", "copa"),
+        (["{results}", "--sort", "siz"], "named 'siz'", "size"),
+    ],
+)
+def test_what_a_leaderboard_cannot_show_it_says(
+    given: list[str], message: str, hint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty, folder = tmp_path / "empty", tmp_path / "folder"
+    empty.mkdir()
+    make_run(folder, "m", {"kobest_copa": [True, False]})
+    arguments = [part.format(empty=empty, results=folder) for part in given]
+    assert app.main(["--data", str(tmp_path), "leaderboard", *arguments]) == 2
+    error, _, remedy = capsys.readouterr().err.partition("hint: ")
+    assert error.startswith("error: ")
+    assert message in error
+    assert hint in remedy
 
 
 def test_data_is_kobests_alone(playground: Playground, kobest_sample: Path, tmp_path: Path) -> None:

@@ -47,11 +47,14 @@ def test_a_task_that_the_suite_lacks() -> None:
 
 
 def test_any_task_of_lm_eval(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suites, "known_tasks", lambda: ("kmmlu", "haerae", "kobest_copa"))
+    monkeypatch.setattr(suites, "known_tasks", lambda: ("kmmlu", "haerae", "kobest", "kobest_copa"))
     assert suites.find("kmmlu") == Suite(name="kmmlu", description="lm-eval's kmmlu", tasks=["kmmlu"], shots=[0])
     with pytest.raises(UnknownNameError) as error:
         suites.find("kmmmlu")
     assert "Did you mean kmmlu" in error.value.hint
+    with pytest.raises(UnknownNameError) as error:
+        suites.find("kobes")
+    assert error.value.near.count("kobest") == 1  # a suite and a group of lm-eval
     with pytest.raises(UnknownNameError) as error:
         suites.find("zzzzzz")
     assert "Suites: kobest, quick." in error.value.hint

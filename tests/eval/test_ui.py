@@ -1,6 +1,7 @@
 """The wing's tabs without Gradio: what is shown of a folder, and which command a form becomes."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -117,8 +118,8 @@ def test_sentences_speak_both_languages(settings: Settings, asked: Asked) -> Non
 def test_flipped_documents_show_both_answers(settings: Settings, asked: Asked) -> None:
     board = shown(settings, asked)
     keys = dict(boards.choices(board))
-    assert list(keys) == ["m:a · 0", "m:a:Q8_0 · 0"]
-    html = flips.html(board, keys["m:a · 0"], COPA)
+    assert list(keys) == ["m:a · 0-shot", "m:a:Q8_0 · 0-shot"]
+    html = flips.html(board, keys["m:a · 0-shot"], COPA)
     assert html.count("<article>") == 20
     assert words("en")["flips.count"].format(gained=20, lost=0, base="m", n=200) in html
     assert "kobest_copa 1<" in html
@@ -133,6 +134,30 @@ def test_plots_hold_a_point_a_row_with_a_number(settings: Settings, asked: Asked
     html = plots.html(shown(settings, asked))
     assert html.count("<circle") == 2
     assert words("en")["plot.none_speed"] in html
+
+
+def test_no_name_in_a_plot_covers_a_point_or_another_name() -> None:
+    found = [plots.Point(f"model:with-a-long-name:{n}", "gguf", 100.0 + n % 3, 50.0 + n / 4, 45, 58) for n in range(8)]
+    drawn = plots.svg("size", found, str)
+    spots = re.findall(r'class="name" x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)">([^<]+)<', drawn)
+    dots = [(float(x), float(y)) for x, y in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', drawn)]
+    assert (len(spots), len(dots)) == (8, 8)
+    boxes = []
+    for x, y, anchor, name in spots:
+        wide = plots.LETTER * len(name)
+        left = float(x) - (wide if anchor == "end" else 0)
+        boxes.append((left, left + wide, float(y) - 4))
+    for index, (left, right, middle) in enumerate(boxes):
+        assert not [x for x, y in dots if left < x < right and abs(y - middle) < 7]
+        assert not [b for b in boxes[:index] if left < b[1] and b[0] < right and abs(b[2] - middle) < plots.LINE - 1]
+
+
+def test_macro_f1_and_its_interval_stand_below_the_table(settings: Settings, asked: Asked) -> None:
+    board = shown(settings, asked)
+    folded = table.html(board, boards.GROUPED).partition('<details class="f1">')[2]
+    score = board.rows[1].cells[COPA].f1
+    assert words("ko")["leaderboard.f1"] in folded
+    assert f"<small>{100 * score.interval.low:.1f}–{100 * score.interval.high:.1f}</small>" in folded
 
 
 def test_downloads(settings: Settings, asked: Asked) -> None:
@@ -163,6 +188,7 @@ def test_a_form_becomes_a_command(settings: Settings, tmp_path: Path) -> None:
 def test_a_wrong_form_is_a_card_and_no_job(change: dict[str, Any], key: str, settings: Settings) -> None:
     html = runs.start(settings, ["py"], FORM | change)
     assert words("ko")[f"{key}_hint"] in html
+    assert key != "evaluate.number" or words("ko")["evaluate.limit"] in html or words("ko")["evaluate.shots"] in html
     assert jobs.listed(settings) == []
 
 
