@@ -5,6 +5,7 @@ Imports stay inside functions: a verb loads what it needs, the page never loads 
 
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -19,11 +20,17 @@ from playground.errors import MadangError, SetupError
 from playground.settings import Settings, load_settings
 from training.cli import demo as demo_verbs
 from training.cli import ensure
+from training.data.cli import BENCHMARK
+from training.data.cli import data as data_verbs
+from training.train_cli import KOBEST, runs, train
 
 if TYPE_CHECKING:
     import gradio as gr
 
     from playground.ui.tabs import Tab
+
+PROGRAM = [sys.executable, str(Path(__file__).resolve())]
+"""How this program is called again, for work in a process of its own."""
 
 cli = typer.Typer(
     help="Ask a base model, its adapters and its GGUF builds side by side. Without a verb: the page.",
@@ -35,6 +42,9 @@ cli.add_typer(models, name="models")
 cli.add_typer(demo_verbs, name="demo")
 cli.command("eval")(evaluate)
 cli.command()(leaderboard)
+cli.command()(train)
+cli.command()(runs)
+cli.add_typer(data_verbs, name="data")
 
 
 @cli.callback(invoke_without_command=True)
@@ -49,8 +59,27 @@ def page(
     settings = load_settings(data=data, host=host, port=port)
     context.obj = settings
     context.meta[PREPARE] = partial(ensure, settings)
+    context.meta[BENCHMARK] = partial(benchmark_texts, settings)
+    context.meta[KOBEST] = partial(score_quick, settings)
     if context.invoked_subcommand is None:
         serve(settings, open_browser=open_)
+
+
+def benchmark_texts(settings: Settings, folder: Path | None = None) -> list[tuple[str, str]]:
+    """KoBEST's questions, to search training data for: from the folder, or from `kobest` in the data folder."""
+    from eval.kobest import questions
+
+    here = folder or settings.data / "kobest"
+    return questions(here) if folder or here.is_dir() else []
+
+
+def score_quick(settings: Settings, names: list[str]) -> bool:
+    """KoBEST's quick sample for these variants, in a process of its own; what was scored before is not scored again."""
+    command = [*PROGRAM, "--data", str(settings.data), "eval", "quick", "--no-speed", "--no-drift"]
+    command += [part for name in names for part in ("--variant", name)]
+    if (settings.data / "kobest").is_dir():
+        command += ["--data", str(settings.data / "kobest")]
+    return subprocess.run(command, check=False).returncode == 0
 
 
 def serve(settings: Settings, open_browser: bool) -> None:
@@ -86,11 +115,13 @@ def tabs(settings: Settings) -> "list[Tab]":
     from eval.ui import board_tab, run_tab
     from eval.words import LOCALES
     from playground.ui.tabs import Tab
+    from training.ui import train_tab
+    from training.words import LOCALES as TRAINING_LOCALES
 
     found = [Tab("leaderboard", partial(board_tab.render, settings), LOCALES)]
     if settings.mode == "local":
-        program = [sys.executable, str(Path(__file__).resolve())]
-        found.append(Tab("evaluate", partial(run_tab.render, settings, program)))
+        found.append(Tab("evaluate", partial(run_tab.render, settings, PROGRAM)))
+        found.append(Tab("train", partial(train_tab.render, settings, PROGRAM), TRAINING_LOCALES))
     return found
 
 

@@ -97,6 +97,16 @@ class Job(BaseModel):
             return []
         return [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n") if line.strip()][-lines:]
 
+    def last_words(self) -> tuple[str, str]:
+        """The error and hint that the command ended with, or else its last line."""
+        lines = self.log(200)
+        errors = [index for index, line in enumerate(lines) if line.startswith("error: ")]
+        if not errors:
+            return (lines[-1] if lines else f"exit code {self.code}"), ""
+        rest = lines[errors[-1] :]
+        hints = [line.removeprefix("hint: ") for line in rest if line.startswith("hint: ")]
+        return rest[0].removeprefix("error: "), (hints or [""])[0]
+
 
 def folder(settings: Settings) -> Path:
     """Where jobs live, a folder each."""

@@ -1,0 +1,59 @@
+"""What our guards and logging cost beside bare TRL, and what packing brings: SFT of the embedded model on a CPU."""
+
+import shutil
+import statistics
+from collections.abc import Iterator
+
+from benchmarks.common import Measured, Peer, scratch, settings
+from playground.settings import Settings
+from training import preparing, recipe, runs
+from training.runs import Run
+
+STEPS = 8
+SHORT = "trainer.num_train_epochs=4"
+
+
+def run(times: int) -> Iterator[Measured]:
+    """Interleaved: bare TRL and ours on the same rows, then ours unpacked and packed."""
+    home = scratch()
+    try:
+        chosen = Settings(data=home)
+        chosen.models_dir.symlink_to(settings().models_dir)
+        unpacked = _begun(chosen)
+        mean = _mean_tokens(unpacked)
+        rows = unpacked.recipe().effective_batch
+        one_pack = ["trainer.packing=true", f"trainer.max_length={round(rows * mean)}"]
+        one_pack += ["trainer.per_device_train_batch_size=1", "trainer.gradient_accumulation_steps=1"]
+        packed = _begun(chosen, *one_pack)
+        peers = {
+            "bare": Peer("peer_sft", "bare", str(unpacked.folder)),
+            "guarded": Peer("peer_sft", "guarded", str(unpacked.folder)),
+            "packed": Peer("peer_sft", "packed", str(packed.folder)),
+        }
+        answers = {name: [] for name in peers}
+        for _ in range(times):
+            for name, peer in peers.items():
+                answers[name].append(peer.call({"steps": STEPS}))
+        for peer in peers.values():
+            peer.close()
+        step = {name: [statistics.median(answer["times"]) for answer in found] for name, found in answers.items()}
+        speed = {name: [answer["tokens_per_s"] for answer in found] for name, found in answers.items()}
+        yield Measured("a step with our guards over bare TRL's", step["guarded"], step["bare"], "<= 1.03", "s")
+        yield Measured("tokens/s packed over unpacked (2 x 4)", speed["packed"], speed["guarded"], ">= 1.2", "tokens/s")
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _begun(chosen: Settings, *sets: str) -> Run:
+    shipped = recipe.load(recipe.find("sft"), ["data.evaluation=null", SHORT, *sets])
+    prepared = preparing.look(chosen, shipped)
+    made = runs.create(chosen, prepared.recipe)
+    preparing.write(made, prepared)
+    return made
+
+
+def _mean_tokens(made: Run) -> float:
+    from training import tokenized
+
+    rows = tokenized.read(made.data / "train.arrow").to_pylist()
+    return statistics.mean(len(row["input_ids"]) for row in rows)

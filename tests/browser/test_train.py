@@ -1,0 +1,119 @@
+"""Train as a visitor meets it: data looked at, a run checked, started, stopped, resumed and read."""
+
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import app
+from playground import jobs
+from playground.settings import Settings
+from playground.ui.page import launch_options
+from playground.ui.tabs import Tab
+from tests.training import program
+from training.ui import train_tab
+from training.words import LOCALES
+
+from .conftest import served
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+Open = Callable[..., "Page"]
+CATALOGUE = """
+[[variant]]
+name = "a"
+kind = "base"
+source = "fake:a"
+"""
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The page with the Train tab, whose program answers at once."""
+    data = tmp_path_factory.mktemp("train")
+    (data / "variants.toml").write_text(CATALOGUE, encoding="utf-8")
+    settings = Settings(data=data)
+    called = [sys.executable, "-m", program.__name__]
+    wings = [Tab("train", partial(train_tab.render, settings, called), LOCALES)]
+    page = app.build(settings, wings)
+    with served(page, launch_options(settings, wings)) as address:
+        yield address
+        for job in jobs.listed(settings):
+            jobs.cancel(job)
+    shutil.rmtree(data, ignore_errors=True)
+
+
+def open_train(page: "Page") -> None:
+    page.evaluate("document.querySelector('#tab-train-button').click()")
+    page.wait_for_selector("#train-run .html-container > div:not(:empty)")
+    time.sleep(0.5)
+
+
+def text(page: "Page", field: str) -> str:
+    return page.input_value(f"#train-{field} textarea, #train-{field} input")
+
+
+def test_data_is_looked_at_and_a_run_is_checked_stopped_resumed_and_done(visit: Open, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"instruction": "Hi?", "output": "Hello!"}\n', encoding="utf-8")
+    page = visit()
+    open_train(page)
+    page.wait_for_selector("#train-run .nothing")
+    page.click("#train-look-button")
+    page.wait_for_selector("#train-look-said .card")
+    page.set_input_files("#train-upload input, input[type=file]", str(rows))
+    page.wait_for_function("document.querySelector('#train-source input, #train-source textarea').value.length")
+    page.click("#train-look-button")
+    page.wait_for_selector("#train-data .lengths")
+    page.click("#train-data [data-name='max_length=192']")
+    page.wait_for_function("document.querySelector('#train-max_length input').value === '192'")
+    page.click(".advice [data-name='rank=32']")
+    page.click("#train-check-button")
+    page.wait_for_selector("#train-dry .place.over")
+    page.click("#train-start-button")
+    page.wait_for_selector("#train-run .run.running svg")
+    page.click("#train-start-button")
+    page.wait_for_selector("#train-said .card")
+    page.reload()
+    page.wait_for_selector("#ask textarea")
+    time.sleep(0.5)
+    open_train(page)
+    assert text(page, "source").endswith(".jsonl")
+    assert text(page, "rank") == "32"
+    page.click("#train-run [data-action=stop]")
+    page.click("#train-run .run.stopped [data-action=resume]")
+    page.wait_for_selector("#train-run .run.done", timeout=30_000)
+    page.click("#train-run [data-tab=chat]")
+    time.sleep(1)  # the catalogue is read again
+    page.click("#variants input")
+    page.locator("[role=option]", has_text=":rows").first.wait_for()
+
+
+def test_the_method_sets_its_defaults(visit: Open) -> None:
+    page = visit()
+    open_train(page)
+    page.click("#train-method label:has(input[value=cpt])")
+    page.wait_for_function("document.querySelector('#train-max_length input').value === '4096'")
+    assert page.is_checked("#train-packing input")
+    page.click("#train-method label:has(input[value=dpo])")
+    page.wait_for_function("document.querySelector('#train-learning_rate :is(input, textarea)').value === '5e-7'")
+    page.wait_for_function("document.querySelector('#train-packing input').disabled")
+
+
+def test_train_fits_a_phone_and_speaks_korean(visit: Open) -> None:
+    page = visit(locale="ko-KR", width=390, height=844, dark=True)
+    open_train(page)
+    threading.Event().wait(0.5)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    shown = page.inner_text("#tab-train")
+    assert "데이터 살펴보기" in shown
+    assert "Look at the data" not in shown

@@ -1,0 +1,154 @@
+"""Every check beside a planted fault, and silent on its clean counterpart."""
+
+import unicodedata
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.training.data.rows import KOALPACA, MESSAGES, PREFERENCE, SHAREGPT, TEXT, data, talk, talks
+from training.data import broken
+from training.data.checks import check, usable
+from training.data.examples import Example, Turn
+from training.data.findings import Finding, listed, refusal
+from training.data.formats import Data
+
+CLEAN = ("안녕?", "안녕하세요, 반갑습니다.")
+NFD = unicodedata.normalize("NFD", "한글 문장")
+
+
+def found(rows: Data) -> dict[str, tuple[str, tuple[int, ...]]]:
+    return {finding.check: (finding.severity, finding.rows) for finding in check(rows)}
+
+
+@pytest.mark.parametrize("rows", [KOALPACA, MESSAGES, PREFERENCE, SHAREGPT, TEXT])
+def test_sound_rows_have_no_findings(rows: list[dict[str, Any]]) -> None:
+    assert check(data(rows)) == []
+
+
+PLANTED = {
+    "empty": ("fatal", (" ", "\n")),
+    "meaningless": ("fatal", ("?!", "… 😊")),
+    "missing-answers": ("fatal", ("왜?", "  ")),
+    "roles": ("fatal", ("왜?", "그래서.", "또?")),
+    "half-characters": ("fatal", ("왜?", "그\ud83d래서")),
+    "wordless-answers": ("warning", ("그림은?", "😊")),
+    "mojibake": ("warning", ("인사", "ì•ˆë…•")),
+    "lost-characters": ("warning", ("인사", "안\ufffd하세요")),
+    "control-characters": ("warning", ("인사", "안녕\x07하세요")),
+    "decomposed": ("warning", ("인사", NFD)),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_fault_is_found_in_its_row_alone(name: str) -> None:
+    severity, said = PLANTED[name]
+    assert found(talks(CLEAN, said, ("둘", "셋"))) == {name: (severity, (2,))}
+
+
+def test_an_empty_question_is_empty_and_an_empty_system_message_is_not() -> None:
+    assert found(talks((" ", "답"))) == {"empty": ("fatal", (1,))}
+    assert found(data([*TEXT, {"text": " \n"}])) == {"empty": ("fatal", (3,))}
+    system = Example(1, "conversation", (Turn("system", ""), Turn("user", "왜?"), Turn("assistant", "그래서")))
+    assert found(Data([system], "messages", "x")) == {}
+
+
+@pytest.mark.parametrize(
+    ("roles", "what"),
+    [
+        (["user", "tool", "assistant"], "unknown role 'tool'"),
+        (["user", "system", "assistant"], "not the first"),
+        (["user", "user", "assistant"], "twice in a row"),
+        (["system", "assistant"], "begin with an answer"),
+        (["user"], "without an answer"),
+        (["system"], "without an answer"),
+        (["user", "assistant"], ""),
+        (["system", "user", "assistant", "user", "assistant"], ""),
+    ],
+)
+def test_roles_out_of_order(roles: list[str], what: str) -> None:
+    example = Example(7, "conversation", tuple(Turn(role, "말") for role in roles))
+    messages = [finding.message for finding in check(Data([example], "messages", "x"))]
+    assert messages == ([] if not what else messages)
+    assert not what or what in messages[0]
+    assert usable(example) == (not what)
+
+
+def test_a_pairs_prompt_ends_with_a_question() -> None:
+    turns = (Turn("user", "왜?"), Turn("assistant", "그래서"))
+    pair = Example(1, "preference", turns, chosen="좋다", rejected="나쁘다")
+    assert found(Data([pair], "preference", "x")) == {"roles": ("fatal", (1,))}
+
+
+def test_pairs_that_are_equal_and_pairs_that_lack_a_side() -> None:
+    same = PREFERENCE[0] | {"rejected": " 빛이 산란하기  때문입니다."}
+    lacking = PREFERENCE[1] | {"rejected": ""}
+    assert found(data([*PREFERENCE, same, lacking])) == {
+        "same-answers": ("fatal", (3,)),
+        "missing-answers": ("fatal", (4,)),
+    }
+
+
+def test_duplicates_aside_from_spaces_and_composition() -> None:
+    again = (unicodedata.normalize("NFD", CLEAN[0]), CLEAN[1].replace(" ", "\n "))
+    seen = found(talks(CLEAN, ("하나", "둘"), again, (CLEAN[0], "다른 답")))
+    assert seen["duplicates"] == ("warning", (3,))
+    assert seen["same-question"] == ("note", (4,))
+
+
+def test_what_is_fatal_is_counted_once_and_comes_first() -> None:
+    rows = talks(("왜?", "ì•ˆë…•"), (" ", " "), (" ", " "))
+    assert [(f.check, f.rows) for f in check(rows)] == [("empty", (2, 3)), ("mojibake", (1,))]
+
+
+def test_findings_of_the_reading_are_kept() -> None:
+    unread = Finding("unreadable", "fatal", (9,), "not valid JSON", "Correct it.", True)
+    rows = talks(CLEAN)
+    assert check(Data(rows.examples, "messages", "x", [unread])) == [unread]
+
+
+def test_rows_are_listed_briefly_and_a_refusal_names_them() -> None:
+    assert listed(range(1, 9)) == "1, 2, 3, 4, 5, 6, 7, 8"
+    assert listed(range(1, 141)) == "1, 2, 3, 4, 5, 6, 7, 8 and 132 more"
+    assert refusal(check(talks(CLEAN))) is None
+    said = refusal(check(talks(("왜?", ""))))
+    assert said is not None
+    assert said[0] == "1 row without an answer: 1"
+    assert "--fix" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("mangled", "meant"),
+    [
+        ("안녕하세요".encode().decode("latin-1"), "안녕하세요"),
+        ("좋은 “아침”".encode().decode("cp1252", "ignore"), None),
+        ("안녕하세요".encode("cp949").decode("latin-1"), "안녕하세요"),
+        ("ì•ˆë…• 세상", "안녕 세상"),
+        ("CafÃ© à la carte", "Café à la carte"),
+        ("naïve Ångström – “quoted” £5 ½ ÄÖÜ", "naïve Ångström – “quoted” £5 ½ ÄÖÜ"),
+        ("«À bientôt» dit-il à l’été", "«À bientôt» dit-il à l’été"),
+    ],
+)
+def test_mojibake_is_undone_where_that_is_certain(mangled: str, meant: str | None) -> None:
+    if meant is not None:
+        assert broken.unmangled(mangled) == meant
+
+
+@given(st.text(st.characters(min_codepoint=0xAC00, max_codepoint=0xD7A3), min_size=2))
+def test_any_hangul_comes_back_from_latin_1(text: str) -> None:
+    assert broken.unmangled(text.encode().decode("latin-1")) == text
+
+
+@given(st.text(st.characters(exclude_categories=("Cs", "Cc"))))
+def test_mending_changes_nothing_twice(text: str) -> None:
+    assert broken.mended(broken.mended(text)) == broken.mended(text)
+
+
+def test_old_hangul_that_has_no_composed_form_is_left() -> None:
+    assert found(talks(("옛말", "\u1112\u119e\u11ab 글"))) == {}  # 'ᄒᆞᆫ'
+
+
+def test_lone_surrogates_never_reach_a_digest() -> None:
+    assert "half-characters" in found(talks(("왜?", "\ud800"), ("왜?", "a\ud800")))
+    assert not usable(talk("왜?", "a\ud800"))

@@ -1,0 +1,150 @@
+"""Every format is found and read; traps in which one looks like another."""
+
+from typing import Any
+
+import pytest
+
+from playground.errors import ConfigError, UnknownNameError
+from tests.training.data.rows import (
+    ALPACA,
+    KOALPACA,
+    LIST_PREFERENCE,
+    MESSAGES,
+    PREFERENCE,
+    SHAREGPT,
+    TEXT,
+    data,
+    table,
+)
+from training.data.examples import Turn
+from training.data.formats import METHODS, check_method, convert, detect
+
+ALL: dict[str, list[dict[str, Any]]] = {
+    "alpaca": ALPACA,
+    "koalpaca": KOALPACA,
+    "sharegpt": SHAREGPT,
+    "messages": MESSAGES,
+    "preference": PREFERENCE,
+    "text": TEXT,
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_each_is_found_and_every_row_read(name: str) -> None:
+    made = data(ALL[name])
+    assert (made.format, len(made), made.findings) == (name, len(ALL[name]), [])
+    assert [example.row for example in made.examples] == list(range(1, len(made) + 1))
+
+
+TRAPS: dict[str, tuple[str, list[dict[str, Any]]]] = {
+    "alpaca's own file repeats each row as text": ("alpaca", [row | {"text": "Below is …"} for row in ALPACA]),
+    "only one row has an input": ("alpaca", [*KOALPACA, ALPACA[0]]),
+    "the first row is odd": ("koalpaca", [{"note": "header"}, *KOALPACA * 10]),
+    "conversations with roles": ("messages", [{"conversations": MESSAGES[0]["messages"]}]),
+    "messages with from": ("sharegpt", [{"messages": SHAREGPT[0]["conversations"]}]),
+    "ultrafeedback brings messages, too": ("preference", LIST_PREFERENCE),
+    "pairs without a prompt column": (
+        "preference",
+        [{name: LIST_PREFERENCE[0][name] for name in ("chosen", "rejected")}],
+    ),
+    "a prompt of messages": (
+        "preference",
+        [{"prompt": [{"role": "user", "content": "왜?"}], "chosen": "그래서", "rejected": "글쎄"}],
+    ),
+    "turns as JSON in a CSV cell": ("messages", [{"messages": '[{"role": "user", "content": "a"}]'}]),
+    "text beside other columns": ("text", [row | {"url": "x", "messages": None} for row in TEXT]),
+}
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_traps(trap: str) -> None:
+    name, rows = TRAPS[trap]
+    assert detect(table(rows)) == name
+
+
+def test_alpaca_joins_the_input_after_a_blank_line() -> None:
+    first, second = data(ALPACA).examples
+    assert first.turns[0].content == "다음 문장을 영어로 옮기세요.\n\n마당에 감나무가 있다."
+    assert second.turns[0].content == "Tell a joke."
+    as_koalpaca = data(ALPACA, "koalpaca")
+    assert as_koalpaca.examples[0].turns[0].content == "다음 문장을 영어로 옮기세요."
+    assert [(finding.check, finding.severity) for finding in as_koalpaca.findings] == [("unused", "note")]
+
+
+def test_speakers_become_roles_and_parts_one_text() -> None:
+    assert [turn.role for turn in data(SHAREGPT).examples[0].turns] == [
+        "system",
+        *("user", "assistant", "user", "assistant"),
+    ]
+    assert data(MESSAGES).examples[1].turns[0] == Turn("user", "이 글을 줄여 줘.")
+
+
+def test_a_pairs_shared_beginning_is_its_prompt() -> None:
+    only = data(LIST_PREFERENCE).examples[0]
+    assert only.turns == (Turn("user", "하늘은 왜 파란가요?"),)
+    assert (only.chosen, only.rejected) == ("빛이 산란하기 때문입니다.", "몰라요.")
+    bare = {name: LIST_PREFERENCE[0][name][1:] for name in ("chosen", "rejected")} | {"prompt": "왜?"}
+    assert data([bare]).examples[0].turns == (Turn("user", "왜?"),)
+
+
+def test_equal_conversations_keep_their_answer() -> None:
+    pair = {name: LIST_PREFERENCE[0]["chosen"] for name in ("chosen", "rejected")}
+    assert data([pair]).examples[0].chosen == data([pair]).examples[0].rejected == "빛이 산란하기 때문입니다."
+
+
+def test_pairs_that_part_before_the_last_answer() -> None:
+    other = [{"role": "user", "content": "다른 질문"}, {"role": "assistant", "content": "답"}]
+    made = data([LIST_PREFERENCE[0] | {"rejected": other}, LIST_PREFERENCE[0]])
+    assert [(f.check, f.rows) for f in made.findings if f.severity == "fatal"] == [("unreadable", (1,))]
+
+
+def test_columns_of_other_names() -> None:
+    rows = [{"질문": "왜?", "답": "그래서."}]
+    made = convert(table(rows), columns={"instruction": "질문", "output": "답"})
+    assert (made.format, made.examples[0].turns[1]) == ("koalpaca", Turn("assistant", "그래서."))
+
+
+def test_numbers_and_gaps_are_texts() -> None:
+    made = data([{"instruction": 3, "output": None}, {"instruction": "a", "output": float("nan")}])
+    assert [example.turns[0].content for example in made.examples] == ["3", "a"]
+    assert [example.turns[1].content for example in made.examples] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"messages": "no list"},
+        {"messages": ["text"]},
+        {"messages": [{"content": "no role"}]},
+        {"messages": [{"role": "user", "content": {"a": 1}}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        {"messages": [{"role": "assistant", "content": None, "tool_calls": [1]}]},
+        {"other": 1},
+    ],
+)
+def test_a_row_of_another_shape_is_named_and_the_rest_read(broken: dict[str, Any]) -> None:
+    made = data([*MESSAGES, broken], "messages")
+    assert len(made) == 2
+    assert [(f.check, f.severity, f.rows) for f in made.findings if f.severity == "fatal"] == [
+        ("unreadable", "fatal", (3,))
+    ]
+
+
+@pytest.mark.parametrize(("method", "name"), [(m, n) for m in METHODS for n in ALL])
+def test_what_each_way_of_training_learns_from(method: str, name: str) -> None:
+    made = data(ALL[name])
+    if made.kind in METHODS[method]:
+        check_method(made, method)
+    else:
+        with pytest.raises(ConfigError) as error:
+            check_method(made, method)
+        assert method in error.value.message
+        assert error.value.hint
+
+
+def test_near_matches_of_names() -> None:
+    with pytest.raises(UnknownNameError, match="alpacca"):
+        data(ALPACA, "alpacca")
+    with pytest.raises(UnknownNameError) as error:
+        convert(table(KOALPACA), columns={"instruction": "instructoin"})
+    assert "instruction" in error.value.near

@@ -1,0 +1,54 @@
+"""What is given up when memory runs out, and in which order."""
+
+from pathlib import Path
+
+import pytest
+
+from training import ladder
+from training import recipe as recipes
+from training.recipe import Guards, Recipe
+from training.runs import Plan
+
+START = Plan(batch=6, accumulation=2, checkpointing=False, max_length=900, rank=16)
+
+
+def recipe(**guards: bool) -> Recipe:
+    shipped = recipes.load(Path(recipes.FOLDER / "sft.yaml"))
+    return shipped.model_copy(update={"guards": Guards(**guards)})
+
+
+def way(chosen: Recipe) -> list[tuple[Plan, bool]]:
+    steps, plan = [], START
+    while step := ladder.down(plan, chosen):
+        plan, said, afresh = step
+        assert said
+        steps.append((plan, afresh))
+    return steps
+
+
+def test_batch_first_then_checkpointing_and_nothing_that_changes_what_is_learnt() -> None:
+    steps = [(plan.batch, plan.accumulation, plan.checkpointing) for plan, _ in way(recipe())]
+    assert steps == [(3, 4, False), (1, 12, False), (1, 12, True)]
+    assert {plan.batch * plan.accumulation for plan, _ in way(recipe())} == {12}
+    assert {(plan.max_length, plan.rank) for plan, _ in way(recipe())} == {(900, 16)}
+
+
+def test_shorter_rows_and_a_lower_rank_only_where_the_recipe_allows_them() -> None:
+    shorter = way(recipe(shorten=True))[3:]
+    assert [(plan.max_length, afresh) for plan, afresh in shorter] == [(450, False), (256, False)]
+    lower = way(recipe(lower_rank=True))[3:]
+    assert [(plan.rank, afresh) for plan, afresh in lower] == [(8, True), (4, True)]
+    both = way(recipe(shorten=True, lower_rank=True))[3:]
+    assert [(plan.max_length, plan.rank) for plan, _ in both] == [(450, 16), (256, 16), (256, 8), (256, 4)]
+
+
+def test_every_step_counts_and_is_said() -> None:
+    assert [plan.attempt for plan, _ in way(recipe())] == [2, 3, 4]
+    _, said, _ = ladder.down(START, recipe()) or pytest.fail("there is a step")
+    assert said == "batch 6 x accumulation 2 became 3 x 4: the same effective batch in less memory"
+
+
+def test_the_bottom_says_what_may_still_be_allowed() -> None:
+    assert "guards.shorten: true" in ladder.nothing_left(START, recipe())
+    assert "guards.lower_rank: true" in ladder.nothing_left(START, recipe())
+    assert "guards" not in ladder.nothing_left(START, recipe(shorten=True, lower_rank=True))

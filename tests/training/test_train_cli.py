@@ -1,0 +1,113 @@
+"""`madang train` from the command line to the catalogue, with a tiny model and a real trainer process."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import app
+from playground.settings import Settings
+from playground.variants import Catalogue
+from tests.training.conftest import Write
+from training import runs, train_cli
+
+
+def madang(settings: Settings, *arguments: str) -> int:
+    """The exit code."""
+    try:
+        return app.main(["--data", str(settings.data), *arguments])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+
+
+def test_a_dry_run_shows_everything_and_writes_nothing(
+    settings: Settings, recipe: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert madang(settings, "train", str(recipe()), "--dry-run", "--set", "trainer.max_steps=20") == 0
+    shown = capsys.readouterr().out
+    for said in (
+        "max_steps: 20",
+        "11,136 of 140,736 parameters",
+        "Data: 40 rows (koalpaca)",
+        "RAM: about",
+        "DISK: about",
+    ):
+        assert said in shown
+    assert "Row 1 as the model sees it" in shown
+    assert "In Korea; it is stop 0 of the trip." in shown
+    assert not runs.folder(settings).exists()
+
+
+@pytest.mark.slow
+def test_from_recipe_to_catalogue_with_a_stop_and_a_resume(
+    settings: Settings,
+    recipe: Write,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path, progress = str(recipe(kobest=True, trainer={"max_steps": 30})), tmp_path / "progress.json"
+    scored: list[list[str]] = []
+    monkeypatch.setattr(app, "score_quick", lambda settings, names: not scored.append(names))
+    asked = iter([False] * 3 + [True] * 1000)
+    monkeypatch.setattr(train_cli, "_watched", lambda live, flag: live.refresh() or (seen() and next(asked)))
+
+    def seen() -> bool:
+        return any(run.metrics() for run in runs.listed(settings))
+
+    assert madang(settings, "train", path, "--progress", str(progress)) == 1
+    (run,) = runs.listed(settings)
+    assert run.state().status == "stopped"
+    assert run.whole_checkpoints()
+    assert json.loads(progress.read_text(encoding="utf-8"))["run"] == run.name
+    monkeypatch.undo()
+    monkeypatch.setattr(app, "score_quick", lambda settings, names: not scored.append(names))
+    assert madang(settings, "train", "--resume", "--progress", str(progress)) == 0
+    assert run.state().status == "done"
+    name = run.state().variant
+    assert name.endswith(":trip")
+    catalogue = Catalogue.load(settings)
+    assert catalogue.get(name).path == run.adapter
+    base = catalogue.base_of(catalogue.get(name))
+    assert base is not None
+    assert base.path == Path(run.model().folder)
+    assert json.loads(progress.read_text(encoding="utf-8"))["variant"] == name
+    assert scored == [[run.model().name], [run.model().name], [run.model().name, name]]
+    capsys.readouterr()
+    assert madang(settings, "runs") == 0
+    assert "30/30" in capsys.readouterr().out
+    assert madang(settings, "models", "check", name) == 0
+
+
+def test_a_model_without_a_template_takes_alpacas_format_along(
+    settings: Settings, recipe: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    import yaml
+
+    from tests.training.trained import begin
+    from training import finishing
+
+    path = recipe()
+    row = yaml.safe_load(path.read_text(encoding="utf-8"))
+    bare = tmp_path / "bare"
+    shutil.copytree(row["model"], bare)
+    config = json.loads((bare / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config.pop("chat_template", None)
+    (bare / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    (bare / "chat_template.jinja").unlink(missing_ok=True)
+    run = begin(settings, str(path), f"model={bare}")
+    assert run.model().prompt_format == "alpaca"
+    from training import tokenized
+    from training.data.encoder import Encoder
+
+    first = tokenized.read(run.data / "train.arrow").to_pylist()[0]
+    text = Encoder(bare).tokenizer.decode(first["input_ids"], skip_special_tokens=False)
+    assert text.startswith("Below is an instruction that describes a task.")
+    assert text.endswith("### Response:\nIn Korea; it is stop 0 of the trip.<|im_end|>")
+    run.adapter.mkdir()
+    name = finishing.register(settings, run)
+    catalogue = Catalogue.load(settings)
+    assert catalogue.prompt_format(catalogue.get(name)) == "alpaca"
+    assert finishing.register(settings, run) == name

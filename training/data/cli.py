@@ -1,0 +1,120 @@
+"""`madang data check`: what is wrong with training data, and how long its rows are. Prints; others decide."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from playground.cli import prepare_embedded
+from playground.errors import ConfigError, VariantError
+
+if TYPE_CHECKING:
+    from training.data.encoder import Encoder
+    from training.data.formats import Data
+    from training.data.report import Report
+
+BENCHMARK = "madang.benchmark"
+"""Where in click's `meta` the program leaves what gives a benchmark's texts: folder or None -> (task, text) pairs."""
+
+data = typer.Typer(help="Training data: check it before any step is trained.", no_args_is_help=True)
+
+
+@data.callback()
+def _verbs() -> None:
+    """Training data: check it before any step is trained."""
+
+
+@data.command()
+def check(  # noqa: PLR0913 - a parameter an option
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="FILE", help="A file, a folder, or a Hub data set (owner/name).")],
+    split: Annotated[str, typer.Option(help="Which rows of a Hub data set or a folder.")] = "train",
+    form: Annotated[
+        str, typer.Option("--format", help="alpaca, koalpaca, sharegpt, messages, text or preference.")
+    ] = "auto",
+    column: Annotated[
+        list[str] | None, typer.Option("--column", help="A field's column, as instruction=질문; repeat it.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="The variant whose tokens and template count.")] = "smollm2",
+    prompt_format: Annotated[str | None, typer.Option(help="A named prompt format instead of its template.")] = None,
+    max_length: Annotated[int | None, typer.Option(min=1, help="Tokens a row; default: the recommended.")] = None,
+    method: Annotated[
+        Literal["sft", "dpo", "cpt"] | None, typer.Option(help="Refuse data that this way of training cannot use.")
+    ] = None,
+    kobest: Annotated[Path | None, typer.Option(help="Folder of KoBEST's TSV files, to find its questions.")] = None,
+    lengths: Annotated[bool, typer.Option(help="Measure lengths with the model's tokenizer.")] = True,
+    fix: Annotated[Path | None, typer.Option(help="Write a cleaned copy here (.jsonl).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Print what is wrong, row by row, and how long the rows are; exit 1 where training would refuse the data."""
+    from training.data.formats import check_method, convert
+    from training.data.report import inspect
+    from training.data.sources import read
+
+    rows = convert(read(source, split), form, _columns(column or []))
+    if method:
+        check_method(rows, method)
+    encoder = _encoder(context, model, prompt_format) if lengths else None
+    report = inspect(rows, encoder, max_length, _benchmark(context, kobest))
+    done = _write(fix, report, source) if fix else None
+    _show(report, done, fix, as_json, encoder)
+    if report.fatal and not fix:
+        raise typer.Exit(1)
+
+
+def _columns(given: list[str]) -> dict[str, str]:
+    columns = dict(item.partition("=")[::2] for item in given)
+    wrong = [item for item in given if "" in (part.strip() for part in item.partition("="))]
+    if wrong:
+        raise ConfigError(f"--column {wrong[0]} names no field and column.", "Write it as instruction=질문.")
+    return {field.strip(): name for field, name in columns.items()}
+
+
+def _benchmark(context: typer.Context, folder: Path | None) -> Any:
+    """A benchmark's texts, where the program gave a way to them."""
+    texts = context.meta.get(BENCHMARK)
+    return texts(folder) if texts else None
+
+
+def _encoder(context: typer.Context, model: str, prompt_format: str | None) -> "Encoder":
+    """The tokenizer and prompt format of the base that a variant descends from."""
+    from playground.compare import Playground
+    from playground.loadable import Loader
+    from training.data.encoder import Encoder
+
+    prepare_embedded(context, [model])
+    playground = Playground(context.obj)
+    variant = playground.catalogue.get(model)
+    base = playground.catalogue.base_of(variant)
+    if base is None:
+        raise VariantError(f"{model} names no base to take a tokenizer from.", "Choose its base model with --model.")
+    folder = Path(Loader(playground.settings, playground.catalogue, playground.hub).loadable(base).spec.path)
+    return Encoder(folder, prompt_format or playground.catalogue.prompt_format(variant), model)
+
+
+def _write(target: Path, report: "Report", source: str) -> "tuple[Data, dict[str, int]]":
+    from training.data.fixing import fix, write_fixed
+
+    left, done = fix(report.data, report.findings)
+    write_fixed(target, left, source)
+    return left, done
+
+
+def _show(
+    report: "Report",
+    done: "tuple[Data, dict[str, int]] | None",
+    target: Path | None,
+    as_json: bool,
+    encoder: "Encoder | None",
+) -> None:
+    from training.data import tables
+    from training.data.report import as_json as plain
+
+    fixed = {"file": str(target), "rows": len(done[0]), "done": done[1]} if done else None
+    if as_json:
+        whole = plain(report) | {"model": encoder.name if encoder else None, "fixed": fixed}
+        sys.stdout.write(json.dumps(whole, ensure_ascii=False) + "\n")
+        return
+    tables.show(report, encoder.name if encoder else "", fixed)

@@ -1,0 +1,264 @@
+"""A model's tokenizer and prompt format without transformers: examples become token ids and the places of the loss.
+
+Prompts are rendered by playground/prompts.py, so a model is trained on the very text that the chat will send. The loss
+is on answers: a token counts where it begins inside one, and an answer ends with the end of its turn.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from playground import prompts
+from playground.errors import VariantError
+from playground.messages import Message
+from training.data.examples import Example, Turn
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+IGNORED = -100
+"""The label of a token that carries no loss, as PyTorch and TRL spell it."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids with their labels: the id itself where there is loss, IGNORED elsewhere. Both [tokens]."""
+
+    ids: list[int]
+    labels: list[int]
+
+    @property
+    def answers(self) -> int:
+        """How many tokens carry loss."""
+        return sum(label != IGNORED for label in self.labels)
+
+    def cut(self, length: int) -> "Tokens":
+        """The first `length` tokens."""
+        return Tokens(self.ids[:length], self.labels[:length])
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A preference as token ids: the prompt, and each answer after it."""
+
+    prompt: list[int]
+    chosen: list[int]
+    rejected: list[int]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A rendered row: the text, and the [start, end) of each part that is learnt, in characters."""
+
+    text: str
+    learnt: tuple[tuple[int, int], ...]
+
+
+class Encoder:
+    """Renders and tokenizes for one model. `prompt_format`: a named one, for models without a chat template."""
+
+    def __init__(self, folder: Path, prompt_format: str | None = None, name: str = "") -> None:
+        self.folder = folder
+        self.name = name or folder.name
+        self.prompt_format = prompt_format
+        self._config = _json(folder / "tokenizer_config.json")
+
+    @cached_property
+    def tokenizer(self) -> "Tokenizer":
+        """The model's own tokenizer, as the package `tokenizers` reads it."""
+        from tokenizers import Tokenizer
+
+        file = self.folder / "tokenizer.json"
+        if file.is_file():
+            made = Tokenizer.from_file(str(file))
+        else:  # an old SentencePiece folder: transformers converts it
+            from transformers import AutoTokenizer
+
+            made = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False).backend_tokenizer
+        made.no_truncation()
+        made.no_padding()
+        return made
+
+    @property
+    def has_template(self) -> bool:
+        """Whether the model brings a chat template of its own."""
+        return bool(self._own_template)
+
+    @cached_property
+    def chosen(self) -> prompts.PromptFormat:
+        """The format of conversations: the named one, else the model's template, else Alpaca's."""
+        return prompts.choose(self.name, self._own_template, self.prompt_format or self._fallback)
+
+    @property
+    def format_used(self) -> str | None:
+        """The named format that conversations are rendered in; None for the model's own template."""
+        return self.prompt_format or self._fallback
+
+    @property
+    def _fallback(self) -> str | None:
+        return None if self.has_template else "alpaca"
+
+    @cached_property
+    def _own_template(self) -> str | None:
+        file = self.folder / "chat_template.jinja"
+        if file.is_file():
+            return file.read_text(encoding="utf-8")
+        template = self._config.get("chat_template")
+        if isinstance(template, list):  # several by name, as transformers saved them once
+            template = {row.get("name"): row.get("template") for row in template}.get("default")
+        return template if isinstance(template, str) else None
+
+    @cached_property
+    def bos(self) -> str:
+        """The token that begins a text; empty where there is none."""
+        return _token(self._config.get("bos_token"))
+
+    @cached_property
+    def eos(self) -> str:
+        """The token that ends one. A model without it never learns to stop: VariantError."""
+        eos = _token(self._config.get("eos_token"))
+        if not eos:
+            raise VariantError(
+                f"The tokenizer of {self.name} names no EOS token.",
+                f"Add eos_token to {self.folder / 'tokenizer_config.json'}.",
+            )
+        return eos
+
+    def render(self, example: Example, answers_only: bool = True) -> list[Text]:
+        """The text of a conversation or of plain text; several where the template rewrites earlier turns.
+
+        Plain text is learnt whole, and ends with EOS. `answers_only` False has the prompt learnt, too.
+        """
+        if example.kind == "text":
+            text = example.text + self.eos
+            return [Text(text, ((0, len(text)),))]
+        whole = self._ended(self._said(example.turns, opened=False))
+        spans = self._spans(example.turns, whole)
+        if spans is None:
+            return [self._last_answer(example.turns[: end + 1]) for end in _answers(example.turns)]
+        return [Text(whole, spans if answers_only else ((0, len(whole)),))]
+
+    def _spans(self, turns: Sequence[Turn], whole: str) -> tuple[tuple[int, int], ...] | None:
+        """Where the answers stand in the whole; None where a template renders turns differently once others follow."""
+        spans = []
+        answers = _answers(turns)
+        for place in answers:
+            before = self._said(turns[:place], opened=True)
+            after = whole if place == len(turns) - 1 else self._said(turns[: place + 1], opened=False)
+            if not whole.startswith(before) or not whole.startswith(after):
+                return None
+            spans.append((len(before), len(after)))
+        return tuple(spans)
+
+    def _last_answer(self, turns: Sequence[Turn]) -> Text:
+        """A row whose last answer alone is learnt; written out where the template does not begin it as it is asked."""
+        before = self._said(turns[:-1], opened=True)
+        whole = self._ended(self._said(turns, opened=False))
+        if not whole.startswith(before):
+            whole = before + turns[-1].content + self.eos
+        return Text(whole, ((len(before), len(whole)),))
+
+    def _said(self, turns: Sequence[Turn], opened: bool) -> str:
+        messages = [Message(role=turn.role, content=turn.content) for turn in turns]  # type: ignore[arg-type]
+        return prompts.render(self.chosen, messages, self.bos, self.eos, opened)
+
+    def _ended(self, text: str) -> str:
+        """The text with an end: EOS, where the template itself closed the turn with no control token of its kind."""
+        if self.format_used:  # ours ends a turn with EOS and white space, which nobody should learn to write
+            return text.rstrip() if text.rstrip().endswith(self.eos) else text.rstrip("\n") + self.eos
+        ends = (self.eos, *self._turn_ends)
+        return text if text.rstrip().endswith(ends) else text.rstrip("\n") + self.eos
+
+    @cached_property
+    def _turn_ends(self) -> tuple[str, ...]:
+        """Control tokens that close turns in templates of this kind."""
+        known = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>", "[|endofturn|]")
+        template = self.chosen.template
+        return tuple(end for end in known if end in template)
+
+    def encode(self, rows: Sequence[Text]) -> list[Tokens]:
+        """Ids and labels of rendered rows; control tokens are read as such, and BOS comes once or never."""
+        encoded: list[Tokens | None] = [None] * len(rows)
+        for special in (True, False):
+            places = [index for index, row in enumerate(rows) if self._wants_special(row.text) == special]
+            batch = self.tokenizer.encode_batch([rows[place].text for place in places], add_special_tokens=special)
+            for place, encoding in zip(places, batch, strict=True):
+                encoded[place] = _labelled(encoding, rows[place].learnt)
+        return [tokens for tokens in encoded if tokens is not None]
+
+    def pair(self, example: Example) -> Pair:
+        """A preference as token ids."""
+        answers = [
+            self._last_answer((*example.turns, Turn("assistant", said))) for said in (example.chosen, example.rejected)
+        ]
+        prompt = answers[0].text[: answers[0].learnt[0][0]]
+        ids = self._ids(prompt)
+        chosen, rejected = (self._ids(row.text[row.learnt[0][0] :], first=False) for row in answers)
+        return Pair(ids, chosen, rejected)
+
+    def _ids(self, text: str, first: bool = True) -> list[int]:
+        special = first and self._wants_special(text)
+        return list(self.tokenizer.encode(text, add_special_tokens=special).ids)
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, BOS included where the tokenizer adds it; on every core, and nothing kept."""
+        counted: list[int] = []
+        for start in range(0, len(texts), COUNTED_AT_ONCE):
+            part = texts[start : start + COUNTED_AT_ONCE]
+            batch = self.tokenizer.encode_batch_fast(part, add_special_tokens=False)
+            counted += [len(e.ids) + self.added(text) for e, text in zip(batch, part, strict=True)]
+        return counted
+
+    def added(self, text: str) -> int:
+        """How many tokens the tokenizer adds to this text: none where the template wrote BOS already."""
+        return self._most_added if self._wants_special(text) else 0
+
+    @cached_property
+    def _most_added(self) -> int:
+        return int(self.tokenizer.num_special_tokens_to_add(False))
+
+    def _wants_special(self, text: str) -> bool:
+        return not (self.bos and text.startswith(self.bos))
+
+
+COUNTED_AT_ONCE = 512
+
+
+def _labelled(encoding: Any, learnt: Sequence[tuple[int, int]]) -> Tokens:
+    ids = list(encoding.ids)  # asked for once: every time, the whole list is made anew
+    labels = [IGNORED] * len(ids)
+    spans = iter(learnt)
+    span = next(spans, None)
+    for index, ((start, end), special) in enumerate(zip(encoding.offsets, encoding.special_tokens_mask, strict=True)):
+        while span is not None and start >= span[1]:
+            span = next(spans, None)
+        if span is None:
+            break
+        if span[0] <= start < span[1] and not (special and start == end):  # a BOS that was added has no place
+            labels[index] = ids[index]
+    return Tokens(ids, labels)
+
+
+def _answers(turns: Sequence[Turn]) -> list[int]:
+    return [place for place, turn in enumerate(turns) if turn.role == "assistant"]
+
+
+def _token(value: Any) -> str:
+    """A token as tokenizer_config.json has it: a string, or an object with `content`."""
+    return str(value.get("content") or "") if isinstance(value, dict) else str(value or "")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise VariantError(
+            f"{path.parent} has no tokenizer that can be read: {path.name}, {error.strerror}.",
+            "Copy tokenizer.json and tokenizer_config.json beside the weights.",
+        ) from error
+    except ValueError as error:
+        raise VariantError(f"{path} is not valid JSON: {error}.", "Copy the file again.") from error
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,94 @@
+"""Why one row cannot be trained on, and which rows say the same. Each looks at a single row, nothing else."""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+
+from training.data import broken
+from training.data.examples import ROLES, Example, Turn
+
+SAID = re.compile(r"[^\W_]")
+
+
+def usable(example: Example) -> bool:
+    """Whether no fatal check of content names this row, so that it can be rendered and encoded."""
+    return not any(fault(example) for fault in FAULTS)
+
+
+def empty(example: Example) -> bool:
+    """Nothing said at all, or a question without words."""
+    if not any(text.strip() for text in example.written):
+        return True
+    return any(not turn.content.strip() for turn in example.turns if turn.role == "user")
+
+
+def meaningless(example: Example) -> bool:
+    """Not one letter or digit in all of it."""
+    return not any(SAID.search(text) for text in example.written)
+
+
+def unanswered(example: Example) -> bool:
+    """An answer is empty; of a pair, either one."""
+    if example.kind == "preference":
+        return not (example.chosen.strip() and example.rejected.strip())
+    return any(not turn.content.strip() for turn in example.turns if turn.role == "assistant")
+
+
+def disorder(example: Example) -> str:
+    """What is wrong with the order of the roles; empty where they alternate and end as they should."""
+    turns = example.turns[1:] if example.turns and example.turns[0].role == "system" else example.turns
+    if example.kind == "text":
+        return ""
+    unknown = next((turn.role for turn in turns if turn.role not in ROLES), None)
+    if unknown is not None:
+        return f"with the unknown role {unknown!r}"
+    if any(turn.role == "system" for turn in turns):
+        return "with a system message that is not the first"
+    if any(turn.role != ("user", "assistant")[place % 2] for place, turn in enumerate(turns)):
+        return "in which a side speaks twice in a row" if turns[0].role == "user" else "that begin with an answer"
+    if example.kind == "conversation":
+        return "" if turns and len(turns) % 2 == 0 else "that end without an answer"
+    return "" if len(turns) % 2 else "whose prompt does not end with a question"
+
+
+def same(example: Example) -> bool:
+    """A pair that prefers nothing."""
+    return example.kind == "preference" and plain(example.chosen) == plain(example.rejected)
+
+
+def halved(example: Example) -> bool:
+    """Halves of characters, which no tokenizer takes."""
+    return any(broken.SURROGATES.search(text) for text in example.written)
+
+
+FAULTS: tuple[Callable[[Example], object], ...] = (empty, meaningless, unanswered, disorder, same, halved)
+"""Why a row cannot be trained on."""
+
+
+def answers(example: Example) -> list[str]:
+    """What there is to learn in it, plain text aside."""
+    if example.kind == "preference":
+        return [example.chosen, example.rejected]
+    return [turn.content for turn in example.turns if turn.role == "assistant"]
+
+
+def whole_key(example: Example) -> bytes:
+    """Equal for rows that say the same, spaces and Unicode composition aside."""
+    return _digest([*(part for turn in example.turns for part in turn), example.text, example.chosen, example.rejected])
+
+
+def prompt_key(example: Example) -> bytes:
+    """Equal for rows that ask the same: all turns before the last answer; of plain text, the whole."""
+    asked: tuple[Turn, ...] = example.turns if example.kind == "preference" else example.turns[:-1]
+    return _digest([*(part for turn in asked for part in turn), example.text])
+
+
+def _digest(parts: Iterable[str]) -> bytes:
+    said = "\0".join(map(plain, parts)).encode("utf-8", "surrogatepass")
+    return blake2b(said, digest_size=16).digest()
+
+
+def plain(text: str) -> str:
+    """The text composed, with single spaces."""
+    return " ".join(unicodedata.normalize("NFC", text).split())

@@ -1,0 +1,98 @@
+"""Makes the cleaned copy: what cannot be used is left out, what can be repaired is repaired, nothing else changes."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from playground.errors import ConfigError
+from training.data.broken import mended
+from training.data.checks import CONTENT, Sight, duplicates
+from training.data.examples import Example, Turn
+from training.data.findings import Finding
+from training.data.formats import Data
+from training.export.atomic import replacing, room_for
+
+MENDED = {"mojibake", "decomposed", "control-characters", "half-characters"}
+"""Checks whose rows are repaired; the rows of all others that `--fix` handles are left out."""
+
+
+def fix(data: Data, findings: Iterable[Finding]) -> tuple[Data, dict[str, int]]:
+    """The rows that are left, repaired, and check -> how many rows it repaired or left out.
+
+    What a repair brings to light (a row that now repeats another, or says nothing) is left out as well.
+    """
+    handled = [finding for finding in findings if finding.fix and finding.rows]
+    repair = {row for finding in handled if finding.check in MENDED for row in finding.rows}
+    drop = {row for finding in handled if finding.check not in MENDED for row in finding.rows}
+    done = Counter[str]()
+    for finding in handled:
+        done[finding.check] += finding.count
+    kept = [_mended(e) if e.row in repair else e for e in data.examples if e.row not in drop]
+    kept = _without_new_faults(replace(data, examples=kept), done)
+    return replace(data, examples=kept, findings=[]), dict(done)
+
+
+def _mended(example: Example) -> Example:
+    return replace(
+        example,
+        turns=tuple(Turn(turn.role, mended(turn.content)) for turn in example.turns),
+        text=mended(example.text),
+        chosen=mended(example.chosen),
+        rejected=mended(example.rejected),
+    )
+
+
+def _without_new_faults(data: Data, done: Counter[str]) -> list[Example]:
+    sight = Sight(data)
+    for look in (*CONTENT, duplicates):
+        for finding in look(sight):
+            if finding.fix:
+                sight.lost.update(finding.rows)
+                done[finding.check] += finding.count
+    return [example for example in data.examples if example.row not in sight.lost]
+
+
+def write_fixed(target: Path, data: Data, source: str) -> None:
+    """Write a cleaned copy as JSON lines: messages, text or preference pairs. Whole or not at all, never the source."""
+    _check_target(target, source)
+    if not data.examples:
+        raise ConfigError(f"Nothing of {data.name} would be left.", "Correct the rows that the findings name.")
+    lines = [json.dumps(_row(example), ensure_ascii=False) + "\n" for example in data.examples]
+    need = sum(len(line.encode()) for line in lines)
+    with (
+        room_for(need, target.parent, "The cleaned copy"),
+        replacing(target) as part,
+        part.open("w", encoding="utf-8") as file,
+    ):
+        file.writelines(lines)
+
+
+def _check_target(target: Path, source: str) -> None:
+    original = Path(source).expanduser()
+    if target.suffix != ".jsonl":
+        raise ConfigError(f"The cleaned copy {target} must be named .jsonl.", f"Write {target.with_suffix('.jsonl')}.")
+    if target.is_dir():
+        raise ConfigError(f"{target} is a folder.", f"Name a file in it: {target / 'clean.jsonl'}.")
+    if original.exists() and target.resolve() == original.resolve():
+        raise ConfigError(f"The cleaned copy would replace its source, {source}.", "Choose another name for it.")
+    if original.is_dir() and target.resolve().is_relative_to(original.resolve()):
+        raise ConfigError(f"{target} lies in the folder that is checked.", "Choose another place for the copy.")
+
+
+def _row(example: Example) -> dict[str, Any]:
+    if example.kind == "text":
+        return {"text": example.text}
+    if example.kind == "conversation":
+        return {"messages": _messages(example.turns)}
+    if [turn.role for turn in example.turns] == ["user"]:
+        return {"prompt": example.turns[0].content, "chosen": example.chosen, "rejected": example.rejected}
+    sides = {"chosen": example.chosen, "rejected": example.rejected}
+    answers = {name: _messages([Turn("assistant", answer)]) for name, answer in sides.items()}
+    return {"prompt": _messages(example.turns), **answers}
+
+
+def _messages(turns: Iterable[Turn]) -> list[dict[str, str]]:
+    return [{"role": turn.role, "content": turn.content} for turn in turns]

@@ -1,0 +1,174 @@
+"""How long rows are in a model's tokens, which maximum to train with, and what it would cut."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from playground.errors import ConfigError, VariantError
+from training.data.checks import usable
+from training.data.counting import WordCounter
+from training.data.encoder import Encoder, Text
+from training.data.examples import Example, Turn
+from training.data.formats import Data
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+STEP, LEAST = 64, 128
+UNBOUNDED = 10**9
+"""From here on a tokenizer's model_max_length means that it knows none."""
+BATCH = 512
+MOST_TOKENS_A_BYTE = 3
+"""Generous: a token is a byte or more, of a text that normalizing may have lengthened."""
+BINS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Lengths:
+    """Tokens of each rendered row, and the number of the data's row it comes from. Both int32 [rendered rows].
+
+    A preference is two rendered rows, one an answer. `refused`: rows that the model's chat template refuses.
+    `context`: the model's most tokens, if its files say so.
+    """
+
+    tokens: "NDArray[np.int32]"
+    rows: "NDArray[np.int32]"
+    context: int | None = None
+    refused: tuple[int, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """Tokens of one pass over the data."""
+        return int(self.tokens.sum())
+
+    @property
+    def mean(self) -> float:
+        """Of all rendered rows."""
+        return float(self.tokens.mean())
+
+    @property
+    def median(self) -> float:
+        """Half are longer."""
+        return self.percentile(50)
+
+    @property
+    def maximum(self) -> int:
+        """The longest."""
+        return int(self.tokens.max())
+
+    def percentile(self, percent: float) -> float:
+        """So many percent are this long or shorter."""
+        import numpy as np
+
+        return float(np.percentile(self.tokens, percent))
+
+    @cached_property
+    def recommended(self) -> int:
+        """The 95th percentile, rounded up to a multiple of 64, at least 128, at most the model's context."""
+        rounded = max(LEAST, -(-int(-(-self.percentile(95) // 1)) // STEP) * STEP)
+        return min(rounded, self.context or rounded)
+
+    def histogram(self, bins: int = BINS) -> tuple[list[int], list[int]]:
+        """Edges [bins + 1] and rendered rows between them [bins]; the last bin holds all beyond the 99th percentile."""
+        import numpy as np
+
+        end = max(self.percentile(99), 1)
+        width = max(1, -(-int(end) // bins))
+        counts, edges = np.histogram(np.minimum(self.tokens, width * bins - 1), np.arange(bins + 1) * width)
+        return [int(edge) for edge in edges[:-1]] + [max(int(edges[-1]), self.maximum)], [int(n) for n in counts]
+
+    def over(self, maximum: int) -> tuple[int, ...]:
+        """The data's rows of which a rendered row has more tokens than `maximum`."""
+        return tuple(dict.fromkeys(int(row) for row in self.rows[self.tokens > maximum]))
+
+    def share_over(self, maximum: int) -> float:
+        """The share of the measured rows that `maximum` cuts; their last answers with them."""
+        return len(self.over(maximum)) / max(1, len(set(self.rows.tolist())))
+
+    def kept(self, maximum: int) -> float:
+        """The share of all tokens that is left when every row is cut at `maximum`."""
+        import numpy as np
+
+        return float(np.minimum(self.tokens, maximum).sum() / max(1, self.total))
+
+
+def measure(data: Data, encoder: Encoder, answers_only: bool = True) -> Lengths:
+    """The length of every row that can be rendered, as training would encode it; fatal rows are left out."""
+    import numpy as np
+
+    counter = WordCounter(encoder)
+    tokens: list[int] = []
+    rows: list[int] = []
+    refused: list[int] = []
+    texts: list[str] = []
+    for example in data.examples:
+        if not usable(example):
+            continue
+        try:
+            rendered = render(encoder, example, answers_only)
+        except VariantError:
+            refused.append(example.row)
+            continue
+        texts += [row.text for row in rendered]
+        rows += [example.row] * len(rendered)
+        if len(texts) >= BATCH:
+            tokens += counter.count(texts)
+            texts.clear()
+    tokens += counter.count(texts)
+    if not tokens:
+        raise ConfigError(
+            f"{data.name} has no row that can be trained on.", "`madang data check FILE --no-lengths` says why."
+        )
+    return Lengths(np.asarray(tokens, np.int32), np.asarray(rows, np.int32), context_of(encoder), tuple(refused))
+
+
+def render(encoder: Encoder, example: Example, answers_only: bool = True) -> list[Text]:
+    """The rendered rows of any example: of a preference, the prompt with each of its answers, which alone is learnt."""
+    if example.kind != "preference":
+        return encoder.render(example, answers_only)
+    both = []
+    for answer in (example.chosen, example.rejected):
+        whole = Example(example.row, "conversation", (*example.turns, Turn("assistant", answer)))
+        last = encoder.render(whole)[-1]
+        both.append(Text(last.text, last.learnt[-1:]))
+    return both
+
+
+def wholly_cut(data: Data, encoder: Encoder, rows: Iterable[int], maximum: int) -> tuple[int, ...]:
+    """Which of these rows have nothing left to learn from when cut at `maximum`."""
+    wanted = set(rows)
+    return tuple(
+        example.row
+        for example in data.examples
+        if example.row in wanted
+        and not any(_begins_within(encoder, text, maximum) for text in render(encoder, example))
+    )
+
+
+def _begins_within(encoder: Encoder, text: Text, maximum: int) -> bool:
+    """Whether the first answer begins among the first `maximum` tokens; encodes where its place leaves a doubt."""
+    before = len(text.text[: text.learnt[0][0]].encode())
+    if MOST_TOKENS_A_BYTE * before + encoder.added(text.text) < maximum:
+        return True
+    return encoder.encode([text])[0].cut(maximum).answers > 0
+
+
+def context_of(encoder: Encoder) -> int | None:
+    """The most tokens that the model takes: its config's position count, else its tokenizer's own limit."""
+    config, tokenizer = (_json(encoder, name) for name in ("config.json", "tokenizer_config.json"))
+    for holder in (config, config.get("text_config") or {}):
+        if isinstance(most := holder.get("max_position_embeddings"), int):
+            return most
+    most = tokenizer.get("model_max_length")
+    return int(most) if isinstance(most, int | float) and most < UNBOUNDED else None
+
+
+def _json(encoder: Encoder, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads((encoder.folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,106 @@
+"""Everything that a look at the data tells, for the terminal, the Train tab and a run's start. Decides nothing."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from training.data.checks import check, usable
+from training.data.encoder import Encoder, Text
+from training.data.findings import Finding
+from training.data.formats import Data
+from training.data.lengths import Lengths, measure, render
+
+PREVIEWS = 3
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A rendered row, as parts that are learnt (True) and parts that are not."""
+
+    row: int
+    parts: tuple[tuple[str, bool], ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The data, what is wrong with it, how long its rows are, and what the first ones look like to the model."""
+
+    data: Data
+    findings: list[Finding]
+    lengths: Lengths | None = None
+    previews: tuple[Preview, ...] = ()
+
+    @property
+    def fatal(self) -> bool:
+        """Whether training would refuse it."""
+        return any(finding.severity == "fatal" for finding in self.findings)
+
+
+def inspect(
+    data: Data,
+    encoder: Encoder | None = None,
+    max_length: int | None = None,
+    benchmark: Iterable[tuple[str, str]] | None = None,
+    answers_only: bool = True,
+) -> Report:
+    """Measure and check; without an encoder there are neither lengths nor previews."""
+    if encoder is None or not any(usable(example) for example in data.examples):
+        return Report(data, check(data, benchmark=benchmark))
+    lengths = measure(data, encoder, answers_only)
+    findings = check(data, encoder, max_length, lengths, benchmark)
+    return Report(data, findings, lengths, previews(data, encoder, lengths, answers_only))
+
+
+def previews(data: Data, encoder: Encoder, lengths: Lengths, answers_only: bool = True) -> tuple[Preview, ...]:
+    """The first rendered rows."""
+    first = set(dict.fromkeys(lengths.rows[: 2 * PREVIEWS].tolist()))
+    rendered = [
+        Preview(example.row, _parts(text))
+        for example in data.examples
+        if example.row in first
+        for text in render(encoder, example, answers_only)
+    ]
+    return tuple(rendered[:PREVIEWS])
+
+
+def _parts(text: Text) -> tuple[tuple[str, bool], ...]:
+    parts, at = [], 0
+    for start, end in text.learnt:
+        parts += [(text.text[at:start], False), (text.text[start:end], True)]
+        at = end
+    return tuple(part for part in [*parts, (text.text[at:], False)] if part[0])
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The report as one JSON object."""
+    return {
+        "name": report.data.name,
+        "format": report.data.format,
+        "kind": report.data.kind,
+        "rows": len(report.data),
+        "fatal": report.fatal,
+        "findings": [asdict(finding) | {"count": finding.count} for finding in report.findings],
+        "lengths": _lengths(report.lengths),
+        "previews": [
+            {"row": shown.row, "parts": [{"text": text, "learnt": learnt} for text, learnt in shown.parts]}
+            for shown in report.previews
+        ],
+    }
+
+
+def _lengths(lengths: Lengths | None) -> dict[str, Any] | None:
+    if lengths is None:
+        return None
+    edges, counts = lengths.histogram()
+    return {
+        "rows": len(lengths.tokens),
+        "total": lengths.total,
+        "mean": lengths.mean,
+        "median": lengths.median,
+        "p95": lengths.percentile(95),
+        "p99": lengths.percentile(99),
+        "maximum": lengths.maximum,
+        "recommended": lengths.recommended,
+        "context": lengths.context,
+        "histogram": {"edges": edges, "counts": counts},
+    }

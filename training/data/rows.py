@@ -1,0 +1,177 @@
+"""One row of each format as an Example, or what is wrong with its shape."""
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from training.data.examples import Example, Turn
+from training.data.table import Row
+
+SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "chatgpt": "assistant", "model": "assistant"}
+"""Names of the two sides in ShareGPT files -> roles; other names stay, and the checks say which are none."""
+
+
+class RowFault(NamedTuple):
+    """Why a row cannot become an Example."""
+
+    message: str
+    remedy: str
+
+
+class _Unfit(Exception):
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.fault = RowFault(message, remedy)
+
+
+def turned(value: Any) -> Any:
+    """A list that a CSV cell holds as JSON, as a list; anything else as it is."""
+    if isinstance(value, str) and value.lstrip().startswith("[{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def _text(value: Any, name: str) -> str:
+    """A field as text: numbers as they are written, nothing as an empty text."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float):
+        return str(value)
+    raise _Unfit(f"{name} is {_a(value)} and no text", f"Write {name} as a text, or choose another --format.")
+
+
+def _a(value: Any) -> str:
+    return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else type(value).__name__
+
+
+def _content(value: Any) -> str:
+    """An OpenAI message's content: a text, or a list of text parts."""
+    if not isinstance(value, list):
+        return _text(value, "content")
+    parts = []
+    for part in value:
+        if isinstance(part, dict) and part.get("type", "text") != "text":
+            raise _Unfit(f"a message holds {part['type']}, which is not trained", "Keep text parts alone.")
+        parts.append(part.get("text") if isinstance(part, dict) else part)
+    return "".join(_text(part, "a text part") for part in parts)
+
+
+def _turns(value: Any, name: str) -> tuple[Turn, ...]:
+    """A list of messages or of ShareGPT turns."""
+    value = turned(value)
+    if not isinstance(value, list):
+        raise _Unfit(f"{name} is {_a(value) if value is not None else 'missing'}", f"{name} must be a list of turns.")
+    return tuple(_turn(turn, name) for turn in value)
+
+
+def _turn(turn: Any, name: str) -> Turn:
+    if not isinstance(turn, dict):
+        raise _Unfit(f"a turn of {name} is {_a(turn)}", 'Write turns as {"role": …, "content": …}.')
+    if turn.get("tool_calls"):
+        raise _Unfit(f"a turn of {name} calls tools, which is not trained", "Leave such rows out.")
+    if "role" in turn:
+        return Turn(_role(turn["role"]), _content(turn.get("content")))
+    if "from" in turn:
+        return Turn(_role(turn["from"]), _content(turn.get("value")))
+    raise _Unfit(f"a turn of {name} says no role", 'Write turns as {"role": …, "content": …}.')
+
+
+def _role(value: Any) -> str:
+    name = _text(value, "role").strip().lower()
+    return SPEAKERS.get(name, name)
+
+
+def _alpaca(number: int, row: Row) -> Example:
+    """Instruction, input and output: an `input` that is not empty follows the instruction after a blank line."""
+    question, extra = _text(row.get("instruction"), "instruction"), _text(row.get("input"), "input")
+    if extra.strip():
+        question = f"{question}\n\n{extra}" if question.strip() else extra
+    return _pair(number, question, row)
+
+
+def _koalpaca(number: int, row: Row) -> Example:
+    return _pair(number, _text(row.get("instruction"), "instruction"), row)
+
+
+def _pair(number: int, question: str, row: Row) -> Example:
+    return _conversation(number, (Turn("user", question), Turn("assistant", _text(row.get("output"), "output"))))
+
+
+def _conversation(number: int, turns: tuple[Turn, ...]) -> Example:
+    return Example(number, "conversation", turns)
+
+
+def _messages(number: int, row: Row) -> Example:
+    names = [name for name in ("messages", "conversations") if row.get(name) is not None]
+    name = names[0] if names else "messages"
+    return _conversation(number, _turns(row.get(name), name))
+
+
+def _sharegpt(number: int, row: Row) -> Example:
+    name = "conversations" if row.get("conversations") is not None or "messages" not in row else "messages"
+    return _conversation(number, _turns(row.get(name), name))
+
+
+def _plain(number: int, row: Row) -> Example:
+    return Example(number, "text", text=_text(row.get("text"), "text"))
+
+
+def _preference(number: int, row: Row) -> Example:
+    """A pair. What two whole conversations begin with is the prompt; the one turn that follows is the answer."""
+    chosen, rejected = turned(row.get("chosen")), turned(row.get("rejected"))
+    if not isinstance(chosen, list) and not isinstance(rejected, list):
+        answers = _text(chosen, "chosen"), _text(rejected, "rejected")
+        return Example(number, "preference", _prompt(row), chosen=answers[0], rejected=answers[1])
+    sides = _side(chosen, "chosen"), _side(rejected, "rejected")
+    shared = _shared(*sides)
+    ends = [side[shared:] for side in sides]
+    if any(len(end) != 1 or end[0].role != "assistant" for end in ends):
+        raise _Unfit(
+            "chosen and rejected differ in more than their last answer", "Both must end with one answer of their own."
+        )
+    prompt = sides[0][:shared] or _prompt(row)
+    return Example(number, "preference", prompt, chosen=ends[0][0].content, rejected=ends[1][0].content)
+
+
+def _side(value: Any, name: str) -> tuple[Turn, ...]:
+    if isinstance(value, list):
+        return _turns(value, name)
+    return (Turn("assistant", _text(value, name)),)
+
+
+def _shared(chosen: tuple[Turn, ...], rejected: tuple[Turn, ...]) -> int:
+    """How many turns both begin with; the last of either is never among them."""
+    most = min(len(chosen), len(rejected)) - 1
+    return next((place for place in range(most) if chosen[place] != rejected[place]), max(most, 0))
+
+
+def _prompt(row: Row) -> tuple[Turn, ...]:
+    prompt = turned(row.get("prompt"))
+    return _turns(prompt, "prompt") if isinstance(prompt, list) else (Turn("user", _text(prompt, "prompt")),)
+
+
+def _guarded(reader: Callable[[int, Row], Example]) -> Callable[[int, Row], Example | RowFault]:
+    def read(number: int, row: Row) -> Example | RowFault:
+        try:
+            return reader(number, row)
+        except _Unfit as unfit:
+            return unfit.fault
+
+    return read
+
+
+READERS: dict[str, Callable[[int, Row], Example | RowFault]] = {
+    "alpaca": _guarded(_alpaca),
+    "koalpaca": _guarded(_koalpaca),
+    "sharegpt": _guarded(_sharegpt),
+    "messages": _guarded(_messages),
+    "preference": _guarded(_preference),
+    "text": _guarded(_plain),
+}
+"""Format -> its reader."""

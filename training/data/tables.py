@@ -1,0 +1,78 @@
+"""The report on training data as a person reads it in a terminal."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from training.data.findings import Finding, listed
+from training.data.lengths import Lengths
+from training.data.report import Preview, Report
+
+STYLES = {"fatal": "bold red", "warning": "yellow", "note": "dim"}
+BAR = 40
+SHOWN = 1200
+"""Characters of the first rendered row."""
+
+
+def show(report: Report, model: str, fixed: dict[str, Any] | None) -> None:
+    """Print all of it: format, findings, lengths, the first row, and what `--fix` did."""
+    console = Console()
+    _say(console, f"{report.data.name}: {len(report.data):,} rows, {report.data.format} ({report.data.kind})", "bold")
+    if report.findings:
+        console.print(findings(report.findings))
+    else:
+        _say(console, "Nothing is wrong with it.", "green")
+    if report.lengths is not None:
+        _say(console, f"\nTokens a row, for {model}", "bold")
+        for line in lengths(report.lengths):
+            _say(console, line)
+    if report.previews:
+        _say(console, f"\nRow {report.previews[0].row} as the model sees it; what is learnt is green", "bold")
+        console.print(preview(report.previews[0]), soft_wrap=True)
+    if fixed:
+        done = ", ".join(f"{check} {count:,}" for check, count in fixed["done"].items()) or "nothing to do"
+        _say(console, f"\nWritten as UTF-8: {fixed['file']}, {fixed['rows']:,} rows ({done})", "bold")
+
+
+def _say(console: Console, line: str, style: str = "") -> None:
+    console.print(Text(line, style), soft_wrap=True)
+
+
+def findings(found: list[Finding]) -> Table:
+    """The worst first: how bad, what, which rows, and the remedy."""
+    table = Table(show_lines=False, expand=False)
+    for heading in ("", "Found", "Rows", "Remedy"):
+        table.add_column(heading, overflow="fold")
+    for finding in found:
+        cells = (finding.severity, finding.message, listed(finding.rows) or "whole file", finding.remedy)
+        table.add_row(*(Text(cell) for cell in cells), style=STYLES[finding.severity])
+    return table
+
+
+def lengths(measured: Lengths) -> Iterator[str]:
+    """The statistics in two lines, then a bar a bin."""
+    p95, p99 = (round(measured.percentile(percent)) for percent in (95, 99))
+    yield (
+        f"mean {measured.mean:,.0f} · median {measured.median:,.0f} · 95% {p95:,} · 99% {p99:,} · "
+        f"longest {measured.maximum:,} · all rows {measured.total:,}"
+    )
+    share = measured.share_over(measured.recommended)
+    yield f"Recommended maximum: {measured.recommended:,} ({share:.1%} of the rows are longer)"
+    edges, counts = measured.histogram()
+    most, first = max(counts), next(place for place, count in enumerate(counts) if count)
+    for start, end, count in list(zip(edges, edges[1:], counts, strict=False))[first:]:
+        yield f"{start:>8,} - {end:<8,} {'█' * -(-count * BAR // most)} {count:,}"
+
+
+def preview(shown: Preview) -> Text:
+    """A rendered row, its learnt parts in green; long ones are cut."""
+    text = Text()
+    for part, learnt in shown.parts:
+        text.append(part, "green" if learnt else "dim")
+    if len(text) > SHOWN:
+        text.truncate(SHOWN)
+        text.append(" …")
+    return text

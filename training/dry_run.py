@@ -1,0 +1,110 @@
+"""What a run would be, in full and without doing it: recipe, parameters, memory, data, the first rendered rows."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.text import Text
+
+from training import memory
+from training import recipe as recipes
+from training.data import report as reports
+from training.data import tables
+from training.preparing import Prepared
+
+
+def show(prepared: Prepared, console: Console) -> None:
+    """Print it for people."""
+    console.print(Syntax(recipes.dump(prepared.recipe), "yaml", background_color="default"))
+    for line in lines(prepared):
+        console.print(Text(line), soft_wrap=True)
+    console.print()
+    for line in estimate_lines(prepared):
+        console.print(Text(line), soft_wrap=True)
+    console.print()
+    if prepared.report.findings:
+        console.print(tables.findings(prepared.report.findings))
+    if prepared.report.lengths is not None:
+        for line in tables.lengths(prepared.report.lengths):
+            console.print(Text(line), soft_wrap=True)
+    for preview in prepared.report.previews:
+        console.print(Text(f"\nRow {preview.row} as the model sees it; what is learnt is green", "bold"))
+        console.print(tables.preview(preview), soft_wrap=True)
+
+
+def lines(prepared: Prepared) -> Iterator[str]:
+    """Parameters, rows and steps."""
+    counted, plan, recipe = prepared.parameters, prepared.plan, prepared.recipe
+    yield (
+        f"Trainable: {counted.trainable:,} of {counted.total:,} parameters ({counted.share:.2%}), rank {plan.rank}, "
+        f"with {'Unsloth' if prepared.engine == 'unsloth' else 'PEFT and TRL'}"
+    )
+    held = f", {len(prepared.evaluation):,} held out" if prepared.evaluation is not None else ""
+    yield f"Data: {len(prepared.train):,} rows ({prepared.report.data.format}){held}, cut at {plan.max_length} tokens"
+    devices = f" x {recipe.devices} devices" if recipe.devices > 1 else ""
+    yield (
+        f"Steps: about {prepared.steps:,}, each of {recipe.effective_batch} rows "
+        f"(batch {plan.batch} x accumulation {plan.accumulation}{devices})"
+    )
+
+
+def estimate_lines(prepared: Prepared, folder: Path = Path()) -> Iterator[str]:
+    """What it will take of each kind of memory, and what this machine has."""
+    machine = memory.machine(folder)
+    for verdict in memory.verdicts(prepared.estimate, machine):
+        fits = "fits" if verdict.fits else "does not fit"
+        yield (
+            f"{verdict.place.upper()}: about {memory.size(verdict.need)} of {memory.size(verdict.have)} free: {fits} "
+            f"({', '.join(_parts(prepared.estimate, verdict.place))})"
+        )
+    for remedy in memory.remedies(prepared.estimate, machine):
+        yield f"  {remedy.name}: {remedy.estimate.plan.batch} x {remedy.estimate.plan.length}" + (
+            ", fits" if remedy.fits else ""
+        )
+
+
+def _parts(estimate: memory.Estimate, place: str) -> Iterator[str]:
+    for part in sorted(estimate.parts, key=lambda part: -part.size):
+        if part.place == place and part.size >= memory.MIB:
+            yield f"{part.name} {memory.size(part.size)}"
+
+
+def as_json(prepared: Prepared) -> dict[str, Any]:
+    """The same as one JSON object, for the page."""
+    counted, machine = prepared.parameters, memory.machine(Path())
+    return {
+        "recipe": prepared.recipe.model_dump(mode="json"),
+        "yaml": recipes.dump(prepared.recipe),
+        "engine": prepared.engine,
+        "parameters": {"trainable": counted.trainable, "total": counted.total, "share": counted.share},
+        "rows": len(prepared.train),
+        "held_out": 0 if prepared.evaluation is None else len(prepared.evaluation),
+        "steps": prepared.steps,
+        "plan": prepared.plan.model_dump(),
+        "memory": [
+            {
+                "place": verdict.place,
+                "need": verdict.need,
+                "have": verdict.have,
+                "fits": verdict.fits,
+                "parts": [
+                    {"name": part.name, "size": part.size}
+                    for part in prepared.estimate.parts
+                    if part.place == verdict.place and part.size
+                ],
+            }
+            for verdict in memory.verdicts(prepared.estimate, machine)
+        ],
+        "remedies": [
+            {
+                "name": remedy.name,
+                "batch": remedy.estimate.plan.batch,
+                "length": remedy.estimate.plan.length,
+                "fits": remedy.fits,
+            }
+            for remedy in memory.remedies(prepared.estimate, machine)
+        ],
+        "data": reports.as_json(prepared.report),
+    }

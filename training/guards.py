@@ -1,0 +1,189 @@
+"""What watches a run: a loss that is not finite, learning by heart, the wish to stop; and what it writes down.
+
+Nothing here asks the device for a number that the trainer does not ask for anyway: the guards cost no time.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import psutil
+import torch
+from transformers import TrainerCallback
+
+from playground.errors import MadangError
+from training.runs import Run
+
+SKIPPED_IN_A_ROW = 20
+"""fp16 skips a step whose gradients overflow and halves its scale; so many in a row are no overflow any more."""
+NAMED_ROWS = 16
+
+
+class NotFinite(MadangError):
+    """Loss or gradient is NaN or infinite: the weights are still those of the step before."""
+
+
+class Watch:
+    """Sees every micro-batch of a step, and refuses the step when its loss or gradient is not finite."""
+
+    def __init__(self, run: Run, scaled: bool = False) -> None:
+        self._run = run
+        self._scaled = scaled
+        self._seen: list[tuple[list[int], torch.Tensor]] = []
+        self._overflows = 0
+
+    def saw(self, rows: torch.Tensor | None, loss: torch.Tensor) -> None:
+        """Remember a micro-batch: the numbers of its rows, and its loss, still on the device."""
+        numbers = [] if rows is None else sorted({int(row) for row in rows.flatten().tolist() if row >= 0})
+        self._seen.append((numbers, loss.detach()))
+
+    def step(self, step: int, gradient: float | None) -> None:
+        """Called before the optimizer: raise NotFinite, or forget the step."""
+        seen, self._seen = self._seen, []
+        if gradient is None or math.isfinite(gradient):
+            self._overflows = 0
+            return
+        bad = [(rows, float(loss)) for rows, loss in seen if not math.isfinite(float(loss))]
+        self._overflows += 1
+        if self._scaled and not bad and self._overflows < SKIPPED_IN_A_ROW:
+            return
+        what = f"the loss is {bad[0][1]}" if bad else f"the gradient's norm is {gradient}"
+        rows = sorted({row for numbers, _ in (bad or seen) for row in numbers})
+        raise _not_finite(step, what, rows)
+
+
+def _not_finite(step: int, what: str, rows: Sequence[int]) -> NotFinite:
+    named = ", ".join(map(str, rows[:NAMED_ROWS])) + (
+        f" and {len(rows) - NAMED_ROWS} more" if len(rows) > NAMED_ROWS else ""
+    )
+    return NotFinite(
+        f"Step {step + 1} is not finite: {what}. Its rows: {named or 'unknown'}.",
+        "Look at these rows (`madang data check`), lower trainer.learning_rate (2e-4 to 1e-5), keep "
+        "trainer.max_grad_norm at 0.3, and use bf16 instead of fp16 where the card has it. "
+        "The last good checkpoint is kept.",
+    )
+
+
+class Recorder(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+    """Writes metrics.jsonl and state.json, and stops the run when it is asked to. On the main process alone."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._tokens: torch.Tensor | int = 0
+        self._since = time.perf_counter()
+        self._file: Any = None
+
+    def count(self, tokens: torch.Tensor | int) -> None:
+        """Tokens that were trained on, padding left out; still on the device."""
+        self._tokens = self._tokens + tokens
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The number of steps is known now."""
+        self._since = time.perf_counter()
+        if state.is_world_process_zero:
+            self._file = (self._run.folder / "metrics.jsonl").open("a", encoding="utf-8")
+            self._run.tell(status="running", step=state.global_step, steps=state.max_steps)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        """A line a logged step."""
+        now, tokens = time.perf_counter(), int(self._tokens)
+        row: dict[str, Any] = {"step": state.global_step, "at": time.time(), **(logs or {})}
+        if "loss" in row:
+            row |= {"tokens": tokens, "tokens_per_s": tokens / max(now - self._since, 1e-9), **memory()}
+            self._tokens, self._since = 0, now
+        if self._file is not None:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Time spent on evaluating is not time spent on training."""
+        self._since = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """Stop after this step, with a checkpoint, when someone asked."""
+        if self._run.stop_file.exists():
+            control.should_training_stop = True
+            control.should_save = True
+        return control
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """How far a resume would begin; saving is no training either."""
+        self._since = time.perf_counter()
+        if state.is_world_process_zero:
+            self._run.tell(step=state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class Overfitting(TrainerCallback):  # type: ignore[misc]
+    """Stops when the evaluation loss has not got better for `patience` evaluations while the training loss fell."""
+
+    def __init__(self, run: Run, patience: int) -> None:
+        self._run = run
+        self._patience = patience
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """The last step is evaluated, too: it may be the best."""
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = True
+        return control
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any
+    ) -> Any:
+        """Keep a checkpoint of every best; say why when it stops."""
+        history = [(row["step"], row["eval_loss"]) for row in state.log_history if "eval_loss" in row and row["step"]]
+        if not history:
+            return control
+        best_step, best = min(history, key=lambda row: row[1])
+        if best_step == state.global_step:
+            control.should_save = True
+            return control
+        worse = [row for row in history if row[0] > best_step]
+        before, after = _training_loss(state, best_step), _training_loss(state, state.global_step)
+        if len(worse) >= self._patience and after < before:
+            control.should_training_stop = True
+            if state.is_world_process_zero:
+                self._run.happened(
+                    "overfitting",
+                    f"The evaluation loss rose from {best:.4f} (step {best_step}) to {history[-1][1]:.4f} while the "
+                    f"training loss fell from {before:.4f} to {after:.4f}: it began to learn its rows by heart. "
+                    f"Stopped at step {state.global_step}; the adapter is that of step {best_step}.",
+                    step=state.global_step,
+                    best=best_step,
+                )
+        return control
+
+
+def _training_loss(state: Any, step: int, over: int = 20) -> float:
+    """The mean training loss of the last logged steps up to one."""
+    losses = [row["loss"] for row in state.log_history if "loss" in row and row["step"] <= step][-over:]
+    return sum(losses) / len(losses) if losses else math.inf
+
+
+def memory() -> dict[str, float]:
+    """Peak bytes on the card so far, or resident bytes of this process, in GiB."""
+    if torch.cuda.is_available():
+        return {"gpu_gib": torch.cuda.max_memory_allocated() / 2**30}
+    return {"ram_gib": psutil.Process(os.getpid()).memory_info().rss / 2**30}
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether this error, or one that led to it, says that memory ran out: on a card or in RAM."""
+    while error is not None:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            return True
+        text = str(error)
+        if isinstance(error, RuntimeError) and any(
+            words in text for words in ("out of memory", "can't allocate memory", "not enough memory")
+        ):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

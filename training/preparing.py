@@ -1,0 +1,247 @@
+"""Everything before the first step: the base found, the data read and checked, memory estimated, rows tokenized.
+
+Looks first and writes nothing (`look`), which is what --dry-run shows; then fills a run's folder (`write`).
+"""
+
+import json
+import platform
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from playground import budget
+from playground.compare import Playground
+from playground.errors import ConfigError, VariantError
+from playground.loadable import Loader
+from playground.settings import Settings
+from playground.variants import HUB_ID, Base, Catalogue
+from training import loading, memory, parameters, passthrough, tokenized
+from training import recipe as recipes
+from training.data import mix, sources
+from training.data.encoder import Encoder
+from training.data.findings import Finding, listed
+from training.data.formats import Data, check_method, convert
+from training.data.report import Report, inspect
+from training.recipe import Recipe, Source
+from training.runs import Model, Plan, Run
+
+PACKED_LENGTH = 1024
+PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "tokenizers", "bitsandbytes", "unsloth")
+Benchmark = Callable[[Path | None], Iterable[tuple[str, str]]]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that could begin: the recipe written out, its rows, and what it will take."""
+
+    recipe: Recipe
+    model: Model
+    encoder: Encoder
+    report: Report
+    train: Data
+    evaluation: Data | None
+    plan: Plan
+    parameters: parameters.Parameters
+    estimate: memory.Estimate
+    engine: str
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps, about: packs and cut rows change the number a little."""
+        trainer = self.recipe.trainer
+        if int(trainer.get("max_steps") or -1) > 0:
+            return int(trainer["max_steps"])
+        rows = len(self.train)
+        if trainer.get("packing") and self.report.lengths is not None:
+            kept = self.report.lengths.mean * rows
+            rows = max(1, round(kept / self.plan.max_length))
+        each = -(-rows // self.recipe.effective_batch)
+        return max(1, round(each * float(trainer["num_train_epochs"])))
+
+
+def look(
+    settings: Settings,
+    recipe: Recipe,
+    benchmark: Benchmark | None = None,
+    progress: Progress = lambda what: None,
+) -> Prepared:
+    """Find, read, check and estimate; raises for whatever training could not use. Nothing is written."""
+    on_card = budget.vram_total() > 0
+    if recipe.load_in_4bit and not on_card:
+        raise ConfigError(
+            "load_in_4bit: true needs an NVIDIA GPU, and this machine has none.", "Leave it out: CPUs train in float32."
+        )
+    if recipe.devices > 1 and on_card and recipe.devices > len(memory.machine(settings.data).cards):
+        raise ConfigError(
+            f"devices: {recipe.devices}, and this machine has {len(memory.machine(settings.data).cards)} GPUs.",
+            "Ask for as many as there are.",
+        )
+    written = recipe
+    recipe = recipes.resolved(recipe, on_card)
+    progress("Checking the recipe")
+    passthrough.check(recipe)
+    recipe = passthrough.coerced(recipe)
+    engine = loading.engine(recipe)
+    progress(f"Looking for {recipe.model}")
+    base, catalogue = find_base(settings, recipe.model)
+    folder = _folder(settings, base, catalogue)
+    encoder = Encoder(folder, recipe.data.prompt_format or catalogue.prompt_format(base), recipe.model)
+    progress("Reading the data")
+    train, evaluation = _data(recipe)
+    progress("Checking the data")
+    report = inspect(train, encoder, recipe.trainer.get("max_length"), benchmark(None) if benchmark else None)
+    _refuse(report, "data.source")
+    if evaluation is not None:
+        _refuse(inspect(evaluation, encoder), "data.evaluation")
+    length = _max_length(written, recipe, report)
+    model = Model(
+        name=recipe.model,
+        source=base.source,
+        folder=str(folder),
+        prompt_format=None if recipe.method == "cpt" else encoder.format_used,
+        context=_context(report),
+    )
+    progress("Counting parameters")
+    counted = parameters.count(folder, recipe.lora)
+    trainer = recipe.trainer
+    plan = Plan(
+        batch=trainer["per_device_train_batch_size"],
+        accumulation=trainer["gradient_accumulation_steps"],
+        checkpointing=bool(trainer.get("gradient_checkpointing")),
+        max_length=length,
+        rank=recipe.lora["r"],
+    )
+    estimated = memory.estimate(counted.shape, _memory_plan(recipe, plan, counted.trainable, engine, on_card))
+    return Prepared(recipe, model, encoder, report, train, evaluation, plan, counted, estimated, engine)
+
+
+def write(run: Run, prepared: Prepared) -> None:
+    """Fill the run's folder with what its trainer reads."""
+    recipe = prepared.recipe
+    run.write("model.json", prepared.model.model_dump_json(indent=1))
+    run.write("plan.json", prepared.plan.model_dump_json(indent=1))
+    run.write("versions.json", json.dumps(versions(), indent=1))
+    for finding in prepared.report.findings:
+        run.happened("data", f"{finding.message}: {listed(finding.rows) or 'whole file'}. {finding.remedy}")
+    for split, data in (("train", prepared.train), ("evaluation", prepared.evaluation)):
+        if data is not None:
+            path = run.data / f"{split}.arrow"
+            tokenized.write(path, data.examples, prepared.encoder, recipe.data.answers_only)
+
+
+def versions() -> dict[str, str]:
+    """What a run runs on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def find_base(settings: Settings, name: str) -> tuple[Base, Catalogue]:
+    """The base that a recipe names: of the catalogue, or a folder or Hub id that joins it here, unwritten."""
+    catalogue = Catalogue.load(settings)
+    if name in catalogue.names:
+        variant = catalogue.get(name)
+        if not isinstance(variant, Base):
+            base = catalogue.base_of(variant)
+            hint = f"Train its base, {base.name}." if base else "Name a base model."
+            raise VariantError(f"{name!r} is no base model: it is of the kind {variant.kind}.", hint)
+        return variant, catalogue
+    path = Path(name).expanduser()
+    if not path.exists() and not HUB_ID.fullmatch(name):
+        catalogue.get(name)  # raises with near matches
+    source = str(path.resolve()) if path.exists() else name
+    base = Base(name=free_name(catalogue, name.rstrip("/").rpartition("/")[2]), source=source)
+    return base, catalogue.with_variant(base)
+
+
+def free_name(catalogue: Catalogue, wanted: str) -> str:
+    """The name, or with a number behind it where it is taken."""
+    number, name = 1, wanted
+    while name in catalogue.names:
+        number += 1
+        name = f"{wanted}-{number}"
+    return name
+
+
+def _folder(settings: Settings, base: Base, catalogue: Catalogue) -> Path:
+    loader = Loader(settings, catalogue, Playground(settings).hub)
+    return Path(loader.loadable(base).spec.path)
+
+
+def _read(source: Source) -> Data:
+    table = sources.read(source.source, source.split, source.limit)
+    return convert(table, source.format, source.columns)
+
+
+def _data(recipe: Recipe) -> tuple[Data, Data | None]:
+    """Training and evaluation rows; general rows are mixed into the former alone."""
+    train = _read(recipe.data)
+    check_method(train, recipe.method)
+    evaluation: Data | None = None
+    asked = recipe.data.evaluation
+    if isinstance(asked, str):
+        evaluation = _read(recipe.data.model_copy(update={"source": asked, "limit": None}))
+        check_method(evaluation, recipe.method)
+    elif asked is not None:
+        train, evaluation = mix.held_out(train, float(asked), recipe.seed)
+    if recipe.data.mix:
+        train = mix.mixed(train, _read(recipe.data.mix), recipe.data.mix.share, recipe.seed)
+    return train, evaluation
+
+
+def _refuse(report: Report, what: str) -> None:
+    fatal: list[Finding] = [finding for finding in report.findings if finding.severity == "fatal"]
+    if fatal:
+        said = "; ".join(f"{f.message} ({listed(f.rows)})" if f.rows else f.message for f in fatal)
+        raise ConfigError(
+            f"{what}: {report.data.name} cannot be trained on: {said}.",
+            "`madang data check` says more; --fix clean.jsonl writes a copy that can.",
+        )
+
+
+def _context(report: Report) -> int:
+    context = report.lengths.context if report.lengths else None
+    return context or 1 << 20
+
+
+def _max_length(written: Recipe, recipe: Recipe, report: Report) -> int:
+    """What the recipe says, else what the data needs, else the method's default; never beyond the model's context."""
+    context, asked = _context(report), written.trainer.get("max_length")
+    if asked is not None and asked > context:
+        raise ConfigError(
+            f"trainer.max_length = {asked}: {recipe.model} takes {context} tokens at most.",
+            f"Give {context} or less, or leave it out.",
+        )
+    length = recipe.trainer.get("max_length")
+    if length is None:
+        assert report.lengths is not None
+        length = report.lengths.recommended
+        if recipe.trainer.get("packing"):
+            length = max(length, PACKED_LENGTH)
+    return min(int(length), context)
+
+
+def _memory_plan(recipe: Recipe, plan: Plan, trainable: int, engine: str, on_card: bool) -> memory.Plan:
+    bits: Literal[4, 16, 32] = 4 if recipe.load_in_4bit else 16 if on_card and recipe.dtype != "fp32" else 32
+    return memory.Plan(
+        trainable=trainable,
+        method=recipe.method,
+        engine="unsloth" if engine == "unsloth" else "peft",
+        device="cuda" if on_card else "cpu",
+        bits=bits,
+        batch=plan.batch,
+        accumulation=plan.accumulation,
+        length=plan.max_length,
+        packing=bool(recipe.trainer.get("packing")),
+        optimizer=str(recipe.trainer.get("optim")),
+        checkpointing="unsloth" if engine == "unsloth" and plan.checkpointing else plan.checkpointing,
+        kept=int(recipe.trainer["save_total_limit"]),
+        download=0,  # it is on this machine by now
+    )

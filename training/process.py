@@ -1,0 +1,146 @@
+"""The process that trains: `python -m training.process RUN`. Started by supervise.py, once a try and device.
+
+How it ended is written into the run's folder, never told by its exit alone: native code can end a process in silence.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from playground.errors import MadangError, SetupError
+from training import loading
+from training.export.atomic import disk_full, replacing
+from training.runs import Run
+
+SUPERVISOR = "MADANG_SUPERVISOR"
+"""Process id and birth of whoever started the run: when it dies, its trainers end, too."""
+
+
+def main(folder: str) -> int:
+    """Train the run of a folder; 0 when that ended as it should, whether done or stopped."""
+    run = Run(Path(folder))
+    rank = os.environ.get("RANK", "0")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor asks through a file, so that a checkpoint is kept
+    _die_with_supervisor()
+    outcome: dict[str, Any]
+    try:
+        outcome = train(run)
+    except Exception as error:  # noqa: BLE001 - this is the edge: what is raised here is written down
+        traceback.print_exc()
+        outcome = _failed(error)
+    with replacing(run.folder / f"outcome-{rank}.json") as part:
+        part.write_text(json.dumps(outcome), encoding="utf-8")
+    return 0 if outcome["status"] in ("done", "stopped") else 3
+
+
+def train(run: Run) -> dict[str, Any]:
+    """Load, train from the last whole checkpoint on, save the adapter. Raises what went wrong."""
+    recipe, plan, model = run.recipe(), run.plan(), run.model()
+    chosen = loading.engine(recipe)
+    loading.prepare(chosen, run.folder / "unsloth")
+    import torch
+    from transformers import set_seed
+
+    from training import trainers
+
+    on_card = torch.cuda.is_available()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    set_seed(recipe.seed)
+    arguments = trainers.config(run, recipe, plan, on_card, False) if recipe.deepspeed == "zero3" else None
+    loaded = loading.load(chosen, recipe, model, plan, on_card)
+    del arguments  # it had to live while the weights were loaded: ZeRO 3 shards them then
+    trainer = trainers.build(run, recipe, plan, loaded, on_card)
+    done = run.whole_checkpoints()
+    try:
+        trainer.train(resume_from_checkpoint=str(done[-1]) if done else None)
+    except Exception as error:
+        _keep_step(run, trainer, error)
+        raise
+    if run.stop_file.exists() and trainer.state.global_step < trainer.state.max_steps:
+        return {"status": "stopped", "step": trainer.state.global_step}
+    _save(run, trainer, model.source)
+    return {"status": "done", "step": trainer.state.global_step, "engine": chosen}
+
+
+def _keep_step(run: Run, trainer: Any, error: Exception) -> None:
+    """Out of memory inside a step leaves the weights of the step before: keep them where they can be."""
+    import torch
+
+    from training.guards import is_out_of_memory
+
+    step, kept = trainer.state.global_step, run.whole_checkpoints()
+    saved = any(path.name == f"checkpoint-{step}" for path in kept)
+    if not is_out_of_memory(error) or not step or saved or trainer.accelerator.num_processes > 1:
+        return
+    trainer.model.zero_grad(set_to_none=True)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    try:
+        trainer._save_checkpoint(trainer.model, None)
+    except (RuntimeError, OSError, MadangError):
+        traceback.print_exc()  # the checkpoint before it is whole all the same
+
+
+def _save(run: Run, trainer: Any, source: str) -> None:
+    """The adapter as plain PEFT loads it, naming the base by the name that others know it by."""
+    state = trainer.accelerator.get_state_dict(trainer.deepspeed) if trainer.is_deepspeed_enabled else None
+    if not trainer.is_world_process_zero():
+        return
+    unwrapped = trainer.accelerator.unwrap_model(trainer.model)
+    try:
+        with replacing(run.adapter) as part:
+            unwrapped.save_pretrained(part, selected_adapters=["default"], state_dict=state)
+            file = part / "adapter_config.json"
+            config = json.loads(file.read_text(encoding="utf-8")) | {"base_model_name_or_path": source}
+            config["target_modules"] = sorted(config["target_modules"] or []) or None  # PEFT writes a set in any order
+            file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    except Exception as error:
+        if not disk_full(error):
+            raise
+        raise SetupError(
+            f"The disk is full: the adapter could not be written to {run.folder}.",
+            "Free some space there, then `madang train --resume`: the last checkpoint is kept.",
+        ) from error
+
+
+def _failed(error: Exception) -> dict[str, Any]:
+    from training.guards import NotFinite, is_out_of_memory
+
+    if isinstance(error, NotFinite):
+        return {"status": "not_finite", "message": error.message, "hint": error.hint}
+    if is_out_of_memory(error):
+        return {"status": "out_of_memory", "message": str(error).strip().splitlines()[0]}
+    if isinstance(error, MadangError):
+        return {"status": "error", "message": error.message, "hint": error.hint}
+    return {"status": "error", "message": f"{type(error).__name__}: {error}", "hint": "The log has the whole story."}
+
+
+def _die_with_supervisor() -> None:
+    """Watch the process that started the run; a second trainer on the same folder would spoil it."""
+    told = os.environ.get(SUPERVISOR)
+    if not told:
+        return
+    pid, born = told.split(":")
+
+    def watch() -> None:
+        while True:
+            try:
+                if abs(psutil.Process(int(pid)).create_time() - float(born)) > 1:
+                    os._exit(1)
+            except psutil.NoSuchProcess:
+                os._exit(1)
+            time.sleep(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,280 @@
+"""What a fine-tune is: one typed Recipe, read from YAML, all its faults told at once. Trains nothing, loads no engine.
+
+`lora:` and `trainer:` hold the fields of PEFT's LoraConfig and TRL's SFTConfig or DPOConfig by their own names: they
+are not declared again here. What they may be is checked against those very classes, in passthrough.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from playground.errors import ConfigError, UnknownNameError
+from playground.prompts import format_names
+from playground.variants import NAME
+
+FOLDER = Path(__file__).with_name("recipes")
+Method = Literal["sft", "dpo", "cpt"]
+Engine = Literal["auto", "unsloth", "peft"]
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+LORA: dict[str, Any] = {"r": 16, "lora_alpha": 16, "lora_dropout": 0.0, "bias": "none", "target_modules": LINEAR}
+TRAINER: dict[str, Any] = {
+    "num_train_epochs": 3,
+    "per_device_train_batch_size": 2,
+    "gradient_accumulation_steps": 4,
+    "learning_rate": 2e-4,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 5,
+    "weight_decay": 0.01,
+    "max_grad_norm": 0.3,
+    "logging_steps": 1,
+    "save_steps": 100,
+    "save_total_limit": 3,
+    "report_to": "none",
+}
+OF_METHOD: dict[Method, dict[str, Any]] = {
+    "sft": {},
+    "dpo": {"num_train_epochs": 1, "learning_rate": 5e-7, "beta": 0.1},
+    "cpt": {
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 8,
+        "learning_rate": 2e-5,
+        "warmup_steps": 0.1,  # below 1 it is a share of all steps
+        "packing": True,
+        "packing_strategy": "bfd_split",  # a long document goes on in the next pack instead of losing its end
+        "max_length": 4096,
+    },
+}
+ON_CARD: dict[str, Any] = {"optim": "adamw_8bit", "gradient_checkpointing": True}
+ON_CPU: dict[str, Any] = {"optim": "adamw_torch", "gradient_checkpointing": False, "bf16": False, "fp16": False}
+EVALUATED: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 50}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Part):
+    """Rows from somewhere: a file, a folder, or a dataset of the Hub."""
+
+    source: str = Field(min_length=1, description="file, folder, or Hub dataset (owner/name)")
+    split: str = Field(default="train", description="which part of a Hub dataset")
+    format: str = Field(default="auto", description="alpaca, koalpaca, sharegpt, messages, text, preference; auto")
+    columns: dict[str, str] = Field(default={}, description="what a column is called there: {instruction: 질문}")
+    limit: int | None = Field(default=None, gt=0, description="only the first rows")
+
+
+class Mix(Source):
+    """General rows mixed in, against forgetting."""
+
+    share: float = Field(default=0.2, gt=0, lt=1, description="of all rows; 0.2 is the guide's 80/20")
+
+
+class DataPart(Source):
+    """What is trained on, how much of it is held out, and how it is rendered."""
+
+    evaluation: float | str | None = Field(default=None, description="share held out, or a file of its own")
+    mix: Mix | None = None
+    answers_only: bool = Field(default=True, description="loss on the answers alone")
+    prompt_format: str | None = Field(default=None, description="named format for models without a chat template")
+
+    @field_validator("evaluation")
+    @classmethod
+    def _a_share(cls, value: float | str | None) -> float | str | None:
+        if isinstance(value, float | int) and not 0 < value < 1:
+            raise ValueError("a share lies between 0 and 1; a file is given by its path")
+        return value
+
+    @field_validator("prompt_format")
+    @classmethod
+    def _known_format(cls, name: str | None) -> str | None:
+        if name is not None and name not in format_names():
+            raise ValueError(f"known prompt formats: {', '.join(format_names())}")
+        return name
+
+
+class Guards(_Part):
+    """What may be changed to save a run that runs out of memory, and when to stop one that learns by heart."""
+
+    shorten: bool = Field(default=False, description="out of memory: may rows be cut shorter?")
+    lower_rank: bool = Field(default=False, description="out of memory: may it start afresh at half the rank?")
+    patience: int = Field(default=3, ge=1, description="evaluations without a better loss before it stops")
+
+
+class Recipe(_Part):
+    """One fine-tune. Every field but method, model and data has a default; `resolved` writes them out."""
+
+    method: Method
+    model: str = Field(min_length=1, description="a base of the catalogue, a folder, or a Hub id")
+    data: DataPart
+    name: str = Field(default="", description="what the adapter is called: model:name")
+    engine: Engine = "auto"
+    load_in_4bit: bool = Field(default=False, description="NF4 base (QLoRA); needs an NVIDIA GPU")
+    dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    lora: dict[str, Any] = Field(default={}, description="fields of PEFT's LoraConfig")
+    trainer: dict[str, Any] = Field(default={}, description="fields of TRL's SFTConfig or DPOConfig")
+    guards: Guards = Guards()
+    devices: int = Field(default=1, ge=1, le=64, description="GPUs (or CPU processes) of this machine")
+    deepspeed: Literal["zero2", "zero3"] | None = None
+    kobest: bool = Field(default=False, description="KoBEST's quick sample before and after")
+    seed: int = Field(default=3407, ge=0)
+
+    @field_validator("name")
+    @classmethod
+    def _readable_name(cls, name: str) -> str:
+        if name and not NAME.fullmatch(name):
+            raise ValueError("a name begins with a letter or digit and holds letters, digits and . _ - + : / alone")
+        return name
+
+    @field_validator("lora", "trainer", mode="before")
+    @classmethod
+    def _empty_block(cls, value: Any) -> Any:
+        """`lora:` with nothing under it reads as None."""
+        return {} if value is None else value
+
+    @property
+    def effective_batch(self) -> int:
+        """Rows an optimizer step sees, on all devices together."""
+        trainer = self.trainer
+        return int(trainer["per_device_train_batch_size"] * trainer["gradient_accumulation_steps"] * self.devices)
+
+
+def names() -> list[str]:
+    """The recipes that come along."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def find(name: str) -> Path:
+    """A recipe's file, by its path or by the name of one that comes along."""
+    if Path(name).is_file():
+        return Path(name)
+    if name in names():
+        return FOLDER / f"{name}.yaml"
+    if name.endswith((".yaml", ".yml")):
+        raise ConfigError(f"There is no recipe {name}.", f"Check the path, or use one of: {', '.join(names())}.")
+    raise UnknownNameError("recipe", name, names(), "Give a YAML file, or copy one of these from training/recipes.")
+
+
+def load(path: Path, sets: Sequence[str] = ()) -> Recipe:
+    """A recipe with `name=value` changes from the command line on top; every fault in one ConfigError.
+
+    Fields of `lora` and `trainer` are only known to be mappings here; passthrough.check looks into them.
+    """
+    row = _yaml(path)
+    for pair in sets:
+        _set(row, pair)
+    return parse(row, path)
+
+
+def parse(row: Mapping[str, Any], path: Path) -> Recipe:
+    """A recipe from its fields; relative paths in it are looked for beside `path`, then in the working folder."""
+    try:
+        recipe = Recipe.model_validate(row)
+    except ValidationError as error:
+        faults = " ".join(_fault(fault) for fault in error.errors())
+        raise ConfigError(f"{path.name} has faults: {faults}", f"The recipes in {FOLDER} show the fields.") from error
+    placed = {"source": _placed(recipe.data.source, path.parent)}
+    if isinstance(recipe.data.evaluation, str):
+        placed["evaluation"] = _placed(recipe.data.evaluation, path.parent)
+    data = recipe.data.model_copy(update=placed)
+    if data.mix:
+        source = _placed(data.mix.source, path.parent)
+        data = data.model_copy(update={"mix": data.mix.model_copy(update={"source": source})})
+    return recipe.model_copy(update={"data": data, "name": recipe.name or path.stem})
+
+
+def resolved(recipe: Recipe, on_card: bool) -> Recipe:
+    """The recipe with every default of the guide written out for this kind of machine; what it says itself wins."""
+    device = ON_CARD if on_card else ON_CPU
+    evaluated = EVALUATED if recipe.data.evaluation is not None else {}
+    trainer = TRAINER | device | OF_METHOD[recipe.method] | evaluated | recipe.trainer
+    if evaluated and trainer["save_steps"] % trainer["eval_steps"]:  # the best checkpoint is one that was evaluated
+        trainer["save_steps"] += trainer["eval_steps"] - trainer["save_steps"] % trainer["eval_steps"]
+    if recipe.lora.get("target_modules") is None:
+        lora = LORA | {name: value for name, value in recipe.lora.items() if name != "target_modules"}
+    else:
+        lora = LORA | recipe.lora
+    if "r" in recipe.lora and "lora_alpha" not in recipe.lora:
+        lora["lora_alpha"] = recipe.lora["r"]  # the guide: alpha = r
+    return recipe.model_copy(update={"lora": lora, "trainer": trainer})
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML that `load` reads."""
+    row = recipe.model_dump(mode="json")
+    text: str = yaml.safe_dump(row, allow_unicode=True, sort_keys=False, width=100)
+    return text
+
+
+def _placed(source: str, folder: Path) -> str:
+    """An absolute path where there is such a file; what is none of ours may be a dataset of the Hub."""
+    path = Path(source).expanduser()
+    for found in (folder / path, path):
+        if found.exists():
+            return str(found.resolve())
+    return source
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        row = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}.", "Correct the line that it names.") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "It must be a file you may read.") from error
+    if not isinstance(row, dict):
+        raise ConfigError(f"{path} holds no recipe.", f"Copy one from {FOLDER} and change it.")
+    return row
+
+
+@cache
+def _loader() -> type[yaml.SafeLoader]:
+    """PyYAML with YAML 1.2's numbers: 2e-4 is one, where PyYAML alone wants 2.0e-4 and reads a string."""
+    import re
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+    )
+    return Loader
+
+
+def _set(row: dict[str, Any], pair: str) -> None:
+    """Apply `trainer.max_steps=20`; the value is read as YAML."""
+    name, equals, value = pair.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"--set {pair} names no value.", "Write --set trainer.max_steps=20.")
+    *parents, last = name.strip().split(".")
+    place = row
+    for parent in parents:
+        if not isinstance(place.get(parent), dict):
+            place[parent] = {}
+        place = place[parent]
+    try:
+        place[last] = yaml.load(value, Loader=_loader())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {pair}: {value!r} is not valid YAML.", "Quote it, or write a number.") from error
+
+
+def _fault(fault: Any) -> str:
+    """One pydantic fault as `field = value: what is wrong.`, with the near matches of an unknown field."""
+    place = ".".join(str(part) for part in fault["loc"])
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        near = get_close_matches(str(fault["loc"][-1]), _fields(fault["loc"][:-1]), n=2, cutoff=0.5)
+        return f"{place}: there is no such field{'; did you mean ' + ' or '.join(near) + '?' if near else '.'}"
+    value = "" if fault["type"] == "missing" or isinstance(fault["input"], dict) else f" = {fault['input']!r}"
+    return f"{place}{value}: {message[:1].lower()}{message[1:]}."
+
+
+def _fields(loc: tuple[Any, ...]) -> list[str]:
+    parts: dict[tuple[Any, ...], type[BaseModel]] = {(): Recipe, ("data",): DataPart, ("guards",): Guards}
+    return list(parts.get(loc, Mix).model_fields)

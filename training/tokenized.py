@@ -1,0 +1,85 @@
+"""Tokenized rows on disk: one Arrow stream a split, written once, read by every process of a run. No torch here."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.data.encoder import Encoder, Pair, Tokens
+from training.data.examples import Example
+from training.export.atomic import replacing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+AT_ONCE = 512
+PAIRS = ("prompt_ids", "chosen_ids", "rejected_ids")
+
+
+def write(path: Path, examples: Sequence[Example], encoder: Encoder, answers_only: bool) -> int:
+    """Tokenize and write; how many rows came of it (a template that rewrites turns makes one an answer).
+
+    Columns: input_ids and labels [tokens], or prompt_ids, chosen_ids and rejected_ids, int32; row, the number in its
+    source.
+    """
+    import pyarrow as pa
+
+    pairs = bool(examples) and examples[0].kind == "preference"
+    names = PAIRS if pairs else ("input_ids", "labels")
+    schema = pa.schema([*((name, pa.list_(pa.int32())) for name in names), ("row", pa.int64())])
+    written = 0
+    with replacing(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for start in range(0, len(examples), AT_ONCE):
+            batch = examples[start : start + AT_ONCE]
+            rows = list(_pairs(batch, encoder) if pairs else _tokens(batch, encoder, answers_only))
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+            written += len(rows)
+    return written
+
+
+def read(path: Path) -> "pa.Table":
+    """All rows, mapped and not copied."""
+    import pyarrow as pa
+
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_stream(source).read_all()
+
+
+def cut(table: "pa.Table", max_length: int) -> "pa.Table":
+    """Rows cut at a length; those of which no answer is left go."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for name in ("input_ids", "labels"):
+        shorter = pc.list_slice(table[name], 0, max_length)
+        table = table.set_column(table.column_names.index(name), name, shorter.cast(pa.list_(pa.int32())))
+    learnt = [any(label >= 0 for label in labels.as_py()) for labels in table["labels"]]
+    return table.filter(pa.array(learnt, pa.bool_()))
+
+
+def cut_pairs(table: "pa.Table", max_length: int) -> "pa.Table":
+    """Preferences whose prompt leaves room for an answer; TRL's collator cuts the answers."""
+    import pyarrow as pa
+
+    fits = [len(prompt) < max_length for prompt in table["prompt_ids"]]
+    return table.filter(pa.array(fits, pa.bool_()))
+
+
+def with_row_of_each_token(table: "pa.Table") -> "pa.Table":
+    """`rows` [tokens] in the place of `row`, which packing would lose."""
+    import pyarrow as pa
+
+    rows = [[number.as_py()] * len(ids) for number, ids in zip(table["row"], table["input_ids"], strict=True)]
+    return table.drop_columns(["row"]).append_column("rows", pa.array(rows, pa.list_(pa.int64())))
+
+
+def _tokens(examples: Iterable[Example], encoder: Encoder, answers_only: bool) -> Iterator[dict[str, Any]]:
+    rendered = [(example.row, text) for example in examples for text in encoder.render(example, answers_only)]
+    encoded: list[Tokens] = encoder.encode([text for _, text in rendered])
+    for (row, _), tokens in zip(rendered, encoded, strict=True):
+        yield {"input_ids": tokens.ids, "labels": tokens.labels, "row": row}
+
+
+def _pairs(examples: Iterable[Example], encoder: Encoder) -> Iterator[dict[str, Any]]:
+    for example in examples:
+        pair: Pair = encoder.pair(example)
+        yield {"prompt_ids": pair.prompt, "chosen_ids": pair.chosen, "rejected_ids": pair.rejected, "row": example.row}

@@ -1,0 +1,255 @@
+"""`madang train` and `madang runs`: begin a fine-tune, watch it, go on with one. Prints; others decide."""
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from playground.errors import ConfigError, SetupError
+from playground.settings import Settings
+from training.data.cli import BENCHMARK
+
+if TYPE_CHECKING:
+    from training.live import Live
+    from training.preparing import Prepared
+    from training.recipe import Recipe
+    from training.runs import Run
+
+KOBEST = "madang.kobest"
+"""Where in click's `meta` the program leaves what scores variants on KoBEST's quick sample: names -> could it?"""
+
+
+def train(  # noqa: PLR0913 - a parameter an option
+    context: typer.Context,
+    recipe: Annotated[str, typer.Argument(help="A recipe's file, or one that comes along; with --resume, a run.")] = "",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="One field: --set trainer.max_steps=20; repeat it.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen, and do nothing.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run; without a name, the newest.")] = False,
+    kobest: Annotated[Path | None, typer.Option(help="KoBEST's TSV files, to find its questions in the data.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: one JSON object.")] = False,
+    progress: Annotated[Path | None, typer.Option("--progress", hidden=True)] = None,
+) -> None:
+    """Fine-tune: turn data into an adapter that stands beside its base."""
+    settings: Settings = context.obj
+    told = _Told(progress)
+    if resume:
+        _go_on(context, _resumed(settings, recipe, set_ or []), told)
+        return
+    from training import recipe as recipes
+
+    if not recipe:
+        raise ConfigError("Which recipe?", f"Give a YAML file, or one of: {', '.join(recipes.names())}.")
+    chosen = recipes.load(recipes.find(recipe), set_ or [])
+    _embedded(context, chosen.model)
+    prepared = _look(context, chosen, kobest, told)
+    if dry_run:
+        _show(prepared, as_json)
+        return
+    _check_room(settings, prepared)
+    run = _begin(settings, prepared)
+    told.tell(run=run.name)
+    _go_on(context, run, told)
+
+
+def runs(context: typer.Context) -> None:
+    """List the fine-tunes, the newest first, and what became of them."""
+    from training import runs as folders
+
+    table = Table("run", "method", "model", "state", "step", "adapter", box=None, pad_edge=False)
+    for run in folders.listed(context.obj):
+        state = run.state()
+        try:
+            recipe = run.recipe()
+        except ConfigError:
+            continue
+        steps = f"{state.step}/{state.steps}" if state.steps else ""
+        cells = (run.name, recipe.method, recipe.model, state.status, steps, state.variant)
+        table.add_row(*map(escape, cells))
+    Console().print(table)
+
+
+class _Told:
+    """What the page reads of a command under way: one JSON object, replaced at once."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path, self._row = path, dict[str, Any]()
+
+    def tell(self, **changes: Any) -> None:
+        self._row |= changes
+        if self._path is not None:
+            part = self._path.with_name(f".{self._path.name}.part")
+            part.write_text(json.dumps(self._row, ensure_ascii=False), encoding="utf-8")
+            part.replace(self._path)
+
+
+def _embedded(context: typer.Context, model: str) -> None:
+    """Have the embedded models made where the recipe's base is one of them; refuse what is no base first."""
+    from playground.cli import prepare_embedded
+    from playground.variants import Catalogue
+    from training.preparing import find_base
+
+    find_base(context.obj, model)
+    if model in Catalogue.load(context.obj).names:
+        prepare_embedded(context, [model])
+
+
+def _look(context: typer.Context, recipe: "Recipe", kobest: Path | None, told: _Told) -> "Prepared":
+    from training import preparing
+
+    texts = context.meta.get(BENCHMARK)
+    console = Console(stderr=True)
+    with console.status("Starting") as status:
+
+        def progress(what: str) -> None:
+            status.update(escape(what))
+            told.tell(stage=what)
+
+        return preparing.look(context.obj, recipe, (lambda _: texts(kobest)) if texts else None, progress)
+
+
+def _check_room(settings: Settings, prepared: "Prepared") -> None:
+    """Refuse what the disk cannot hold; say what may not fit into memory, which the guards can do something about."""
+    from training import memory
+
+    machine = memory.machine(settings.data)
+    for verdict in memory.verdicts(prepared.estimate, machine):
+        if verdict.fits:
+            continue
+        said = f"{memory.size(verdict.need)} of {verdict.place.upper()} needed, {memory.size(verdict.have)} free"
+        if verdict.place == "disk":
+            raise SetupError(
+                f"The run does not fit on the disk: {said} at {settings.data}.",
+                "Free some space, keep fewer checkpoints (trainer.save_total_limit), or choose MADANG_DATA.",
+            )
+        Console(stderr=True).print(
+            f"It may not fit: {said}. Out of memory does not lose a run: it goes on with a smaller batch.",
+            style="yellow",
+        )
+
+
+def _begin(settings: Settings, prepared: "Prepared") -> "Run":
+    from training import preparing
+    from training import runs as folders
+    from training.export.atomic import remove
+
+    run = folders.create(settings, prepared.recipe)
+    try:
+        preparing.write(run, prepared)
+    except BaseException:
+        remove(run.folder)
+        raise
+    return run
+
+
+def _resumed(settings: Settings, name: str, sets: list[str]) -> "Run":
+    """The run to go on with; a recipe's name means its newest run, and must say what that run says."""
+    from training import recipe as recipes
+    from training import runs as folders
+
+    if sets:
+        raise ConfigError(
+            f"--set {sets[0]} does not go with --resume: a run goes on as it began.",
+            "Start a new run, or leave --set out.",
+        )
+    if name.endswith((".yaml", ".yml")) or name in recipes.names():
+        written = recipes.load(recipes.find(name))
+        found = [run for run in folders.listed(settings) if run.recipe().name == written.name]
+        if not found:
+            raise ConfigError(f"No run was begun with the recipe {name}.", "`madang runs` lists them.")
+        if differs := _differences(written, found[0].recipe()):
+            raise ConfigError(
+                f"{found[0].name} was begun with another recipe: {'; '.join(differs)}.",
+                f"Go on as it began: madang train --resume {found[0].name}. Or start anew, without --resume.",
+            )
+        return found[0]
+    return folders.find(settings, name)
+
+
+def _differences(written: "Recipe", began: "Recipe") -> list[str]:
+    """What a recipe says now that a run's does not; what it leaves to defaults does not count."""
+    now, then = written.model_dump(exclude_defaults=True), began.model_dump()
+    rows = []
+    for key, value in now.items():
+        parts = value.items() if isinstance(value, dict) else [("", value)]
+        for name, said in parts:
+            had = then[key].get(name) if name else then[key]
+            if said != had:
+                rows.append(f"{key}{'.' if name else ''}{name} is {said!r} now and was {had!r}")
+    return rows
+
+
+def _go_on(context: typer.Context, run: "Run", told: _Told) -> None:
+    """Train to the end, or until it is stopped; then the adapter joins the catalogue."""
+    from training import finishing, supervise
+    from training.live import Live
+
+    settings: Settings = context.obj
+    told.tell(run=run.name, stage="training")
+    recipe, console = run.recipe(), Console(stderr=True)
+    console.print(f"Run {run.name}: {run.folder}", style="dim", soft_wrap=True, highlight=False)
+    with run.locked():
+        if recipe.kobest:
+            _score(context, [recipe.model])
+        if run.state().status != "done" or not run.adapter.exists():
+            with _interrupted() as asked, Live(run, console) as live:
+                ended = supervise.train(run, partial(_watched, live, asked), settings.threads)
+            if ended == "stopped":
+                console.print(f"Stopped. madang train --resume {run.name} goes on from step {run.state().step}.")
+                raise typer.Exit(1)
+        name = finishing.register(settings, run)
+    told.tell(variant=name)
+    for event in run.events():
+        if event["kind"] in ("overfitting", "out_of_memory"):
+            console.print(event["message"], style="yellow", highlight=False)
+    console.print(f"Trained {name}. Try it: madang chat -v {run.model().name} -v {name}", highlight=False)
+    if recipe.kobest:
+        _score(context, [run.model().name, name])
+
+
+def _watched(live: "Live", asked: threading.Event) -> bool:
+    live.refresh()
+    return asked.is_set()
+
+
+def _score(context: typer.Context, names: list[str]) -> None:
+    score: Callable[[list[str]], bool] | None = context.meta.get(KOBEST)
+    if score is not None and not score(names):
+        Console(stderr=True).print("KoBEST could not be run; the training goes on without it.", style="yellow")
+
+
+@contextmanager
+def _interrupted() -> Iterator[threading.Event]:
+    """Ctrl-C asks for a stop after the step; a second one ends the program and the trainer with it."""
+    flag = threading.Event()
+
+    def stop(number: int, frame: object) -> None:
+        if flag.is_set():
+            raise KeyboardInterrupt
+        flag.set()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _show(prepared: "Prepared", as_json: bool) -> None:
+    from training import dry_run
+
+    if as_json:
+        sys.stdout.write(json.dumps(dry_run.as_json(prepared), ensure_ascii=False) + "\n")
+    else:
+        dry_run.show(prepared, Console())

@@ -1,0 +1,64 @@
+"""The guide's advice beside each field; a value in it is a button that sets the field. Data in words, drawn here."""
+
+from playground import budget
+from playground.web import Html, button
+from training.words import both
+
+RANKS = (
+    ("8", "21M", "80 MB"),
+    ("16", "42M", "160 MB"),
+    ("32", "84M", "320 MB"),
+    ("64", "168M", "640 MB"),
+    ("128", "336M", "1.3 GB"),
+)
+"""Rank, trainable parameters and further memory for a model of 8B, seven linear layers."""
+RATES = {
+    "qlora": ("2e-4",),
+    "many": ("1e-4",),
+    "few": ("5e-5", "1e-4"),
+    "domain": ("2e-5", "5e-5"),
+    "cpt": ("1e-5", "5e-5"),
+    "dpo": ("5e-7",),
+}
+"""Learning rates by scenario: one, or the two ends of a range."""
+BATCHES = (("8", "1", "12 GB"), ("2", "4", "6 GB"), ("1", "8", ""))
+
+
+def beside(field: str) -> str:
+    """The advice of one field as HTML; a sentence where it is no table."""
+    tables = {"rank": _ranks, "learning_rate": _rates, "batch": _batches}
+    return f'<div class="advice">{tables[field]() if field in tables else _sentence(field)}</div>'
+
+
+def _sentence(field: str) -> str:
+    more = both("advice.no_card") if field == "load_in_4bit" and not budget.vram_total() else ""
+    return f"<p>{both(f'advice.{field}')} {more}</p>"
+
+
+def _ranks() -> str:
+    head = "".join(f"<th>{both(f'advice.rank_{name}')}</th>" for name in ("r", "parameters", "memory", "use"))
+    cells = ((_set(f"rank={r}", r), parameters, memory, both(f"advice.rank_{r}")) for r, parameters, memory in RANKS)
+    rows = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in cells)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>{both('advice.rank')}</p>"
+
+
+def _rates() -> str:
+    rows = "".join(
+        f"<tr><td>{' – '.join(_set(f'learning_rate={rate}', rate) for rate in rates)}</td>"
+        f"<td>{both(f'advice.rate_{name}')}</td></tr>"
+        for name, rates in RATES.items()
+    )
+    return f"<table><tbody>{rows}</tbody></table><p>{both('advice.learning_rate')}</p>"
+
+
+def _batches() -> str:
+    rows = "".join(
+        f"<tr><td>{_set(f'batch={batch},accumulation={accumulation}', f'{batch} × {accumulation}')}</td>"
+        f"<td>{both('advice.about', memory=memory) if memory else ''}</td><td>{both(f'advice.batch_{batch}')}</td></tr>"
+        for batch, accumulation, memory in BATCHES
+    )
+    return f"<p>{both('advice.batch')}</p><table><tbody>{rows}</tbody></table>"
+
+
+def _set(values: str, text: str) -> str:
+    return button("set", values, Html(text))

@@ -1,0 +1,80 @@
+"""A question that a job of its own answers with one JSON object: asked, waited for, read. Knows no question."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from playground import jobs
+from playground.jobs import Job
+from playground.settings import Settings
+from playground.web import Html, button, lasting
+from training.words import both, card, known
+
+Program = Sequence[str]
+"""How this program is called: the interpreter and its front door. app.py says it."""
+GRACE_S = 5.0
+LOOKING_FOR = "Looking for"
+
+
+def ask(settings: Settings, kind: str, command: Sequence[str], about: Mapping[str, Any]) -> None:
+    """Start the job; one of its kind that still runs answers a question nobody has any more."""
+    for job in jobs.listed(settings, kind):
+        jobs.cancel(job)
+    jobs.start(settings, kind, command, about, GRACE_S)
+
+
+def newest(settings: Settings, kind: str) -> Job | None:
+    """The question asked last."""
+    return next(iter(jobs.listed(settings, kind)), None)
+
+
+def answer(job: Job) -> dict[str, Any] | None:
+    """The JSON object that the job printed, whatever its exit code; None where there is none."""
+    try:
+        file = job.folder / "log.txt"
+        changed = file.stat()
+        return _answer(file, changed.st_mtime_ns, changed.st_size)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=8)
+def _answer(file: Path, changed: int, size: int) -> dict[str, Any] | None:
+    for line in reversed(file.read_text(encoding="utf-8", errors="replace").splitlines()):
+        if line.startswith("{"):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                return None
+            return row if isinstance(row, dict) else None
+    return None
+
+
+def panel(job: Job, title: str, body: str) -> str:
+    """A section about the job's question, with what it asked about."""
+    about = f"<small>{escape(str(job.about.get('title', '')))}</small>"
+    return f'<section class="job asked {job.state}"><header><h3>{both(title)}</h3>{about}</header>{body}</section>'
+
+
+def unanswered(job: Job, failed: str) -> str:
+    """What is shown of a job without an answer: that it works, that it was stopped, or why it failed."""
+    if job.active:
+        said = both("train.time", time=lasting(job.seconds))
+        stop = button("stop", job.id, both("train.cancel"), "cancel") if job.state == "running" else ""
+        bar = '<div class="bar endless"><i></i></div>'
+        return f'<p class="step">{stage(job)}</p>{bar}<footer><div class="counted">{said}</div>{stop}</footer>'
+    if job.state in ("cancelled", "lost"):
+        return f'<p class="step">{both(f"train.asked_{job.state}")}</p>'
+    return card(failed, *job.last_words())
+
+
+def stage(job: Job) -> Html:
+    """The step that a command under way says it is at."""
+    told = str(job.progress().get("stage", ""))
+    if told.startswith(LOOKING_FOR):
+        return both("stage.looking", model=told.removeprefix(LOOKING_FOR).strip())
+    key = "stage." + told.lower().replace(" ", "_")
+    return both(key) if known(key) else Html(escape(told)) if told else both("stage.starting")

@@ -1,0 +1,113 @@
+"""What a run would be, before it is one: `madang train --dry-run` as a job, and what it told as HTML."""
+
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import Any
+from urllib.parse import quote
+
+from playground.settings import Settings
+from playground.web import Html
+from training.memory import size
+from training.ui import asked, form
+from training.ui.asked import Program
+from training.words import both, known
+
+KIND = "train-check"
+SMALL = 0.02
+"""Parts of the memory below this share are not named."""
+
+
+def command(settings: Settings, program: Program, values: form.Form) -> tuple[list[str], str]:
+    """The dry run of the form's recipe, and what the recipe is called."""
+    recipe, path = form.recipe(settings, values)
+    made = [*program, "--data", str(settings.data), "train", str(path), "--dry-run", "--json"]
+    return [*made, "--progress", "{job}/progress.json"], recipe.name
+
+
+def start(settings: Settings, program: Program, values: form.Form) -> None:
+    """Check the form's run."""
+    made, name = command(settings, program, values)
+    asked.ask(settings, KIND, made, {"title": name, "form": dict(values)})
+
+
+def html(settings: Settings) -> str:
+    """The newest check, or nothing."""
+    job = asked.newest(settings, KIND)
+    if job is None:
+        return ""
+    told = None if job.active else asked.answer(job)
+    return asked.panel(job, "check.heading", _told(told) if told else asked.unanswered(job, "check.failed"))
+
+
+def _told(told: Mapping[str, Any]) -> str:
+    facts = "".join(f"<div><dt>{both(f'check.{name}')}</dt><dd>{said}</dd></div>" for name, said in _facts(told))
+    bars = "".join(_bar(place) for place in told["memory"])
+    return (
+        f'<dl class="facts">{facts}</dl><h4>{both("check.memory")}</h4><div class="memory">{bars}</div>'
+        f"{_remedies(told)}{_yaml(told)}"
+    )
+
+
+def _facts(told: Mapping[str, Any]) -> Iterator[tuple[str, Html]]:
+    counted, plan, recipe = told["parameters"], told["plan"], told["recipe"]
+    trained, total = (f"{counted[name]:,}" for name in ("trainable", "total"))
+    share = f"{100 * counted['share']:.2f}"
+    yield "trainable", both("check.of", trained=trained, total=total, share=share, rank=plan["rank"])
+    held = f"{told['held_out']:,}"
+    rows = f"{told['rows']:,}"
+    yield "data", both("check.held" if told["held_out"] else "check.rows", rows=rows, held=held)
+    batch, devices = plan["batch"] * plan["accumulation"], recipe["devices"]
+    numbers = {"batch": plan["batch"], "accumulation": plan["accumulation"], "devices": devices}
+    yield "steps", both("check.steps_of", steps=f"{told['steps']:,}")
+    yield "effective", both("check.on_many" if devices > 1 else "check.batch_of", all=batch * devices, **numbers)
+    yield "length", both("check.tokens", count=f"{plan['max_length']:,}")
+    yield "engine", Html("Unsloth" if told["engine"] == "unsloth" else "PEFT + TRL")
+
+
+def _bar(place: Mapping[str, Any]) -> str:
+    """One kind of memory: what is needed against what is free, the parts of it side by side."""
+    whole = max(place["need"], place["have"], 1)
+    parts = sorted(place["parts"], key=lambda part: -part["size"])
+    drawn = "".join(f'<i style="width: {100 * part["size"] / whole:.2f}%"></i>' for part in parts)
+    named = " · ".join(
+        f"{_part(part['name'])} {size(part['size'])}" for part in parts if part["size"] >= SMALL * place["need"]
+    )
+    over = "" if place["fits"] else f' style="--free: {100 * place["have"] / whole:.2f}%"'
+    verdict = both("check.fits" if place["fits"] else "check.fits_not")
+    needs = both("check.need", need=size(place["need"]), have=size(place["have"]))
+    name, kind = both(f"check.{place['place']}"), "fits" if place["fits"] else "over"
+    return (
+        f'<div class="place {kind}"><p><strong>{name}</strong><span>{needs}</span><b>{verdict}</b></p>'
+        f'<div class="stack"{over}>{drawn}</div><small>{named}</small></div>'
+    )
+
+
+def _part(name: str) -> str:
+    key = "part." + name.replace(" ", "_")
+    return both(key) if known(key) else escape(name)
+
+
+def _remedies(told: Mapping[str, Any]) -> str:
+    """What to change until it fits, in order."""
+    found = told.get("remedies") or ()
+    if not found:
+        return ""
+    rows = "".join(f"<li>{_remedy(one)}</li>" for one in found)
+    return (
+        f'<h4>{both("check.remedies")}</h4><ol class="remedies">{rows}</ol><p class="soft">{both("check.ladder")}</p>'
+    )
+
+
+def _remedy(one: Mapping[str, Any]) -> str:
+    length, verdict = f"{one['length']:,}", "then_fits" if one["fits"] else "not_enough"
+    said = both("remedy." + one["name"], batch=one["batch"], length=length)
+    return f"{said} <small>{both(f'check.{verdict}')}</small>"
+
+
+def _yaml(told: Mapping[str, Any]) -> str:
+    text, name = told["yaml"], told["recipe"]["name"].replace("/", "-").replace(":", "-")
+    link = (
+        f'<a class="download" download="{escape(name, quote=True)}.yaml" '
+        f'href="data:text/yaml;charset=utf-8,{quote(text)}">{both("check.download")}</a>'
+    )
+    return f"<details><summary>{both('check.recipe')}</summary><pre>{escape(text)}</pre>{link}</details>"

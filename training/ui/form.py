@@ -1,0 +1,176 @@
+"""The Train form: its fields, what they begin as, and the recipe that they become. Starts nothing."""
+
+import hashlib
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from playground.errors import ConfigError
+from playground.settings import Settings
+from playground.variants import HUB_ID, Base, Catalogue
+from training import recipe as recipes
+from training.recipe import LORA, OF_METHOD, TRAINER, Method, Recipe
+from training.words import FormError
+
+Form = Mapping[str, Any]
+METHODS: tuple[Method, ...] = ("sft", "dpo", "cpt")
+TICKS = ("load_in_4bit", "packing", "kobest", "shorten", "lower_rank")
+OF_TRAINER = {
+    "learning_rate": "learning_rate",
+    "epochs": "num_train_epochs",
+    "batch": "per_device_train_batch_size",
+    "accumulation": "gradient_accumulation_steps",
+    "max_length": "max_length",
+}
+"""Fields of the form that are TRL's, by our name."""
+LEAST = {"rank": 1, "batch": 1, "accumulation": 1, "max_length": 16}
+HELD_OUT = 0.1
+UPLOADS = "uploads"
+
+
+def defaults(method: Method) -> dict[str, Any]:
+    """What the fields of a method begin as: the guide's values."""
+    trainer = TRAINER | OF_METHOD[method]
+    return {
+        "rank": str(LORA["r"]),
+        "learning_rate": f"{trainer['learning_rate']:.0e}".replace("e-0", "e-"),
+        "epochs": trainer["num_train_epochs"],
+        "batch": trainer["per_device_train_batch_size"],
+        "accumulation": trainer["gradient_accumulation_steps"],
+        "max_length": trainer.get("max_length"),
+        "evaluation": HELD_OUT,
+        "packing": bool(trainer.get("packing")),
+    }
+
+
+def bases(settings: Settings) -> list[str]:
+    """The base models of the catalogue; none where it cannot be read (Models says why)."""
+    try:
+        catalogue = Catalogue.load(settings)
+    except ConfigError:
+        return []
+    return [name for name in catalogue.names if isinstance(catalogue.get(name), Base)]
+
+
+def recipe(settings: Settings, form: Form) -> tuple[Recipe, Path]:
+    """The recipe that the form describes, and the file it is written to; every fault of its fields is raised."""
+    row = _row(form)
+    path = settings.data / "recipes" / f"{_plain(row['name'])}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_yaml(row), encoding="utf-8")
+    made = recipes.load(path, _extra(form))
+    path.write_text(_yaml(made.model_dump(mode="json", exclude_defaults=True)), encoding="utf-8")
+    return made, path
+
+
+def _row(form: Form) -> dict[str, Any]:
+    source = str(form["source"] or "").strip()
+    if not form["model"]:
+        raise FormError("train.no_model")
+    if not source:
+        raise FormError("train.no_data")
+    if not Path(source).expanduser().exists() and not HUB_ID.fullmatch(source):
+        raise FormError("train.no_file", path=source)
+    data: dict[str, Any] = {"source": source}
+    if share := _share(form["evaluation"]):
+        data["evaluation"] = share
+    row: dict[str, Any] = {
+        "method": form["method"],
+        "model": form["model"],
+        "name": str(form["name"] or "").strip() or _named_after(source),
+        "data": data,
+        "lora": {"r": _whole("rank", form["rank"])},
+        "trainer": _trainer(form),
+    }
+    row |= {name: True for name in ("load_in_4bit", "kobest") if form[name]}
+    guards = {name: True for name in ("shorten", "lower_rank") if form[name]}
+    return row | ({"guards": guards} if guards else {})
+
+
+def _trainer(form: Form) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "learning_rate": _number("learning_rate", form["learning_rate"]),
+        "num_train_epochs": _number("epochs", form["epochs"]),
+    }
+    made |= {OF_TRAINER[name]: _whole(name, form[name]) for name in ("batch", "accumulation")}
+    if form["max_length"] not in (None, "", 0):
+        made["max_length"] = _whole("max_length", form["max_length"])
+    elif form["method"] == "cpt":
+        made["max_length"] = None  # as long as the data needs, not the method's 4,096
+    if form["method"] != "dpo":
+        made["packing"] = bool(form["packing"])
+    if made["num_train_epochs"] == int(made["num_train_epochs"]):
+        made["num_train_epochs"] = int(made["num_train_epochs"])
+    usual = {"packing": False} | TRAINER | OF_METHOD[form["method"]]
+    return {name: value for name, value in made.items() if name not in usual or value != usual[name]}
+
+
+def _number(field: str, value: object, above: float = 0.0) -> float:
+    try:
+        number = float(str(value).replace(",", ""))
+    except ValueError:
+        number = above
+    if not above < number < float("inf"):
+        raise FormError("train.number", field=field, value=value)
+    return number
+
+
+def _whole(field: str, value: object) -> int:
+    try:
+        number = float(str(value).replace(",", ""))
+    except ValueError:
+        number = 0.5
+    if number != number // 1 or number < LEAST[field]:
+        raise FormError("train.whole", field=field, value=value, least=LEAST[field])
+    return int(number)
+
+
+def _share(value: object) -> float:
+    if value in (None, "", 0):
+        return 0.0
+    share = _number("evaluation", value)
+    if share >= 1:
+        raise FormError("train.share", value=value)
+    return share
+
+
+def _extra(form: Form) -> list[str]:
+    """Further fields, one a line, as --set takes them; empty lines and comments aside."""
+    lines = [line.strip() for line in str(form["extra"] or "").splitlines()]
+    lines = [line.removeprefix("--set ").strip() for line in lines if line and not line.startswith("#")]
+    for line in lines:
+        if not re.match(r"[\w.]+\s*=", line):
+            raise FormError("train.line", line=line)
+    return lines
+
+
+def _named_after(source: str) -> str:
+    path = Path(source)
+    stem = path.stem if path.exists() else source.rpartition("/")[2]
+    if path.parent.name == UPLOADS:
+        stem = re.sub(r"-[0-9a-f]{8}(-clean)?$", "", stem)
+    return _plain(stem).strip("-._") or "mine"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name)
+
+
+def _yaml(row: Mapping[str, Any]) -> str:
+    text: str = yaml.safe_dump(dict(row), allow_unicode=True, sort_keys=False, width=100)
+    return text
+
+
+def kept(settings: Settings, uploaded: str) -> str:
+    """Where an uploaded file is kept: its own name and a mark of its content, so that no other is written over."""
+    path = Path(uploaded)
+    mark = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    target = settings.data / UPLOADS / f"{path.stem}-{mark}{path.suffix}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        shutil.copyfile(path, target)
+    return str(target)

@@ -1,0 +1,145 @@
+"""A look at the training data: `madang data check` as a job, and its report as HTML. Reads no data itself."""
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from playground import jobs
+from playground.jobs import Job
+from playground.settings import Settings
+from playground.web import Html, button, each
+from training.data.findings import listed
+from training.ui import asked, form
+from training.ui.asked import Program
+from training.ui.plots import histogram
+from training.words import both, known, words
+
+KIND = "train-data"
+SHOWN = 900
+"""Characters of a rendered row."""
+
+
+def command(settings: Settings, program: Program, values: form.Form, fix: Path | None = None) -> list[str]:
+    """The `madang data check` of the form's data, as its recipe would read them."""
+    recipe, _ = form.recipe(settings, values)
+    data = recipe.data
+    made = [*program, "--data", str(settings.data), "data", "check", data.source, "--json"]
+    made += ["--model", recipe.model, "--method", recipe.method, "--split", data.split, "--format", data.format]
+    made += [part for field, name in data.columns.items() for part in ("--column", f"{field}={name}")]
+    made += ["--prompt-format", data.prompt_format] if data.prompt_format else []
+    if length := recipe.trainer.get("max_length"):
+        made += ["--max-length", str(length)]
+    return [*made, "--fix", str(fix)] if fix else made
+
+
+def start(settings: Settings, program: Program, values: form.Form) -> None:
+    """Look at the form's data."""
+    made = command(settings, program, values)
+    asked.ask(settings, KIND, made, {"title": _title(values), "form": dict(values)})
+
+
+def fix(settings: Settings, program: Program, name: str) -> None:
+    """Look once more at what a job looked at, and write a cleaned copy."""
+    values = jobs.find(settings, name).about["form"]
+    stem = Path(str(values["source"]).rstrip("/")).stem
+    target = settings.data / form.UPLOADS / f"{stem.removesuffix('-clean')}-clean.jsonl"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    made = command(settings, program, values, target)
+    asked.ask(settings, KIND, made, {"title": _title(values), "form": values})
+
+
+def _title(values: form.Form) -> str:
+    source = str(values["source"]).strip()
+    return Path(source).name if Path(source).exists() else source
+
+
+def html(settings: Settings) -> str:
+    """The newest look, or nothing."""
+    job = asked.newest(settings, KIND)
+    if job is None:
+        return ""
+    report = None if job.active else asked.answer(job)
+    return asked.panel(job, "look.heading", _report(job, report) if report else asked.unanswered(job, "look.failed"))
+
+
+def _report(job: Job, report: Mapping[str, Any]) -> str:
+    verdict = "refused" if report["fatal"] else "usable"
+    count = f"{report['rows']:,}"
+    facts = (both("look.format", format=report["format"]), both("look.rows", count=count))
+    told = f'<b class="verdict-{verdict}">{both(f"look.{verdict}")}</b>' + "".join(
+        f"<span>{one}</span>" for one in facts
+    )
+    rest = _fixed(report) + _findings(job, report) + _lengths(report) + _previews(report)
+    return f'<p class="facts">{told}</p>{rest}'
+
+
+def _fixed(report: Mapping[str, Any]) -> str:
+    fixed = report.get("fixed")
+    if not fixed:
+        return ""
+    use = button("use", fixed["file"], both("look.use"), "go")
+    count = f"{fixed['rows']:,}"
+    return f'<p class="fixed">{both("look.fixed", file=Path(fixed["file"]).name, count=count)} {use}</p>'
+
+
+def _findings(job: Job, report: Mapping[str, Any]) -> str:
+    found = report["findings"]
+    if not found:
+        return f'<p class="soft">{both("look.clean")}</p>'
+    rows = "".join(f'<li class="{finding["severity"]}">{_finding(finding)}</li>' for finding in found)
+    fixable = any(finding["fix"] for finding in found) and not report.get("fixed")
+    cleaned = f"<footer>{button('fix', job.id, both('look.fix'))}</footer>" if fixable else ""
+    return f'<ul class="findings">{rows}</ul>{cleaned}'
+
+
+def _finding(finding: Mapping[str, Any]) -> str:
+    """What it is in the check's own English or in our Korean, and the remedy in our words where there are any."""
+    key = f"found.{finding['check']}"
+    where = listed(finding["rows"])
+    said, todo = Html(escape(finding["message"])), Html(escape(finding["remedy"]))
+    if known(key):
+        english = said
+        said, todo = each(lambda code: words("ko")[key] if code == "ko" else english), both(f"{key}_todo")
+    rows = f"<small>{both('look.where', rows=_where(finding['rows'], where))}</small>" if where else ""
+    severity = both(f"look.{finding['severity']}")
+    return f"<em>{severity}</em><div><strong>{said}</strong>{rows}<p>{todo}</p></div>"
+
+
+def _where(rows: list[int], where: str) -> Html:
+    first, _, more = where.partition(" and ")
+    if not more:
+        return Html(escape(first))
+    return both("look.and_more", first=first, more=f"{len(rows) - first.count(',') - 1:,}")
+
+
+def _lengths(report: Mapping[str, Any]) -> str:
+    lengths = report["lengths"]
+    if not lengths:
+        return ""
+    numbers = {name: f"{round(lengths[name]):,}" for name in ("median", "p95", "p99", "maximum", "recommended")}
+    said = both("look.lengths", **numbers)
+    use = button("set", f"max_length={lengths['recommended']}", both("look.use_length", length=numbers["recommended"]))
+    drawn = histogram(lengths["histogram"]["edges"], lengths["histogram"]["counts"], lengths["recommended"])
+    return f'<h4>{both("look.length")}</h4>{drawn}<p class="soft">{said}</p><footer>{use}</footer>'
+
+
+def _previews(report: Mapping[str, Any]) -> str:
+    shown = "".join(
+        f"<figure><figcaption>{both('look.row', row=one['row'])}</figcaption><pre>{_parts(one['parts'])}</pre></figure>"
+        for one in report["previews"]
+    )
+    if not shown:
+        return ""
+    return f'<h4>{both("look.previews")}</h4><p class="soft">{both("look.learnt")}</p><div class="rows">{shown}</div>'
+
+
+def _parts(parts: list[Mapping[str, Any]]) -> str:
+    made, left = [], SHOWN
+    for part in parts:
+        text = part["text"][:left]
+        left -= len(text)
+        made.append(f"<mark>{escape(text)}</mark>" if part["learnt"] else escape(text))
+        if left <= 0:
+            return "".join(made) + " …"
+    return "".join(made)

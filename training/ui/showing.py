@@ -1,0 +1,220 @@
+"""How fine-tunes look on the page: the one that runs, with its curves, and a line for each of the earlier ones."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from html import escape
+from typing import Any
+
+from playground.settings import Settings
+from playground.web import Html, button, lasting
+from training.live import seconds_left
+from training.ui.asked import stage
+from training.ui.plots import Series, chart
+from training.ui.runs import EARLIER, FineTune, everything
+from training.words import both, card, known
+
+LOG_LINES = 8
+Rows = Sequence[Mapping[str, Any]]
+
+
+def html(settings: Settings, viewed: str = "") -> tuple[str, str]:
+    """The fine-tune that is viewed, else the newest; and the earlier ones, a line each."""
+    found = everything(settings)
+    if not found:
+        todo = f'<p>{both("train.empty")}</p><p class="todo">{both("train.empty_todo")}</p>'
+        return f'<div class="nothing"><i class="yard"></i>{todo}</div>', ""
+    shown = next((one for one in found if one.name == viewed), found[0])
+    earlier = [one for one in found if one.run][:EARLIER]
+    lines = "".join(_line(one, one is shown) for one in earlier)
+    listed = f'<h3>{both("train.earlier")}</h3><div class="jobs">{lines}</div>' if lines else ""
+    return _card(shown), listed
+
+
+def _card(one: FineTune) -> str:
+    rows = one.run.metrics() if one.run else []
+    body = {"preparing": _preparing, "running": _running, "cancelling": _running, "elsewhere": _running}
+    shown = body.get(one.standing, _ended)(one, rows)
+    rest = (_curves(one, rows) + _events(one)) if one.run else ""
+    return f'<section class="job run {one.standing}"><header>{_head(one)}</header>{shown}{rest}{_log(one)}</section>'
+
+
+def _head(one: FineTune) -> str:
+    state = f'<span class="state-{_colour(one)}">{both(f"train.state_{one.standing}")}</span>'
+    name, chips = _called(one)
+    shown = "".join(f"<b>{chip}</b>" for chip in chips)
+    return f'{state}<span class="what">{escape(name)}</span>{shown}<small>{_when(one)}</small>'
+
+
+def _colour(one: FineTune) -> str:
+    """The state whose colours it wears: those of any job."""
+    alike = {"preparing": "running", "finishing": "running", "elsewhere": "running", "stopped": "cancelled"}
+    return alike.get(one.standing, one.standing)
+
+
+def _called(one: FineTune) -> tuple[str, list[str]]:
+    """Its name, and method and model."""
+    about: Mapping[str, Any] = one.job.about if one.job else {}
+    method, model = str(about.get("method", "")), str(about.get("model", ""))
+    if recipe := one.recipe:
+        method, model = recipe.method, recipe.model
+    chips = [both(f"method.{method}")] if known(f"method.{method}") else []
+    return one.run.name if one.run else str(about.get("title", "")), [*chips, *([Html(escape(model))] if model else [])]
+
+
+def _when(one: FineTune) -> str:
+    if one.job and one.job.active:
+        return lasting(one.job.seconds)
+    return datetime.fromtimestamp(one.started).strftime("%Y-%m-%d %H:%M") if one.started else ""
+
+
+def _line(one: FineTune, shown: bool) -> str:
+    assert one.run is not None
+    state = one.run.state()
+    steps = f'<span class="steps">{state.step:,} / {state.steps:,}</span>' if state.steps else ""
+    adapter = f'<span class="made">{escape(state.variant)}</span>' if state.variant else ""
+    look = button("show", one.name, both("train.show")) if not shown else ""
+    return f'<div class="{one.standing}">{_head(one)}{steps}{adapter}{look}</div>'
+
+
+def _preparing(one: FineTune, rows: Rows) -> str:
+    assert one.job is not None
+    training = one.job.progress().get("stage") == "training"
+    step = both("train.loading") if training else stage(one.job)
+    return f'<p class="step">{step}</p><div class="bar endless"><i></i></div>{_footer("", _stop(one))}'
+
+
+def _running(one: FineTune, rows: Rows) -> str:
+    steps = one.run.state().steps if one.run else 0
+    step = int(rows[-1]["step"]) if rows else 0
+    said = both("train.stopping") if one.standing == "cancelling" else both("train.step", step=step, steps=steps or "?")
+    bar = (
+        f'<div class="bar"><i style="width: {100 * step / steps:.1f}%"></i></div>'
+        if steps and step
+        else '<div class="bar endless"><i></i></div>'
+    )
+    left = seconds_left([dict(row) for row in rows], steps)
+    numbers = [both("train.left", time=lasting(left))] if left is not None and one.standing == "running" else []
+    counted = "".join(f"<span>{number}</span>" for number in [*numbers, *_numbers(rows)])
+    return f'<p class="step">{said}</p>{bar}{_footer(counted, _stop(one))}'
+
+
+def _stop(one: FineTune) -> str:
+    stoppable = one.job is not None and one.job.state == "running"
+    return button("stop", one.job.id, both("train.stop"), "cancel") if stoppable and one.job else ""
+
+
+def _numbers(rows: Rows) -> Iterator[Html]:
+    """What the newest steps say, for who does not read curves."""
+    newest: dict[str, float] = {}
+    for row in rows:
+        newest |= {name: value for name, value in row.items() if isinstance(value, int | float)}
+    if "loss" in newest:
+        yield both("train.loss", value=f"{newest['loss']:.3f}")
+    if "eval_loss" in newest:
+        yield both("train.eval", value=f"{newest['eval_loss']:.3f}")
+    if "rewards/margins" in newest:
+        yield both("train.margin", value=f"{newest['rewards/margins']:.3f}")
+
+
+def _ended(one: FineTune, rows: Rows) -> str:
+    """Done, stopped, failed or lost: what that means, and what can be done now."""
+    standing, state = one.standing, one.run.state() if one.run else None
+    counted = "".join(f"<span>{number}</span>" for number in _numbers(rows))
+    if standing in ("done", "finishing") and state:
+        return _done(one, state.variant, counted)
+    failed = standing == "failed" or (one.job is not None and one.job.state == "failed")
+    told = card("train.failed", *one.error()) if failed else ""
+    step = state.step if state else 0
+    said = both(f"train.kept_{standing}" if step else f"train.nothing_{standing}", step=step) if state else ""
+    again = button("resume", one.name, both("train.resume"), "go") if one.run else ""
+    note = f'<p class="step">{said}</p>' if said else ""
+    return f"{told}{note}{_footer(counted, again)}"
+
+
+def _done(one: FineTune, variant: str, counted: str) -> str:
+    kobest = one.recipe is not None and one.recipe.kobest
+    if one.standing == "finishing":
+        said = both("train.scoring" if kobest else "train.finishing")
+        return f'<p class="step">{said}</p><div class="bar endless"><i></i></div>{_footer(counted, _stop(one))}'
+    told = card("train.failed", *one.error()) if one.job and one.job.state == "failed" else ""
+    if not variant:
+        again = button("resume", one.name, both("train.register"), "go")
+        return f'{told}<p class="step">{both("train.no_adapter")}</p>{_footer(counted, again)}'
+    board = f'<button type="button" data-tab="leaderboard">{both("train.to_leaderboard")}</button>' if kobest else ""
+    chat = f'<button type="button" class="go" data-tab="chat">{both("train.to_chat")}</button>'
+    said = both("train.made", variant=Html(f"<code>{escape(variant)}</code>"))
+    return f'{told}<p class="step made">{said}</p>{_footer(counted, board + chat)}'
+
+
+def _footer(counted: str, buttons: str) -> str:
+    return f'<footer><div class="counted">{counted}</div>{buttons}</footer>'
+
+
+def _curves(one: FineTune, rows: Rows) -> str:
+    """Loss, margin, learning rate, speed and memory by step."""
+    assert one.run is not None
+    steps = one.run.state().steps
+    memory = "gpu_gib" if any("gpu_gib" in row for row in rows) else "ram_gib"
+    loss = [Series("train", _points(rows, "loss"), calm=True), Series("eval", _points(rows, "eval_loss"))]
+    margin = [Series("train", _points(rows, "rewards/margins"), calm=True)]
+    margin += [Series("eval", _points(rows, "eval_rewards/margins"))]
+    drawn = chart("loss", loss, steps, _number, wide=True) + chart("margin", margin, steps, _number, wide=True)
+    drawn += chart("learning_rate", [Series("train", _points(rows, "learning_rate"))], steps, _rate)
+    drawn += chart("tokens", [Series("train", _points(rows, "tokens_per_s"))], steps, _count)
+    drawn += chart("memory", [Series("train", _points(rows, memory))], steps, _gib)
+    return f'<div class="curves">{drawn}</div>' if drawn else ""
+
+
+def _points(rows: Rows, name: str) -> list[tuple[float, float]]:
+    found = [(row["step"], row[name]) for row in rows if isinstance(row.get(name), int | float)]
+    return [(float(step), float(value)) for step, value in found if math.isfinite(value)]
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _rate(value: float) -> str:
+    return f"{value:.1e}".replace("e-0", "e-").replace(".0e", "e") if value else "0"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _gib(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _events(one: FineTune) -> str:
+    """What it met, in words; what the data check found is told where the data is looked at."""
+    assert one.run is not None
+    told = [event for event in one.run.events() if event.get("kind") not in ("data", "failed")]
+    rows = "".join(f"<li>{_event(event)}</li>" for event in told[-6:])
+    return f'<ul class="events">{rows}</ul>' if rows else ""
+
+
+def _event(event: Mapping[str, Any]) -> Html:
+    if event["kind"] == "overfitting" and {"step", "best"} <= event.keys():
+        return both("event.overfitting", step=event["step"], best=event["best"])
+    if event["kind"] == "out_of_memory" and {"before", "after"} <= event.keys():
+        before, after = event["before"], event["after"]
+        changed = next(
+            (name for name in ("rank", "max_length", "batch", "checkpointing") if after[name] != before[name]), ""
+        )
+        if changed:
+            was = {f"was_{name}": value for name, value in before.items()}
+            return both(f"event.less_{changed}", **was, **after)
+    return Html(escape(str(event.get("message", ""))))
+
+
+def _log(one: FineTune) -> str:
+    """The last lines; of one that ended, on demand."""
+    if one.job is None:
+        return ""
+    lines = one.job.log(LOG_LINES if one.active else 60)
+    text = f"<pre>{escape(chr(10).join(lines))}</pre>" if lines else ""
+    if one.active or not text:
+        return text
+    return f"<details><summary>{both('train.log')}</summary>{text}</details>"

@@ -1,0 +1,205 @@
+"""Lays out Train and ties its components to the actions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+
+from playground.settings import Settings
+from playground.web import GO, SILENT, Speaker, Updates, plain, style, tab_here
+from training.recipe import Method
+from training.ui import actions, advice, checking, form, looking, runs, showing
+from training.ui.asked import Program
+from training.words import both
+
+EVERY_S = 1.5
+SUFFIXES = [".json", ".jsonl", ".csv", ".parquet", ".txt"]
+SHOW = "() => document.querySelector('{}')?.scrollIntoView({{ behavior: 'smooth', block: 'nearest' }})"
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The tab's components: the form's fields, its buttons with the place for their faults, and what is shown."""
+
+    fields: dict[str, Any]
+    upload: gr.UploadButton
+    buttons: dict[str, tuple[gr.Button, gr.HTML]]
+    shown: dict[str, gr.HTML]
+    advice: list[gr.HTML]
+    viewed: gr.State
+    arrived: gr.State
+    timer: gr.Timer
+
+
+def render(settings: Settings, program: Program, words: Speaker) -> None:
+    """The tab, inside the caller's gr.Tab."""
+    style(Path(__file__).with_name("page.css"))
+    plain(f"<h2>{both('train.heading')}</h2><p>{both('train.lead')}</p>", elem_classes="lead")
+    fields: dict[str, Any] = {}
+    buttons: dict[str, tuple[gr.Button, gr.HTML]] = {}
+    with gr.Row(elem_id="train-board"):
+        with gr.Column(elem_id="train-form", min_width=0):
+            with gr.Column(elem_classes="sheet"):
+                upload = _what(words, settings, fields)
+                buttons["look"] = _button(words, "look")
+            with gr.Column(elem_classes="sheet"):
+                told = _how(words, fields)
+                with gr.Row(elem_classes="buttons"):
+                    check, start = (_only_button(words, name) for name in ("check", "start"))
+                said = plain(elem_id="train-said")
+                buttons |= {"check": (check, said), "start": (start, said)}
+        with gr.Column(elem_id="train-side", min_width=0):
+            shown = {"act": plain(elem_id="train-acted")}
+            shown |= {name: plain(elem_id=f"train-{name}", js_on_load=GO) for name in ("run", "dry", "data")}
+    shown["earlier"] = plain(elem_id="train-earlier", js_on_load=GO)
+    timer = gr.Timer(EVERY_S, active=False)
+    _wire(settings, program, Desk(fields, upload, buttons, shown, told, gr.State(""), gr.State(False), timer))
+
+
+def _texts(name: str, info: bool = True) -> dict[str, str]:
+    return {"label": f"train.{name}"} | ({"info": f"train.{name}_info"} if info else {})
+
+
+def _what(words: Speaker, settings: Settings, fields: dict[str, Any]) -> gr.UploadButton:
+    """Method, model, and the data."""
+    names = form.bases(settings)
+    methods: dict[str, str] = {name: f"method.{name}" for name in form.METHODS}
+    fields["method"] = words.make(
+        gr.Radio, _texts("method", info=False), spoken=methods, value="sft", elem_id="train-method"
+    )
+    plain("".join(f'<p class="soft" data-method="{name}">{both(f"method.{name}_info")}</p>' for name in methods))
+    with gr.Row():
+        fields["model"] = words.make(
+            gr.Dropdown, _texts("model"), choices=names, value=next(iter(names), None), elem_id="train-model"
+        )
+        fields["name"] = words.make(gr.Textbox, _texts("name"), max_lines=1, elem_id="train-name")
+    with gr.Row(elem_classes="source"):
+        fields["source"] = words.make(gr.Textbox, _texts("source"), max_lines=1, elem_id="train-source", scale=2)
+        return words.make(
+            gr.UploadButton, {"label": "train.upload"}, file_types=SUFFIXES, elem_id="train-upload", scale=0
+        )
+
+
+def _how(words: Speaker, fields: dict[str, Any]) -> list[gr.HTML]:
+    """The recipe's fields, each with its advice; what the advice is shown in."""
+    begin = form.defaults("sft")
+    plain(f"<h3>{both('train.recipe')}</h3>")
+    told: list[gr.HTML] = []
+
+    def beside(name: str, *makers: Callable[[], None]) -> None:
+        with gr.Row(elem_classes="field"):
+            with gr.Column(min_width=0, elem_classes="inputs"):
+                for make in makers:
+                    make()
+            told.append(plain(advice.beside(name), js_on_load=GO, elem_classes="beside"))
+
+    def add(kind: Any, name: str, **options: Any) -> None:
+        value = begin.get(name, False if kind is gr.Checkbox else "")
+        value = value if value is not None else _nothing
+        fields[name] = words.make(kind, _texts(name, info=False), value=value, elem_id=f"train-{name}", **options)
+
+    number = partial(add, gr.Number)
+    ranks = [rank for rank, *_ in advice.RANKS]
+    beside("rank", partial(add, gr.Dropdown, "rank", choices=ranks, allow_custom_value=True))
+    beside("learning_rate", partial(add, gr.Textbox, "learning_rate", max_lines=1))
+    beside("batch", partial(number, "batch", precision=0), partial(number, "accumulation", precision=0))
+    beside("epochs", partial(number, "epochs"))
+    beside("max_length", partial(number, "max_length", precision=0))
+    beside("evaluation", partial(number, "evaluation", step=0.05))
+    for name in form.TICKS:
+        beside(name, partial(add, gr.Checkbox, name))
+    with words.make(gr.Accordion, {"label": "train.advanced"}, open=False, elem_id="train-advanced"):
+        fields["extra"] = words.make(gr.Textbox, _texts("extra"), lines=4, elem_id="train-extra")
+    return told
+
+
+def _nothing() -> None:
+    """The value of a number that begins empty: given None, Gradio begins at 0."""
+
+
+def _only_button(words: Speaker, name: str) -> gr.Button:
+    variant = "primary" if name == "start" else "secondary"
+    return words.make(gr.Button, {"value": f"train.{name}"}, variant=variant, elem_id=f"train-{name}-button", scale=0)
+
+
+def _button(words: Speaker, name: str) -> tuple[gr.Button, gr.HTML]:
+    with gr.Row(elem_classes="buttons"):
+        made = _only_button(words, name)
+    return made, plain(elem_id=f"train-{name}-said")
+
+
+def _wire(settings: Settings, program: Program, desk: Desk) -> None:
+    """Buttons, the advice's values, the clock, and what a visitor finds on arriving."""
+
+    def seen(viewed: str) -> Updates:
+        return _seen(settings, desk, viewed)
+
+    def begin(what: str, values: dict[Block, Any]) -> Updates:
+        made = {name: values[component] for name, component in desk.fields.items()}
+        done = actions.begin(settings, program, what, made)
+        said: Updates = dict.fromkeys((place for _, place in desk.buttons.values()), "")
+        said[desk.buttons[what][1]] = done.fault
+        viewed = values[desk.viewed] if done.viewed is None else done.viewed
+        return {**said, desk.shown["act"]: "", **seen(viewed)}
+
+    def act(viewed: str, event: gr.EventData) -> Updates:
+        done = actions.act(settings, program, str(event.action), str(event.name))
+        fields = {desk.fields[name]: value for name, value in done.fields.items()}
+        said: Updates = dict.fromkeys(places, "")
+        said[desk.shown["act"]] = done.fault
+        return {**said, **fields, **seen(viewed if done.viewed is None else done.viewed)}
+
+    outputs: list[Block] = [*desk.shown.values(), desk.timer, desk.viewed]
+    places = list({place for _, place in desk.buttons.values()})
+    for what, (button, _) in desk.buttons.items():
+        target = {"look": "#train-data", "check": "#train-dry", "start": "#train-run"}[what]
+        pressed = button.click(
+            partial(begin, what), {*desk.fields.values(), desk.viewed}, [*outputs, *places], **SILENT
+        )
+        pressed.then(None, js=SHOW.format(target), **SILENT)
+    for shown in (*desk.advice, *(desk.shown[name] for name in ("run", "dry", "data", "earlier"))):
+        acted = shown.click(act, desk.viewed, [*outputs, *places, *desk.fields.values()], **SILENT)
+        if shown in (desk.shown["run"], desk.shown["earlier"]):  # a run that is shown or resumed may stand elsewhere
+            acted.then(None, js=SHOW.format("#train-run"), **SILENT)
+    desk.timer.tick(seen, desk.viewed, outputs, **SILENT)
+    _wire_form(settings, desk, seen, outputs)
+
+
+def _wire_form(settings: Settings, desk: Desk, seen: Callable[[str], Updates], outputs: list[Block]) -> None:
+    """What the method decides, an upload, and the form as it was when it was last used."""
+
+    def arrive(viewed: str, arrived: bool) -> Updates:
+        updates = {desk.fields["model"]: gr.update(choices=form.bases(settings)), desk.arrived: True, **seen(viewed)}
+        return updates if arrived else updates | _restored(settings, desk)
+
+    def method(name: Method) -> Updates:
+        changed: Updates = {desk.fields[field]: value for field, value in form.defaults(name).items()}
+        return changed | {
+            desk.fields["packing"]: gr.update(value=form.defaults(name)["packing"], interactive=name != "dpo")
+        }
+
+    def uploaded(file: str) -> str:
+        return form.kept(settings, file)
+
+    inputs = [desk.viewed, desk.arrived]
+    fields = list(desk.fields.values())
+    tab_here().select(arrive, inputs, [*outputs, *fields, desk.arrived], **SILENT)
+    desk.fields["method"].input(method, desk.fields["method"], fields, **SILENT)
+    desk.upload.upload(uploaded, desk.upload, desk.fields["source"], **SILENT)
+
+
+def _seen(settings: Settings, desk: Desk, viewed: str) -> Updates:
+    """Everything that comes from files, as it is now."""
+    run, earlier = showing.html(settings, viewed)
+    made: Updates = {desk.shown["run"]: run, desk.shown["earlier"]: earlier, desk.viewed: viewed}
+    made |= {desk.shown["dry"]: checking.html(settings), desk.shown["data"]: looking.html(settings)}
+    return made | {desk.timer: gr.Timer(active=runs.busy(settings, actions.KINDS))}
+
+
+def _restored(settings: Settings, desk: Desk) -> Updates:
+    values = runs.last_form(settings, actions.KINDS)
+    return {desk.fields[name]: value for name, value in values.items() if name in desk.fields}
