@@ -55,8 +55,12 @@ def train(run: Run) -> dict[str, Any]:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     set_seed(recipe.seed)
     arguments = trainers.config(run, recipe, plan, on_card, False) if recipe.deepspeed == "zero3" else None
+    if arguments is not None:
+        import deepspeed
+
+        deepspeed.init_distributed()  # ZeRO 3 shards the weights while they are loaded, and has to know among how many
     loaded = loading.load(chosen, recipe, model, plan, on_card)
-    del arguments  # it had to live while the weights were loaded: ZeRO 3 shards them then
+    del arguments
     trainer = trainers.build(run, recipe, plan, loaded, on_card)
     done = run.whole_checkpoints()
     try:

@@ -1,13 +1,14 @@
 """The trainer as a process: every way it can end, the ladder, and what becomes of it when its supervisor dies."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -174,10 +175,29 @@ def test_two_cpu_processes_compute_the_gradients_of_one(settings: Settings, reci
     assert all(abs(weights[0][name] - weights[1][name]).max() < 1e-4 for name in weights[0])
 
 
-def load(run: Run) -> dict[str, "os.PathLike[str]"]:
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="the extra deepspeed is not installed")
+@pytest.mark.parametrize("stage", ["zero2", "zero3"])
+def test_deepspeed_on_two_cpu_processes_computes_the_losses_of_one(
+    stage: str, settings: Settings, recipe: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    path = str(recipe("sft"))
+    one = begin(settings, path)
+    two = begin(settings, path, "trainer.per_device_train_batch_size=1", "devices=2", f"deepspeed={stage}")
+    for run in (one, two):
+        assert supervise.train(run, threads=2) == "done"
+    assert losses(two) == pytest.approx(losses(one), abs=1e-3)
+    assert load(two).keys() == load(one).keys()
+    assert all(abs(load(one)[name] - load(two)[name]).max() < 1e-3 for name in load(one))
+
+
+def load(run: Run) -> dict[str, Any]:
+    """The adapter's tensors."""
     from safetensors.numpy import load_file
 
-    found: dict[str, os.PathLike[str]] = load_file(run.adapter / "adapter_model.safetensors")
+    found: dict[str, Any] = load_file(run.adapter / "adapter_model.safetensors")
     return found
 
 
