@@ -18,7 +18,7 @@ def trainer(settings: Settings, models: Path) -> Train:
 
     def train(name: str, *sets: str, until: str = "done") -> Run:
         run = begin(settings, name, *sets)
-        if until == "begun":
+        if until == "begun":  # a test goes on by itself
             return run
         supervise.train(run, threads=settings.threads)
         finishing.register(settings, run)
