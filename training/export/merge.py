@@ -1,4 +1,8 @@
-"""A LoRA adapter folded into its base: a plain Hugging Face folder, the tokenizer and chat template carried along."""
+"""A LoRA adapter folded into its base: a plain Hugging Face folder, the tokenizer and chat template carried along.
+
+Plain LoRA is added tensor by tensor, file by file, whatever the model's size. What PEFT alone can merge (DoRA, whole
+modules, embeddings, single tokens) it merges with the model in memory. Both sum in float32 and round once.
+"""
 
 import json
 import shutil
@@ -6,7 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from playground.errors import ConfigError, VariantError
-from training.export.atomic import replacing
+from playground.files import check_base, read_json
+from playground.prompts import prompt_format
+from training.export.atomic import remove, replacing
+from training.export.deltas import deltas, why_in_memory
+from training.export.shards import is_4bit, rewrite
 
 if TYPE_CHECKING:
     import torch
@@ -23,22 +31,53 @@ TOKENIZER_FILES = (
     "merges.txt",
     "chat_template*",
 )
+TYING = ("ensure_weight_tying", "trainable_token_indices")
+"""Options of an adapter that was trained with embeddings and output layer as one."""
 CARRIED = ("generation_config.json", "LICENSE*", "NOTICE*")
 
 
-def merge(base_dir: Path | str, adapter_dir: Path | str, out_dir: Path | str, dtype: str = "float16") -> None:
+def merge(
+    base_dir: Path | str,
+    adapter_dir: Path | str,
+    out_dir: Path | str,
+    dtype: str = "float16",
+    format_name: str = "",
+) -> None:
     """Write base + adapter to `out_dir` in `dtype`. The sum itself is done in float32, whatever the base is kept in.
 
-    A tokenizer that came with the adapter wins over the base's.
+    A tokenizer that came with the adapter wins over the base's; a named prompt format becomes the chat template.
     """
     base_dir, adapter_dir = Path(base_dir), Path(adapter_dir)
-    _check(base_dir, adapter_dir, dtype)
-    model = _merged(base_dir, adapter_dir)
+    check(base_dir, adapter_dir, dtype)
     with replacing(Path(out_dir)) as part:
-        model.to(_torch_dtype(dtype)).save_pretrained(part)
+        part.mkdir()
+        if why_in_memory(base_dir, adapter_dir):
+            _merge_in_memory(base_dir, adapter_dir, part, dtype)
+        else:
+            _merge_by_rows(base_dir, adapter_dir, part, dtype)
         carry(base_dir, part, CARRIED)
         has_tokenizer = (adapter_dir / "tokenizer_config.json").is_file()
         carry(adapter_dir if has_tokenizer else base_dir, part, TOKENIZER_FILES)
+        if format_name:
+            _name_template(part, format_name)
+
+
+def check(base_dir: Path, adapter_dir: Path, dtype: str = "float16") -> None:
+    """Refuse what cannot be merged, from headers and configs alone."""
+    if dtype not in DTYPES:
+        raise ConfigError(f"A merged model cannot be saved as {dtype!r}.", f"Choose one of: {', '.join(DTYPES)}.")
+    for folder, file, what in ((base_dir, "config.json", "a base"), (adapter_dir, "adapter_config.json", "an adapter")):
+        if not (folder / file).is_file():
+            raise VariantError(f"{folder} is not {what}: it has no {file}.", f"Give the folder that holds {file}.")
+    kind = read_json(adapter_dir / "adapter_config.json").get("peft_type")
+    if kind != "LORA":
+        raise VariantError(
+            f"The adapter in {adapter_dir} is of the type {kind!r}, and only LORA can be merged.",
+            "Serve it unmerged, or train a LoRA adapter.",
+        )
+    check_base(base_dir)
+    is_4bit(base_dir)
+    why_in_memory(base_dir, adapter_dir)
 
 
 def carry(source: Path, target: Path, patterns: tuple[str, ...]) -> None:
@@ -49,18 +88,48 @@ def carry(source: Path, target: Path, patterns: tuple[str, ...]) -> None:
                 shutil.copyfile(file, target / file.name)
 
 
-def _check(base_dir: Path, adapter_dir: Path, dtype: str) -> None:
-    if dtype not in DTYPES:
-        raise ConfigError(f"A merged model cannot be saved as {dtype!r}.", f"Choose one of: {', '.join(DTYPES)}.")
-    for folder, file, what in ((base_dir, "config.json", "a base"), (adapter_dir, "adapter_config.json", "an adapter")):
-        if not (folder / file).is_file():
-            raise VariantError(f"{folder} is not {what}: it has no {file}.", f"Give the folder that holds {file}.")
-    config = json.loads((adapter_dir / "adapter_config.json").read_text(encoding="utf-8"))
-    if config.get("peft_type") != "LORA":
-        raise VariantError(
-            f"The adapter in {adapter_dir} is of the type {config.get('peft_type')!r}, and only LORA can be merged.",
-            "Serve it unmerged, or train a LoRA adapter.",
-        )
+def _merge_by_rows(base_dir: Path, adapter_dir: Path, out: Path, dtype: str) -> None:
+    added = deltas(adapter_dir)
+
+    def change(name: str, rows: "torch.Tensor", begin: int) -> "torch.Tensor":
+        delta = added.get(name)
+        return rows if delta is None else delta.rows(begin, begin + len(rows)).add_(rows)
+
+    rewrite(base_dir, out, dtype, change)
+    _write_config(base_dir, out, dtype)
+
+
+def _merge_in_memory(base_dir: Path, adapter_dir: Path, out: Path, dtype: str) -> None:
+    unpacked = out / "base"
+    if is_4bit(base_dir):
+        unpacked.mkdir()
+        rewrite(base_dir, unpacked, "float32", lambda name, rows, begin: rows)
+        _write_config(base_dir, unpacked, "float32")
+        base_dir = unpacked
+    model = _merged(base_dir, adapter_dir)
+    model.to(_torch_dtype(dtype)).save_pretrained(out)
+    remove(unpacked)
+
+
+def _write_config(base_dir: Path, out: Path, dtype: str) -> None:
+    """The base's config, but for what the weights are kept in."""
+    config = read_json(base_dir / "config.json")
+    config.pop("quantization_config", None)
+    old = config.pop("torch_dtype", None)  # as it was called before transformers 4.56
+    config = config | {"dtype": dtype} | ({"torch_dtype": dtype} if old else {})
+    for part in config.values():
+        if isinstance(part, dict):  # a part of a larger model says it again
+            part |= {key: dtype for key in ("dtype", "torch_dtype") if key in part}
+    (out / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _name_template(folder: Path, format_name: str) -> None:
+    """Give the folder the chat template that it was trained in, where that is none of the model's own."""
+    (folder / "chat_template.jinja").write_text(prompt_format(format_name).template, encoding="utf-8")
+    config = folder / "tokenizer_config.json"
+    if config.is_file() and "chat_template" in (row := read_json(config)):
+        del row["chat_template"]  # the converter would read this one first
+        config.write_text(json.dumps(row, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _merged(base_dir: Path, adapter_dir: Path) -> Any:
@@ -69,6 +138,9 @@ def _merged(base_dir: Path, adapter_dir: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
     base = AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32)
+    tied = bool(base.config.tie_word_embeddings)
+    if tied and not any(read_json(adapter_dir / "adapter_config.json").get(key) for key in TYING):
+        _untie(base)
     try:
         model = PeftModel.from_pretrained(base, str(adapter_dir))
     except RuntimeError as error:
@@ -76,7 +148,30 @@ def _merged(base_dir: Path, adapter_dir: Path) -> Any:
             f"The adapter in {adapter_dir} does not fit the base in {base_dir}: {error}",
             "Give the base that the adapter was trained on (base_model_name_or_path in its adapter_config.json).",
         ) from error
-    return model.merge_and_unload(safe_merge=True)
+    merged = model.merge_and_unload(safe_merge=True)
+    if tied:
+        _settle_ties(merged)
+    return merged
+
+
+def _untie(model: Any) -> None:
+    """Give the output layer weights of its own: what is added to it must not reach the embeddings, nor the reverse."""
+    import torch
+
+    head = model.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.detach().clone())
+    model.config.tie_word_embeddings = False
+
+
+def _settle_ties(model: Any) -> None:
+    """Embeddings and output layer that are the same still are stored once; where they differ, the config says so."""
+    import torch
+
+    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
+    same = torch.equal(inputs.weight, outputs.weight)
+    if same:
+        outputs.weight = inputs.weight
+    model.config.tie_word_embeddings = same
 
 
 def _torch_dtype(name: str) -> "torch.dtype":

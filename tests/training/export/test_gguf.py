@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from playground.drift import TEXTS_FILE
 from playground.errors import ConfigError, MadangError, UnknownNameError, VariantError
 from training.demo.prepare import ADAPTER, BASE
 from training.demo.unpack import package_gguf
-from training.export.gguf import QUANTS, convert, is_gguf, quantize
+from training.export import gguf, imatrix
+from training.export.gguf import DIRECT, LEVELS, QUANTS, convert, is_gguf, quantize
 from training.export.merge import merge
+from training.export.process import isolated
 
 
 def test_unknown_types_get_near_matches(tmp_path: Path) -> None:
@@ -42,9 +45,28 @@ def test_llama_cpps_failure_is_an_error_and_leaves_nothing(tmp_path: Path) -> No
     assert [file.name for file in tmp_path.iterdir()] == ["a.gguf"]
 
 
-def test_quants_are_llama_cpps() -> None:
+def test_every_type_of_llama_cpp_has_its_name() -> None:
     llama_cpp = pytest.importorskip("llama_cpp")
-    assert [name for name in QUANTS.values() if not hasattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{name}")] == []
+    prefix = "LLAMA_FTYPE_MOSTLY_"
+    theirs = {name.removeprefix(prefix) for name in dir(llama_cpp) if name.startswith(prefix)}
+    assert set(QUANTS.values()) == theirs - {"F16", "BF16"}
+    assert all(name == own.lower() for name, own in QUANTS.items())
+    assert len(LEVELS) == len(QUANTS) + len(DIRECT)
+
+
+def test_architectures_are_the_converters() -> None:
+    conversion = pytest.importorskip("conversion")
+    assert gguf.architectures() == set(conversion.TEXT_MODEL_MAP)
+
+
+def test_a_converter_that_does_not_list_its_architectures_is_asked_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["New"]}')
+    with pytest.raises(VariantError, match="does not know New"):
+        gguf.check_convertible(tmp_path)
+    monkeypatch.setattr(gguf, "architectures", lambda: set())
+    gguf.check_convertible(tmp_path)
 
 
 def test_merging_refuses_what_it_cannot_do(tmp_path: Path) -> None:
@@ -115,3 +137,31 @@ def test_a_merged_folder_is_base_plus_adapter(demo_models: Path, tmp_path: Path)
         merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)(ids).logits
     assert torch.allclose(adapted, merged, atol=1e-3)
     assert not torch.allclose(plain, merged, atol=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.models
+def test_an_importance_matrix_is_measured_and_used(demo_models: Path, tmp_path: Path) -> None:
+    """A level of two bits is refused without one; with one, the tensors that were measured come out otherwise."""
+    import numpy as np
+    from gguf import GGUFReader
+
+    base, f16 = demo_models / BASE, tmp_path / "f16.gguf"
+    convert(base, f16, name="base")
+    (tmp_path / "text.txt").write_text(TEXTS_FILE.read_text(encoding="utf-8"), encoding="utf-8")
+    isolated(imatrix.measure, base, tmp_path / "text.txt", tmp_path / "m.npz", what="Measuring")
+    rows = imatrix.read(str(tmp_path / "m.npz"))
+    linear = {
+        t.name: int(t.shape[0]) for t in GGUFReader(f16).tensors if t.name.startswith("blk.") and len(t.shape) == 2
+    }
+    assert {name: values.size for name, values in rows.items() if name != "output.weight"} == linear
+    assert all((values > 0).all() for values in rows.values())
+    with pytest.raises(ConfigError, match="IQ1_S has too few bits to go without an importance matrix"):
+        quantize(f16, tmp_path / "q.gguf", "iq1_s")
+    for name, matrix in (("with", tmp_path / "m.npz"), ("without", None)):
+        quantize(f16, tmp_path / name, "q4_k_m", matrix)
+    held, plain = ({t.name: t.data for t in GGUFReader(tmp_path / name).tensors} for name in ("with", "without"))
+    changed = {name for name in held if not np.array_equal(held[name], plain[name])}
+    assert len(changed & set(linear)) > len(linear) // 2
+    assert changed <= set(linear)
+    assert GGUFReader(tmp_path / "with").fields["general.name"].contents() == "base"

@@ -1,4 +1,4 @@
-"""Healthy exports of a tiny random model and of the embedded one, made once, and a session that asks each source once."""
+"""Healthy exports of a tiny random model and of the embedded one, made once; sessions that ask each source once."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from playground.variants import Base, Gguf
 from training.export import gguf
 from training.export.merge import merge
 from training.export.parity import Verdict, session
-from training.export.parity.session import Session
+from training.export.parity.sessions import Session
 
 from . import tiny
 
@@ -36,7 +36,8 @@ class Made:
     def convert(self, folder: Path, name: str, level: str = "f16") -> Path:
         """Another folder as GGUF."""
         file = self.folder / f"{name}.gguf"
-        gguf.convert(folder, file)
+        if not file.exists():
+            gguf.convert(folder, file)
         if level != "f16":
             gguf.quantize(file, file.with_name(f"{name}-{level}.gguf"), level)
             return file.with_name(f"{name}-{level}.gguf")

@@ -1,6 +1,7 @@
 """Faults planted in model files: a GGUF written anew with other metadata or other numbers."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,22 @@ def rewrite(
     more: Mapping[str, "np.ndarray[Any, Any]"] | None = None,
 ) -> Path:
     """Copy a GGUF. `meta` replaces values (None drops a key), `tensors` changes data by name or by its beginning."""
-    from gguf import GGUFReader, GGUFValueType, GGUFWriter
+    from gguf import GGUFValueType, GGUFWriter
 
-    reader, changes = GGUFReader(source), dict(meta or {})
-    writer = GGUFWriter(target, str(reader.fields["general.architecture"].contents()))
-    for key, field in reader.fields.items():
+    (fields, all_tensors), changes = read(source), dict(meta or {})
+    writer = GGUFWriter(target, fields["general.architecture"][0])
+    for key, (old, types) in fields.items():
         if key.startswith("GGUF.") or key == "general.architecture":
             continue
         value = changes.pop(key, KEEP)
         if value is None:
             continue
-        inner = field.types[-1] if field.types[0] == GGUFValueType.ARRAY else None
-        writer.add_key_value(key, field.contents() if value is KEEP else value, field.types[0], inner)
+        inner = types[-1] if types[0] == GGUFValueType.ARRAY else None
+        writer.add_key_value(key, old if value is KEEP else value, types[0], inner)
     for key, value in changes.items():
         kind = {bool: GGUFValueType.BOOL, int: GGUFValueType.UINT32, str: GGUFValueType.STRING}[type(value)]
         writer.add_key_value(key, value, kind)
-    for tensor in reader.tensors:
+    for tensor in all_tensors:
         change = next((c for name, c in (tensors or {}).items() if tensor.name.startswith(name)), None)
         data = change(np.array(tensor.data)) if change else tensor.data
         writer.add_tensor(tensor.name, data, raw_dtype=tensor.tensor_type)
@@ -44,6 +45,15 @@ def rewrite(
     writer.write_tensors_to_file()
     writer.close()
     return target
+
+
+@cache
+def read(file: Path) -> tuple[dict[str, tuple[Any, Any]], list[Any]]:
+    """Every value with its types, and every tensor; seconds for a large vocabulary, hence kept."""
+    from gguf import GGUFReader
+
+    reader = GGUFReader(file)
+    return {key: (field.contents(), field.types) for key, field in reader.fields.items()}, reader.tensors
 
 
 def zeros(data: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":

@@ -12,9 +12,14 @@ WIDTHS = {
     "num_key_value_heads": 2,
     "head_dim": 64,
     "max_position_embeddings": 2048,
-    "initializer_range": 0.06,
+    "initializer_range": 0.03,
 }
+SPREAD = 0.08
+"""Of embeddings and output layers: sure of the next token, as trained models are, so that the likeliest is no tie."""
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
+SPM_SIZE = 512
+TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+TEMPLATE += "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 SPM_TEXT = "마당은 집 안에 있으면서 하늘이 열린 곳이다. The courtyard was the quietest part of the house. 0123456789 "
 
 
@@ -28,7 +33,9 @@ def model(folder: Path, family: str, seed: int = 1, **options: Any) -> Path:
     made = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     for name, parameter in made.named_parameters():
         if "norm" in name or name.endswith("bias"):
-            torch.nn.init.normal_(parameter, mean=float(parameter.mean()), std=0.1)
+            torch.nn.init.normal_(parameter, mean=float(parameter.detach().mean()), std=0.1)
+        if name.endswith(("embed_tokens.weight", "lm_head.weight")):
+            torch.nn.init.normal_(parameter, std=SPREAD)
     made.save_pretrained(folder)
     return folder
 
@@ -62,3 +69,26 @@ def catalogue(data: Path, base: Path, adapter_folder: Path) -> None:
     text = "".join(f'[[variant]]\nname = "{n}"\nkind = "{k}"\nsource = "{p}"\n{more}\n' for n, k, p, more in rows)
     data.mkdir(parents=True, exist_ok=True)
     (data / "variants.toml").write_text(text, encoding="utf-8")
+
+
+def sentencepiece_tokenizer(folder: Path) -> Path:
+    """A SentencePiece model that falls back to bytes, and the tokenizer transformers makes of it."""
+    import sentencepiece
+    from transformers import LlamaTokenizer
+
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([SPM_TEXT] * 50),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=SPM_SIZE,
+        model_type="bpe",
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        user_defined_symbols=["<|im_start|>", "<|im_end|>"],
+        add_dummy_prefix=False,
+        minloglevel=2,
+    )
+    (folder / "tokenizer.vocab").unlink()
+    raw = LlamaTokenizer.from_pretrained(folder)
+    raw.chat_template = TEMPLATE
+    raw.save_pretrained(folder)
+    return folder

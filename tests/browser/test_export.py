@@ -1,0 +1,164 @@
+"""Export as a visitor meets it: formats chosen, sizes seen, one export made, its verdict read, its result in Chat."""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+import app
+from playground import jobs
+from playground.settings import Settings
+from playground.ui.page import launch_options
+from playground.ui.tabs import Tab
+from training.ui import export_tab, train_tab
+from training.words import LOCALES
+
+from .conftest import served
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+Open = Callable[..., "Page"]
+PROGRAM = """
+import json, sys, time
+from pathlib import Path
+from playground import variants
+from playground.settings import Settings
+from playground.variants import Gguf
+from training.export import exports, plan
+from training.export.exports import Asked
+from training.preparing import free_name
+
+arguments = sys.argv[1:]
+settings, source = Settings(data=Path(arguments[1])), arguments[3]
+wanted = plan.parse(arguments[arguments.index("--to") + 1])
+progress = Path(arguments[arguments.index("--progress") + 1])
+asked = Asked(source=source, variant=source, stem="x", wanted=wanted, dtype="fp16", mark="m")
+force = "--force" in arguments
+export = exports.listed(settings)[0] if force else exports.begin(exports.place(settings, "x"), asked)
+export.tell(status="running")
+for step in range(2 if force else 20):
+    told = {"fraction": step / 20, "stage": "numbers", "export": str(export.folder)}
+    progress.with_suffix(".part").write_text(json.dumps(told))
+    progress.with_suffix(".part").replace(progress)
+    time.sleep(0.1)
+for one in wanted:
+    fails = one.level == "q3_k_m"
+    export.path(one).write_bytes(b"GGUF")
+    drift = {"against": "F16", "mean_kl": 0.5, "same_top": 0.5, "perplexity_ratio": 2.0}
+    row = {"verdict": "fail" if fails else "pass", "causes": ["quantization"] * fails, "lines": ["Looked."]}
+    export.judge(one.label, row | {"numbers": {"numbers": drift}})
+    if force or not fails:
+        name = free_name(variants.Catalogue.load(settings), f"{source}:{one.label}")
+        variants.add(settings, Gguf(name=name, source=str(export.path(one)), base=source))
+failed = not force and any(one.level == "q3_k_m" for one in wanted)
+export.tell(status="failed" if failed else "done", message="Parity failed: Q3_K_M." if failed else "")
+sys.exit(failed)
+"""
+CATALOGUE = """
+[[variant]]
+name = "a"
+kind = "base"
+source = "fake:a"
+
+[[variant]]
+name = "a:mine"
+kind = "adapter"
+base = "a"
+source = "fake:b"
+"""
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The page with every tab of local mode, whose program exports at once."""
+    data = tmp_path_factory.mktemp("export")
+    (data / "variants.toml").write_text(CATALOGUE, encoding="utf-8")
+    settings = Settings(data=data)
+    called = [sys.executable, "-c", PROGRAM]
+    kept = [tab for tab in app.tabs(settings) if tab.name not in ("train", "export")]
+    wings = [*kept, Tab("train", partial(train_tab.render, settings, called), LOCALES)]
+    wings.append(Tab("export", partial(export_tab.render, settings, called)))
+    page = app.build(settings, wings)
+    with served(page, launch_options(settings, wings)) as address:
+        yield address
+        for job in jobs.listed(settings):
+            jobs.cancel(job)
+    shutil.rmtree(data, ignore_errors=True)
+
+
+def open_export(page: "Page") -> None:
+    page.evaluate("document.querySelector('#tab-export-button').click()")
+    page.wait_for_selector("#export-run .html-container > div:not(:empty)")
+    time.sleep(0.5)
+
+
+def choose(page: "Page", source: str) -> None:
+    page.click("#export-source input")
+    page.locator("[role=option]", has_text=source).first.click()
+
+
+def test_an_export_is_chosen_made_judged_and_found_in_chat(visit: Open) -> None:
+    page = visit()
+    open_export(page)
+    page.wait_for_selector("#export-run .nothing")
+    choose(page, "a:mine")
+    page.click("#export-levels label:has-text('Q8_0')")
+    page.wait_for_selector("#export-sizes .soft")
+    page.click("#export-start")
+    page.wait_for_selector("#export-run .export.running .bar i[style]")
+    page.click("#export-start")
+    page.wait_for_selector("#export-said .card")
+    page.reload()
+    page.wait_for_selector("#ask textarea")
+    time.sleep(0.5)
+    open_export(page)
+    assert page.is_checked("#export-levels label:has-text('Q8_0') input")
+    page.wait_for_selector("#export-run .export.done .drift")
+    assert page.locator("#export-run .artefact em.verdict-pass").count() == 2
+    page.locator("#export-run [data-tab=chat]").first.click()
+    time.sleep(1)  # the catalogue is read again
+    page.click("#variants input")
+    page.locator("[role=option]", has_text="a:mine:Q8_0").first.wait_for()
+
+
+def test_one_that_differs_says_so_and_can_be_added(visit: Open) -> None:
+    page = visit()
+    open_export(page)
+    choose(page, "a:mine")
+    page.fill("#export-others textarea, #export-others input", "q3_k_m")
+    page.locator("#export-others textarea, #export-others input").blur()
+    page.click("#export-start")
+    page.click("#export-run .export.running [data-action=stop]")
+    page.wait_for_selector("#export-run .export.stopped")
+    page.click("#export-start")
+    page.wait_for_selector("#export-run .export.parity .card")
+    page.click("#export-run [data-action=force]")
+    page.wait_for_selector("#export-run .export.done .joined code:has-text('Q3_K_M')")
+    assert page.locator("#export-earlier .jobs > div").count() >= 2
+
+
+def test_export_fits_a_phone_and_speaks_korean(visit: Open) -> None:
+    page = visit(locale="ko-KR", width=390, height=844, dark=True)
+    open_export(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    shown = page.inner_text("#tab-export")
+    assert "내보낼 것" in shown
+    assert "What to export" not in shown
+
+
+@pytest.mark.parametrize("width", [320, 390, 900, 1100, 1440])
+def test_every_tab_can_be_reached(visit: Open, width: int) -> None:
+    page = visit(width=width, height=844)
+    names = ["chat", "leaderboard", "evaluate", "train", "export", "models"]
+    for name in names:
+        page.locator(f"#tab-{name}-button").scroll_into_view_if_needed()
+        page.locator(f"#tab-{name}-button").click()
+        page.wait_for_selector(f"#tab-{name}-button.selected")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,0 +1,250 @@
+"""The Export tab without Gradio: commands of the form, sizes, and what is shown of jobs and export folders."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from playground import jobs, variants
+from playground.settings import Settings
+from playground.variants import Gguf
+from training.export import exports
+from training.export.exports import Asked, Export
+from training.export.plan import Wanted
+from training.ui import export_showing, export_sizes, export_tab, exporting
+from training.words import words
+
+ROOT = Path(__file__).resolve().parents[2]
+CATALOGUE = """
+[[variant]]
+name = "a"
+kind = "base"
+source = "{here}/base"
+
+[[variant]]
+name = "a:mine"
+kind = "adapter"
+base = "a"
+source = "{here}/adapter"
+"""
+Q4, Q8 = Wanted(kind="gguf", level="q4_k_m"), Wanted(kind="gguf", level="q8_0")
+DRIFT = {"against": "F16", "mean_kl": 0.0012, "p99_kl": 0.01, "same_top": 0.978, "perplexity_ratio": 1.002}
+NUMBERS = {"numbers": DRIFT | {"positions": 400}, "answers": {"answers": 4, "same": 3}}
+PASSED = {"verdict": "pass", "causes": [], "lines": ["All <well>."], "numbers": NUMBERS}
+FAILED = {"verdict": "fail", "causes": ["merge"], "lines": ["The adapter is not in it."], "numbers": {}}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    (tmp_path / "variants.toml").write_text(CATALOGUE.format(here=tmp_path), encoding="utf-8")
+    for name, config in (("base", "config.json"), ("adapter", "adapter_config.json")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / config).write_text('{"hidden_size": 256}', encoding="utf-8")
+    header = json.dumps({"w": {"dtype": "BF16", "shape": [512, 1024], "data_offsets": [0, 1 << 20]}}).encode()
+    weights = len(header).to_bytes(8, "little") + header + bytes(1 << 20)
+    (tmp_path / "base" / "model.safetensors").write_bytes(weights)
+    made = Settings(data=tmp_path)
+    yield made
+    for job in jobs.listed(made):
+        jobs.cancel(job)
+        ended(made, job)
+
+
+def ended(settings: Settings, job: jobs.Job) -> jobs.Job:
+    deadline = time.monotonic() + 30
+    while (found := jobs.find(settings, job.id)).active:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+def job(settings: Settings, code: str, **about: Any) -> jobs.Job:
+    command = [sys.executable, "-c", code]
+    return jobs.start(settings, exporting.KIND, command, {"title": "a:mine", **about}, grace_s=0.5)
+
+
+def make(settings: Settings, *built: Wanted, name: str = "e", **state: Any) -> Export:
+    """An export of two levels of a:mine; those in `built` are there."""
+    asked = Asked(source="a:mine", variant="a:mine", stem="a-mine", wanted=(Q4, Q8), dtype="fp16", mark="x")
+    export = exports.begin(exports.folder(settings) / name, asked)
+    for wanted in built:
+        export.path(wanted).write_bytes(b"GGUF" + bytes(2044))
+    export.tell(**state)
+    return export
+
+
+def form(**changes: Any) -> dict[str, Any]:
+    return {**exporting.BEGIN, "source": "a:mine", **changes}
+
+
+def english(html: str) -> str:
+    """The words that an English reader sees."""
+    shown = re.sub(r'<span class="say-ko".*?</span>', "", html)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", shown))
+
+
+def shown(settings: Settings, viewed: str = "") -> str:
+    return export_showing.html(settings, viewed)[0]
+
+
+def test_what_is_ticked_becomes_a_command_with_gptq_last(settings: Settings) -> None:
+    ticked = form(formats=["gptq", "adapter", "merged"], levels=["q8_0"], others="Q6_K, gguf:q3_k_m", dtype="bf16")
+    made = exporting.command(settings, ["py", "app.py"], ticked | {"name": " mine "})
+    assert made[2:6] == ["--data", str(settings.data), "export", "a:mine"]
+    assert made[7] == "adapter,merged,gguf:q8_0,gguf:q6_k,gguf:q3_k_m,gptq"
+    assert made[8:] == ["--dtype", "bf16", "--name", "mine", "--progress", "{job}/progress.json"]
+    usual = exporting.command(settings, ["py"], form())
+    assert usual[5:] == ["--to", "gguf:q4_k_m", "--progress", "{job}/progress.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"source": None}, words("ko")["export.no_source"]),
+        ({"levels": []}, words("ko")["export.no_format"]),
+        ({"others": "q4_k_x"}, "q4_k_m"),
+    ],
+)
+def test_a_wrong_form_is_a_card_and_no_job(change: dict[str, Any], said: str, settings: Settings) -> None:
+    assert said in export_tab.begin(settings, ["py"], form(**change))
+    assert jobs.listed(settings) == []
+
+
+def test_adapters_and_finished_runs_are_offered(settings: Settings) -> None:
+    assert {"a:mine", "a"} & set(exporting.sources(settings)) == {"a:mine"}
+    (settings.data / "variants.toml").write_text("[[variant]", encoding="utf-8")
+    assert exporting.sources(settings) == []
+
+
+def test_sizes_and_disk_are_known_before(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    html = export_sizes.html(settings, form(levels=["q4_k_m", "f16"], formats=["merged"]))
+    said = english(html)
+    assert "Q4_K_M about" in said
+    assert "merged about 25 MiB" in said
+    assert "free fits" in said
+    assert "With" not in said  # f16 and merged stay
+    assert words("en")["export.on_the_way"].split("{")[0] in english(export_sizes.html(settings, form()))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1 << 20}))
+    html = export_sizes.html(settings, form())
+    assert 'class="place over"' in html
+    assert "--free:" in html
+
+
+def test_sizes_of_what_is_not_here_are_unknown(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    (settings.data / "base" / "config.json").unlink()
+    assert words("en")["export.size_unknown"] in export_sizes.html(settings, form())
+    assert words("en")["export.no_format"] in export_sizes.html(settings, form(levels=[]))
+    assert export_sizes.html(settings, form(source=None)) == ""
+    monkeypatch.setattr(export_sizes, "find_spec", lambda name: None)
+    assert "madang[gptq]" in export_sizes.html(settings, form(formats=["gptq"]))
+
+
+def test_nothing_exported_says_what_to_do(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, earlier = export_showing.html(settings)
+    assert words("en")["export.empty_todo"] in now
+    assert earlier == ""
+    monkeypatch.setattr(exporting, "sources", lambda settings: [])
+    now = shown(settings)
+    assert words("en")["export.nothing_todo"] in now
+    assert 'data-tab="train"' in now
+
+
+def test_one_under_way_shows_its_step_and_refuses_a_second(settings: Settings) -> None:
+    made = job(settings, "import time; time.sleep(60)", to="gguf:q4_k_m,gptq")
+    assert "preparing a:mine Q4_K_M GPTQ" in english(shown(settings))
+    export = make(settings, status="running")
+    told = {"fraction": 0.25, "stage": "Quantizing to Q4_K_M", "export": str(export.folder)}
+    made.progress_file.write_text(json.dumps(told), encoding="utf-8")
+    html = shown(settings)
+    assert "Q4_K_M 수준으로" in html
+    assert "width: 25.0%" in html
+    assert f'data-action="stop" data-name="{made.id}"' in html
+    assert words("en")["export.busy"] in export_tab.begin(settings, ["py"], form())
+    assert words("en")["export.busy"] in export_tab.act(settings, ["py"], "force", export.name)[0]
+    assert export_tab.act(settings, ["py"], "stop", made.id) == ("", None)
+    assert ended(settings, made).state == "cancelled"
+    assert words("en")["export.stopped"] in english(shown(settings))
+
+
+@pytest.mark.parametrize("told", ["files", "text", "numbers", "answers", "Merging the adapter into the base", "Ready"])
+def test_every_step_has_words(told: str) -> None:
+    assert export_showing.stage(told).count("<span") == 2
+
+
+def test_one_that_is_done_shows_verdicts_drift_and_the_way_to_chat(settings: Settings) -> None:
+    export = make(settings, Q4, Q8, status="done")
+    variants.add(settings, Gguf(name="a:mine:Q8_0", source=str(export.path(Q8)), base="a:mine"))
+    export.judge("Q8_0", PASSED)
+    export.judge("Q4_K_M", PASSED | {"verdict": "warn", "causes": ["quantization"]})
+    html = shown(settings)
+    said = english(html)
+    assert words("en")["export.cause_quantization_warn"] in said
+    assert "a-mine-Q8_0.gguf 2 KiB same behaviour" in said
+    assert "0.0012 97.8% ×1.002 3 / 4" in said
+    assert "All &lt;well&gt;." in html
+    assert html.count('data-tab="chat"') == 1
+    assert "<code>a:mine:Q8_0</code>" in html
+
+
+def test_one_that_failed_parity_can_be_forced(settings: Settings) -> None:
+    export = make(settings, Q4, status="failed", message="Parity failed: Q4_K_M.")
+    export.judge("Q4_K_M", FAILED)
+    html = shown(settings)
+    assert words("en")["export.cause_merge"] in html
+    assert words("ko")["export.parity_means"] in html
+    assert f'data-action="force" data-name="{export.name}"' in html
+    assert 'data-tab="chat"' not in html
+    assert export_tab.act(settings, [sys.executable, "-c", ""], "force", export.name) == ("", "")
+    (going,) = jobs.listed(settings, exporting.KIND)
+    assert going.command[5:] == (
+        *("export", "a:mine", "--to", "gguf:q4_k_m,gguf:q8_0", "--dtype", "fp16", "--name", "a-mine", "--force"),
+        *("--progress", str(going.progress_file)),
+    )
+    export.tell(status="done", message="")
+    ended(settings, going)
+    assert words("en")["export.forced"] in shown(settings)
+
+
+def test_one_that_failed_or_broke_off_can_go_on(settings: Settings) -> None:
+    export = make(settings, Q4, status="failed", message="No <room>.", hint="Free some.")
+    html = shown(settings)
+    assert "No &lt;room&gt;." in html
+    assert f'data-action="resume" data-name="{export.name}"' in html
+    export.tell(status="running", message="")
+    assert words("en")["export.lost"] in english(shown(settings))
+    with export.locked():
+        html = shown(settings)
+    assert words("en")["export.state_elsewhere"] in html
+    assert "data-action" not in html
+
+
+def test_one_that_came_to_no_folder_says_why(settings: Settings) -> None:
+    make(settings, status="done", name="earlier")
+    ended(settings, job(settings, "print('error: Bad base.'); print('hint: Fix.'); exit(2)"))
+    now, earlier = export_showing.html(settings)
+    assert "Bad base." in now
+    assert "data-action" not in now
+    assert 'data-action="show" data-name="earlier"' in earlier
+    assert export_tab.act(settings, [], "show", "earlier") == ("", "earlier")
+    assert words("en")["export.made_unjudged"] in shown(settings, "earlier")
+
+
+def test_a_folder_that_cannot_be_read_spoils_nothing(settings: Settings) -> None:
+    export = make(settings, status="done")
+    (export.folder / exports.ASKED).write_text("{", encoding="utf-8")
+    (export.folder / exports.PARITY).write_text("[", encoding="utf-8")
+    assert "done" in english(shown(settings))
+    assert "cannot be read" in export_tab.act(settings, [], "resume", export.name)[0]
+
+
+def test_the_tab_imports_no_engine() -> None:
+    code = "import sys; from training.ui import export_tab; "
+    code += "print([n for n in ('torch', 'transformers', 'peft', 'llama_cpp', 'gguf') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"

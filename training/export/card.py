@@ -1,0 +1,208 @@
+"""The model card of an export: what it is, what made it, how it was judged, how it is used. Reads and uploads nothing.
+
+Nothing in it may say where files lay on the machine that made them.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from playground.variants import HUB_ID
+
+Kind = Literal["adapter", "merged", "gguf", "gptq"]
+LIBRARY = {"adapter": "peft", "merged": "transformers", "gguf": "gguf", "gptq": "transformers"}
+LICENCES = {"Apache License": "apache-2.0", "MIT License": "mit", "BSD 3-Clause": "bsd-3-clause"}
+ABSOLUTE = re.compile(r"(?<![\w:/.\\~])(?:~|[A-Za-z]:(?=[\\/]))?[\\/](?:[^\s\"'\\/:]+[\\/])*([^\s\"'\\/:]+)[\\/]?")
+WHOLE = re.compile(r"(~|[A-Za-z]:|\\\\)?[\\/][^\n]*")
+"""A text that is a path and nothing else may hold spaces."""
+PEFT = """from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+model = AutoPeftModelForCausalLM.from_pretrained("{repo}")
+tokenizer = AutoTokenizer.from_pretrained("{repo}")"""
+TRANSFORMERS = """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("{repo}")
+tokenizer = AutoTokenizer.from_pretrained("{repo}")"""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of one benchmark; `n` documents, `shots` examples before each."""
+
+    task: str
+    metric: str
+    value: float
+    n: int
+    shots: int = 0
+
+
+@dataclass(frozen=True)
+class Data:
+    """What it was trained on: a name, how many rows, in which format."""
+
+    name: str
+    rows: int
+    format: str
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a card says. `base`: a Hub id, or a name; `verdicts`: parity by label as parity.json has them."""
+
+    name: str
+    base: str
+    kind: Kind
+    repo: str = ""
+    method: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    data: Data | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    scores: Sequence[Score] = ()
+    verdicts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    files: Sequence[str] = ()
+    licence: str | None = None
+
+
+def card(info: Info) -> str:
+    """README.md: YAML for the Hub, then the same for people."""
+    parts = [
+        _front(info),
+        f"# {info.name}",
+        _opening(info),
+        _made(info),
+        _scores(info.scores),
+        _parity(info.verdicts),
+        _usage(info),
+        _versions(info.versions),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def licence_of(folder: Path) -> str | None:
+    """The licence of a base by the Hub's name for it, from its LICENSE; `other` where the text is none we know."""
+    files = sorted(folder.glob("LICENSE*"))
+    if not files:
+        return None
+    head = files[0].read_text(encoding="utf-8", errors="replace")[:400]
+    return next((name for words, name in LICENCES.items() if words in head), "other")
+
+
+def without_paths(value: Any) -> Any:
+    """The same with every absolute path cut to its last part; web addresses and Hub ids stay."""
+    if isinstance(value, Mapping):
+        return {key: without_paths(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_paths(inner) for inner in value]
+    text = str(value) if isinstance(value, Path) else value
+    if not isinstance(text, str):
+        return text
+    if WHOLE.fullmatch(text):
+        return re.split(r"[\\/]", text.rstrip("\\/"))[-1]
+    return ABSOLUTE.sub(r"\1", text)
+
+
+def _front(info: Info) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    base = info.base if HUB_ID.fullmatch(info.base) else None
+    results = [
+        EvalResult("text-generation", score.task, score.task, score.metric, score.value, dataset_args=_shots(score))
+        for score in info.scores
+    ]
+    row = ModelCardData(
+        base_model=base,
+        license=info.licence,
+        library_name=LIBRARY[info.kind],
+        pipeline_tag="text-generation",
+        tags=["madang", *([info.method] if info.method else []), *(["lora"] if info.kind == "adapter" else [])],
+        model_name=info.name if results else None,
+        eval_results=results or None,
+        base_model_relation={"adapter": "adapter", "merged": "finetune"}.get(info.kind, "quantized") if base else None,
+    )
+    return f"---\n{row.to_yaml().strip()}\n---"
+
+
+def _shots(score: Score) -> dict[str, Any]:
+    return {"num_few_shot": score.shots, "documents": score.n}
+
+
+def _opening(info: Info) -> str:
+    what = {
+        "adapter": "A LoRA adapter of",
+        "merged": "Merged 16-bit weights, fine-tuned from",
+        "gguf": "GGUF builds for llama.cpp, fine-tuned from",
+        "gptq": "4-bit GPTQ weights (format compressed-tensors), fine-tuned from",
+    }[info.kind]
+    how = f" Trained with {info.method.upper()}." if info.method else ""
+    return f"{what} {without_paths(info.base)}.{how}"
+
+
+def _made(info: Info) -> str:
+    parts = []
+    if info.data:
+        name = without_paths(info.data.name)
+        parts.append(f"## Data\n\n{name}: {info.data.rows:,} rows, format {info.data.format}.")
+    if info.recipe:
+        text = yaml.safe_dump(without_paths(info.recipe), allow_unicode=True, sort_keys=False).strip()
+        parts.append(f"## Recipe\n\n```yaml\n{text}\n```")
+    return "\n\n".join(parts)
+
+
+def _scores(scores: Sequence[Score]) -> str:
+    rows = [(s.task, s.metric, f"{s.value:.4f}", str(s.n), str(s.shots)) for s in scores]
+    return f"## Scores\n\n{_table(('task', 'metric', 'value', 'documents', 'shots'), rows)}" if rows else ""
+
+
+def _parity(verdicts: Mapping[str, Mapping[str, Any]]) -> str:
+    if not verdicts:
+        return ""
+    rows = [(label, str(v["verdict"]), ", ".join(v.get("causes", ())) or "-") for label, v in verdicts.items()]
+    text = "## Parity\n\nEach build held against what it was made from.\n\n"
+    text += _table(("build", "verdict", "likely cause"), rows)
+    drifts = [_drift(label, found) for label, v in verdicts.items() if (found := _find_drift(v.get("numbers") or {}))]
+    if drifts:
+        names = ("build", "against", "mean KL", "99th percentile", "same top token", "perplexity ratio")
+        text += f"\n\n### Drift\n\n{_table(names, drifts)}"
+    return text
+
+
+def _find_drift(numbers: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The row that has drift's fields, however deep a verdict keeps it."""
+    if "mean_kl" in numbers:
+        return numbers
+    inner = (_find_drift(value) for value in numbers.values() if isinstance(value, Mapping))
+    return next((found for found in inner if found), None)
+
+
+def _drift(label: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    against = without_paths(str(row.get("against", "")))
+    ratio = f"{row['perplexity_ratio']:.3f}"
+    return label, against, f"{row['mean_kl']:.4f}", f"{row['p99_kl']:.4f}", f"{row['same_top']:.1%}", ratio
+
+
+def _usage(info: Info) -> str:
+    repo = info.repo or info.name
+    if info.kind != "gguf":
+        code = (PEFT if info.kind == "adapter" else TRANSFORMERS).format(repo=repo)
+        needs = "\n\nNeeds `pip install compressed-tensors`." if info.kind == "gptq" else ""
+        return f"## Use\n\n```python\n{code}\n```{needs}"
+    first = next((name for name in info.files if name.endswith(".gguf")), "")
+    level = first.removesuffix(".gguf").rpartition("-")[2] or "Q4_K_M"
+    return (
+        f"## Use\n\nllama.cpp:\n\n```sh\nllama-cli -hf {repo}:{level}\n```\n\n"
+        f"Ollama:\n\n```sh\nollama run hf.co/{repo}:{level}\n```"
+    )
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return f"## Versions\n\n{_table(('package', 'version'), sorted(versions.items()))}" if versions else ""
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [names, ["---"] * len(names), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

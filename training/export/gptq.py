@@ -1,0 +1,172 @@
+"""GPTQ through llmcompressor, in a process of its own: 4-bit weights in groups, in the format `compressed-tensors`.
+
+Its hyperparameters beside the group size are llmcompressor's own defaults. Parity judges what comes of it, on other
+texts than these weights were calibrated on.
+"""
+
+import re
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from playground.errors import ConfigError, SetupError, VariantError
+from playground.files import read_json, safetensors_header, weight_files
+from training.data.encoder import Encoder
+from training.demo.examples import train_conversations
+from training.export.atomic import replacing
+from training.export.merge import CARRIED, TOKENIZER_FILES, carry
+from training.export.process import isolated
+from training.export.watching import EVERY_S, Progress
+from training.tokenized import read
+
+FORMAT = "compressed-tensors"
+"""What is written, as its config.json names it."""
+GROUPS = (128, 64, 32)
+ROWS, MAX_TOKENS = 128, 2048
+"""How many rows the weights are calibrated on, and where each is cut."""
+NOT_LINEAR = re.compile(r"(^|[._])(embed\w*|wte|wpe|lm_head|\w*norm\w*)\.")
+WORDS = "Quantizing with GPTQ"
+
+
+def quantize(
+    merged: Path,
+    out: Path,
+    rows: Path | None,
+    group: int | None = None,
+    progress: Progress = lambda fraction, words: None,
+) -> None:
+    """Write the 16-bit model in `merged` to the folder `out` as W4A16; `out` is whole or not there.
+
+    `rows` is a run's tokenized Arrow file; without it a fixed text of ours stands in. SetupError without llmcompressor,
+    ConfigError where `group` does not divide an input width.
+    """
+    check_installed()
+    size = group_for(widths(merged), group)
+    with replacing(out) as part, _told(progress) as told:
+        isolated(_quantize_here, merged, part, rows or "", str(size), told, what=WORDS)
+        method = (read_json(part / "config.json").get("quantization_config") or {}).get("quant_method")
+        if method != FORMAT:
+            raise VariantError(f"llmcompressor wrote {method!r} where {FORMAT} was due.", "Install madang[gptq] again.")
+
+
+def check_installed() -> None:
+    """Refuse, before anything long begins, where the extra is missing."""
+    if find_spec("llmcompressor") is None:
+        raise SetupError(
+            "The package llmcompressor, which quantizes with GPTQ, is not installed.",
+            "`make install EXTRAS=gptq` adds it.",
+        )
+
+
+def widths(folder: Path) -> list[int]:
+    """The input width of each linear layer that would be quantized, from headers alone."""
+    rows = [pair for file in weight_files(folder) for pair in safetensors_header(file).items()]
+    linear = [row for name, row in rows if name.endswith(".weight") and not NOT_LINEAR.search(name)]
+    return [int(row["shape"][1]) for row in linear if len(row["shape"]) == 2]
+
+
+def group_for(found: list[int], group: int | None = None) -> int:
+    """The asked group size, or the largest of GROUPS, that divides every width."""
+    sizes = GROUPS if group is None else (group,)
+    for size in sizes:
+        if size > 0 and not any(width % size for width in found):
+            return size
+    fits = next((size for size in GROUPS if not any(width % size for width in found)), None)
+    odd = next((width for width in sorted(found) if width % max(sizes[-1], 1)), 0)
+    raise ConfigError(
+        f"A GPTQ group of {sizes[-1]} does not divide {odd}, the input width of a layer.",
+        f"A group of {fits} divides every width." if fits else "Export to GGUF instead: gguf:q8_0 takes any width.",
+    )
+
+
+def rows_of(tokenized: Path) -> list[list[int]]:
+    """Token ids of up to ROWS rows, spread over a run's file; of a preference, the prompt with the chosen answer."""
+    table = read(tokenized)
+    step = max(1, len(table) // ROWS)
+    columns = ("input_ids",) if "input_ids" in table.column_names else ("prompt_ids", "chosen_ids")
+    picked = table.select(columns).take(list(range(0, len(table), step))[:ROWS]).to_pylist()
+    rows = [[token for name in columns for token in row[name]][:MAX_TOKENS] for row in picked]
+    return [ids for ids in rows if ids]
+
+
+def own_rows(folder: Path) -> list[list[int]]:
+    """The demo's conversations as plain text; not playground/drift.txt, which parity judges by."""
+    tokenizer = Encoder(folder).tokenizer
+    texts = ["\n\n".join(turn["content"] for turn in turns) for turns in train_conversations()]
+    return [tokenizer.encode(text).ids[:MAX_TOKENS] for text in texts[:ROWS]]
+
+
+@contextmanager
+def _told(progress: Progress) -> Iterator[Path]:
+    """A file for the process to write its share of 1 into; `progress` is told while the block runs."""
+    done = threading.Event()
+    with tempfile.TemporaryDirectory(prefix="madang-gptq-") as folder:
+        file = Path(folder) / "share"
+
+        def watch() -> None:
+            while not done.wait(EVERY_S):
+                with suppress(OSError, ValueError):
+                    progress(min(0.99, float(file.read_text(encoding="ascii"))), WORDS)
+
+        progress(0.0, WORDS)
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield file
+        finally:
+            done.set()
+            thread.join()
+    progress(1.0, WORDS)
+
+
+def _quantize_here(merged: str, out: str, rows: str, group: str, told: str) -> None:
+    source, target = Path(merged), Path(out)
+    calibration = rows_of(Path(rows)) if rows else []
+    model = _quantized(source, calibration or own_rows(source), int(group), Path(told))
+    model.save_pretrained(out, save_compressed=True)
+    for pattern in TOKENIZER_FILES:  # ours alone, byte for byte
+        for file in target.glob(pattern):
+            file.unlink()
+    carry(source, target, TOKENIZER_FILES + CARRIED)
+
+
+def _quantized(source: Path, rows: list[list[int]], group: int, told: Path) -> Any:
+    import torch
+    from torch.utils.data import DataLoader
+
+    modifiers, entry = import_module("llmcompressor.modifiers.gptq"), import_module("llmcompressor")
+    _follow(len(widths(source)), told)
+    batches = [{"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids)).long()} for ids in rows]
+    return entry.oneshot(
+        model=str(source),
+        processor=object(),  # rows are tokens already, and the tokenizer is carried as files
+        dataset=DataLoader(batches, batch_size=None),  # type: ignore[arg-type]  # a list is a dataset
+        recipe=modifiers.GPTQModifier(ignore=["lm_head"], config_groups={"group_0": _scheme(group)}),
+        num_calibration_samples=len(batches),
+        max_seq_length=MAX_TOKENS,
+    )
+
+
+def _scheme(group: int) -> dict[str, Any]:
+    """W4A16 as llmcompressor's preset has it, with another group size."""
+    weights = {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "group", "group_size": group}
+    return {"targets": ["Linear"], "weights": weights}
+
+
+def _follow(layers: int, told: Path) -> None:
+    """Write the share of layers that llmcompressor's log says are done, since it tells in no other way."""
+    done = 0
+
+    def hear(message: Any) -> None:
+        nonlocal done
+        found = re.match(r"Quantizing (\d+) module", message.record["message"])
+        if found:
+            done += int(found[1])
+            told.write_text(f"{0.05 + 0.9 * done / max(layers, 1):.3f}", encoding="ascii")
+
+    import_module("loguru").logger.add(hear, level="INFO")

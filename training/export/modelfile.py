@@ -1,0 +1,158 @@
+"""Ollama's Modelfile for a GGUF: its template in Go, the balanced preset, where answers end. Runs no Ollama.
+
+The template is one of ollama.toml's, if that renders conversations to the very text of the model's own. Where none
+does, TEMPLATE is left out, and Ollama takes what the GGUF brings.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from playground.errors import VariantError
+from playground.files import read_json
+from playground.messages import Message
+from playground.presets import DEFAULT_PRESET, preset
+from playground.prompts import PromptFormat, choose, prompt_format, render
+
+FORMATS_FILE = Path(__file__).with_name("ollama.toml")
+SENTINEL = "\x1dsystem\x1d"
+TURNS = (
+    Message(role="user", content="안녕?"),
+    Message(role="assistant", content="Hello."),
+    Message(role="user", content="Where is the courtyard?"),
+)
+
+
+class _Known(BaseModel):
+    """A chat format twice: as Ollama reads it, and in Jinja to hold others against."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    go: str
+    stop: tuple[str, ...]
+    jinja: str = ""
+    format: str = ""
+
+    @property
+    def template(self) -> PromptFormat:
+        """Its Jinja."""
+        return prompt_format(self.format) if self.format else PromptFormat(template=self.jinja)
+
+
+@dataclass(frozen=True)
+class Chat:
+    """How a model is talked to, from its tokenizer's files: template, first and last tokens, where answers end."""
+
+    template: PromptFormat | None
+    bos: str
+    eos: str
+    ends: tuple[str, ...]
+
+    @classmethod
+    def read(cls, tokenizer: Path, base: Path, format_name: str | None) -> "Chat":
+        """From the folder with the tokenizer and the one with generation_config.json; a named format wins."""
+        config = _json(tokenizer / "tokenizer_config.json")
+        special = _json(tokenizer / "special_tokens_map.json") | {k: v for k, v in config.items() if v is not None}
+        eos = _token(special.get("eos_token"))
+        ids = _json(base / "generation_config.json").get("eos_token_id")
+        added = {row["id"]: row["content"] for row in _json(tokenizer / "tokenizer.json").get("added_tokens", [])}
+        ends = [added.get(number, "") for number in (ids if isinstance(ids, list) else [ids])]
+        try:
+            template = choose(str(tokenizer), _own_template(tokenizer, config), format_name)
+        except VariantError:
+            template = None
+        found = dict.fromkeys([eos, *ends, *(template.stop if template else ())])
+        return cls(template, _token(special.get("bos_token")), eos, tuple(filter(None, found)))
+
+
+def text(gguf_name: str, chat: Chat) -> str:
+    """The Modelfile of a GGUF that lies beside it."""
+    lines = [f"FROM ./{gguf_name}"]
+    known, system = _recognised(chat)
+    if known is not None:
+        lines.append(f'TEMPLATE """{known.go.replace("{eos}", chat.eos)}"""')
+    if system:
+        lines.append(f'SYSTEM """{system}"""')
+    lines += _parameters()
+    stops = dict.fromkeys([*chat.ends, *(known.stop if known else ())])
+    lines += [f"PARAMETER stop {_quoted(stop)}" for stop in stops]
+    return "\n".join(lines) + "\n"
+
+
+def _parameters() -> list[str]:
+    sampling = preset(DEFAULT_PRESET)
+    values = {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "repeat_penalty": sampling.repetition_penalty,
+        "repeat_last_n": -1,
+        "num_predict": sampling.max_new_tokens,
+    }
+    return [f"PARAMETER {name} {value}" for name, value in values.items()]
+
+
+def _recognised(chat: Chat) -> tuple[_Known | None, str]:
+    """The known format that renders the same text, with a system turn and without, and the system text it adds."""
+    if chat.template is None:
+        return None, ""
+    spoken = (Message(role="system", content="Be brief."), *TURNS)
+    for known in _known().values():
+        if _rendered(chat.template, spoken, chat) != _rendered(known.template, spoken, chat):
+            continue
+        system = _own_system(chat, known)
+        if system is not None:
+            return known, system
+    return None, ""
+
+
+def _own_system(chat: Chat, known: _Known) -> str | None:
+    """The system text that the model's template says by itself; empty: none; None: it does something else."""
+    assert chat.template is not None
+    own = _rendered(chat.template, TURNS, chat)
+    if own is None or own == _rendered(known.template, TURNS, chat):
+        return own and ""
+    around = _rendered(known.template, (Message(role="system", content=SENTINEL), *TURNS), chat)
+    before, _, after = (around or "").partition(SENTINEL)
+    if around and len(own) > len(before) + len(after) and own.startswith(before) and own.endswith(after):
+        return own[len(before) : len(own) - len(after)]
+    return None
+
+
+def _rendered(template: PromptFormat, turns: tuple[Message, ...], chat: Chat) -> str | None:
+    try:
+        return render(template, turns, chat.bos, chat.eos).removeprefix(chat.bos)
+    except VariantError:
+        return None
+
+
+@cache
+def _known() -> dict[str, _Known]:
+    rows = tomllib.loads(FORMATS_FILE.read_text(encoding="utf-8"))
+    return {name: _Known(**row) for name, row in rows.items()}
+
+
+def _own_template(folder: Path, config: dict[str, Any]) -> str | None:
+    file = folder / "chat_template.jinja"
+    found = file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
+    if isinstance(found, list):  # several by name
+        found = next((row["template"] for row in found if row.get("name") == "default"), None)
+    return found
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
+
+
+def _token(value: Any) -> str:
+    """A special token, which is written as text or as a row about it."""
+    return str(value["content"]) if isinstance(value, dict) else str(value or "")
+
+
+def _quoted(stop: str) -> str:
+    return '"' + stop.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'

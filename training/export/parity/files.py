@@ -1,0 +1,165 @@
+"""Step 1: hyperparameters, vocabulary and every tensor of the files, against the source's. Runs no model."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from playground.errors import VariantError
+from playground.files import check_base, read_json
+from training.export.parity import diagnosis, ends, heads, hyper, ropes, vocabulary
+from training.export.parity.lora import Lora
+from training.export.parity.pairs import CHECKED, Pair, Pairing, folder_pairs, gguf_pairs
+from training.export.parity.source import Source, text_config
+from training.export.parity.tensors import Compared, compare
+from training.export.parity.verdict import Step
+from training.export.parity.weights import FolderWeights, GgufWeights, Weights
+
+Progress = Callable[[float], None]
+SHAPING = ("lora_alpha", "use_rslora", "use_dora", "fan_in_fan_out", "alpha_pattern", "rank_pattern")
+"""What of an adapter's config decides what it adds."""
+CLOSE = 1e-3
+WIDE_ENOUGH = 100_000
+"""Bytes from which a storage type is worth naming."""
+
+
+def check_gguf(source: Source, file: Path, level: str, progress: Progress) -> Step:
+    """A GGUF file against base + adapter."""
+    step = Step()
+    try:
+        built = GgufWeights(file)
+    except VariantError as error:
+        step.fail("file", error.message)
+        return step
+    hyper.compare_gguf(source.config, built.meta, step)
+    ropes.compare(source.config, built, step)
+    vocabulary.compare_gguf(source.folder, built, step)
+    ends.compare(ends.of_folder(source.folder), ends.of_gguf(built), step)
+    pairing = gguf_pairs(source, built)
+    _judge_names(pairing, [name for name in pairing.extra if name not in ropes.NAMES], built.arch in CHECKED, step)
+    heads.check(source, built, pairing, None, step)
+    _compare_all(pairing, source, built, step, progress)
+    _say_types(built, level, step)
+    return step
+
+
+def check_folder(source: Source, folder: Path, progress: Progress) -> Step:
+    """A Hugging Face folder, merged or with packed four-bit groups, against base + adapter."""
+    step = Step()
+    try:
+        check_base(folder)
+        built = FolderWeights.of_model(folder)
+    except VariantError as error:
+        step.fail("file", error.message)
+        return step
+    config = text_config(read_json(folder / "config.json"))
+    hyper.compare_configs(source.config, config, step)
+    vocabulary.compare_folders(source.folder, folder, step)
+    ends.compare(ends.of_folder(source.folder), ends.of_folder(folder), step)
+    pairing = folder_pairs(source, built)
+    _judge_names(pairing, pairing.extra, True, step)
+    heads.check(source, built, pairing, _flag(config, pairing), step)
+    _compare_all(pairing, source, built, step, progress)
+    return step
+
+
+def check_adapter(source: Source, folder: Path, progress: Progress) -> Step:
+    """An adapter folder against the source's own adapter."""
+    step = Step()
+    try:
+        built = Lora(folder)
+    except VariantError as error:
+        step.fail("file", error.message)
+        return step
+    if source.adapter is None:
+        step.fail("weights", "The source has no adapter.")
+        return step
+    changed = [key for key in SHAPING if built.config.get(key) != source.adapter.config.get(key)]
+    if changed:
+        step.fail("hyperparameters", f"The adapter's settings differ: {', '.join(changed)}.")
+    ours, theirs = source.adapter.weights, built.weights
+    odd = sorted(set(ours.names()) ^ set(theirs.names()))
+    odd += [name for name in ours.names() if name not in odd and not _equal(name, ours, theirs)]
+    if odd:
+        step.fail("weights", f"{len(odd)} of the adapter's tensors are missing or differ: {odd[0]}.")
+    else:
+        step.note(f"{len(ours.names())} tensors of the adapter agree.")
+    progress(1.0)
+    return step
+
+
+def _equal(name: str, ours: FolderWeights, theirs: FolderWeights) -> bool:
+    if ours.shape(name) != theirs.shape(name):
+        return False
+    want, got = ours.rows(name, slice(None)), theirs.rows(name, slice(None))
+    return bool(np.linalg.norm(got - want) <= CLOSE * np.linalg.norm(want))
+
+
+def _flag(config: hyper.Config, pairing: Pairing) -> bool | None:
+    """What a folder says of tying; nothing where it lacks both the word and an output layer of its own."""
+    flag = config.get("tie_word_embeddings")
+    return bool(flag) if flag is not None else None
+
+
+def _judge_names(pairing: Pairing, extra: list[str], is_known: bool, step: Step) -> None:
+    if pairing.missing:
+        shown = ", ".join(pairing.missing[:3])
+        step.fail("weights", f"{len(pairing.missing)} tensors are missing: {shown}.")
+    if pairing.unknown:
+        step.warn("weights", f"{len(pairing.unknown)} tensors have no known name there: {pairing.unknown[0]}.")
+    extra = [name for name in extra if not name.startswith(("output.", "lm_head."))]
+    if extra and is_known:
+        step.warn("weights", f"{len(extra)} tensors are there that the source does not have: {', '.join(extra[:3])}.")
+
+
+def _compare_all(pairing: Pairing, source: Source, built: Weights, step: Step, progress: Progress) -> None:
+    """Every tensor in turn, then what the errors say together."""
+    fitting, compared = _fitting(pairing, source, built, step), list[Compared]()
+    for number, pair in enumerate(fitting):
+        compared.append(compare(pair, source, built))
+        progress((number + 1) / len(fitting))
+    step.numbers["tensors"] = len(compared)
+    step.numbers["types"] = diagnosis.table(compared)
+    if rest := source.not_followed:
+        step.warn("merge", f"{len(rest)} tensors were not compared ({rest[0]}): the numbers must judge them.")
+    before = step.failed
+    diagnosis.diagnose(compared, step)
+    if compared and step.failed == before:
+        worst = max(compared, key=lambda item: item.error())
+        place = f"{worst.error():.4f} ({worst.kind} {worst.built})"
+        step.note(f"{len(compared)} tensors compared; the largest error is {place}.")
+
+
+def _fitting(pairing: Pairing, source: Source, built: Weights, step: Step) -> list[Pair]:
+    """The pairs whose shapes agree; a vocabulary may be padded on either side."""
+    fitting, odd = list[Pair](), list[Pair]()
+    for pair in pairing.pairs:
+        want, got = source.shape(pair.source), built.shape(pair.built)
+        is_words = pair.source.startswith(("embed_tokens", "lm_head"))
+        stacked = len(got) > len(want) and want[1:] == got[2:]
+        same = want == got or stacked or (is_words and want[1:] == got[1:])
+        (fitting if same else odd).append(pair)
+    if odd:
+        pair = odd[0]
+        want, got = source.shape(pair.source), built.shape(pair.built)
+        step.fail("weights", f"{len(odd)} tensors have another shape: {pair.built} is {got} and should be {want}.")
+    return fitting
+
+
+def _say_types(built: GgufWeights, level: str, step: Step) -> None:
+    """What the file holds by storage type, and whether that is what its level promised."""
+    from gguf import LlamaFileType
+
+    sizes: Counter[str] = Counter()
+    for name in built.names():
+        sizes[built.kind(name)] += built.size(name)
+    step.numbers["bytes"] = dict(sizes)
+    shown = ", ".join(f"{size / 1e6:.1f} MB {kind}" for kind, size in sizes.most_common() if size > WIDE_ENOUGH)
+    step.note(f"Stored as {shown or ', '.join(sizes)}.")
+    number = built.meta("general.file_type")
+    if number is None or not level or number not in {item.value for item in LlamaFileType}:
+        return
+    name = LlamaFileType(number).name.removeprefix("MOSTLY_").removeprefix("ALL_").lower()
+    if name != level.lower():
+        step.warn("file", f"The file calls itself {name.upper()}, and {level.upper()} was asked for.")

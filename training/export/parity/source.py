@@ -1,0 +1,83 @@
+"""What an export should hold: the base's tensors with the adapter's change, computed row by row in float32."""
+
+from pathlib import Path
+from typing import Any
+
+from playground.files import read_json
+from training.export.parity.lora import Lora, canonical
+from training.export.parity.weights import F32, FolderWeights, Rows
+
+HEAD, EMBEDDING = "lm_head.weight", "embed_tokens.weight"
+NOT_WEIGHTS = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
+NO_TEXT = ("vision_tower.", "multi_modal_projector.", "visual.", "vision_model.", "audio_tower.")
+
+
+class Source:
+    """A base folder and, perhaps, an adapter on it. Names are canonical: without `model.` in front."""
+
+    def __init__(self, base: Path, adapter: Path | None) -> None:
+        self.folder = base
+        self.config: dict[str, Any] = text_config(read_json(base / "config.json"))
+        self._weights = FolderWeights.of_model(base)
+        self._names = {canonical(n): n for n in self._weights.names() if not _is_foreign(canonical(n))}
+        self.adapter = Lora(adapter) if adapter else None
+        if self.tied:
+            self._names.pop(HEAD, None)
+
+    @property
+    def tied(self) -> bool:
+        """Whether the output layer is the embedding."""
+        flag = self.config.get("tie_word_embeddings")
+        return bool(flag) if flag is not None and HEAD in self._names else HEAD not in self._names
+
+    @property
+    def unties(self) -> bool:
+        """Whether the adapter itself makes output layer and embedding differ."""
+        return self.adapter is not None and not {HEAD, EMBEDDING}.isdisjoint(self.adapter.touched)
+
+    @property
+    def names(self) -> list[str]:
+        """Every tensor of the language model, canonically; not a head that is the embedding."""
+        return list(self._names)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it holds."""
+        total = 0
+        for name in self._names:
+            size = 1
+            for side in self.shape(name):
+                size *= side
+            total += size
+        return total
+
+    @property
+    def not_followed(self) -> list[str]:
+        """What cannot be compared tensor by tensor: changes of no known tensor, tensors in an unreadable type."""
+        changed = [] if self.adapter is None else [n for n in self.adapter.touched if n not in (*self._names, HEAD)]
+        return changed + self._weights.unreadable
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Rows first; a tied head has the embedding's."""
+        return self._weights.shape(self._stored(name))
+
+    def base_rows(self, name: str, which: Rows) -> F32:
+        """Some rows without the adapter."""
+        return self._weights.rows(self._stored(name), which)
+
+    def change_rows(self, name: str, which: Rows, base: F32) -> F32 | None:
+        """What the adapter adds to them."""
+        return self.adapter.change(name, which, base) if self.adapter else None
+
+    def _stored(self, name: str) -> str:
+        return self._names[EMBEDDING if name == HEAD and HEAD not in self._names else name]
+
+
+def text_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The language model's part of a config.json."""
+    inner = config.get("text_config")
+    return config | inner if isinstance(inner, dict) else config
+
+
+def _is_foreign(name: str) -> bool:
+    return name.endswith(NOT_WEIGHTS) or name.startswith(NO_TEXT)

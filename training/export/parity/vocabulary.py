@@ -1,0 +1,79 @@
+"""The vocabulary in a build's files against the source's tokenizer.json. What texts become is the next step."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from training.export.parity.verdict import Step
+from training.export.parity.weights import GgufWeights
+
+FILE = "tokenizer.json"
+STRAY = 0.001
+"""Tokens that may be spelled otherwise: converters write added ones as they would be normalized."""
+BYTE_LEVEL = "gpt2"
+
+
+def compare_gguf(folder: Path, built: GgufWeights, step: Step) -> None:
+    """Every token by id, and the kind of tokenizer that reads them."""
+    if (tokenizer := _read(folder)) is None:
+        return
+    kind = built.meta("tokenizer.ggml.model")
+    if _is_byte_level(tokenizer) and kind != BYTE_LEVEL:
+        step.fail("vocabulary", f"The tokenizer is a byte-level BPE, and the file says {kind}: it was rebuilt wrongly.")
+        return
+    _compare(_tokens(tokenizer), dict(enumerate(built.tokens)), step)
+
+
+def compare_folders(source: Path, built: Path, step: Step) -> None:
+    """Every token by id, and the merges."""
+    ours, theirs = _read(source), _read(built)
+    if ours is None or theirs is None:
+        return
+    _compare(_tokens(ours), _tokens(theirs), step)
+    if _merges(ours) != _merges(theirs):
+        step.fail("vocabulary", "The merges of the two tokenizers differ.")
+
+
+def _compare(want: dict[int, str], got: dict[int, str], step: Step) -> None:
+    wrong = [number for number, token in want.items() if _plain(got.get(number)) != _plain(token)]
+    step.numbers["vocabulary"] = len(want)
+    if not wrong:
+        step.note(f"{len(want)} tokens of the vocabulary agree.")
+        return
+    first = min(wrong)
+    sentence = (
+        f"{len(wrong)} of {len(want)} tokens differ: {first} is {got.get(first)!r} and should be {want[first]!r}."
+    )
+    if len(wrong) > STRAY * len(want):
+        step.fail("vocabulary", sentence)
+    else:
+        step.warn("vocabulary", sentence)
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    file = folder / FILE
+    if not file.is_file():
+        return None  # a SentencePiece model alone: its ids are compared, its pieces are not
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return content
+
+
+def _tokens(tokenizer: dict[str, Any]) -> dict[int, str]:
+    words = tokenizer["model"].get("vocab") or {}
+    if isinstance(words, list):
+        words = {token: number for number, (token, _) in enumerate(words)}
+    added = {int(row["id"]): str(row["content"]) for row in tokenizer.get("added_tokens") or []}
+    return {int(number): str(token) for token, number in words.items()} | added
+
+
+def _merges(tokenizer: dict[str, Any]) -> list[str]:
+    merges = tokenizer["model"].get("merges") or []
+    return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+
+
+def _plain(token: str | None) -> str | None:
+    return token.replace("\u2581", " ") if token is not None else None
+
+
+def _is_byte_level(tokenizer: dict[str, Any]) -> bool:
+    return tokenizer["model"].get("type") == "BPE" and "ByteLevel" in json.dumps(tokenizer.get("pre_tokenizer"))

@@ -1,0 +1,40 @@
+"""How far a file or folder under construction is, told by its size beside the size it should reach."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from training.export.atomic import SUFFIX
+
+Progress = Callable[[float, str], None]
+EVERY_S = 0.5
+
+
+@contextmanager
+def growing(target: Path, expected: int, progress: Progress, words: str) -> Iterator[None]:
+    """Tell `progress` a fraction of 1 while the block builds `target`, through `replacing`, in whatever process."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(EVERY_S):
+            progress(min(0.99, _built(target) / max(expected, 1)), words)
+
+    progress(0.0, words)
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+    progress(1.0, words)
+
+
+def _built(target: Path) -> int:
+    total = 0
+    for part in target.parent.glob(f".{target.name}.*{SUFFIX}"):
+        for file in part.rglob("*") if part.is_dir() else [part]:
+            with suppress(OSError):
+                total += file.stat().st_size
+    return total

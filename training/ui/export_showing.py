@@ -1,0 +1,177 @@
+"""How exports look on the page: the newest one or the one viewed, and a line for each of the earlier ones."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from html import escape
+from pathlib import Path
+
+from playground.settings import Settings
+from playground.web import Html, button, lasting
+from training.export.plan import Wanted
+from training.memory import size
+from training.ui import export_verdicts, exporting
+from training.ui.export_sizes import called
+from training.ui.exporting import EARLIER, Making
+from training.words import both, card, known
+
+LOG_LINES = 60
+RESUMABLE = ("stopped", "lost", "failed")
+COLOURS = {"preparing": "running", "elsewhere": "running", "stopped": "cancelled", "parity": "failed"}
+"""The states whose colours others wear: those of any job."""
+QUANTIZING = "Quantizing to "
+CONVERTING = "Converting to a "
+
+
+def html(settings: Settings, viewed: str = "") -> tuple[str, str]:
+    """The export that is viewed, else the newest; and the earlier ones, a line each."""
+    found = exporting.everything(settings)
+    if not found:
+        return _empty(settings), ""
+    shown = next((one for one in found if one.name == viewed), found[0])
+    lines = "".join(_line(one, one is shown) for one in [one for one in found if one.export][:EARLIER])
+    listed = f'<h3>{both("export.earlier")}</h3><div class="jobs">{lines}</div>' if lines else ""
+    return _card(shown, exporting.in_catalogue(settings)), listed
+
+
+def _empty(settings: Settings) -> str:
+    """Nothing exported yet, or nothing there to be exported."""
+    key = "empty" if exporting.sources(settings) else "nothing"
+    go = "go" if key == "nothing" else ""
+    train = f'<button type="button" class="{go}" data-tab="train">{both("export.to_train")}</button>'
+    said = f'<p>{both(f"export.{key}")}</p><p class="todo">{both(f"export.{key}_todo")}</p>'
+    none = " data-none" if key == "nothing" else ""
+    return f'<div class="nothing"{none}><i class="yard"></i>{said}<p class="more">{train}</p></div>'
+
+
+def _card(one: Making, names: Mapping[Path, str]) -> str:
+    busy = one.standing in ("preparing", "running", "cancelling", "elsewhere")
+    body = _under_way(one) if busy else _ended(one)
+    rest = (_artefacts(one, names) + export_verdicts.html(one) + _notes(one)) if one.export else ""
+    return f'<section class="job export {one.standing}"><header>{_head(one)}</header>{body}{rest}{_log(one)}</section>'
+
+
+def _head(one: Making) -> str:
+    asked = one.asked
+    about = one.job.about if one.job else {}
+    name = asked.variant if asked else str(about.get("title", ""))
+    chips = [called(artefact.label) for artefact in asked.wanted] if asked else _chips(str(about.get("to", "")))
+    shown = "".join(f"<b>{chip}</b>" for chip in chips)
+    state = f'<span class="state-{COLOURS.get(one.standing, one.standing)}">{_state(one)}</span>'
+    return f'{state}<span class="what">{escape(name)}</span>{shown}<small>{_when(one)}</small>'
+
+
+def _state(one: Making) -> Html:
+    return both(f"export.state_{one.standing}")
+
+
+def _chips(to: str) -> list[Html]:
+    kinds = [part.partition(":") for part in to.split(",") if part]
+    return [called(level.upper() if level else "GPTQ" if kind == "gptq" else kind) for kind, _, level in kinds]
+
+
+def _when(one: Making) -> str:
+    if one.job and one.job.active:
+        return lasting(one.job.seconds)
+    return datetime.fromtimestamp(one.started).strftime("%Y-%m-%d %H:%M") if one.started else ""
+
+
+def _line(one: Making, shown: bool) -> str:
+    look = "" if shown else button("show", one.name, both("export.show"))
+    return f'<div class="{one.standing}">{_head(one)}{look}</div>'
+
+
+def _under_way(one: Making) -> str:
+    told = one.job.progress() if one.job and one.job.active else {}
+    state = one.export.state() if one.export else None
+    fraction = float(told.get("fraction") or (state.fraction if state else 0.0))
+    said = both("export.stopping") if one.standing == "cancelling" else stage(str(told.get("stage", "")) or _stage(one))
+    width = f'<div class="bar"><i style="width: {100 * fraction:.1f}%"></i></div>'
+    bar = width if fraction else '<div class="bar endless"><i></i></div>'
+    share = f"<span>{100 * fraction:.0f}%</span>" if fraction else ""
+    running = one.job is not None and one.job.state == "running"
+    stop = button("stop", one.job.id, both("train.cancel"), "cancel") if one.job and running else ""
+    return f'<p class="step">{said}</p>{bar}<footer><div class="counted">{share}</div>{stop}</footer>'
+
+
+def _stage(one: Making) -> str:
+    return one.export.state().stage if one.export else ""
+
+
+def stage(told: str) -> Html:
+    """The step that `madang export` says it is at, in both languages."""
+    if told.startswith(QUANTIZING):
+        return both("export.at_quantizing", level=told.removeprefix(QUANTIZING))
+    if told.startswith(CONVERTING):
+        return both("export.at_converting", level=told.removeprefix(CONVERTING).removesuffix(" GGUF"))
+    key = "export.at_" + told.lower().replace(" ", "_")
+    return both(key) if known(key) else Html(escape(told)) if told else both("stage.starting")
+
+
+def _ended(one: Making) -> str:
+    """Done, failed or stopped: what that means, and what can be done now."""
+    if one.standing == "parity":
+        told = card("export.parity_failed", both("export.parity_means"), both("export.parity_todo"))
+        force = button("force", one.name, both("export.force"))
+        return f"{told}<footer><div class='counted'></div>{force}{_again(one)}</footer>"
+    if one.standing == "done":
+        return f'<p class="step made">{both(f"export.{_made(one)}")}</p>'
+    if one.standing == "failed":
+        message = card("export.failed", *one.error())
+    else:
+        message = f'<p class="step">{both(f"export.{one.standing}")}</p>'
+    return f'{message}<footer><div class="counted"></div>{_again(one)}</footer>'
+
+
+def _made(one: Making) -> str:
+    """What is said of one that is done, by its worst verdict."""
+    found = {verdict.get("verdict") for verdict in one.export.verdicts().values()} if one.export else set()
+    if "fail" in found:
+        return "forced"
+    return "made_warned" if "warn" in found else "made" if found else "made_unjudged"
+
+
+def _again(one: Making) -> str:
+    if one.export is None:
+        return ""
+    key, kind = ("export.resume", "go") if one.standing in RESUMABLE else ("export.retry", "")
+    return button("resume", one.name, both(key), kind)
+
+
+def _artefacts(one: Making, names: Mapping[Path, str]) -> str:
+    """A row an artefact: what it is, its size, its verdict, and the name under which it can be asked."""
+    if one.asked is None or one.export is None:
+        return ""
+    rows = "".join(_artefact(one, wanted, one.export.path(wanted), names) for wanted in one.asked.wanted)
+    place = f'<p class="soft place-of">{both("export.folder")} <code>{escape(str(one.export.folder))}</code></p>'
+    return f'<div class="artefacts">{rows}</div>{place}'
+
+
+def _artefact(one: Making, wanted: Wanted, path: Path, names: Mapping[Path, str]) -> str:
+    there = path.exists()
+    verdict = one.export.verdicts().get(wanted.label, {}) if one.export else {}
+    name = names.get(path, "") if there else ""
+    chat = f'<button type="button" class="go" data-tab="chat">{both("export.to_chat")}</button>' if name else ""
+    joined = f'<p class="joined">{both("export.joined")} <code>{escape(name)}</code>{chat}</p>' if name else ""
+    held = size(bytes_of(path)) if there else both("export.not_yet")
+    return (
+        f'<div class="artefact"><p><b>{called(wanted.label)}</b><span class="file">{escape(path.name)}</span>'
+        f"<small>{held}</small>{export_verdicts.badge(verdict)}</p>{export_verdicts.causes(verdict)}{joined}</div>"
+    )
+
+
+def bytes_of(path: Path) -> int:
+    """What a file, or all in a folder, takes."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _notes(one: Making) -> str:
+    told = [event for event in one.export.events() if event.get("kind") == "note"] if one.export else []
+    rows = "".join(f"<li>{escape(str(event.get('message', '')))}</li>" for event in told)
+    return f'<ul class="events">{rows}</ul>' if rows else ""
+
+
+def _log(one: Making) -> str:
+    lines = one.job.log(LOG_LINES) if one.job and not one.job.active else []
+    text = escape("\n".join(lines))
+    return f"<details><summary>{both('train.log')}</summary><pre>{text}</pre></details>" if lines else ""

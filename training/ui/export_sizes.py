@@ -1,0 +1,110 @@
+"""What an export will take, while it is chosen: a size an artefact, and the disk. Reads headers alone."""
+
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+from playground.errors import ConfigError, MadangError
+from playground.settings import Settings
+from playground.variants import Adapter, Base, Catalogue
+from playground.web import Html
+from training import runs
+from training.export import exports, plan
+from training.memory import size
+from training.ui import exporting
+from training.words import both, card, problem
+
+
+def html(settings: Settings, form: exporting.Form) -> str:
+    """A row an artefact with its size, and the disk needed beside what is free; a fault of the form as a card."""
+    if not form.get("source"):
+        return ""
+    try:
+        artefacts = exporting.wanted(form)
+    except MadangError as error:
+        return problem(error)
+    found = folders(settings, str(form["source"]))
+    missing = "gptq" in {one.kind for one in artefacts} and find_spec("llmcompressor") is None
+    warned = card("export.gptq_missing", both("export.gptq_missing_why"), both("export.gptq_missing_hint"))
+    if found is None:
+        return f'<p class="soft">{both("export.size_unknown")}</p>{warned if missing else ""}'
+    try:
+        sizes = plan.sizes(*found, artefacts)
+    except (MadangError, OSError) as error:
+        said = (
+            problem(error) if isinstance(error, MadangError) else f'<p class="soft">{both("export.size_unknown")}</p>'
+        )
+        return said + (warned if missing else "")
+    return _table(sizes.artefacts) + _disk(settings, sizes) + (warned if missing else "")
+
+
+def folders(settings: Settings, source: str) -> tuple[Path, Path] | None:
+    """Base and adapter of a run or a variant as folders on this machine; None where they are not here yet."""
+    with suppress(MadangError, OSError, KeyError):
+        found = _of_run(settings, source) or _of_variant(settings, source)
+        if found and (found[0] / "config.json").is_file() and (found[1] / "adapter_config.json").is_file():
+            return found
+    return None
+
+
+def _of_run(settings: Settings, source: str) -> tuple[Path, Path] | None:
+    for run in runs.listed(settings):
+        if source in (run.name, run.state().variant):
+            with suppress(ConfigError):
+                return Path(run.model().folder), run.adapter
+    return None
+
+
+def _of_variant(settings: Settings, source: str) -> tuple[Path, Path] | None:
+    catalogue = Catalogue.load(settings)
+    variant = catalogue.get(source)
+    base = catalogue.get(variant.base) if isinstance(variant, Adapter) else None
+    if not isinstance(variant, Adapter) or not isinstance(base, Base):
+        return None
+    return _folder(base, "config.json"), _folder(variant, "adapter_config.json")
+
+
+def _folder(variant: Base | Adapter, file: str) -> Path:
+    """Where a variant lies: its own folder, or that of the Hub's cache."""
+    if variant.is_local:
+        return variant.path
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(variant.source, file, revision=variant.revision)
+    return Path(cached).parent if isinstance(cached, str) else Path(variant.source)
+
+
+def _table(artefacts: Mapping[str, int]) -> str:
+    rows = "".join(
+        f"<div><dt>{called(label)}</dt><dd>{both('export.about', size=size(count))}</dd></div>"
+        for label, count in artefacts.items()
+    )
+    return f'<dl class="facts">{rows}</dl>'
+
+
+def called(label: str) -> Html:
+    """An artefact as people call it."""
+    return both(f"export.{label}") if label in ("adapter", "merged") else Html(label)
+
+
+def _disk(settings: Settings, sizes: plan.Sizes) -> str:
+    """The peak, which holds what is built on the way, as a bar beside what is free."""
+    free = shutil.disk_usage(_existing(exports.folder(settings))).free
+    fits = sizes.peak <= free
+    whole = max(sizes.peak, free, 1)
+    over = "" if fits else f' style="--free: {100 * free / whole:.2f}%"'
+    drawn = f'<i style="width: {max(0.4, 100 * sizes.peak / whole):.2f}%"></i>'
+    needs = both("export.need", need=size(sizes.peak), have=size(free))
+    verdict = both("check.fits" if fits else "check.fits_not")
+    way = sizes.peak - sum(sizes.artefacts.values())
+    small = f"<small>{both('export.on_the_way', size=size(way))}</small>" if way else ""
+    return (
+        f'<div class="place {"fits" if fits else "over"}"><p><strong>{both("check.disk")}</strong><span>{needs}</span>'
+        f'<b>{verdict}</b></p><div class="stack"{over}>{drawn}</div>{small}</div>'
+    )
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())

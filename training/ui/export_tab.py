@@ -1,0 +1,150 @@
+"""Lays out Export and ties its components to what they do. Testable without Gradio: `begin` and `act`."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+
+from playground import jobs
+from playground.errors import MadangError
+from playground.settings import Settings
+from playground.web import GO, SILENT, Speaker, Updates, plain, style, tab_here
+from training.ui import export_showing, export_sizes, exporting, runs
+from training.ui.asked import Program
+from training.words import both, problem
+
+EVERY_S = 1.0
+SHOW = "() => document.querySelector('#export-run')?.scrollIntoView({ behavior: 'smooth', block: 'nearest' })"
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The tab's components."""
+
+    fields: dict[str, Any]
+    start: gr.Button
+    said: gr.HTML
+    sizes: gr.HTML
+    run: gr.HTML
+    earlier: gr.HTML
+    viewed: gr.State
+    arrived: gr.State
+    timer: gr.Timer
+
+
+def begin(settings: Settings, program: Program, form: exporting.Form) -> str:
+    """Start the form's export; a fault comes back as a card."""
+    try:
+        exporting.start(settings, program, form)
+    except MadangError as error:
+        return problem(error)
+    return ""
+
+
+def act(settings: Settings, program: Program, action: str, name: str) -> tuple[str, str | None]:
+    """A button inside HTML: a fault to show, and the export to look at (None: as before)."""
+    try:
+        if action == "stop":
+            jobs.cancel(jobs.find(settings, name))
+        elif action in ("resume", "force"):
+            exporting.again(settings, program, name, force=action == "force")
+            return "", ""
+        elif action == "show":
+            return "", name
+    except MadangError as error:
+        return problem(error), None
+    return "", None
+
+
+def render(settings: Settings, program: Program, words: Speaker) -> None:
+    """The tab, inside the caller's gr.Tab."""
+    style(Path(__file__).with_name("page.css"))
+    plain(f"<h2>{both('export.heading')}</h2><p>{both('export.lead')}</p>", elem_classes="lead")
+    with gr.Row(elem_id="export-board"):
+        with gr.Column(elem_id="export-form", min_width=0), gr.Column(elem_classes="sheet"):
+            fields = _fields(words, settings)
+            sizes = plain(elem_id="export-sizes", elem_classes="asked")
+            with gr.Row(elem_classes="buttons"):
+                start = words.make(
+                    gr.Button, {"value": "export.start"}, variant="primary", elem_id="export-start", scale=0
+                )
+            said = plain(elem_id="export-said")
+        with gr.Column(elem_id="export-side", min_width=0):
+            run = plain(elem_id="export-run", js_on_load=GO)
+    earlier = plain(elem_id="export-earlier", js_on_load=GO)
+    timer = gr.Timer(EVERY_S, active=False)
+    _wire(settings, program, Desk(fields, start, said, sizes, run, earlier, gr.State(""), gr.State(False), timer))
+
+
+def _fields(words: Speaker, settings: Settings) -> dict[str, Any]:
+    names, begin_as = exporting.sources(settings), exporting.BEGIN
+    fields: dict[str, Any] = {}
+
+    def add(kind: Any, name: str, info: bool = False, **options: Any) -> None:
+        texts = {"label": f"export.{name}"} | ({"info": f"export.{name}_info"} if info else {})
+        value = {"value": begin_as[name]} if name in begin_as else {}
+        fields[name] = words.make(kind, texts, elem_id=f"export-{name}", **value, **options)
+
+    add(gr.Dropdown, "source", info=True, choices=names, value=next(iter(names), None))
+    add(gr.CheckboxGroup, "levels", choices=[(level.upper(), level) for level in exporting.LEVELS])
+    plain(f'<p class="soft">{both("export.levels_info")}</p>')
+    add(gr.Textbox, "others", info=True, max_lines=1)
+    add(gr.CheckboxGroup, "formats", spoken={name: f"export.format_{name}" for name in exporting.FORMATS})
+    plain(f'<p class="soft">{both("export.formats_info")}</p>')
+    with gr.Row():
+        add(gr.Radio, "dtype", spoken={name: f"export.dtype_{name}" for name in ("own", "bf16", "fp16")})
+        add(gr.Textbox, "name", info=True, max_lines=1)
+    return fields
+
+
+def _wire(settings: Settings, program: Program, desk: Desk) -> None:
+    """Buttons, the clock, the sizes that follow the form, and what a visitor finds on arriving."""
+
+    def seen(viewed: str) -> Updates:
+        run, earlier = export_showing.html(settings, viewed)
+        timer = gr.Timer(active=runs.busy(settings, [exporting.KIND]))
+        return {desk.run: run, desk.earlier: earlier, desk.viewed: viewed, desk.timer: timer}
+
+    def values_of(values: dict[Block, Any]) -> dict[str, Any]:
+        return {name: values[component] for name, component in desk.fields.items()}
+
+    def pressed(values: dict[Block, Any]) -> Updates:
+        fault = begin(settings, program, values_of(values))
+        return {desk.said: fault, **seen(values[desk.viewed] if fault else "")}
+
+    def acted(viewed: str, event: gr.EventData) -> Updates:
+        fault, look = act(settings, program, str(event.action), str(event.name))
+        return {desk.said: fault, **seen(viewed if look is None else look)}
+
+    def sized(values: dict[Block, Any]) -> str:
+        return export_sizes.html(settings, values_of(values))
+
+    outputs: list[Block] = [desk.run, desk.earlier, desk.viewed, desk.timer]
+    fields = set(desk.fields.values())
+    desk.start.click(pressed, {*fields, desk.viewed}, [*outputs, desk.said], **SILENT).then(None, js=SHOW, **SILENT)
+    for shown in (desk.run, desk.earlier):
+        shown.click(acted, desk.viewed, [*outputs, desk.said], **SILENT).then(None, js=SHOW, **SILENT)
+    desk.timer.tick(seen, desk.viewed, outputs, **SILENT)
+    for name in ("source", "levels", "others", "formats"):
+        desk.fields[name].change(sized, fields, desk.sizes, **SILENT)
+    here = tab_here().select(
+        partial(_arrive, settings, desk), {desk.fields["source"], desk.arrived}, [*fields, desk.arrived], **SILENT
+    )
+    here.then(seen, desk.viewed, outputs, **SILENT).then(sized, fields, desk.sizes, **SILENT)
+
+
+def _arrive(settings: Settings, desk: Desk, values: dict[Block, Any]) -> Updates:
+    """Sources as they are now; on the first visit the form as it was when it was last used."""
+    names = exporting.sources(settings)
+    kept = {} if values[desk.arrived] else _last(settings)
+    chosen = kept.get("source") or values[desk.fields["source"]]
+    chosen = chosen if chosen in names else next(iter(names), None)
+    updates: Updates = {desk.fields[name]: value for name, value in kept.items() if name in desk.fields}
+    return updates | {desk.fields["source"]: gr.update(choices=names, value=chosen), desk.arrived: True}
+
+
+def _last(settings: Settings) -> dict[str, Any]:
+    return runs.last_form(settings, [exporting.KIND])

@@ -1,0 +1,196 @@
+"""Exports on the page: what the form asks for, begun and taken up again as jobs, and how each stands. Draws nothing."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from playground import jobs
+from playground.errors import ConfigError, MadangError, SetupError
+from playground.jobs import Job
+from playground.settings import Settings
+from playground.variants import Adapter, Catalogue
+from training import runs
+from training.export import exports, plan
+from training.export.exports import Asked, Export
+from training.export.plan import Wanted
+from training.ui.asked import Program
+from training.words import FormError
+
+KIND = "export"
+GRACE_S = 30.0
+"""How long a cancelled export may take to put away what it was building."""
+EARLIER = 8
+FORMATS = ("adapter", "merged", "gptq")
+LEVELS = ("q4_k_m", "q5_k_m", "q8_0", "f16")
+BEGIN: Mapping[str, Any] = {"formats": [], "levels": ["q4_k_m"], "others": "", "dtype": "own", "name": ""}
+"""What the fields begin as."""
+STOPPED = "Stopped."
+"""What the state of an export says that was interrupted."""
+Form = Mapping[str, Any]
+Standing = Literal["preparing", "running", "cancelling", "elsewhere", "done", "parity", "failed", "stopped", "lost"]
+
+
+@dataclass(frozen=True)
+class Making:
+    """An export: its folder, the newest job that worked on it, or both; one of them may be missing."""
+
+    export: Export | None
+    job: Job | None
+
+    @property
+    def name(self) -> str:
+        """What the page calls it by."""
+        return self.export.name if self.export else self.job.id if self.job else ""
+
+    @property
+    def asked(self) -> Asked | None:
+        """What was asked; None before there is a folder, or where it cannot be read."""
+        with suppress(ValueError):
+            return self.export.asked() if self.export else None
+        return None
+
+    @property
+    def started(self) -> float:
+        """When it was last set going."""
+        return self.job.started if self.job else self.export.state().started if self.export else 0.0
+
+    @property
+    def standing(self) -> Standing:
+        """How it stands: the job says whether it goes on, the folder how it ended."""
+        if self.job and self.job.active:
+            return "cancelling" if self.job.state == "cancelling" else "running" if self.export else "preparing"
+        if self.export is None:
+            return "failed" if self.job and self.job.state == "failed" else "stopped"
+        state = self.export.state()
+        if state.status == "done":
+            return "done"
+        if state.status != "failed":
+            return "elsewhere" if _held(self.export) else "stopped" if self._cancelled else "lost"
+        if self._cancelled or state.message == STOPPED:
+            return "stopped"
+        return "parity" if self.failed and state.message.startswith("Parity") else "failed"
+
+    @property
+    def failed(self) -> list[str]:
+        """Labels of what behaves otherwise than its source."""
+        verdicts = self.export.verdicts() if self.export else {}
+        return [label for label, verdict in verdicts.items() if verdict.get("verdict") == "fail"]
+
+    def error(self) -> tuple[str, str]:
+        """Message and hint of what ended it."""
+        state = self.export.state() if self.export else None
+        if state and state.message:
+            return state.message, state.hint
+        return self.job.last_words() if self.job else ("", "")
+
+    @property
+    def _cancelled(self) -> bool:
+        return self.job is not None and self.job.state == "cancelled"
+
+
+def _held(export: Export) -> bool:
+    """Whether a process makes it that is none of the page's jobs."""
+    try:
+        with export.locked():
+            return False
+    except SetupError:
+        return True
+
+
+def everything(settings: Settings) -> list[Making]:
+    """Every export, the newest first; the jobs that came to no folder with them."""
+    folders = {str(export.folder): export for export in exports.listed(settings)}
+    worked: dict[str, Job] = {}
+    alone = []
+    for job in jobs.listed(settings, KIND):
+        where = str(job.progress().get("export") or job.about.get("export") or "")
+        if where in folders:
+            worked.setdefault(where, job)
+        else:
+            alone.append(Making(None, job))
+    found = [Making(export, worked.get(where)) for where, export in folders.items()]
+    return sorted([*found, *alone], key=lambda one: one.started, reverse=True)
+
+
+def sources(settings: Settings) -> list[str]:
+    """What can be exported: adapters, those of the newest runs first, and finished runs that are in no catalogue."""
+    finished = [(run.name, run.state()) for run in runs.listed(settings)]
+    trained = [state.variant or name for name, state in finished if state.status == "done"]
+    try:
+        catalogue = Catalogue.load(settings)
+    except ConfigError:
+        return []  # Models says why
+    adapters = [variant.name for variant in catalogue if isinstance(variant, Adapter)]
+    runs_alone = {name for name, _ in finished}
+    known = [name for name in trained if name in adapters or name in runs_alone]
+    return list(dict.fromkeys([*known, *adapters]))
+
+
+def wanted(form: Form) -> tuple[Wanted, ...]:
+    """The artefacts that are ticked, GPTQ, which takes longest, last; a level that does not exist is raised."""
+    formats, levels = list(form["formats"] or ()), list(form["levels"] or ())
+    levels += [part.strip().lower() for part in str(form["others"] or "").split(",") if part.strip()]
+    named = [name for name in ("adapter", "merged") if name in formats]
+    named += [f"gguf:{level.removeprefix('gguf:')}" for level in levels]
+    named += ["gptq"] if "gptq" in formats else []
+    if not named:
+        raise FormError("export.no_format")
+    return plan.parse(",".join(named))
+
+
+def text(artefacts: Sequence[Wanted]) -> str:
+    """The artefacts as --to takes them."""
+    return ",".join(f"gguf:{one.level}" if one.kind == "gguf" else one.kind for one in artefacts)
+
+
+def command(settings: Settings, program: Program, form: Form) -> list[str]:
+    """The `madang export` of what the form asks for."""
+    if not form["source"]:
+        raise FormError("export.no_source")
+    made = _verb(settings, program, str(form["source"]), wanted(form))
+    made += ["--dtype", str(form["dtype"])] if form["dtype"] in ("bf16", "fp16") else []
+    name = str(form["name"] or "").strip()
+    made += ["--name", name] if name else []
+    return [*made, "--progress", "{job}/progress.json"]
+
+
+def start(settings: Settings, program: Program, form: Form) -> None:
+    """Begin the export that the form describes."""
+    _refuse_second(settings)
+    made = command(settings, program, form)
+    about = {"title": str(form["source"]), "to": text(wanted(form)), "form": dict(form)}
+    jobs.start(settings, KIND, made, about, GRACE_S)
+
+
+def again(settings: Settings, program: Program, name: str, force: bool = False) -> None:
+    """Go on with an export as it was asked for; `force` puts what failed parity into the catalogue all the same."""
+    _refuse_second(settings)
+    export = exports.find(settings, name)
+    try:
+        asked = export.asked()
+    except ValueError as error:
+        raise MadangError(str(error), "Begin it anew.") from error
+    made = _verb(settings, program, asked.source, asked.wanted) + ["--dtype", asked.dtype, "--name", asked.stem]
+    made += ["--force"] if force else []
+    about = {"title": asked.variant, "to": text(asked.wanted), "export": str(export.folder)}
+    jobs.start(settings, KIND, [*made, "--progress", "{job}/progress.json"], about, GRACE_S)
+
+
+def _verb(settings: Settings, program: Program, source: str, artefacts: Sequence[Wanted]) -> list[str]:
+    return [*program, "--data", str(settings.data), "export", source, "--to", text(artefacts)]
+
+
+def _refuse_second(settings: Settings) -> None:
+    if any(job.active for job in jobs.listed(settings, KIND)):
+        raise FormError("export.busy")
+
+
+def in_catalogue(settings: Settings) -> dict[Path, str]:
+    """The variants of the catalogue by the file or folder that they are."""
+    try:
+        found = Catalogue.load(settings)
+    except ConfigError:
+        return {}
+    return {variant.path: variant.name for variant in found if variant.is_local}
