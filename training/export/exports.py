@@ -185,7 +185,7 @@ def unfinished(settings: Settings, asked: Asked, out: Path | None) -> Export | N
     """The export that was begun with just this and did not end well: in `out`, or the newest in the data folder."""
     for export in [Export(out)] if out else listed(settings):
         with suppress(ValueError):
-            if _same(export.asked(), asked) and True:
+            if _same(export.asked(), asked) and export.state().status != "done":
                 return export
     return None
 

@@ -72,7 +72,7 @@ def test_embedded_models_are_made_first(settings: Settings, monkeypatch: pytest.
     assert asked == [["smollm2:demo"]]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_is_a_source(settings: Settings, recipe: Write, played: list[str], verdicts: Verdicts) -> None:
     run = trainer(settings, Path("nowhere"))(str(recipe()))
     assert madang(settings, "export", run.name, "--to", "adapter,merged,gguf:q4_k_m") == 0
@@ -86,7 +86,7 @@ def test_a_run_is_a_source(settings: Settings, recipe: Write, played: list[str],
     assert madang(settings, "export", run.state().variant, "--to", "adapter") == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.models
 def test_the_embedded_adapter_goes_all_the_way(demo_models: Path, tmp_path: Path) -> None:
     settings = Settings(data=tmp_path / "data")

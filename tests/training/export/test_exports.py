@@ -212,13 +212,13 @@ def test_exports_are_found_by_name_and_folder(
 
 def test_progress_never_goes_back(settings: Settings, source: str, played: list[str], verdicts: Verdicts) -> None:
     told: list[float] = []
-    prepared = making.prepare(settings, source, plan.parse("merged,gguf:q4_k_m,f16"), Options())
+    prepared = making.prepare(settings, source, plan.parse("gguf:q4_k_m,bf16"), Options())
     making.make(settings, prepared, lambda fraction, words: told.append(fraction))
     assert told == sorted(told)
     assert told[-1] == 1.0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.models
 def test_killed_at_any_point_no_final_name_is_incomplete(demo_models: Path, tmp_path: Path) -> None:
     """kill -9 after ever longer times; what has a final name loads, and the last run goes on to the end."""

@@ -109,7 +109,7 @@ def test_without_rows_our_own_text_which_is_not_the_judges(tiny: Callable[[str],
     assert not judged & ours
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_package
 @pytest.mark.parametrize("with_rows", [True, False], ids=["rows", "own text"])
 def test_a_tiny_model_goes_all_the_way(tiny: Callable[[str], Path], tmp_path: Path, with_rows: bool) -> None:
@@ -123,7 +123,7 @@ def test_a_tiny_model_goes_all_the_way(tiny: Callable[[str], Path], tmp_path: Pa
     assert not [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_package
 def test_what_fails_leaves_nothing(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     from playground.errors import MadangError
@@ -134,7 +134,7 @@ def test_what_fails_leaves_nothing(tiny: Callable[[str], Path], tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["a.arrow"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.models
 @needs_package
 @pytest.mark.timeout(1800)

@@ -207,6 +207,15 @@ def test_rows_in_batches_have_the_bits_of_the_whole(
     assert differing(held(tmp_path / "ours"), by_peft(folder, added, torch.bfloat16, tmp_path / "theirs")) == []
 
 
+def test_a_float32_base_is_rounded_once(
+    base: Callable[..., Path], adapter: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = base("llama", torch.float32)
+    added = adapter(folder)
+    merge.merge(folder, added, tmp_path / "ours", "bfloat16")
+    assert differing(held(tmp_path / "ours"), by_peft(folder, added, torch.bfloat16, tmp_path / "theirs")) == []
+
+
 def test_what_is_not_a_float_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
@@ -275,8 +284,11 @@ def test_half_an_adapter_and_another_rank_are_refused(
 def test_a_named_format_becomes_the_chat_template(
     base: Callable[..., Path], adapter: Callable[..., Path], tmp_path: Path
 ) -> None:
-    folder = base("llama")
+    folder = shutil.copytree(base("llama"), tmp_path / "base")
+    file = folder / "tokenizer_config.json"  # where templates stood before they had a file of their own
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": "of the base"}))
     merge.merge(folder, adapter(folder), tmp_path / "ours", "float16", "alpaca")
+    assert "chat_template" not in json.loads((tmp_path / "ours" / "tokenizer_config.json").read_text())
     from transformers import AutoTokenizer
 
     said = AutoTokenizer.from_pretrained(tmp_path / "ours").apply_chat_template(

@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from playground.budget import usable_cores
 from playground.errors import VariantError
 from playground.files import check_base, read_json
 from training.export.parity import diagnosis, ends, heads, hyper, ropes, vocabulary
@@ -116,9 +118,10 @@ def _judge_names(pairing: Pairing, extra: list[str], is_known: bool, step: Step)
 def _compare_all(pairing: Pairing, source: Source, built: Weights, step: Step, progress: Progress) -> None:
     """Every tensor in turn, then what the errors say together."""
     fitting, compared = _fitting(pairing, source, built, step), list[Compared]()
-    for number, pair in enumerate(fitting):
-        compared.append(compare(pair, source, built))
-        progress((number + 1) / len(fitting))
+    with ThreadPoolExecutor(usable_cores()) as pool:  # numpy lets go of the interpreter while it computes
+        for item in pool.map(lambda pair: compare(pair, source, built), fitting):
+            compared.append(item)
+            progress(len(compared) / len(fitting))
     step.numbers["tensors"] = len(compared)
     step.numbers["types"] = diagnosis.table(compared)
     if rest := source.not_followed:

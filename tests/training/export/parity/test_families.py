@@ -18,7 +18,7 @@ from training.export.parity import session
 from . import tiny
 from .planted import rewrite
 
-pytestmark = [pytest.mark.models, pytest.mark.slow]
+pytestmark = [pytest.mark.models, pytest.mark.long]
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 500000.0,
@@ -50,10 +50,11 @@ def family(tmp_path_factory: pytest.TempPathFactory, demo_models: Path) -> Calla
             folder = made[name] = tmp_path_factory.mktemp(name)
             kind, options = FAMILIES[name]
             ends = {"bos_token_id": 1, "eos_token_id": 2, "initializer_range": 0.06}
-            size = tiny.SPM_SIZE if name in SENTENCEPIECE else 49152
-            base = tiny.model(folder / "base", kind, **(options | ends | {"vocab_size": size}))
+            pieces = {"vocab_size": tiny.SPM_SIZE, "faint": tiny.SPM_BYTES}
+            words = pieces if name in SENTENCEPIECE else {"vocab_size": 49152}
+            base = tiny.model(folder / "base", kind, **(options | ends | words))
             if name in SENTENCEPIECE:
-                tiny.sentencepiece_tokenizer(base)
+                tiny.sentencepiece_tokenizer(base, prefix=name == "phi3")
             else:
                 tiny.smollm_tokenizer(base, demo_models)
             tiny.catalogue(folder / "data", base, tiny.adapter(folder / "adapter", base))
@@ -102,14 +103,14 @@ def test_gemmas_norms_without_their_one(family: Callable[[str], Path], tmp_path:
 
 
 def test_a_yarn_factor_lost(family: Callable[[str], Path], tmp_path: Path) -> None:
-    folder = shutil.copytree(family("qwen2.5"), tmp_path / "x")
+    folder = shutil.copytree(family("qwen3"), tmp_path / "x")
     for config in (folder / "base/config.json", folder / "merged/config.json"):
         row = json.loads(config.read_text(encoding="utf-8"))
         yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512, "rope_theta": 10000.0}
         config.write_text(json.dumps(row | {"rope_parameters": yarn}), encoding="utf-8")
     gguf.convert(folder / "merged", folder / "yarn.gguf")
     tiny.catalogue(folder / "data", folder / "base", folder / "adapter")
-    lost = rewrite(folder / "yarn.gguf", folder / "lost.gguf", {"qwen2.rope.scaling.type": None})
+    lost = rewrite(folder / "yarn.gguf", folder / "lost.gguf", {"qwen3.rope.scaling.type": None})
     with session(Settings(data=folder / "data", threads=2), "tiny:lora") as opened:
         assert opened.check(Gguf(name="yarn", source=str(folder / "yarn.gguf")), "gguf", "f16").verdict == "pass"
         verdict = opened.check(Gguf(name="lost", source=str(lost)), "gguf", "f16")

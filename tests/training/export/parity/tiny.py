@@ -1,5 +1,6 @@
 """Tiny random models with widths divisible by 256 and real tokenizers, and random adapters on them."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,15 @@ SPREAD = 0.08
 """Of embeddings and output layers: sure of the next token, as trained models are, so that the likeliest is no tie."""
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 SPM_SIZE = 512
+SPM_BYTES = slice(3, 261)
+"""Its byte tokens, which said at random are no text. Two control tokens of ours lie among them."""
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 TEMPLATE += "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 SPM_TEXT = "마당은 집 안에 있으면서 하늘이 열린 곳이다. The courtyard was the quietest part of the house. 0123456789 "
 
 
-def model(folder: Path, family: str, seed: int = 1, **options: Any) -> Path:
-    """A random model of a family in fp32, without a tokenizer; its norms are not all ones."""
+def model(folder: Path, family: str, seed: int = 1, faint: slice = slice(0), **options: Any) -> Path:
+    """A random model of a family in fp32, without a tokenizer. Norms are not all ones, `faint` tokens not likely."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -36,6 +39,7 @@ def model(folder: Path, family: str, seed: int = 1, **options: Any) -> Path:
             torch.nn.init.normal_(parameter, mean=float(parameter.detach().mean()), std=0.1)
         if name.endswith(("embed_tokens.weight", "lm_head.weight")):
             torch.nn.init.normal_(parameter, std=SPREAD)
+            parameter.data[faint] *= 0.1  # never said
     made.save_pretrained(folder)
     return folder
 
@@ -71,10 +75,14 @@ def catalogue(data: Path, base: Path, adapter_folder: Path) -> None:
     (data / "variants.toml").write_text(text, encoding="utf-8")
 
 
-def sentencepiece_tokenizer(folder: Path) -> Path:
-    """A SentencePiece model that falls back to bytes, and the tokenizer transformers makes of it."""
+def sentencepiece_tokenizer(folder: Path, prefix: bool) -> Path:
+    """A SentencePiece model that falls back to bytes, and the same as tokenizer.json, as these families ship both.
+
+    `prefix`: a space is put before each piece of text, as Phi-3 has it and Gemma has not.
+    """
     import sentencepiece
-    from transformers import LlamaTokenizer
+    from tokenizers import normalizers
+    from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([SPM_TEXT] * 50),
@@ -84,11 +92,19 @@ def sentencepiece_tokenizer(folder: Path) -> Path:
         byte_fallback=True,
         hard_vocab_limit=False,
         user_defined_symbols=["<|im_start|>", "<|im_end|>"],
-        add_dummy_prefix=False,
         minloglevel=2,
     )
     (folder / "tokenizer.vocab").unlink()
-    raw = LlamaTokenizer.from_pretrained(folder)
-    raw.chat_template = TEMPLATE
-    raw.save_pretrained(folder)
+    raw = LlamaTokenizer.from_pretrained(folder, add_bos_token=True).backend_tokenizer
+    rules = [normalizers.Prepend("\u2581")] if prefix else []
+    raw.normalizer = normalizers.Sequence([*rules, normalizers.Replace(" ", "\u2581")])
+    raw.pre_tokenizer = None
+    fast = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    fast.chat_template = TEMPLATE
+    fast.save_pretrained(folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    names = ("<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>")
+    added = {str(raw.token_to_id(name)): {"content": name, "special": True} for name in names}
+    text = json.dumps(config | {"added_tokens_decoder": added})  # transformers 5 leaves it out; the converter reads it
+    (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
     return folder
