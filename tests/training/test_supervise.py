@@ -225,7 +225,7 @@ def test_killed_again_and_again_it_ends_with_the_losses_of_one_go(settings: Sett
     assert len(losses(run)) == 40
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_memory_that_really_runs_out_makes_the_batch_smaller(
     settings: Settings, recipe: Write, monkeypatch: pytest.MonkeyPatch
