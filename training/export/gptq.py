@@ -129,6 +129,7 @@ def _quantize_here(merged: str, out: str, rows: str, group: str, told: str) -> N
     calibration = rows_of(Path(rows)) if rows else []
     model = _quantized(source, calibration or own_rows(source), int(group), Path(told))
     model.save_pretrained(out, save_compressed=True)
+    (target / "recipe.yaml").unlink(missing_ok=True)  # it holds Python objects, and config.json says it all
     for pattern in TOKENIZER_FILES:  # ours alone, byte for byte
         for file in target.glob(pattern):
             file.unlink()

@@ -18,12 +18,12 @@ FILES: dict[Kind, tuple[str, ...]] = {
     "adapter": ("adapter_config.json", "adapter_model.safetensors", *TOKENIZER_FILES, *PAPERS),
     "merged": (*WEIGHTS, *TOKENIZER_FILES, *PAPERS),
     "gguf": ("*.gguf", "Modelfile*", *PAPERS),
-    "gptq": (*WEIGHTS, "recipe.yaml", *TOKENIZER_FILES, *PAPERS),
+    "gptq": (*WEIGHTS, *TOKENIZER_FILES, *PAPERS),
 }
 """All that is ever uploaded, by kind; files at the top of the folder alone."""
 NEEDED: dict[Kind, str] = {"gguf": "*.gguf", "adapter": "adapter_model.safetensors"}
 NEVER = (".*", "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.log", "*.part")
-READ = ("README.md", "*config.json", "Modelfile*", "recipe.yaml")
+READ = ("README.md", "*config.json", "Modelfile*")
 """Text that may hold a path of this machine or a secret."""
 SECRET = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
 FRESH = {".gitattributes"}

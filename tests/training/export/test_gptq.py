@@ -158,6 +158,7 @@ def _answers(source: Path, out: Path, group: int) -> None:
     assert config["config_groups"]["group_0"]["weights"]["group_size"] == group
     assert config["config_groups"]["group_0"]["weights"]["num_bits"] == 4
     assert "lm_head" in config["ignore"]
+    assert not (out / "recipe.yaml").exists()
     assert str(source) not in json.dumps(read_json(out / "config.json"))
     for file in source.glob("tokenizer*"):
         assert (out / file.name).read_bytes() == file.read_bytes()

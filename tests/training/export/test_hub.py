@@ -85,7 +85,7 @@ def folder(tmp_path: Path) -> Path:
         ("adapter", {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "chat_template.jinja"}),
         ("merged", {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"}),
         ("gguf", {"a-Q4_K_M.gguf", "odd[1].gguf", "Modelfile"}),
-        ("gptq", {"config.json", "model.safetensors", "recipe.yaml", "tokenizer.json", "chat_template.jinja"}),
+        ("gptq", {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"}),
     ],
 )
 def test_only_what_belongs_there_goes_up(folder: Path, kind: Kind, names: set[str]) -> None:
