@@ -6,6 +6,9 @@ from playground.drift import Drift, Reading, drift
 from training.export.parity.thresholds import Bounds, DriftBounds
 from training.export.parity.verdict import Cause, Step
 
+SMALLEST = 1e-300
+"""A perplexity ratio that came out as zero."""
+
 
 def compare(parent: Reading, built: Reading, bounds: DriftBounds, is_coarse: bool) -> Step:
     """The drift and what it says; coarse builds have lost precision on purpose."""
@@ -18,7 +21,7 @@ def compare(parent: Reading, built: Reading, bounds: DriftBounds, is_coarse: boo
     values = {
         "mean_kl": found.mean_kl,
         "same_top": -found.same_top,
-        "perplexity": abs(math.log(found.perplexity_ratio)),
+        "perplexity": abs(math.log(max(found.perplexity_ratio, SMALLEST))),
     }
     limits: dict[str, Bounds] = {
         "mean_kl": bounds.mean_kl,

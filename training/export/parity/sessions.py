@@ -72,6 +72,10 @@ class Session:
         adapter = loadable.adapter or loadable.spec.merged_adapter
         return Source(Path(loadable.spec.path), Path(adapter) if adapter else None)
 
+    @cached_property
+    def _passages(self) -> list[str]:
+        return self._side(self.bench.source).passages()
+
     def check(
         self,
         built: Variant,
@@ -130,7 +134,7 @@ class Session:
         elif name == "text":
             source.reads()
         elif name == "numbers":
-            job.parent.reading()
+            job.parent.reading(self._passages)
         else:
             source.answers()
 
@@ -146,8 +150,9 @@ class Session:
         return text.compare(self._side(self.bench.source).reads(), job.built.reads())
 
     def _numbers(self, job: Job) -> Step:
+        parent = job.parent.reading(self._passages)
         bounds = thresholds().of_drift(job.kind, job.level, self.source.parameters)
-        return numbers.compare(job.parent.reading(), job.built.reading(), bounds, job.is_coarse)
+        return numbers.compare(parent, job.built.reading(self._passages), bounds, job.is_coarse)
 
     def _answers(self, job: Job) -> Step:
         source, built = self._side(self.bench.source), job.built.answers()

@@ -16,6 +16,8 @@ from training.export.parity.answers import Answers, answers
 from training.export.parity.bench import Bench
 from training.export.parity.text import Reads, reads
 
+MOST_TOKENS = 700
+
 
 class Side:
     """One variant of a bench, source or build. Its answers are computed when first asked for."""
@@ -35,11 +37,25 @@ class Side:
                 self._reads = reads(probe, words, self.bench.format_of(self.variant, words))
         return self._reads
 
-    def reading(self) -> Reading:
-        """Its distributions over the fixed texts, in files: hundreds of MB for a large vocabulary."""
+    def passages(self) -> list[str]:
+        """The fixed texts, shortest first, while they fit a budget of tokens; both languages are among the short ones.
+
+        All of them, for a tokenizer that knows Korean; one that reads it byte by byte would take three times as long
+        to say the same.
+        """
+        texts = drift.texts()
+        sizes = {text: len(ids) for text, ids in zip(texts, self.encode(texts), strict=True)}
+        chosen: list[str] = []
+        for text in sorted(texts, key=lambda text: sizes[text]):
+            if sum(sizes[one] for one in chosen) + sizes[text] <= MOST_TOKENS:
+                chosen.append(text)
+        return chosen or texts[:1]
+
+    def reading(self, passages: list[str]) -> Reading:
+        """Its distributions over the texts, in files: hundreds of MB for a large vocabulary."""
         if self._reading is None:
             with self.probe() as probe:
-                ids = probe.encode(drift.texts())
+                ids = probe.encode(passages)
                 probe.grow(max(map(len, ids)))
                 self._reading = Reading(self.variant.name, ids, [self._logprobs(probe, row) for row in ids])
         return self._reading

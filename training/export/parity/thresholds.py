@@ -10,7 +10,8 @@ FILE = Path(__file__).with_name("thresholds.toml")
 Bounds = tuple[float, float]
 """Past the first: warn. Past the second: fail."""
 WIDE = ("f32", "f16", "bf16")
-NARROW = {"q1": "q2", "t2": "q2", "tq": "q2"}
+OTHERWISE = {"q1": "q2", "tq": "q2", "mx": "q4", "nv": "q4"}
+"""Levels whose names do not say their bits, or that have no row of their own."""
 
 
 class DriftBounds(BaseModel):
@@ -97,4 +98,4 @@ def drift_row(kind: str, level: str) -> str:
     if level in WIDE:
         return level
     bits = level.removeprefix("i")[:2]
-    return NARROW.get(bits, bits)
+    return OTHERWISE.get(bits, bits)

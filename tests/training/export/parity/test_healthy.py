@@ -40,4 +40,4 @@ def test_the_embedded_models_exports_pass(embedded: Made, check_embedded: Check,
     assert (verdict.verdict, verdict.causes) == ("pass", []), "\n".join(verdict.lines)
     assert list(verdict.numbers) == STEPS
     kl = verdict.numbers["numbers"]["mean_kl"]
-    assert kl < {"merged": 1e-5, "f16": 1e-4, "q8_0": 0.005, "q4_k_m": 0.12}[level]
+    assert kl < {"merged": 1e-5, "f16": 1e-4, "q8_0": 0.01, "q4_k_m": 0.12}[level]
