@@ -67,7 +67,6 @@ class TransformersBackend:
 
     def __init__(self, spec: ModelSpec) -> None:
         torch.set_num_threads(spec.threads)
-        torch.set_grad_enabled(False)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._dtype = _dtype(spec, device)
         self._model = _load_model(spec, self._dtype, device)
@@ -279,7 +278,7 @@ def _load_model(spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> An
         ) from error
     if spec.merged_adapter is not None:
         model = _merged(model, spec.merged_adapter)
-    return model.eval()
+    return model.eval().requires_grad_(False)
 
 
 def _merged(model: Any, folder: str) -> Any:

@@ -191,3 +191,10 @@ def test_no_language_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "nonsense", "architectures": ["NonsenseForCausalLM"]}')
     with pytest.raises(VariantError, match="nonsense"):
         load(tmp_path)
+
+
+def test_gradients_stay_the_process_s_own_affair(tiny: Callable[[str], Path]) -> None:
+    """A model in use never learns, and a trainer in the same process still can."""
+    backend = load(tiny("llama"))
+    assert not any(weight.requires_grad for weight in backend._model.parameters())
+    assert torch.is_grad_enabled()
