@@ -4,10 +4,10 @@ Imports stay inside functions: a verb loads what it needs, the page never loads 
 """
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,19 +16,25 @@ import typer
 
 from eval.cli import evaluate, leaderboard
 from playground.cli import PREPARE, chat, models
-from playground.errors import MadangError, SetupError
+from playground.errors import MadangError
+from playground.ports import check_port
+from playground.serve_cli import WithFlags
+from playground.serve_cli import serve as serve_api
 from playground.settings import Settings, load_settings
 from training.cli import demo as demo_verbs
 from training.cli import ensure
 from training.data.cli import BENCHMARK
 from training.data.cli import data as data_verbs
-from training.export.cli import export
+from training.export.cli import SCORES, export
 from training.train_cli import KOBEST, runs, train
 
 if TYPE_CHECKING:
     import gradio as gr
+    from fastapi import FastAPI
 
+    from playground.compare import Playground
     from playground.ui.tabs import Tab
+    from training.export.describing import Scored
 
 PROGRAM = [sys.executable, str(Path(__file__).resolve())]
 """How this program is called again, for work in a process of its own."""
@@ -40,6 +46,7 @@ cli = typer.Typer(
 )
 cli.command()(chat)
 cli.add_typer(models, name="models")
+cli.command("serve", cls=WithFlags)(serve_api)
 cli.add_typer(demo_verbs, name="demo")
 cli.command("eval")(evaluate)
 cli.command()(leaderboard)
@@ -63,6 +70,7 @@ def page(
     context.meta[PREPARE] = partial(ensure, settings)
     context.meta[BENCHMARK] = partial(benchmark_texts, settings)
     context.meta[KOBEST] = partial(score_quick, settings)
+    context.meta[SCORES] = partial(scores_of, settings)
     if context.invoked_subcommand is None:
         serve(settings, open_browser=open_)
 
@@ -84,24 +92,44 @@ def score_quick(settings: Settings, names: list[str]) -> bool:
     return subprocess.run(command, check=False).returncode == 0
 
 
+def scores_of(settings: Settings, names: Sequence[str]) -> "list[Scored]":
+    """What lm-eval's result files in the data folder say of these variants; files that cannot be read say nothing."""
+    from eval.results import load
+    from training.export.describing import Scored
+
+    with suppress(MadangError):
+        found = [result for result in load(settings.data / "results").current if result.variant in names]
+        rows = [(result, key.partition(",")[0], value) for result in found for key, value in result.scores.items()]
+        return [Scored(one.variant, one.task, metric, value, one.n, one.shots) for one, metric, value in rows]
+    return []
+
+
 def serve(settings: Settings, open_browser: bool) -> None:
-    """Prepare what is missing, then serve the page until it is stopped."""
+    """Prepare what is missing, then serve the page, and the API on its port, until they are stopped."""
     check_port(settings.host, settings.port)
     ensure(settings)
-    from playground.ui.page import launch_options
+    from playground.compare import Playground
+    from playground.server.serving import serve as serve_app
 
-    wings = tabs(settings)
-    blocks = build(settings, wings)
     inbrowser = open_browser and sys.stdout.isatty() and not os.environ.get("CI")
+    playground = Playground(settings)
     try:
-        blocks.launch(
-            server_name=settings.host,
-            server_port=settings.port,
-            inbrowser=inbrowser,
-            **launch_options(settings, wings),
-        )
+        serve_app(together(playground), playground, inbrowser=inbrowser)
     finally:
-        blocks.close()
+        playground.close()
+
+
+def together(playground: "Playground") -> "FastAPI":
+    """One app: the API where this machine serves it, and the page on every path that is left."""
+    from fastapi import FastAPI
+
+    from playground.server.app import create, is_served_beside_the_page
+    from playground.ui.page import build as build_page
+    from playground.ui.page import launch_options, mounted
+
+    settings, wings = playground.settings, tabs(playground.settings)
+    app = create(playground) if is_served_beside_the_page(settings) else FastAPI(openapi_url=None)
+    return mounted(app, build_page(playground, settings, wings), launch_options(settings, wings))
 
 
 def build(settings: Settings, wings: "Sequence[Tab] | None" = None) -> "gr.Blocks":
@@ -126,21 +154,6 @@ def tabs(settings: Settings) -> "list[Tab]":
         found.append(Tab("train", partial(train_tab.render, settings, PROGRAM), TRAINING_LOCALES))
         found.append(Tab("export", partial(export_tab.render, settings, PROGRAM)))
     return found
-
-
-def check_port(host: str, port: int) -> None:
-    """Refuse a port that another program listens on, before anything long begins."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        if os.name == "posix":
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise SetupError(
-                f"Port {port} on {host} cannot be used: {error.strerror or error}.",
-                f"Stop the program that listens there, or choose another port: --port {port + 1}",
-            ) from error
 
 
 def space() -> "gr.Blocks":

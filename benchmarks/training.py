@@ -1,5 +1,9 @@
-"""What our guards and logging cost beside bare TRL, and what packing brings: SFT of the embedded model on a CPU."""
+"""What our guards and logging cost beside bare TRL, and what packing brings: SFT of the embedded model on a CPU.
 
+The rows are short, as those of a classifier or a quick question are: some 50 tokens each.
+"""
+
+import json
 import shutil
 import statistics
 from collections.abc import Iterator
@@ -9,8 +13,13 @@ from playground.settings import Settings
 from training import preparing, recipe, runs
 from training.runs import Run
 
-STEPS = 8
-SHORT = "trainer.num_train_epochs=4"
+STEPS = 10
+EPOCHS = "trainer.num_train_epochs=4"
+ROWS = [
+    {"instruction": f"What is {a} plus {b}?", "output": f"{a} plus {b} is {a + b}."}
+    for a in range(20)
+    for b in range(8)
+]
 
 
 def run(times: int) -> Iterator[Measured]:
@@ -45,7 +54,9 @@ def run(times: int) -> Iterator[Measured]:
 
 
 def _begun(chosen: Settings, *sets: str) -> Run:
-    shipped = recipe.load(recipe.find("sft"), ["data.evaluation=null", SHORT, *sets])
+    rows = chosen.data / "short.jsonl"
+    rows.write_text("\n".join(map(json.dumps, ROWS)), encoding="utf-8")
+    shipped = recipe.load(recipe.find("sft"), ["data.evaluation=null", f"data.source={rows}", EPOCHS, *sets])
     prepared = preparing.look(chosen, shipped)
     made = runs.create(chosen, prepared.recipe)
     preparing.write(made, prepared)

@@ -82,6 +82,8 @@ def vram_budget(settings: Settings) -> int:
 
 def need(spec: ModelSpec) -> Need:
     """What loading a spec will take, from the sizes of its files (kv cache and runtime included)."""
+    if spec.engine == "openai":
+        return Need(ram=0)
     runtime = RUNTIME_BYTES[spec.engine]
     weights = _weights(spec)
     on_card = vram_total() > 0 and (spec.engine == "transformers" or spec.gpu_layers != 0)

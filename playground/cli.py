@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,16 +12,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from playground import budget, variants
+from playground import budget, reach, variants
 from playground.compare import Playground, Question
 from playground.errors import ConfigError, MadangError, UnknownNameError
 from playground.events import Failed, Finished, Started
-from playground.loadable import Loader
+from playground.loadable import Loader, remote_spec
 from playground.messages import Conversation
 from playground.presets import DEFAULT_PRESET, Sampling, sampling
 from playground.settings import Settings
 from playground.terminal import Chat, show_answers
-from playground.variants import Adapter, Base, Catalogue, Gguf
+from playground.variants import Adapter, Base, Catalogue, Remote, Stored, Variant
 
 DEFAULT_VARIANTS = ["smollm2", "smollm2:demo", "smollm2:demo:Q4_K_M"]
 ESCAPE, ESCAPES = re.compile(r"\\([ntr\\])"), {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
@@ -69,10 +70,11 @@ def prepare_embedded(context: typer.Context, names: list[str]) -> None:
         context.meta.get(PREPARE, lambda: None)()
 
 
-def _is_embedded(playground: Playground, variant: Base | Adapter | Gguf) -> bool:
+def _is_embedded(playground: Playground, variant: Variant) -> bool:
     """Whether a variant, or the base it runs on, lies among the prepared models."""
     base = playground.catalogue.base_of(variant) if isinstance(variant, Adapter) else None
-    return any(part.path.is_relative_to(playground.settings.models_dir) for part in (variant, base) if part)
+    stored = [part for part in (variant, base) if isinstance(part, Stored)]
+    return any(part.path.is_relative_to(playground.settings.models_dir) for part in stored)
 
 
 def _text(text: str) -> str:
@@ -133,35 +135,42 @@ def list_models(
             sys.stdout.write(json.dumps(variant.model_dump(), ensure_ascii=False) + "\n")
         return
     table = Table("name", "kind", "base", "source", "state", box=None, pad_edge=False)
+    reached = reach.reached([remote_spec(row) for row in catalogue if isinstance(row, Remote)])
     for variant in catalogue:
         base = "" if isinstance(variant, Base) else variant.base or ""
-        table.add_row(*map(escape, (variant.name, variant.kind, base, variant.source, _state(variant))))
+        table.add_row(*map(escape, (variant.name, variant.kind, base, *_place(variant, reached))))
     console = Console()
     console.print(table)
     console.print(f"\nYour own variants: {settings.catalogue}", style="dim", soft_wrap=True)
 
 
-def _state(variant: Base | Adapter | Gguf) -> str:
+def _place(variant: Variant, reached: Mapping[str, MadangError | None]) -> tuple[str, str]:
+    """Where a variant is, and whether it is there."""
+    if isinstance(variant, Remote):
+        return variant.url, "does not answer" if reached[variant.name] else "answers"
     if not variant.is_local:
-        return "on the Hub"
-    return "here" if variant.path.exists() else "missing"
+        return variant.source, "on the Hub"
+    return variant.source, "here" if variant.path.exists() else "missing"
 
 
 @models.command()
 def add(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="What to call it: name, name:adapter, name:adapter:Q4_K_M.")],
-    source: Annotated[str, typer.Argument(help="Hub id (owner/name), folder, or GGUF file.")],
-    kind: Annotated[str, typer.Option(help="base, adapter or gguf; guessed from the source where it can be.")] = "",
+    source: Annotated[str, typer.Argument(help="Hub id (owner/name), folder, GGUF file, or http(s):// address.")],
+    kind: Annotated[
+        str, typer.Option(help="base, adapter, gguf or remote; guessed from the source where it can be.")
+    ] = "",
     base: Annotated[str | None, typer.Option(help="The variant it descends from (adapters need it).")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Another field: --set prompt_format=alpaca; repeat it.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Download without asking.")] = False,
 ) -> None:
-    """Add a variant: its files are fetched and checked first."""
+    """Add a variant: its files are fetched and checked first, or its server asked."""
     settings: Settings = context.obj
-    row: dict[str, Any] = {"name": name, "source": _absolute(source), "kind": kind or _guess(source, base)}
+    row: dict[str, Any] = {"name": name, "kind": kind or _guess(source, base)}
+    row |= {"url": source} if row["kind"] == "remote" else {"source": _absolute(source)}
     for pair in set_ or []:
         key, equals, value = pair.partition("=")
         if not equals:
@@ -178,7 +187,9 @@ def add(
     if size and not yes and not typer.confirm(f"{source} is {size / budget.GIB:.2f} GiB to download. Go on?"):
         raise typer.Exit(1)
     with console.status(f"Checking {name}") as status:
-        loader.loadable(variant, lambda done, what: status.update(escape(f"{what} ({done:.0%})")))
+        loadable = loader.loadable(variant, lambda done, what: status.update(escape(f"{what} ({done:.0%})")))
+        if isinstance(variant, Remote):
+            reach.look(loadable.spec)
     variants.add(settings, variant)
     console.print(f"Added {name}. Try it: madang chat -v {name}")
 
@@ -189,6 +200,8 @@ def _absolute(source: str) -> str:
 
 
 def _guess(source: str, base: str | None) -> str:
+    if source.startswith(("http://", "https://")):
+        return "remote"
     path = Path(source).expanduser()
     if source.lower().endswith(".gguf") or (path.is_dir() and any(path.glob("*.gguf"))):
         return "gguf"
@@ -201,7 +214,7 @@ def _guess(source: str, base: str | None) -> str:
 def check(
     context: typer.Context, name: Annotated[str | None, typer.Argument(help="One variant; default all.")] = None
 ) -> None:
-    """Check the files of variants without loading them; nothing is downloaded."""
+    """Check the files of variants without loading them, and whether servers answer; nothing is downloaded."""
     settings: Settings = context.obj
     playground = Playground(settings)
     catalogue = playground.catalogue
@@ -218,8 +231,11 @@ def check(
         raise typer.Exit(1)
 
 
-def _verdict(loader: Loader, variant: Base | Adapter | Gguf) -> str:
+def _verdict(loader: Loader, variant: Variant) -> str:
     loadable = loader.loadable(variant)
+    if loadable.spec.remote is not None:
+        found = reach.look(loadable.spec)
+        return escape(f"ok, answers; {found.model or 'its model'}, context {found.info.context:,}")
     need = budget.need(loadable.spec)
     alone = f"; runs on a copy of its own: {loadable.why_not_shared}" if loadable.why_not_shared else ""
     return escape(f"ok, needs about {(need.ram + need.vram) / budget.GIB:.2f} GiB{alone}")

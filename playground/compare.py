@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel, ConfigDict
 
 from playground.backends.base import ModelSpec, RowRequest
-from playground.errors import ConfigError, MadangError, WorkerError
+from playground.errors import BUG_HINT, ConfigError, MadangError, WorkerError
 from playground.events import Event, Failed, Finished, Progress, Stats
 from playground.hub import Hub, HuggingFaceHub
 from playground.loadable import Loadable, Loader
@@ -23,11 +23,9 @@ from playground.messages import Message
 from playground.presets import MAX_SEED, Sampling
 from playground.settings import Settings
 from playground.variants import Catalogue
-from playground.worker import Worker
-from playground.workers import WorkerPool
+from playground.workers import AnyWorker, WorkerPool
 
 MAX_VARIANTS = 8
-BUG_HINT = "Please report it with the lines that stand in the terminal where Madang runs."
 
 
 class Question(BaseModel):
@@ -95,7 +93,7 @@ class Comparison:
     questions: list[Question]
     _events: "queue.SimpleQueue[Event]" = field(default_factory=queue.SimpleQueue)
     _ids: dict[str, str] = field(default_factory=dict)
-    _asked: dict[str, Worker] = field(default_factory=dict)
+    _asked: dict[str, AnyWorker] = field(default_factory=dict)
     _cancelled: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -185,7 +183,7 @@ class Comparison:
 
     def _fail(self, names: list[str], error: MadangError) -> None:
         for name in names:
-            self._events.put(Failed(variant=name, message=error.message, hint=error.hint))
+            self._events.put(Failed(variant=name, message=error.message, hint=error.hint, error=type(error).__name__))
 
 
 @dataclass(frozen=True)

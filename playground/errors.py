@@ -18,6 +18,8 @@ Only two edges convert a MadangError into text: the page and the command line. B
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+BUG_HINT = "Please report it with the lines that stand in the terminal where Madang runs."
+
 
 class MadangError(Exception):
     """One sentence that names the thing and the value, and a hint that names the remedy."""

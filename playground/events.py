@@ -33,10 +33,35 @@ class Started(_Event):
     device: str
 
 
+class Likely(BaseModel):
+    """A token and its log-probability in nats, under the model itself: before penalties, temperature and cuts.
+
+    `raw`: its bytes, which may be part of a character; what a control token is called, for one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: int
+    raw: tuple[int, ...]
+    logprob: float
+
+
+class TokenLogprob(Likely):
+    """A token of the answer with the likeliest ones of its place, most likely first."""
+
+    top: tuple[Likely, ...] = ()
+
+
 class Delta(_Event):
-    """More of the answer: whole characters, never part of a stop string."""
+    """More of the answer: whole characters, never part of a stop string.
+
+    `tokens`: those taken since the Delta before, where log-probabilities were asked for; the text of the last ones may
+    still be held back. Every token that was taken is told, those of a stop string too, though its text is never shown;
+    the control token that ends an answer is not.
+    """
 
     text: str
+    tokens: tuple[TokenLogprob, ...] = ()
 
 
 class Stats(BaseModel):
@@ -66,6 +91,8 @@ class Failed(_Event):
     message: str
     hint: str = ""
     text: str = ""
+    error: str = ""
+    """Which of playground.errors it was, by name; empty where that is not known."""
 
 
 Event = Progress | Started | Delta | Finished | Failed

@@ -5,6 +5,7 @@ Reads headers and configs alone: a check of a 16 GB model takes milliseconds and
 
 import json
 import struct
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,17 @@ BEYOND_PLAIN = {
     "monteclora_config": "it uses MonteCLoRA",
 }
 """Options of PEFT's LoraConfig that make an adapter more than A and B beside a linear layer."""
+HEAD = "lm_head.weight"
+EMBEDDINGS = (
+    "model.embed_tokens.weight",
+    "model.language_model.embed_tokens.weight",
+    "embed_tokens.weight",
+    "transformer.wte.weight",
+    "wte.weight",
+)
+"""Where the weights of a tied output layer lie: as many rows and columns."""
 PLAIN_LORA_KEYS = ("lora_A.weight", "lora_B.weight")
+COMPRESSED = "compressed-tensors"
 AGAIN = "Download or copy the file again."
 
 
@@ -149,6 +160,16 @@ def check_base(folder: Path) -> None:
         raise VariantError(f"{folder} has no tokenizer.", "Copy tokenizer.json and tokenizer_config.json beside it.")
 
 
+def check_packages(folder: Path) -> None:
+    """Refuse a base whose weights transformers reads only with a package that is not installed."""
+    method = (read_json(folder / "config.json").get("quantization_config") or {}).get("quant_method")
+    if method == COMPRESSED and find_spec("compressed_tensors") is None:
+        raise VariantError(
+            f"{folder.name} is kept in the format {COMPRESSED}, and the package that reads it is not installed.",
+            "`make install EXTRAS=gptq` adds it, or `pip install compressed-tensors`.",
+        )
+
+
 def check_gguf(path: Path) -> None:
     """Refuse a file that is missing or does not begin as a GGUF does; llama.cpp itself checks the rest at loading."""
     if not path.is_file():
@@ -220,7 +241,7 @@ def _check_shapes(folder: Path, tensors: dict[str, Any], base: Path) -> None:
         if not name.endswith(PLAIN_LORA_KEYS):
             continue
         layer = name.removeprefix("base_model.model.").rsplit(".lora_", 1)[0] + ".weight"
-        found = layers.get(layer) or layers.get(layer.removeprefix("model."))
+        found = _layer(layers, layer)
         side = 1 if name.endswith("lora_A.weight") else 0
         if found is None:
             faults.append(f"{layer} does not exist there")
@@ -232,6 +253,12 @@ def _check_shapes(folder: Path, tensors: dict[str, Any], base: Path) -> None:
             f"The adapter {folder.name} was trained for another base than {base.name}: {faults[0]}.",
             "Name the base it was trained on (adapter_config.json: base_model_name_or_path) in the catalogue.",
         )
+
+
+def _layer(layers: dict[str, Any], name: str) -> Any:
+    """A layer of the base by an adapter's name for it. A tied output layer lies in no file: the embeddings do."""
+    names = [name, name.removeprefix("model.")] + [*EMBEDDINGS] * (name == HEAD)
+    return next((layers[one] for one in names if one in layers), None)
 
 
 def _fits(lora: list[int], layer: list[int], side: int) -> bool:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from playground.atomic import write_beside
 from playground.errors import ConfigError, SetupError, UnknownNameError
 from playground.settings import Settings
 
@@ -198,10 +199,7 @@ def _read(where: Path) -> Job:
 
 
 def _write(job: Job) -> None:
-    """Replace job.json at once: a reader finds the old or the new, never half of one."""
-    part = job.folder / f".job.json.{os.getpid()}"
-    part.write_text(job.model_dump_json(exclude={"folder"}, indent=2), encoding="utf-8")
-    part.replace(job.folder / "job.json")
+    write_beside(job.folder / "job.json", job.model_dump_json(exclude={"folder"}, indent=2))
 
 
 def _alive(pid: int, born: float) -> bool:
@@ -222,7 +220,8 @@ def _kill_tree(pid: int) -> None:
 def keep(where: Path) -> None:
     """The keeper: run the command of a folder's job to its end, and write down how it ended."""
     job = _read(where)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command is interrupted, not its keeper
+    # The command is interrupted, not its keeper. SIG_IGN it would inherit, and then hear of no interrupt.
+    signal.signal(signal.SIGINT, lambda number, frame: None)
     code = 127
     try:
         with (where / "log.txt").open("wb") as log:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from playground import budget, files
-from playground.backends.base import ModelSpec
+from playground.backends.base import Address, ModelSpec
 from playground.errors import VariantError
 from playground.hub import Hub, choose_gguf
 from playground.settings import Settings
-from playground.variants import FAKE, Adapter, Base, Catalogue, Gguf
+from playground.variants import FAKE, Adapter, Base, Catalogue, Gguf, Remote, Variant
 
 FetchProgress = Callable[[float, str], None]
 
@@ -31,8 +31,10 @@ class Loader:
     catalogue: Catalogue
     hub: Hub
 
-    def loadable(self, variant: Base | Adapter | Gguf, progress: FetchProgress = lambda done, what: None) -> Loadable:
+    def loadable(self, variant: Variant, progress: FetchProgress = lambda done, what: None) -> Loadable:
         """The spec of a variant; raises VariantError or HubError with the reason and the remedy."""
+        if isinstance(variant, Remote):
+            return Loadable(remote_spec(variant))
         if isinstance(variant, Adapter):
             return self._adapter(variant, progress)
         if variant.source.startswith(FAKE):
@@ -41,9 +43,11 @@ class Loader:
             return Loadable(self._gguf_spec(variant, progress))
         return Loadable(self._base_spec(variant, progress))
 
-    def download_bytes(self, variant: Base | Adapter | Gguf) -> int:
-        """Bytes still to come from the Hub for this variant and its base; 0 for local and cached ones."""
+    def download_bytes(self, variant: Variant) -> int:
+        """Bytes still to come from the Hub for this variant and its base; 0 for local, cached and remote ones."""
         total = 0
+        if isinstance(variant, Remote):
+            return total
         if isinstance(variant, Adapter):
             total += self.download_bytes(self.catalogue.get(variant.base))
         if variant.is_local or variant.source.startswith(FAKE):
@@ -56,6 +60,7 @@ class Loader:
     def _base_spec(self, base: Base, progress: FetchProgress) -> ModelSpec:
         folder = self._folder(base, progress)
         files.check_base(folder)
+        files.check_packages(folder)
         if base.load_in_4bit and not budget.vram_total():
             raise VariantError(
                 f"{base.name} asks for load_in_4bit, and this machine has no NVIDIA GPU.",
@@ -121,3 +126,9 @@ class Loader:
 
     def _threads(self) -> int:
         return self.settings.threads or budget.usable_cores()
+
+
+def remote_spec(remote: Remote) -> ModelSpec:
+    """What the worker of a remote variant is made of; nothing is asked of its server."""
+    address = Address(url=remote.url, model=remote.model, key_env=remote.key_env, timeout_s=remote.timeout_s)
+    return ModelSpec(engine="openai", name=remote.name, path=remote.url, context=remote.context, remote=address)

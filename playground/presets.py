@@ -14,9 +14,10 @@ MAX_SEED = 2**32 - 1
 
 
 class Sampling(BaseModel):
-    """Every sampler field, meaning the same in every engine: penalty, temperature, top_k, top_p, min_p, in that order.
+    """Every sampler field, the same in every engine, in this order: penalties, temperature, top_k, top_p, min_p.
 
-    `temperature` 0 is greedy: the most likely token after the penalty. `seed` None draws a fresh one.
+    The repetition penalty sees prompt and answer; presence and frequency see the answer alone, as OpenAI's do.
+    `temperature` 0 is greedy: the most likely token after the penalties. `seed` None draws a fresh one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,6 +27,8 @@ class Sampling(BaseModel):
     top_k: int = Field(default=0, ge=0)
     min_p: float = Field(default=0.0, ge=0.0, lt=1.0)
     repetition_penalty: float = Field(default=1.1, gt=0.0, le=3.0)
+    presence_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
+    frequency_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
     max_new_tokens: int = Field(default=512, ge=1, le=131_072)
     seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
     stop: tuple[str, ...] = ()

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from playground.backends.base import Choices, ModelInfo, RowRequest, Scored, Vocabulary
 from playground.compare import Playground
-from playground.errors import ContextError, WorkerError
+from playground.errors import ContextError, VariantError, WorkerError
 from playground.events import Event, Failed, Finished
 from playground.loadable import Loadable, Loader
 from playground.presets import Sampling
 from playground.worker import Worker
-from playground.workers import WorkerPool
+from playground.workers import AnyWorker, WorkerPool
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +47,7 @@ class Probe:
     variant: str
     pool: WorkerPool
     loadable: Loadable
-    worker: Worker
+    worker: AnyWorker
 
     @property
     def info(self) -> ModelInfo:
@@ -57,7 +57,12 @@ class Probe:
 
     @property
     def pid(self) -> int:
-        """The worker's process, whose memory is the model's."""
+        """The worker's process, whose memory is the model's; a remote variant has none here."""
+        if not isinstance(self.worker, Worker):
+            raise VariantError(
+                f"{self.variant} runs elsewhere: its memory cannot be measured from here.",
+                "Measure it where it runs, or name a variant whose files are on this machine.",
+            )
         return self.worker.pid
 
     def vocabulary(self) -> Vocabulary:

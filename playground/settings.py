@@ -2,10 +2,10 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import platformdirs
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from playground.errors import ConfigError
@@ -19,7 +19,8 @@ def default_data_dir() -> Path:
 class Settings(BaseSettings):
     """Every setting of the program; extras are forbidden, values come from MADANG_* or from flags."""
 
-    model_config = SettingsConfigDict(env_prefix="MADANG_", extra="forbid", frozen=True)
+    # inputs are hidden, as pydantic would quote a wrong key of the API in every traceback
+    model_config = SettingsConfigDict(env_prefix="MADANG_", extra="forbid", frozen=True, hide_input_in_errors=True)
 
     data: Path = Field(default_factory=default_data_dir, description="Folder for models, catalogue and conversations")
     host: str = Field(default="127.0.0.1", description="Address the page listens on")
@@ -36,11 +37,37 @@ class Settings(BaseSettings):
     threads: int | None = Field(default=None, ge=1, description="Threads a model may use; default the usable cores")
     language: Literal["auto", "ko", "en"] = Field(default="auto", description="Language of the page")
 
+    api_keys: SecretStr = Field(
+        default=SecretStr(""),
+        description="Keys of the API, with commas between; without one it serves this machine alone",
+    )
+    api_keys_file: Path | None = Field(default=None, description="File with more keys of the API, one a line")
+    api_max_body_mb: float = Field(default=10.0, gt=0, description="Largest body of a request to the API, in MB")
+    api_max_prompt_tokens: int = Field(
+        default=131_072, ge=1, description="Longest prompt that the API takes, in tokens"
+    )
+    api_max_tokens: int = Field(default=8192, ge=1, description="Longest answer that the API gives, in tokens")
+    api_queue: int = Field(
+        default=64, ge=1, description="Requests to the API that wait or run at once; more are told to come again"
+    )
+    api_rate_per_minute: int | None = Field(
+        default=None, ge=1, description="Requests a minute for each key of the API; default no limit"
+    )
+    api_log_prompts: bool = Field(default=False, description="Whether the API's log holds what was asked")
+
     @field_validator("data")
     @classmethod
     def _absolute(cls, data: Path) -> Path:
         """`~` and relative paths resolved once: catalogue rows and worker processes must mean the same folder."""
         return data.expanduser().absolute()
+
+    @field_validator("api_keys")
+    @classmethod
+    def _sendable(cls, keys: SecretStr) -> SecretStr:
+        """A key travels in a header: visible ASCII only."""
+        if not all("!" <= letter <= "~" for key in split_keys(keys) for letter in key):
+            raise ValueError("a key has letters that no header carries: visible ASCII alone, commas between keys")
+        return keys
 
     @cached_property
     def models_dir(self) -> Path:
@@ -58,12 +85,24 @@ class Settings(BaseSettings):
         return self.data / "variants.toml"
 
 
+def split_keys(keys: SecretStr) -> list[str]:
+    """The keys of a list with commas between; handle with care."""
+    return [key.strip() for key in keys.get_secret_value().split(",") if key.strip()]
+
+
 def load_settings(**changes: object) -> Settings:
     """Settings from the environment, with flags on top (None leaves one alone); all faults in one ConfigError."""
     try:
         return Settings(**{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors())
+        faults = "; ".join(_fault(dict(e)) for e in error.errors())
         raise ConfigError(
             f"The settings are not valid: {faults}.", "Correct the flag or the MADANG_* variable."
         ) from error
+
+
+def _fault(error: dict[str, Any]) -> str:
+    """What is wrong with one setting; what the API's keys are is never said."""
+    name = ".".join(map(str, error["loc"]))
+    value = "(not shown)" if name == "api_keys" else repr(error["input"])
+    return f"{name} = {value}: {error['msg']}"

@@ -1,4 +1,4 @@
-"""What can be asked: Variant = Base | Adapter | Gguf, and the catalogue that names them.
+"""What can be asked: Variant = Base | Adapter | Gguf | Remote, and the catalogue that names them.
 
 Nobody else asks whether a path ends in `.gguf`. The catalogue is data: the built-in `variants.toml` beside this file,
 then the user's own `variants.toml` in the data folder, which may override a built-in name.
@@ -8,48 +8,44 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from playground.errors import ConfigError, UnknownNameError, VariantError
-from playground.prompts import format_names
+from playground.names import Name, PromptFormat
 from playground.settings import Settings
 
 BUILT_IN = Path(__file__).with_name("variants.toml")
-NAME = re.compile(r"\w[\w.:+/-]*")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|[0-9A-Fa-f:.]+")
+VISIBLE = re.compile(r"[!-~]+")
 ROW = re.compile(r"\s*\[\[\s*variant\s*\]\]")
+SECRETIVE = ("key_env", "url")
+"""Fields whose wrong values are not shown: people paste keys and passwords there."""
 FAKE = "fake:"
 """Sources that begin so run on backends/fake.py: for tests and page work, without a model."""
 Dtype = Literal["auto", "bf16", "fp16", "fp32"]
 
 
 class _Variant(BaseModel):
-    """What every kind has: a name, where its files are, and how it is prompted."""
+    """What every kind has: a name, and how it is prompted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
-    source: str = Field(min_length=1, description="Hub id (owner/name), or a folder or file")
-    revision: str | None = Field(default=None, description="Hub branch, tag or commit")
-    prompt_format: str | None = Field(default=None, description="named prompt format, for models without a template")
+    name: Name
+    prompt_format: PromptFormat = Field(default=None, description="named format, for models without a template")
     context: int | None = Field(default=None, ge=64, description="tokens of prompt and answer together")
 
-    @field_validator("name")
-    @classmethod
-    def _readable_name(cls, name: str) -> str:
-        if not NAME.fullmatch(name):
-            raise ValueError("a name begins with a letter or digit and holds letters, digits and . _ - + : / alone")
-        return name
 
-    @field_validator("prompt_format")
-    @classmethod
-    def _known_format(cls, name: str | None) -> str | None:
-        if name is not None and name not in format_names():
-            raise ValueError(f"known prompt formats: {', '.join(format_names())}")
-        return name
+class Stored(_Variant):
+    """What the kinds have that run on this machine: where their files are."""
+
+    source: str = Field(min_length=1, description="Hub id (owner/name), or a folder or file")
+    revision: str | None = Field(default=None, description="Hub branch, tag or commit")
 
     @property
     def is_local(self) -> bool:
@@ -62,7 +58,7 @@ class _Variant(BaseModel):
         return Path(self.source)
 
 
-class Base(_Variant):
+class Base(Stored):
     """A whole model: safetensors in a folder or on the Hub, run by transformers."""
 
     kind: Literal["base"] = "base"
@@ -70,14 +66,14 @@ class Base(_Variant):
     load_in_4bit: bool = Field(default=False, description="NF4 through bitsandbytes; needs an NVIDIA GPU")
 
 
-class Adapter(_Variant):
+class Adapter(Stored):
     """A LoRA adapter on a named base; it shares the base's weights in the base's worker where its kind allows."""
 
     kind: Literal["adapter"] = "adapter"
     base: str
 
 
-class Gguf(_Variant):
+class Gguf(Stored):
     """A GGUF file, run by llama.cpp; `base` names the variant it was built from, if that is in the catalogue."""
 
     kind: Literal["gguf"] = "gguf"
@@ -86,14 +82,54 @@ class Gguf(_Variant):
     gpu_layers: int | Literal["auto"] = Field(default="auto", description="layers on the GPU; auto: all, if it can")
 
 
-Variant = Annotated[Base | Adapter | Gguf, Field(discriminator="kind")]
-_VARIANT: TypeAdapter[Base | Adapter | Gguf] = TypeAdapter(Variant)
+class Remote(_Variant):
+    """A model behind an OpenAI-compatible address: vLLM, SGLang, llama-server, Ollama or another Madang.
+
+    The key is never in the file, only the name of the environment variable that holds it.
+    """
+
+    kind: Literal["remote"] = "remote"
+    url: str = Field(description="base address, normally ending in /v1")
+    model: str | None = Field(default=None, min_length=1, description="its name there; the only one by default")
+    base: str | None = Field(default=None, description="what it was made from, if that is in the catalogue")
+    key_env: str | None = Field(default=None, description="environment variable that holds the key")
+    timeout_s: float = Field(default=120.0, gt=0, le=3600, description="longest silence of the server, in seconds")
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        return checked_address(url)
+
+    @field_validator("key_env")
+    @classmethod
+    def _variable(cls, name: str | None) -> str | None:
+        if name is not None and not VARIABLE.fullmatch(name):
+            raise ValueError("the name of an environment variable is wanted here, never the key itself")
+        return name
+
+
+def checked_address(url: str) -> str:
+    """A base address without its last slash; raises ValueError for what is none."""
+    url = url.strip().rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not HOST.fullmatch(parts.hostname or "") or not VISIBLE.fullmatch(url):
+        raise ValueError("an address begins with http:// or https:// and names a host")
+    if parts.username or parts.password:
+        raise ValueError("an address holds no user and no password; name the key's variable as key_env")
+    if parts.query or parts.fragment:
+        raise ValueError("an address ends with its path, normally /v1")
+    _ = parts.port  # out of range: ValueError
+    return url
+
+
+Variant: TypeAlias = Annotated[Base | Adapter | Gguf | Remote, Field(discriminator="kind")]
+_VARIANT: TypeAdapter[Variant] = TypeAdapter(Variant)
 
 
 class Catalogue:
     """Variants by name, in the order of the files. Reading collects every fault before it complains."""
 
-    def __init__(self, variants: Iterable[Base | Adapter | Gguf], path: Path | None = None) -> None:
+    def __init__(self, variants: Iterable[Variant], path: Path | None = None) -> None:
         self._by_name = {variant.name: variant for variant in variants}
         self.path = path
         if faults := _link_faults(self._by_name):
@@ -111,7 +147,7 @@ class Catalogue:
             raise _faulty(settings.catalogue, faults)
         return cls(variants, settings.catalogue)
 
-    def __iter__(self) -> Iterator[Base | Adapter | Gguf]:
+    def __iter__(self) -> Iterator[Variant]:
         return iter(self._by_name.values())
 
     def __len__(self) -> int:
@@ -122,26 +158,26 @@ class Catalogue:
         """Every name, built-in ones first."""
         return list(self._by_name)
 
-    def get(self, name: str) -> Base | Adapter | Gguf:
+    def get(self, name: str) -> Variant:
         """The variant of that name, or an error with near matches."""
         if name not in self._by_name:
             raise UnknownNameError("variant", name, self._by_name, "`madang models` lists them all.")
         return self._by_name[name]
 
-    def with_variant(self, variant: Base | Adapter | Gguf) -> "Catalogue":
+    def with_variant(self, variant: Variant) -> "Catalogue":
         """The same catalogue with one variant added or replaced, not written anywhere."""
         return Catalogue([*(v for v in self if v.name != variant.name), variant], self.path)
 
-    def base_of(self, variant: Base | Adapter | Gguf) -> Base | None:
+    def base_of(self, variant: Variant) -> Base | None:
         """The base model that a variant descends from, however many steps away."""
-        current: Base | Adapter | Gguf | None = variant
+        current: Variant | None = variant
         while current is not None and not isinstance(current, Base):
             current = self._by_name.get(current.base) if current.base else None
         return current
 
-    def prompt_format(self, variant: Base | Adapter | Gguf) -> str | None:
+    def prompt_format(self, variant: Variant) -> str | None:
         """The named prompt format of a variant: its own, else that of what it descends from."""
-        current: Base | Adapter | Gguf | None = variant
+        current: Variant | None = variant
         while current is not None:
             if current.prompt_format:
                 return current.prompt_format
@@ -150,7 +186,7 @@ class Catalogue:
         return None
 
 
-def _link_faults(by_name: dict[str, Base | Adapter | Gguf], broken: Iterable[str] = ()) -> list[str]:
+def _link_faults(by_name: dict[str, Variant], broken: Iterable[str] = ()) -> list[str]:
     """What is wrong with `base` anywhere; rows named in `broken` exist, though they could not be read."""
     faults = []
     for variant in by_name.values():
@@ -167,7 +203,7 @@ def _link_faults(by_name: dict[str, Base | Adapter | Gguf], broken: Iterable[str
     return faults
 
 
-def _is_its_own_ancestor(variant: Base | Adapter | Gguf, by_name: dict[str, Base | Adapter | Gguf]) -> bool:
+def _is_its_own_ancestor(variant: Variant, by_name: dict[str, Variant]) -> bool:
     seen = {variant.name}
     current = variant
     while not isinstance(current, Base) and current.base in by_name:
@@ -178,7 +214,7 @@ def _is_its_own_ancestor(variant: Base | Adapter | Gguf, by_name: dict[str, Base
     return False
 
 
-def read(path: Path, settings: Settings) -> list[Base | Adapter | Gguf]:
+def read(path: Path, settings: Settings) -> list[Variant]:
     """The variants of one TOML file; all its faults are reported in one error."""
     variants, faults, _ = _read(path, settings)
     if faults:
@@ -190,12 +226,12 @@ def _faulty(path: Path, faults: list[str]) -> ConfigError:
     return ConfigError(f"{path} has faults: {' '.join(faults)}", "Correct them; README.md shows the fields.")
 
 
-def _read(path: Path, settings: Settings) -> tuple[list[Base | Adapter | Gguf], list[str], set[str]]:
+def _read(path: Path, settings: Settings) -> tuple[list[Variant], list[str], set[str]]:
     """The variants of one TOML file, all its faults, and the names of the rows that have them."""
     rows = _toml(path)
     faults = [f"unknown table [{key}]: only [[variant]] is read." for key in rows if key != "variant"]
     tables = rows.get("variant", [])
-    variants: list[Base | Adapter | Gguf] = []
+    variants: list[Variant] = []
     broken: set[str] = set()
     for number, row in enumerate(tables if isinstance(tables, list) else [tables], start=1):
         name = str(row.get("name", f"number {number}")) if isinstance(row, dict) else f"number {number}"
@@ -218,7 +254,7 @@ def _toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.", "It must be a file you may read.") from error
 
 
-def parse(row: dict[str, object], what: str) -> Base | Adapter | Gguf:
+def parse(row: dict[str, object], what: str) -> Variant:
     """One variant from its fields; every fault in one error."""
     try:
         return _VARIANT.validate_python(row)
@@ -230,7 +266,8 @@ def parse(row: dict[str, object], what: str) -> Base | Adapter | Gguf:
 def _fault(error: Any) -> str:
     """One pydantic fault as `field = value: what is wrong`, without the union's own branch name."""
     place = ".".join(str(part) for part in error["loc"][1:]) or "kind"
-    value = "" if error["type"] == "missing" or isinstance(error["input"], dict) else f" = {error['input']!r}"
+    unsaid = error["type"] == "missing" or isinstance(error["input"], dict) or place in SECRETIVE
+    value = "" if unsaid else f" = {error['input']!r}"
     return f"{place}{value}: {error['msg'].removeprefix('Value error, ').lower()}"
 
 
@@ -247,7 +284,7 @@ def _placed(row: Any, folder: Path, settings: Settings) -> Any:
     return row | {"source": source}
 
 
-def add(settings: Settings, variant: Base | Adapter | Gguf, replace: bool = False) -> None:
+def add(settings: Settings, variant: Variant, replace: bool = False) -> None:
     """Write one variant into the user's catalogue, keeping the file's comments; whole or not at all."""
     catalogue = Catalogue.load(settings)
     if not replace:
@@ -256,11 +293,13 @@ def add(settings: Settings, variant: Base | Adapter | Gguf, replace: bool = Fals
     text = _text(settings.catalogue)
     if any(row.get("name") == variant.name for row in _rows(settings.catalogue)):
         text = _without(settings.catalogue, variant.name)
-    row = {"name": variant.name, "kind": variant.kind} | variant.model_dump(exclude_defaults=True)
+    fields = variant.model_dump(exclude_defaults=True)
+    where = {name: fields[name] for name in ("source", "url") if name in fields}
+    row = {"name": variant.name, "kind": variant.kind} | where | fields
     _write(settings.catalogue, f"{text.rstrip()}\n\n[[variant]]\n{tomlkit.dumps(row)}".lstrip())
 
 
-def check_new(catalogue: Catalogue, variant: Base | Adapter | Gguf) -> None:
+def check_new(catalogue: Catalogue, variant: Variant) -> None:
     """Refuse a name that is taken."""
     if variant.name in catalogue.names:
         raise VariantError(f"There is a variant named {variant.name!r} already.", "Choose another name, or replace it.")

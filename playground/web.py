@@ -22,11 +22,17 @@ GO = """
 element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-tab], [data-action]");
   if (!button) return;
-  if (button.dataset.tab) document.querySelector(`#tab-${button.dataset.tab}-button`)?.click();
+  if (button.dataset.ask) document.dispatchEvent(new CustomEvent("madang:ask", { detail: button.dataset.ask }));
+  else if (button.dataset.tab) document.querySelector(`#tab-${button.dataset.tab}-button`)?.click();
   else trigger("click", { action: button.dataset.action, name: button.dataset.name });
 });
 """
-"""Buttons inside HTML: `data-tab` opens a tab, `data-action` and `data-name` reach the handler."""
+"""Buttons inside HTML: `data-tab` opens a tab, `data-action` and `data-name` reach the handler. With `data-ask` Chat
+chooses that variant first: ASKED hears it, and Chat opens its tab itself."""
+ASKED = """
+document.addEventListener("madang:ask", (event) => trigger("click", { name: event.detail }));
+"""
+"""For the element of Chat that hears which variant another tab asks for."""
 
 
 class Speaker(Protocol):
@@ -110,6 +116,12 @@ def button(action: str, name: str, text: str, kind: str = "") -> str:
     """A button inside HTML that a GO script reports; `text` is HTML."""
     where = f'data-action="{action}" data-name="{escape(name, quote=True)}"'
     return f'<button type="button" class="{kind or action}" {where}>{text}</button>'
+
+
+def chat_button(variant: str, text: str) -> str:
+    """A button inside HTML that opens Chat with this variant chosen; `text` is HTML."""
+    asked = f'data-tab="chat" data-ask="{escape(variant, quote=True)}"'
+    return f'<button type="button" class="go" {asked}>{text}</button>'
 
 
 def plain(value: str = "", js_on_load: str | None = None, **options: Any) -> gr.HTML:

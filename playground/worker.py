@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,11 +22,13 @@ import psutil
 
 from playground import budget, events
 from playground.backends.base import ModelInfo, ModelSpec, RowRequest
-from playground.errors import MadangError, VariantError, WorkerError
+from playground.errors import ContextError, MadangError, VariantError, WorkerError
 from playground.logs import last_line
 
 Sink = Callable[[events.Event], None]
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(events.Event)}
+REFUSALS: defaultdict[str, type[MadangError]] = defaultdict(lambda: VariantError, ContextError=ContextError)
+"""What a call's refusal is raised as, by the name of what the worker raised."""
 STOP_GRACE_S = 2.0
 SPIN = os.environ.get("GOMP_SPINCOUNT", "5000")
 """How long a thread spins for the others before it sleeps: not at all makes a small model three times slower, and the
@@ -157,7 +160,7 @@ class Worker:
             self.used_at = time.monotonic()
             self.on_change()
         if "value" not in result:
-            raise result.get("error") or VariantError(result["message"], result["hint"])
+            raise result.get("error") or REFUSALS[result["error_kind"]](result["message"], result["hint"])
         return result["value"]
 
     def stop(self) -> None:
@@ -200,7 +203,9 @@ class Worker:
         for answer in calls:
             answer.put({"error": failure})
         for variant, sink in rows.values():
-            sink(events.Failed(variant=variant, message=failure.message, hint=failure.hint))
+            sink(
+                events.Failed(variant=variant, message=failure.message, hint=failure.hint, error=type(failure).__name__)
+            )
         self.on_change()
 
     def _take(self, message: dict[str, Any]) -> None:

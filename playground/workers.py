@@ -1,5 +1,7 @@
 """The workers of this process: one per loaded model, started, shared out over the cores, evicted by memory.
 
+Remote variants have workers as well, which hold no memory and are never evicted.
+
 A worker that died is replaced at the next question. Nothing in this process imports an engine.
 """
 
@@ -7,12 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from playground import budget
 from playground.backends.base import ModelInfo, ModelSpec, RowRequest
 from playground.errors import MadangError, MemoryBudgetError, WorkerError
 from playground.logs import new_log
+from playground.remote import RemoteWorker
 from playground.settings import Settings
 from playground.worker import Sink, Worker
 
@@ -26,6 +29,59 @@ class Loaded:
     memory: budget.Need
     busy: bool
     idle_s: float
+
+
+class AnyWorker(Protocol):
+    """What a worker process (playground.worker) and the worker of a remote variant (playground.remote) both are."""
+
+    spec: ModelSpec
+    info: ModelInfo | None
+    used_at: float
+    holds: int
+    on_change: Callable[[], None]
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes questions."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether it starts, is about to be asked, or any row is unanswered."""
+        ...
+
+    @property
+    def answering(self) -> bool:
+        """Whether it computes on this machine now."""
+        ...
+
+    def use_threads(self, threads: int) -> None:
+        """Compute with so many threads from the next step on."""
+        ...
+
+    def memory(self) -> budget.Need:
+        """Bytes it holds now."""
+        ...
+
+    def wait_loaded(self) -> None:
+        """Block until it can be asked; raise why it cannot."""
+        ...
+
+    def ask(self, rows: Sequence[RowRequest], sink: Sink) -> None:
+        """Send rows; every row ends in Finished or Failed at its sink."""
+        ...
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """Stop rows; each still reports Finished with the reason `cancelled`."""
+        ...
+
+    def call(self, name: str, **arguments: Any) -> Any:
+        """One thing (playground.backends.calls), and wait for what it gives."""
+        ...
+
+    def stop(self) -> None:
+        """End it; rows under way fail."""
+        ...
 
 
 class Wait(Protocol):
@@ -50,7 +106,7 @@ class WorkerPool:
 
     settings: Settings
     estimate: Callable[[ModelSpec], budget.Need] = budget.need
-    _workers: dict[ModelSpec, Worker] = field(default_factory=dict)
+    _workers: dict[ModelSpec, AnyWorker] = field(default_factory=dict)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _closed: bool = False
 
@@ -62,7 +118,7 @@ class WorkerPool:
         rows = [Loaded(w.spec, w.info, w.memory(), w.busy, now - w.used_at) for w in workers if w.info is not None]
         return sorted(rows, key=lambda row: row.idle_s)
 
-    def ask(self, spec: ModelSpec, rows: Sequence[RowRequest], sink: Sink, wait: Wait) -> Worker:
+    def ask(self, spec: ModelSpec, rows: Sequence[RowRequest], sink: Sink, wait: Wait) -> AnyWorker:
         """Have rows answered together by the spec's worker, started first where none runs. Returns once it is asked.
 
         Every row ends in Finished or Failed at its sink. Raises MadangError where the model cannot be loaded, and
@@ -78,7 +134,7 @@ class WorkerPool:
             self.release(worker)
         return worker
 
-    def hold(self, spec: ModelSpec, wait: Wait) -> Worker:
+    def hold(self, spec: ModelSpec, wait: Wait) -> AnyWorker:
         """The spec's worker, loaded and kept from eviction until `release`: for calls that belong together."""
         worker = self._held(spec, wait)
         try:
@@ -88,13 +144,13 @@ class WorkerPool:
             raise
         return worker
 
-    def release(self, worker: Worker) -> None:
+    def release(self, worker: AnyWorker) -> None:
         """Let a held worker be evicted again."""
         with self._changed:
             worker.holds -= 1
             self._changed.notify_all()
 
-    def _held(self, spec: ModelSpec, wait: Wait) -> Worker:
+    def _held(self, spec: ModelSpec, wait: Wait) -> AnyWorker:
         """The spec's live worker, marked so that nobody evicts it before it is asked."""
         with self._changed:
             worker = self._workers.get(spec)
@@ -120,8 +176,10 @@ class WorkerPool:
         for worker in workers:
             worker.stop()
 
-    def _start(self, spec: ModelSpec, wait: Wait) -> Worker:
+    def _start(self, spec: ModelSpec, wait: Wait) -> AnyWorker:
         """Make room, then start; called with the lock held, which waiting for room gives away."""
+        if spec.remote is not None:
+            return self._start_remote(spec, wait)
         self._make_room(spec, wait)
         if (raced := self._workers.get(spec)) is not None and raced.alive:
             return raced
@@ -129,6 +187,13 @@ class WorkerPool:
         worker = Worker(spec, new_log(self.settings.logs_dir, spec.name))
         worker.on_change = self._share
         self._workers[spec] = worker
+        return worker
+
+    def _start_remote(self, spec: ModelSpec, wait: Wait) -> AnyWorker:
+        if self._closed or wait.given_up():
+            raise WorkerError(f"{spec.name} was cancelled before it was asked.")
+        worker = self._workers[spec] = RemoteWorker(spec)
+        worker.on_change = self._share
         return worker
 
     def _share(self) -> None:
@@ -151,13 +216,14 @@ class WorkerPool:
                 raise WorkerError(f"{spec.name} was cancelled before it was loaded.")
             if self._fits(wanted, limit):
                 return
-            idle = [worker for worker in self._workers.values() if not worker.busy]
+            held = [worker for worker in self._workers.values() if worker.spec.remote is None]
+            idle = [worker for worker in held if not worker.busy]
             if idle:
                 oldest = min(idle, key=lambda worker: worker.used_at)
                 del self._workers[oldest.spec]
                 oldest.stop()
                 continue
-            behind = ", ".join(worker.spec.name for worker in self._workers.values())
+            behind = ", ".join(worker.spec.name for worker in held)
             if behind != told:
                 wait.queued(behind)
                 told = behind

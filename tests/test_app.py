@@ -8,11 +8,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 import app
+from playground.compare import Playground
 from playground.errors import ConfigError, SetupError
 from playground.settings import Settings
+from playground.ui import look
+from tests.fakes import EMBEDDED
+from tests.playground.server.conftest import serving
 
 HEAVY = ("gradio", "torch", "transformers", "llama_cpp", "lm_eval", "pandas", "datasets", "peft", "numpy")
 
@@ -121,3 +126,25 @@ def test_the_demo_is_built_when_it_is_first_asked_for(monkeypatch: pytest.Monkey
     monkeypatch.delitem(vars(app), "demo")
     with pytest.raises(AttributeError, match="no attribute 'dmeo'"):
         _ = app.dmeo
+
+
+@pytest.mark.parametrize(("mode", "served"), [("local", True), ("space", False)])
+def test_page_and_api_share_a_port(tmp_path: Path, mode: str, served: bool) -> None:
+    (tmp_path / "variants.toml").write_text(EMBEDDED, encoding="utf-8")
+    playground = Playground(Settings.model_validate({"data": tmp_path, "mode": mode}))
+    with serving(app.together(playground)) as address, httpx.Client(base_url=address, timeout=30) as http:
+        page = http.get("/")
+        assert page.status_code == 200
+        assert "마당" in page.text
+        assert http.get("/favicon.ico").content == look.HERE.joinpath("yard.svg").read_bytes()
+        assert "--primary-50: #eef4f1" in http.get("/theme.css").text
+        assert "Leaderboard" in http.get("/config").text
+        body = {"model": "smollm2", "prompt": "a", "temperature": 0, "max_tokens": 99}
+        answer = http.post("/v1/completions", json=body)
+        assert (answer.status_code == 200) is served
+        assert http.get("/health").status_code == (200 if served else 404)
+        if served:
+            assert answer.json()["choices"][0]["text"] == "smollm2 heard: a"
+            assert http.get("/v1/nothing").json()["error"]["code"] == "unknown_url"
+            assert http.get("/v1/models").json()["data"][0]["id"] == "smollm2"
+    playground.close()

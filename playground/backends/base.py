@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from playground.errors import ContextError
+from playground.events import Likely, TokenLogprob
 from playground.messages import Message
 from playground.presets import Sampling
 from playground.prompts import choose, render
@@ -15,7 +17,18 @@ if TYPE_CHECKING:
 
 DEFAULT_CONTEXT = 4096
 """Tokens of prompt and answer together where the catalogue names none and the model holds at least as many."""
-Engine = Literal["transformers", "llama_cpp", "fake"]
+Engine = Literal["transformers", "llama_cpp", "openai", "fake"]
+
+
+class Address(BaseModel):
+    """Where a remote variant answers: base URL, its model's name there, the variable with the key, longest silence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str
+    model: str | None = None
+    key_env: str | None = None
+    timeout_s: float = 120.0
 
 
 class ModelSpec(BaseModel):
@@ -33,6 +46,8 @@ class ModelSpec(BaseModel):
     threads: int = 1
     merged_adapter: str | None = None
     """An adapter that cannot share its base's weights: merged into this worker's own copy at loading."""
+    remote: Address | None = None
+    """For the engine `openai` alone: nothing is loaded here."""
 
 
 class RowRequest(BaseModel):
@@ -45,6 +60,10 @@ class RowRequest(BaseModel):
     messages: tuple[Message, ...] = ()
     text: str | None = None
     """A raw text to go on from, in place of messages and template."""
+    ids: tuple[int, ...] | None = None
+    """A prompt as token ids, taken as it is, in place of a text."""
+    top_logprobs: int | None = Field(default=None, ge=0)
+    """Wanted with each token of the answer: its log-probability, and so many of the likeliest; None: nothing."""
     sampling: Sampling
     prompt_format: str | None = None
     adapter: str | None = None
@@ -90,6 +109,21 @@ class Scored(BaseModel):
     logprobs: list[list[float]]
     greedy: list[list[bool]]
     computed: int
+
+
+class PromptToken(BaseModel):
+    """A token of a prompt, with the likeliest ones of its place, most likely first.
+
+    `logprob`: in nats, given all that stands before it, under the model itself; None, and no `top`, for the first.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: int
+    raw: tuple[int, ...]
+    """Its bytes, as in Likely."""
+    logprob: float | None
+    top: tuple[Likely, ...] = ()
 
 
 class Vocabulary(BaseModel):
@@ -158,8 +192,16 @@ class Backend(Protocol):
         """Feed each row its newest token, all in one batch, so that each can `sample` again."""
         ...
 
+    def likely(self, row: Row, token: int) -> TokenLogprob:
+        """What the model held of the token that `sample` just gave; asked only where the request wants it."""
+        ...
+
     def is_end(self, token: int) -> bool:
         """Whether a token ends the answer."""
+        ...
+
+    def piece(self, token: int) -> bytes:
+        """A token's own bytes, which may be part of a character; a control token's name; empty outside the words."""
         ...
 
     def text(self, row: Row, token: int) -> str:
@@ -190,6 +232,12 @@ class Backend(Protocol):
         """Log-probabilities [tokens, vocabulary] in nats of what follows each token of a text."""
         ...
 
+    def prompt_logprobs(
+        self, prompts: Sequence[Sequence[int]], top: int, adapter: str | None = None
+    ) -> list[list[PromptToken]]:
+        """Every token of every prompt, with what the model held of it and the `top` likeliest of its place."""
+        ...
+
     def memory(self) -> tuple[int, int]:
         """Bytes of RAM and of VRAM that the process holds now."""
         ...
@@ -203,13 +251,30 @@ def prompt_of(backend: Backend, request: RowRequest) -> Prompt:
     """The prompt of a request: its raw text, or its turns through the model's own template or the named format.
 
     Encoded with its control tokens parsed, and never with a second BOS: a template of the model's own brings the first.
+    Token ids are taken as they are; their text is what they spell, control tokens by name.
     """
+    if request.ids is not None:
+        ids = checked(backend, request.ids)
+        return Prompt(b"".join(map(backend.piece, ids)).decode(errors="replace"), ids, ())
     if request.text is not None:
         return Prompt(request.text, backend.encode(request.text), ())
     words = backend.vocabulary()
     chosen = choose(request.variant, words.template, request.prompt_format)
     text = render(chosen, request.messages, words.bos, words.eos)
     return Prompt(text, backend.encode(text, None if request.prompt_format else False), chosen.stop)
+
+
+def checked(backend: Backend, ids: Sequence[int]) -> list[int]:
+    """Token ids that the model knows, at least one. Raises ContextError: an engine would end its whole process."""
+    size = backend.info.vocabulary
+    if not ids:
+        raise ContextError("The prompt is empty.", "Send at least one token.")
+    strange = next((token for token in ids if not 0 <= token < size), None)
+    if strange is not None:
+        raise ContextError(
+            f"Token id {strange} is none of this model's {size}.", "Encode the text with this model's own tokenizer."
+        )
+    return list(ids)
 
 
 def load(spec: ModelSpec) -> Backend:

@@ -1,10 +1,17 @@
-"""What can be asked of a worker beside answers: tokens, scores and distributions, as plain JSON in and out."""
+"""What can be asked of a worker beside answers: tokens, scores and distributions, as plain JSON in and out.
+
+What a call refuses with a ContextError or another MadangError is raised at the caller as a ContextError or a
+VariantError, with the same message and hint.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from playground.backends.base import Backend, Choices
+from playground.backends.base import Backend, Choices, RowRequest, checked, prompt_of
+from playground.errors import ContextError
+from playground.messages import Message
+from playground.presets import Sampling
 
 Arguments = dict[str, Any]
 
@@ -34,9 +41,60 @@ def logprobs(backend: Backend, arguments: Arguments) -> str:
     return str(path)
 
 
+def prompt_logprobs(backend: Backend, arguments: Arguments) -> list[list[dict[str, Any]]]:
+    """What the model held of every token of some prompts, for `echo`; read together where that is faster.
+
+    In: {"prompts": [[id, …], …], "top": n, "adapter": folder or null}, n 0 or more. Out, a list for each prompt, an
+    entry for each of its tokens: {"id": 5, "raw": [bytes], "logprob": nats, "top": [{"id": 5, "raw": [bytes],
+    "logprob": nats}, …]}, `top` most likely first; the first token of a prompt has "logprob": null and "top": [].
+    Refused: an empty prompt, an id outside the vocabulary, a prompt longer than the context.
+    """
+    prompts = [checked(backend, ids) for ids in arguments["prompts"]]
+    longest, room = max(map(len, prompts), default=0), backend.info.context
+    if longest > room:
+        raise ContextError(
+            f"A prompt takes {longest} tokens; the model holds {room}.",
+            "Shorten the prompt, or raise `context` in the catalogue.",
+        )
+    rows = backend.prompt_logprobs(prompts, max(arguments["top"], 0), arguments["adapter"])
+    return [[token.model_dump() for token in row] for row in rows]
+
+
+def pieces(backend: Backend, arguments: Arguments) -> list[list[int]]:
+    """The bytes of each token by itself: joined and read as UTF-8, they are the text.
+
+    In: {"ids": [id, …]}. Out: [[byte, …], …]. A piece may be part of a character; a control token gives its name.
+    Vocabularies that put a space in front of every text (Llama 2's) show that space. Refused: an id outside the
+    vocabulary.
+    """
+    return [list(backend.piece(token)) for token in (checked(backend, arguments["ids"]) if arguments["ids"] else ())]
+
+
+def render(backend: Backend, arguments: Arguments) -> dict[str, Any]:
+    """The prompt that turns become, as an answer to them would begin with.
+
+    In: {"variant": its name, for errors, "messages": [{"role": …, "content": …}, …], "prompt_format": name or null}.
+    Out: {"text": …, "ids": [id, …], "stops": ["…"]}. Refused: turns that the template refuses; no template at all.
+    """
+    request = RowRequest(
+        id="render",
+        variant=arguments["variant"],
+        messages=tuple(Message.model_validate(row) for row in arguments["messages"]),
+        prompt_format=arguments["prompt_format"],
+        sampling=Sampling(),
+    )
+    prompt = prompt_of(backend, request)
+    return {"text": prompt.text, "ids": prompt.ids, "stops": list(prompt.stops)}
+
+
 CALLS: dict[str, Callable[[Backend, Arguments], Any]] = {
     "encode": encode,
     "vocabulary": vocabulary,
     "score": score,
     "logprobs": logprobs,
+    "prompt_logprobs": prompt_logprobs,
+    "pieces": pieces,
+    "render": render,
 }
+AT_ONCE = frozenset({"encode", "vocabulary", "pieces", "render"})
+"""Calls that leave the model alone: they run between two steps of the rows. The others wait until no row is open."""

@@ -5,6 +5,9 @@ misbehave: `!slow` waits between tokens, `!crash` kills the process as native co
 `!long` never stops by itself, `!emoji` answers in emoji and Hangul, byte by byte. Ends of the source do so at loading:
 `broken` is refused, `aborts` kills the process, `sleepy` takes minutes, `noisy` prints to the process's stdout
 and reads its stdin, as a library does that asks a question.
+
+Its log-probabilities: a byte that stood before (in the prompt or the answer) has -0.5, another -1.0, and is the
+likeliest; the byte after it follows with 1.0 less, and so on. A space alone has -2.0 and is the second: `!` leads.
 """
 
 import os
@@ -20,6 +23,7 @@ from playground.backends.base import (
     Choices,
     ModelInfo,
     ModelSpec,
+    PromptToken,
     Row,
     RowRequest,
     Scored,
@@ -27,6 +31,7 @@ from playground.backends.base import (
 )
 from playground.backends.text import ByteText
 from playground.errors import VariantError
+from playground.events import Likely, TokenLogprob
 from playground.presets import Sampling
 from playground.prompts import PromptFormat
 
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 END = 256
+SPACE = 32
 PLAIN = PromptFormat(template="{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
 
 
@@ -79,6 +85,8 @@ class FakeBackend:
     def open(self, request: RowRequest, prompt: list[int]) -> FakeRow:
         """Decide the answer; with a temperature the seed adds a number to it."""
         question = request.messages[-1].content if request.messages else request.text or ""
+        if request.ids is not None:
+            question = bytes(token for token in request.ids if token != END).decode(errors="replace")
         if "!fail" in question:
             raise VariantError("The fake was told to fail.", "Leave out !fail.")
         answer = f"{request.variant} heard: {question}"
@@ -113,6 +121,11 @@ class FakeBackend:
         if any(isinstance(row, FakeRow) and row.slow for row in rows):
             time.sleep(0.02)
 
+    def likely(self, row: Row, token: int) -> TokenLogprob:
+        """As the head of this file says."""
+        logprob, top = _held(token, [*row.prompt, *row.tokens], row.request.top_logprobs or 0)
+        return TokenLogprob(id=token, raw=tuple(self.piece(token)), logprob=logprob, top=top)
+
     def is_end(self, token: int) -> bool:
         """Whether the answer is over."""
         return token == END
@@ -121,6 +134,10 @@ class FakeBackend:
         """The character that this byte completes, if it does."""
         assert isinstance(row, FakeRow)
         return row.decoder.feed(bytes([token]))
+
+    def piece(self, token: int) -> bytes:
+        """The byte itself."""
+        return _piece(token)
 
     def close_row(self, row: Row) -> None:
         """Nothing is held."""
@@ -152,9 +169,40 @@ class FakeBackend:
 
         return np.full((len(ids), 257), -np.log(257), dtype=np.float32)
 
+    def prompt_logprobs(
+        self, prompts: Sequence[Sequence[int]], top: int, adapter: str | None = None
+    ) -> list[list[PromptToken]]:
+        """As the head of this file says."""
+        rows = []
+        for ids in prompts:
+            row = [PromptToken(id=ids[0], raw=tuple(_piece(ids[0])), logprob=None)]
+            for place in range(1, len(ids)):
+                logprob, best = _held(ids[place], ids[:place], top)
+                row.append(PromptToken(id=ids[place], raw=tuple(_piece(ids[place])), logprob=logprob, top=best))
+            rows.append(row)
+        return rows
+
     def memory(self) -> tuple[int, int]:
         """A megabyte."""
         return 2**20, 0
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _piece(token: int) -> bytes:
+    return b"<end>" if token == END else bytes([token])
+
+
+def _held(token: int, before: Sequence[int], top: int) -> tuple[float, tuple[Likely, ...]]:
+    """What the fake holds of a token after others, and so many of the likeliest."""
+    logprob = -2.0 if token == SPACE else -0.5 if token in before else -1.0
+    order = [(token + step) % (END + 1) for step in range(min(top, END + 1))]
+    values = [logprob - step for step in range(len(order))]
+    if token == SPACE and order:
+        order = [SPACE + 1, SPACE, *order[2:]][:top]
+        values = [-0.25, *values][:top]
+    best = [
+        Likely(id=other, raw=tuple(_piece(other)), logprob=value) for other, value in zip(order, values, strict=True)
+    ]
+    return logprob, tuple(best)

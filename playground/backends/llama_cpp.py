@@ -16,20 +16,23 @@ from typing import TYPE_CHECKING, Any
 import llama_cpp.llama_cpp as lib
 import psutil
 
-from playground.backends import llama_scoring
+from playground.backends import echo, llama_scoring
 from playground.backends.base import (
     DEFAULT_CONTEXT,
     Cancelled,
     Choices,
     ModelInfo,
     ModelSpec,
+    PromptToken,
     Row,
     RowRequest,
     Scored,
     Vocabulary,
 )
+from playground.backends.likely import held
 from playground.backends.text import ByteText
 from playground.errors import VariantError
+from playground.events import TokenLogprob
 from playground.presets import Sampling
 
 if TYPE_CHECKING:
@@ -48,11 +51,15 @@ QUANT_SIZES = {" - Small": "_S", " - Medium": "_M", " - Large": "_L"}
 
 @dataclass(eq=False)
 class LlamaRow(Row):
-    """A row with its sequence in the shared cache, its sampler chain and the token drawn for it."""
+    """A row with its sequence in the shared cache, its sampler chain and the token drawn for it.
+
+    `held`: what the model held of that token, where the request asks.
+    """
 
     sequence: int = 0
     sampler: Any = None
     drawn: int = -1
+    held: TokenLogprob | None = None
     decoder: ByteText = field(default_factory=ByteText)
 
 
@@ -155,6 +162,18 @@ class LlamaCppBackend:
         """Log-probabilities [tokens, vocabulary] of what follows each token."""
         return llama_scoring.logprobs(self, ids)
 
+    def prompt_logprobs(
+        self, prompts: Sequence[Sequence[int]], top: int, adapter: str | None = None
+    ) -> list[list[PromptToken]]:
+        """Every token of every prompt; what prompts begin with alike is computed once, but in models with a state."""
+        stateful = lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
+        room = echo.Room(echo.ALONE if stateful else self.score_tokens, self.max_rows, self.score_tokens)
+
+        def read(questions: list[Choices]) -> list[echo.Read]:
+            return llama_scoring.read(self, questions, top)
+
+        return echo.prompt_logprobs(prompts, room, read, self.piece)
+
     def has_room(self, prompt: list[int], sampling: Sampling) -> bool:
         """Whether the shared cache can hold one more row to its end."""
         taken = sum(len(row.prompt) + row.request.sampling.max_new_tokens for row in self._open)
@@ -169,11 +188,8 @@ class LlamaCppBackend:
 
     def _chain(self, sampling: Sampling, prompt: list[int]) -> Any:
         chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-        for sampler in samplers(sampling, self.info.vocabulary, self.info.context):
+        for sampler in samplers(sampling, prompt, self.info.vocabulary, self.info.context):
             lib.llama_sampler_chain_add(chain, sampler)
-        if sampling.repetition_penalty != 1.0:
-            for token in prompt:
-                lib.llama_sampler_accept(chain, token)
         return chain
 
     def prefill(self, row: Row) -> bool:
@@ -200,6 +216,9 @@ class LlamaCppBackend:
     def _draw(self, row: LlamaRow, place: int) -> None:
         """Draw at once: the next batch, another row's prompt perhaps, overwrites these logits."""
         row.drawn = int(lib.llama_sampler_sample(row.sampler, self._context, place))
+        top = row.request.top_logprobs
+        if top is not None:
+            row.held = held(self.logits(place), row.drawn, top, self.piece)
 
     def sample(self, row: Row) -> int:
         """The token drawn from the row's chain; llama.cpp accepts it into the penalties by itself."""
@@ -253,9 +272,19 @@ class LlamaCppBackend:
             reason = self._errors[-1] if self._errors else "no reason given"
             raise RuntimeError(f"llama_decode answered {code} for {tokens} tokens: {reason}")
 
+    def likely(self, row: Row, token: int) -> TokenLogprob:
+        """What was read when the token was drawn."""
+        assert isinstance(row, LlamaRow)
+        assert row.held is not None
+        return row.held
+
     def is_end(self, token: int) -> bool:
         """Whether llama.cpp counts the token as an end of generation."""
         return bool(lib.llama_vocab_is_eog(self._vocab, token))
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token; a control token's name."""
+        return self._piece(token, special=True)
 
     def text(self, row: Row, token: int) -> str:
         """The characters that this token completes; control tokens read as nothing."""
@@ -320,14 +349,20 @@ class _Log:
 LOG = _Log()
 
 
-def samplers(sampling: Sampling, vocabulary: int, context: int) -> list[Any]:
+def samplers(sampling: Sampling, prompt: Sequence[int], vocabulary: int, context: int) -> list[Any]:
     """llama.cpp samplers, in transformers' order, that draw as `sampling` says; the last one picks the token.
 
-    `context` is how many tokens back the repetition penalty sees: all of them.
+    The repetition penalty alone has seen the prompt: presence and frequency count the answer. `context` is how many
+    tokens back the penalties see: all of them.
     """
     chain = []
     if sampling.repetition_penalty != 1.0:
         chain.append(lib.llama_sampler_init_penalties(vocabulary, context, sampling.repetition_penalty, 0.0, 0.0))
+        for token in prompt:
+            lib.llama_sampler_accept(chain[0], token)
+    frequency, presence = sampling.frequency_penalty, sampling.presence_penalty
+    if frequency != 0.0 or presence != 0.0:
+        chain.append(lib.llama_sampler_init_penalties(vocabulary, context, 1.0, frequency, presence))
     if sampling.greedy:
         return [*chain, lib.llama_sampler_init_greedy()]
     if sampling.temperature != 1.0:

@@ -6,16 +6,17 @@ class's `logits_all` computes the output layer at every token, and its caller sc
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from playground.backends.base import Choices, Scored
+from playground.backends.echo import Held, Read
+from playground.backends.likely import Floats, likeliest, logsumexp
 
 if TYPE_CHECKING:
     from playground.backends.llama_cpp import LlamaCppBackend
 
-Floats = np.ndarray[Any, np.dtype[np.float32]]
 Take = Callable[[int, Floats], None]
 
 
@@ -28,14 +29,22 @@ class Layout:
     sequences: list[list[int]] = field(default_factory=list)
     reads: list[list[list[int]]] = field(default_factory=list)
     """For each question and choice, the indices whose predictions are its tokens."""
+    begins: list[int] = field(default_factory=list)
+    """For each question, the index of its context's first token."""
     wanted: dict[int, set[int]] = field(default_factory=dict)
     """For each index that is read, the tokens whose log-probability is asked there."""
     used: int = 0
 
-    def add(self, question: Choices) -> None:
-        """Lay a question out: its context once, then each continuation but for its last token."""
+    def add(self, question: Choices, whole: bool = False) -> None:
+        """Lay a question out: its context once, then each continuation but for its last token.
+
+        `whole`: the predictions of the context's own tokens are read as well.
+        """
         own = list(range(self.used, self.used + len(question.continuations)))
         self.used += len(own)
+        self.begins.append(len(self.tokens))
+        for index, token in enumerate(question.context[1:] if whole else (), len(self.tokens)):
+            self.wanted.setdefault(index, set()).add(token)
         for position, token in enumerate(question.context):
             self._put(token, position, own)
         last, length = len(self.tokens) - 1, len(question.context)
@@ -74,12 +83,45 @@ def score(backend: "LlamaCppBackend", questions: Sequence[Choices]) -> Scored:
     return Scored(logprobs=logprobs, greedy=greedy, computed=computed)
 
 
+def read(backend: "LlamaCppBackend", questions: Sequence[Choices], top: int) -> list[Read]:
+    """Every token of every question but the first of its context, with the `top` likeliest of its place."""
+    answers: dict[int, Read] = {}
+    for indices in _groups(backend, questions):
+        layout = Layout()
+        for index in indices:
+            layout.add(questions[index], whole=True)
+        held = _held(backend, layout, top)
+        for index, begin, reads in zip(indices, layout.begins, layout.reads, strict=True):
+            question = questions[index]
+            inside = [held[place, token] for place, token in enumerate(question.context[1:], begin)]
+            rests = [
+                [held[key] for key in zip(places, rest, strict=True)]
+                for places, rest in zip(reads, question.continuations, strict=True)
+            ]
+            answers[index] = Read(inside, rests)
+    return [answers[index] for index in range(len(questions))]
+
+
+def _held(backend: "LlamaCppBackend", layout: Layout, top: int) -> dict[tuple[int, int], Held]:
+    """By index and token: the token's log-probability there, and the likeliest."""
+    held: dict[tuple[int, int], Held] = {}
+
+    def take(index: int, row: Floats) -> None:
+        total = logsumexp(row)
+        best = likeliest(row, total, top)
+        for token in layout.wanted[index]:
+            held[index, token] = Held(float(row[token]) - total, best)
+
+    _decode(backend, layout, take)
+    return held
+
+
 def _found(backend: "LlamaCppBackend", layout: Layout) -> dict[tuple[int, int], tuple[float, bool]]:
     """By index and token: the token's log-probability there, and whether it is the likeliest."""
     found: dict[tuple[int, int], tuple[float, bool]] = {}
 
     def take(index: int, row: Floats) -> None:
-        total, best = _logsumexp(row), int(row.argmax())
+        total, best = logsumexp(row), int(row.argmax())
         for token in layout.wanted[index]:
             found[index, token] = (float(row[token]) - total, token == best)
 
@@ -126,17 +168,12 @@ def _decode(backend: "LlamaCppBackend", layout: Layout, take: Take) -> None:
                     take(index, backend.logits(place))
 
 
-def _logsumexp(row: Floats) -> float:
-    peak = float(row.max())
-    return peak + float(np.log(np.exp(row.astype(np.float64) - peak).sum()))
-
-
 def logprobs(backend: "LlamaCppBackend", ids: Sequence[int]) -> Floats:
     """Log-probabilities [tokens, vocabulary] of what follows each token of a text."""
     wanted: dict[int, set[int]] = {index: set() for index in range(len(ids))}
     layout = Layout(list(ids), list(range(len(ids))), [[0]] * len(ids), wanted=wanted)
     rows: list[Floats] = []
     _decode(
-        backend, layout, lambda index, row: rows.append((row.astype(np.float64) - _logsumexp(row)).astype(np.float32))
+        backend, layout, lambda index, row: rows.append((row.astype(np.float64) - logsumexp(row)).astype(np.float32))
     )
     return np.stack(rows)

@@ -1,7 +1,8 @@
 """Draws a row's next token in torch, from the distribution that transformers' own processors give.
 
-Order: repetition penalty over prompt and answer, temperature, top_k, top_p, min_p. transformers sorts the whole
-vocabulary at every token for top_p; here the most likely candidates are tried first, and sorted only among themselves.
+Order: repetition penalty over prompt and answer, presence and frequency penalty over the answer, temperature, top_k,
+top_p, min_p. transformers sorts the whole vocabulary at every token for top_p; here the most likely candidates are
+tried first, and sorted only among themselves.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,10 @@ class Sampler:
         self._generator.manual_seed(sampling.seed or 0)
         self._seen = set(prompt)
         self._seen_ids = torch.tensor(sorted(self._seen), device=device)
+        self._said: dict[int, int] = {}
+        """Where each token of the answer stands in the two tensors."""
+        self._said_ids = torch.tensor([], dtype=torch.long, device=device)
+        self._said_counts = torch.tensor([], device=device)
 
     def draw(self, logits: torch.Tensor) -> int:
         """The next token from logits [vocabulary] of any float dtype; it joins the tokens seen."""
@@ -69,16 +74,33 @@ class Sampler:
         return top[keep], tokens[keep]
 
     def _penalized(self, scores: torch.Tensor) -> torch.Tensor:
-        """Scores with the repetition penalty on every token of prompt and answer; the input may be changed."""
-        penalty = self.sampling.repetition_penalty
-        if penalty == 1.0:
+        """Scores with the repetition penalty on every token of prompt and answer, and the others on the answer's."""
+        sampling = self.sampling
+        repeats, counts = sampling.repetition_penalty != 1.0, self._counts and bool(self._said)
+        if not repeats and not counts:
             return scores
-        seen = scores[self._seen_ids]
         scores = scores.clone()
-        scores[self._seen_ids] = torch.where(seen < 0, seen * penalty, seen / penalty)
+        if repeats:
+            seen = scores[self._seen_ids]
+            penalty = sampling.repetition_penalty
+            scores[self._seen_ids] = torch.where(seen < 0, seen * penalty, seen / penalty)
+        if counts:
+            scores[self._said_ids] -= sampling.frequency_penalty * self._said_counts + sampling.presence_penalty
         return scores
+
+    @property
+    def _counts(self) -> bool:
+        """Whether it matters how often the answer said a token."""
+        return self.sampling.presence_penalty != 0.0 or self.sampling.frequency_penalty != 0.0
 
     def _see(self, token: int) -> None:
         if token not in self._seen and self.sampling.repetition_penalty != 1.0:
             self._seen.add(token)
             self._seen_ids = torch.cat([self._seen_ids, self._seen_ids.new_tensor([token])])
+        if not self._counts:
+            return
+        if token not in self._said:
+            self._said[token] = len(self._said)
+            self._said_ids = torch.cat([self._said_ids, self._said_ids.new_tensor([token])])
+            self._said_counts = torch.cat([self._said_counts, self._said_counts.new_zeros(1)])
+        self._said_counts[self._said[token]] += 1

@@ -11,7 +11,7 @@ from functools import partial
 from playground.backends.base import Backend, Cancelled, Prompt, Row, RowRequest, prompt_of
 from playground.backends.text import StopFilter
 from playground.errors import ContextError, MadangError
-from playground.events import Delta, Event, Failed, Finished, FinishReason, Progress, Started, Stats
+from playground.events import Delta, Event, Failed, Finished, FinishReason, Progress, Started, Stats, TokenLogprob
 from playground.messages import Conversation
 
 EMIT_EVERY_S = 0.04
@@ -29,6 +29,8 @@ class _Active:
     asked_at: float
     shown: str = ""
     pending: str = ""
+    tokens: list[TokenLogprob] = field(default_factory=list)
+    """Those not told yet; always empty where log-probabilities were not asked for."""
     first_at: float | None = None
     last_at: float = 0.0
     emitted_at: float = 0.0
@@ -110,7 +112,8 @@ class Scheduler:
             self._waiting.append(_Active(row, StopFilter((*request.sampling.stop, *prompt.stops)), asked_at))
 
     def _fail(self, request: RowRequest, error: MadangError) -> None:
-        self.emit(request.id, Failed(variant=request.variant, message=error.message, hint=error.hint))
+        kind = type(error).__name__
+        self.emit(request.id, Failed(variant=request.variant, message=error.message, hint=error.hint, error=kind))
 
     def _drop_cancelled(self) -> None:
         for item in [item for item in self._queued if self.is_cancelled(item[0].id)]:
@@ -155,6 +158,8 @@ class Scheduler:
             active.first_at = now
         if self.backend.is_end(token):
             return "stop"
+        if row.request.top_logprobs is not None:
+            active.tokens.append(self.backend.likely(row, token))
         row.tokens.append(token)
         active.pending += active.stops.feed(self.backend.text(row, token))
         if active.stops.stopped:
@@ -162,14 +167,16 @@ class Scheduler:
         full = len(row.prompt) + len(row.tokens) >= self.backend.info.context
         if full or len(row.tokens) >= row.request.sampling.max_new_tokens:
             return "length"
-        if active.pending and now - active.emitted_at >= EMIT_EVERY_S:
+        if (active.pending or active.tokens) and now - active.emitted_at >= EMIT_EVERY_S:
             self._show(active, now)
         return None
 
     def _show(self, active: _Active, now: float) -> None:
-        if active.pending:
-            self.emit(active.row.request.id, Delta(variant=active.row.request.variant, text=active.pending))
+        if active.pending or active.tokens:
+            request, tokens = active.row.request, tuple(active.tokens)
+            self.emit(request.id, Delta(variant=request.variant, text=active.pending, tokens=tokens))
             active.shown, active.pending, active.emitted_at = active.shown + active.pending, "", now
+            active.tokens.clear()
 
     def _finish(self, active: _Active, reason: FinishReason) -> None:
         row = active.row

@@ -6,33 +6,38 @@ one stop and one padded history for a whole batch. Here each row has its own sam
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
-from tokenizers.decoders import DecodeStream
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.cache_utils import DynamicCache
 
+from playground.backends import echo
 from playground.backends.base import (
     DEFAULT_CONTEXT,
     Cancelled,
     Choices,
     ModelInfo,
     ModelSpec,
+    PromptToken,
     Row,
     RowRequest,
     Scored,
     Vocabulary,
 )
 from playground.backends.kv import RowsCache
+from playground.backends.likely import held
 from playground.backends.lora import Adapters
+from playground.backends.pieces import Pieces
 from playground.backends.sampling import Sampler
-from playground.backends.text import REPLACEMENT
+from playground.backends.text import ByteText
 from playground.backends.tree import scorer
 from playground.budget import cpu_has_bf16
 from playground.errors import VariantError
+from playground.events import TokenLogprob
 from playground.presets import Sampling
 
 if TYPE_CHECKING:
@@ -54,7 +59,7 @@ class TorchRow(Row):
     cache: Any = None
     index: int = 0
     logits: torch.Tensor | None = None
-    stream: DecodeStream = field(default_factory=lambda: DecodeStream(skip_special_tokens=True))
+    decoder: ByteText = field(default_factory=ByteText)
 
     @property
     def adapter(self) -> str:
@@ -72,6 +77,7 @@ class TransformersBackend:
         self._model = _load_model(spec, self._dtype, device)
         self._device = device
         self._tokenizer = AutoTokenizer.from_pretrained(spec.path, trust_remote_code=False)
+        self._pieces = Pieces(self._tokenizer)
         self._ends = _ends(self._model, self._tokenizer)
         self._stateful = _is_stateful(self._model)
         self._adapters = Adapters(self._model, self._dtype)
@@ -127,6 +133,14 @@ class TransformersBackend:
         with torch.inference_mode():
             logits = self._model(input_ids=torch.tensor([list(ids)], device=self._device), use_cache=False).logits[0]
             return torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
+
+    def prompt_logprobs(
+        self, prompts: Sequence[Sequence[int]], top: int, adapter: str | None = None
+    ) -> list[list[PromptToken]]:
+        """Every token of every prompt; what prompts begin with alike is computed once where the model allows it."""
+        self._use(adapter)
+        room = echo.Room(self._scorer.longest, len(prompts), self._scorer.budget)
+        return echo.prompt_logprobs(prompts, room, partial(self._scorer.read, top=top), self.piece)
 
     def _use(self, adapter: str | None) -> None:
         """Have the next passes run with an adapter on all rows, or with none."""
@@ -226,14 +240,24 @@ class TransformersBackend:
         for layer in _decoder_layers(self._model):
             layer.register_forward_pre_hook(look)
 
+    def likely(self, row: Row, token: int) -> TokenLogprob:
+        """From the logits that the token was drawn from; they stay until the next step."""
+        assert isinstance(row, TorchRow)
+        assert row.logits is not None
+        return held(row.logits.float().cpu().numpy(), token, row.request.top_logprobs or 0, self.piece)
+
     def is_end(self, token: int) -> bool:
         """Whether the token ends an answer."""
         return token in self._ends
 
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token; a control token's name."""
+        return self._pieces.spelled(token)
+
     def text(self, row: Row, token: int) -> str:
         """The characters that this token completes; control tokens read as nothing."""
         assert isinstance(row, TorchRow)
-        return (row.stream.step(self._tokenizer.backend_tokenizer, token) or "").replace(REPLACEMENT, "")
+        return row.decoder.feed(self._pieces.said(token))
 
     def close_row(self, row: Row) -> None:
         """Let go of the row's cache."""

@@ -6,10 +6,11 @@ with one small mask. Long ones pad the context to a width of its own and do atte
 stay causal and fast and no mask of tokens x tokens is ever made. The output layer runs only where a prediction is read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count, pairwise, repeat
 from typing import Any
 
 import torch
@@ -18,131 +19,45 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 from playground.backends.base import Choices, Scored
+from playground.backends.echo import ALONE, Held, Read
+from playground.backends.layout import Batch, batches
 
 CPU_BUDGET = 768
 GPU_BUDGET = 16_384
-SHORT = 384
-"""Up to so many tokens a question takes one mask of tokens x tokens: cheaper than padding its context apart."""
-WORTHWHILE = 256
-WASTE = 1.05
-"""From 256 tokens on, a pass is efficient enough: another question joins only while padding stays under 5 %."""
+CPU_LOGITS, GPU_LOGITS = 2**25, 2**28
+"""Logits in memory at once: 128 MiB and 1 GiB in float32."""
+ANY_LENGTH = 1 << 30
 _numbers = count(1)
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Questions laid out for one pass.
+class Answer:
+    """What a pass found of the tokens it was asked for: log-probabilities, whether likeliest, the likeliest there."""
 
-    `width` is the padded room of contexts, `rest` that of continuations; where `width` is 0, both share `rest`.
-    """
+    logprobs: list[float]
+    best: list[bool]
+    tops: list[list[tuple[int, float]]]
 
-    questions: list[Choices]
-    width: int
-    rest: int
-
-    @classmethod
-    def of(cls, questions: Sequence[Choices]) -> "Batch":
-        """The layout of these questions: contexts apart where some question is long."""
-        total = max(question.size for question in questions)
-        if total <= SHORT:
-            return cls(list(questions), 0, total)
-        rest = max(question.size - len(question.context) for question in questions)
-        return cls(list(questions), max(len(question.context) for question in questions), rest)
-
-    @property
-    def columns(self) -> int:
-        """Tokens of a row, padding included."""
-        return self.width + self.rest
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that the pass computes, padding included."""
-        return len(self.questions) * self.columns
-
-    def spans(self, question: Choices) -> list[tuple[int, int]]:
-        """Begin and end column of each continuation's tokens."""
-        begin, spans = self.width or len(question.context), []
-        for continuation in question.continuations:
-            end = begin + len(continuation) - 1
-            spans.append((begin, end))
-            begin = end
-        return spans
-
-    def ids_and_positions(self) -> tuple[list[list[int]], list[list[int]]]:
-        """Token ids and positions [rows, columns]; padding is token 0, which nothing sees."""
-        ids, positions = [], []
-        for question in self.questions:
-            length = len(question.context)
-            row, places = [0] * self.columns, [0] * self.columns
-            row[:length], places[:length] = question.context, range(length)
-            for (begin, end), continuation in zip(self.spans(question), question.continuations, strict=True):
-                row[begin:end], places[begin:end] = continuation[:-1], range(length, length + end - begin)
-            ids.append(row)
-            positions.append(places)
-        return ids, positions
-
-    def mask(self) -> torch.Tensor | None:
-        """What the last `rest` columns see: bool [rows, 1, rest, columns]; None without any."""
-        if self.rest == 0:
-            return None
-        mask = torch.zeros(len(self.questions), 1, self.rest, self.columns, dtype=torch.bool)
-        mask[..., 0] = True  # padding must see something, or its softmax is not a number
-        for row, question in enumerate(self.questions):
-            length = len(question.context)
-            if not self.width:
-                mask[row, 0, :length, :length] = _lower(length)
-            for begin, end in self.spans(question):
-                mask[row, 0, begin - self.width : end - self.width, :length] = True
-                mask[row, 0, begin - self.width : end - self.width, begin:end] = _lower(end - begin)
-        return mask
-
-    def reads(self) -> list[list[list[int]]]:
-        """For each question and choice, the flat places [row * columns + column] that predict its tokens."""
-        return [
-            [
-                [row * self.columns + place for place in (len(question.context) - 1, *range(begin, end))]
-                for begin, end in self.spans(question)
-            ]
-            for row, question in enumerate(self.questions)
-        ]
-
-
-def _lower(size: int) -> torch.Tensor:
-    return torch.tril(torch.ones(size, size, dtype=torch.bool))
-
-
-def batches(questions: Sequence[Choices], budget: int) -> Iterator[list[int]]:
-    """Indices of questions that go together: at most `budget` tokens, and little padding once a batch is worthwhile."""
-    batch: list[int] = []
-    used = 0
-    for index in sorted(range(len(questions)), key=lambda i: _order(questions[i])):
-        size = questions[index].size
-        padded = Batch.of([questions[i] for i in (*batch, index)]).tokens
-        wasteful = used >= WORTHWHILE and padded > WASTE * (used + size)
-        if batch and (padded > budget or wasteful or (size <= SHORT < questions[batch[0]].size)):
-            yield batch
-            batch, used = [], 0
-        batch.append(index)
-        used += size
-    if batch:
-        yield batch
-
-
-def _order(question: Choices) -> tuple[bool, int, int]:
-    """Long questions first, by context; then short ones, by size."""
-    if question.size > SHORT:
-        return False, -len(question.context), -question.size
-    return True, -question.size, 0
+    def held(self, begin: int, end: int) -> list[Held]:
+        """Those of some tokens, one by one."""
+        return [Held(*one) for one in zip(self.logprobs[begin:end], self.tops[begin:end], strict=True)]
 
 
 class TreeScorer:
     """Scores with one model, whose attention it replaces for the time of a pass."""
+
+    longest = ANY_LENGTH
+    """Tokens of the longest prompt that may share a context with others."""
 
     def __init__(self, model: Any, device: torch.device) -> None:
         self._model, self._device = model, device
         self._name = f"madang_tree_{next(_numbers)}"
         self._width = 0
         self._mask: torch.Tensor | None = None
+        on_card = device.type == "cuda"
+        self.budget = GPU_BUDGET if on_card else CPU_BUDGET
+        vocabulary = model.config.get_text_config().vocab_size
+        self._places = max(1, (GPU_LOGITS if on_card else CPU_LOGITS) // vocabulary)
         AttentionInterface.register(self._name, self._attend)
         AttentionMaskInterface.register(self._name, lambda *arguments, **options: None)
 
@@ -151,48 +66,115 @@ class TreeScorer:
         logprobs: list[list[float]] = [[] for _ in questions]
         greedy: list[list[bool]] = [[] for _ in questions]
         computed = 0
-        for indices in batches(questions, GPU_BUDGET if self._device.type == "cuda" else CPU_BUDGET):
+        for indices in batches(questions, self.budget):
             batch = Batch.of([questions[index] for index in indices])
             computed += batch.tokens
             for index, (values, best) in zip(indices, self._pass(batch), strict=True):
                 logprobs[index], greedy[index] = values, best
         return Scored(logprobs=logprobs, greedy=greedy, computed=computed)
 
+    def read(self, questions: Sequence[Choices], top: int) -> list[Read]:
+        """Every token of every question but the first of its context, with the `top` likeliest of its place."""
+        found: dict[int, Read] = {}
+        for indices in batches(questions, self.budget):
+            batch = Batch.of([questions[index] for index in indices])
+            found |= zip(indices, self._read(batch, top), strict=True)
+        return [found[index] for index in range(len(questions))]
+
     def _pass(self, batch: Batch) -> Iterator[tuple[list[float], list[bool]]]:
         """For each question of a batch, its choices' log-probabilities and greediness."""
-        reads = batch.reads()
-        flat = sorted({place for question in reads for choice in question for place in choice})
-        where = {place: number for number, place in enumerate(flat)}
-        rows = [where[place] for question in reads for choice in question for place in choice]
+        places = [place for question in batch.reads() for choice in question for place in choice]
         tokens = [token for question in batch.questions for choice in question.continuations for token in choice]
-        logits = self._logits(batch, flat)
-        at = torch.tensor(rows, device=self._device)
-        wanted = torch.tensor(tokens, device=self._device)
-        values = (logits[at, wanted] - torch.logsumexp(logits, dim=-1)[at]).tolist()
-        hits = (logits.argmax(dim=-1)[at] == wanted).tolist()
+        answer = self._ask(batch, places, tokens, 0)
         begin = 0
         for question in batch.questions:
             sums, best = [], []
             for continuation in question.continuations:
                 end = begin + len(continuation)
-                sums.append(sum(values[begin:end]))
-                best.append(all(hits[begin:end]))
+                sums.append(sum(answer.logprobs[begin:end]))
+                best.append(all(answer.best[begin:end]))
                 begin = end
             yield sums, best
 
-    def _logits(self, batch: Batch, flat: list[int]) -> torch.Tensor:
-        """float32 logits [places, vocabulary] at the asked places alone."""
+    def _read(self, batch: Batch, top: int) -> Iterator[Read]:
+        """For each question of a batch, what was held of its tokens."""
+        places: list[int] = []
+        tokens: list[int] = []
+        for question, inside, choices in zip(batch.questions, batch.inside(), batch.reads(), strict=True):
+            places += [*inside, *(place for choice in choices for place in choice)]
+            tokens += [*question.context[1:], *(token for rest in question.continuations for token in rest)]
+        answer = self._ask(batch, places, tokens, top)
+        begin = 0
+        for question in batch.questions:
+            ends = [begin + len(question.context) - 1]
+            for rest in question.continuations:
+                ends.append(ends[-1] + len(rest))
+            rests = [answer.held(one, other) for one, other in pairwise(ends)]
+            yield Read(answer.held(begin, ends[0]), rests)
+            begin = ends[-1]
+
+    def _ask(self, batch: Batch, places: list[int], tokens: list[int], top: int) -> Answer:
+        """What the model holds of each token at its flat place, and the likeliest there."""
+        flat = sorted(set(places))
+        where = {place: number for number, place in enumerate(flat)}
+        at = torch.tensor([where[place] for place in places], device=self._device)
+        wanted = torch.tensor(tokens, device=self._device)
+        logprobs = torch.empty(len(places), device=self._device)
+        best = torch.empty(len(places), dtype=torch.bool, device=self._device)
+        tops: list[list[tuple[int, float]]] = []
+        begin = 0
+        for logits in self._logits(batch, flat):
+            here = ((at >= begin) & (at < begin + len(logits))).nonzero()[:, 0]
+            rows, total = at[here] - begin, torch.logsumexp(logits, dim=-1)
+            logprobs[here] = logits[rows, wanted[here]] - total[rows]
+            best[here] = logits.argmax(dim=-1)[rows] == wanted[here]
+            tops += _likeliest(logits, total, top)
+            begin += len(logits)
+        return Answer(logprobs.tolist(), best.tolist(), [tops[where[place]] for place in places])
+
+    def _logits(self, batch: Batch, flat: list[int]) -> Iterator[torch.Tensor]:
+        """float32 logits [places, vocabulary] at the asked places alone, in parts."""
         ids, positions = batch.ids_and_positions()
         mask = batch.mask()
         self._width, self._mask = batch.width, mask.to(self._device) if mask is not None else None
-        with torch.inference_mode(), self._own_attention(), self._output_at(torch.tensor(flat, device=self._device)):
-            output = self._model(
-                input_ids=torch.tensor(ids, device=self._device),
-                position_ids=torch.tensor(positions, device=self._device),
-                use_cache=False,
-            )
-        logits: torch.Tensor = output.logits[0].float()
-        return logits
+
+        def run() -> Any:
+            with self._own_attention():
+                return self._model(
+                    input_ids=torch.tensor(ids, device=self._device),
+                    position_ids=torch.tensor(positions, device=self._device),
+                    use_cache=False,
+                )
+
+        return self._in_parts(run, torch.tensor(flat, device=self._device))
+
+    def _in_parts(self, run: Callable[[], Any], places: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Logits of a pass at flat places: the model's layers run once, its output layer for some places at a time.
+
+        After the first part the model runs on one token, whose place in front of the output layer the next part takes:
+        so whatever a model does to its logits (scales, caps) is its own doing.
+        """
+        waiting: deque[torch.Tensor] = deque()
+
+        def pick(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            if not waiting:
+                hidden = arguments[0]
+                waiting.extend(torch.split(hidden.reshape(-1, hidden.shape[-1])[places], self._places))
+            return (waiting.popleft()[None], *arguments[1:])
+
+        def go_on() -> Any:
+            return self._model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self._device), use_cache=False)
+
+        for step in chain([run], repeat(go_on)):
+            hook = self._model.get_output_embeddings().register_forward_pre_hook(pick)
+            try:
+                with torch.inference_mode():
+                    logits = step().logits[0].float()
+            finally:
+                hook.remove()
+            yield logits
+            if not waiting:
+                return
 
     def _attend(  # noqa: PLR0913 - transformers' signature
         self,
@@ -229,26 +211,15 @@ class TreeScorer:
         finally:
             config._attn_implementation = before
 
-    @contextmanager
-    def _output_at(self, flat: torch.Tensor) -> Iterator[None]:
-        """Let the output layer see the asked places alone, as one row."""
-
-        def pick(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-            hidden = arguments[0]
-            return (hidden.reshape(-1, hidden.shape[-1])[flat][None], *arguments[1:])
-
-        hook = self._model.get_output_embeddings().register_forward_pre_hook(pick)
-        try:
-            yield
-        finally:
-            hook.remove()
-
 
 class PlainScorer(TreeScorer):
     """For models whose attention cannot be replaced (running states, capped logits): one row a choice.
 
-    Rows are padded on the right, where causal models never look, so nothing is masked; contexts are not shared.
+    Rows are padded on the right, where causal models never look, so nothing is masked; contexts are not shared, and
+    `read` takes questions of one continuation.
     """
+
+    longest = ALONE
 
     def score(self, questions: Sequence[Choices]) -> Scored:
         """Every choice as a question of its own whose continuation is one token after a longer context."""
@@ -265,19 +236,16 @@ class PlainScorer(TreeScorer):
             greedy[number] += best
         return Scored(logprobs=logprobs, greedy=greedy, computed=scored.computed)
 
-    def _logits(self, batch: Batch, flat: list[int]) -> torch.Tensor:
+    def _logits(self, batch: Batch, flat: list[int]) -> Iterator[torch.Tensor]:
         """The same places in rows without a gap: context, then its continuation, then padding."""
         rows, moved = [], {}
         for row, (question, choices) in enumerate(zip(batch.questions, batch.reads(), strict=True)):
             rows.append([*question.context, *question.continuations[0][:-1]])
             for step, place in enumerate(choices[0]):
                 moved[place] = row * batch.columns + len(question.context) - 1 + step
-        places = torch.tensor([moved[place] for place in flat], device=self._device)
+        places = torch.tensor([moved.get(place, place) for place in flat], device=self._device)
         ids = torch.tensor([row + [0] * (batch.columns - len(row)) for row in rows], device=self._device)
-        with torch.inference_mode(), self._output_at(places):
-            output = self._model(input_ids=ids, use_cache=False)
-        logits: torch.Tensor = output.logits[0].float()
-        return logits
+        return self._in_parts(lambda: self._model(input_ids=ids, use_cache=False), places)
 
 
 class WindowedScorer(TreeScorer):
@@ -288,12 +256,12 @@ class WindowedScorer(TreeScorer):
 
     def __init__(self, model: Any, device: torch.device, window: int) -> None:
         super().__init__(model, device)
-        self._window = window
+        self.longest = self._window = window
         self._plain = PlainScorer(model, device)
 
     def score(self, questions: Sequence[Choices]) -> Scored:
         """Every choice of every question, in their order."""
-        fits = [len(one.context) + max(map(len, one.continuations)) - 1 <= self._window for one in questions]
+        fits = self._fits(questions)
         parts = {
             True: super().score([one for one, fit in zip(questions, fits, strict=True) if fit]),
             False: self._plain.score([one for one, fit in zip(questions, fits, strict=True) if not fit]),
@@ -305,6 +273,24 @@ class WindowedScorer(TreeScorer):
             greedy=[best for _, best in answers],
             computed=sum(part.computed for part in parts.values()),
         )
+
+    def read(self, questions: Sequence[Choices], top: int) -> list[Read]:
+        """Every token of every question; those beyond the window have one continuation."""
+        fits = self._fits(questions)
+        within = iter(super().read([one for one, fit in zip(questions, fits, strict=True) if fit], top))
+        beyond = iter(self._plain.read([one for one, fit in zip(questions, fits, strict=True) if not fit], top))
+        return [next(within if fit else beyond) for fit in fits]
+
+    def _fits(self, questions: Sequence[Choices]) -> list[bool]:
+        return [len(one.context) + max(map(len, one.continuations)) - 1 <= self._window for one in questions]
+
+
+def _likeliest(logits: torch.Tensor, total: torch.Tensor, top: int) -> list[list[tuple[int, float]]]:
+    """For each place, the `top` likeliest tokens and their log-probabilities, from logits [places, vocabulary]."""
+    values, ids = torch.topk(logits, min(top, logits.shape[-1]))
+    return [
+        list(zip(*pair, strict=True)) for pair in zip(ids.tolist(), (values - total[:, None]).tolist(), strict=True)
+    ]
 
 
 def scorer(model: Any, device: torch.device, stateful: bool) -> TreeScorer:

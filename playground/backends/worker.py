@@ -2,9 +2,10 @@
 
 In:  {"op": "load", "spec": …} once, then {"op": "rows", "rows": […]}, {"op": "cancel", "ids": […]},
      {"op": "threads", "threads": n} and
-     {"op": "call", "id": …, "name": …, "arguments": {…}}, which runs between two steps of the rows.
+     {"op": "call", "id": …, "name": …, "arguments": {…}}, which runs between two steps of the rows, or, where it needs
+     the model to itself, once the rows before it have ended; rows that come after such a call wait for it.
 Out: {"type": "loaded", …} or {"type": "refused", …}, then {"type": "event", "id": …, "kind": …, "event": …} and
-     {"type": "result", "id": …, "value": …} or {"type": "result", "id": …, "message": …, "hint": …}.
+     {"type": "result", "id": …, "value": …} or {"type": "result", "id": …, "message": …, "hint": …, "error_kind": …}.
 
 Whatever native code prints goes to stderr, the worker's log. When stdin closes, the parent is gone and so is this.
 """
@@ -15,11 +16,12 @@ import queue
 import sys
 import threading
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any, TextIO
 
 from playground.backends.base import Backend, ModelSpec, RowRequest, load
-from playground.backends.calls import CALLS
+from playground.backends.calls import AT_ONCE, CALLS
 from playground.backends.scheduler import Scheduler
 from playground.errors import MadangError
 from playground.events import Event, Failed, Finished
@@ -31,6 +33,8 @@ class Worker:
     def __init__(self, source: TextIO, sink: TextIO) -> None:
         self._source, self._sink = source, sink
         self._operations: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._held: deque[dict[str, Any]] = deque()
+        """A call that waits for the rows before it to end, and whatever came after it."""
         self._cancelled: set[str] = set()
 
     def run(self) -> None:
@@ -48,27 +52,40 @@ class Worker:
     def _serve(self, backend: Backend) -> None:
         scheduler = Scheduler(backend, self._emit, self._cancelled.__contains__)
         while True:
-            while scheduler.idle or not self._operations.empty():
-                self._take(scheduler, self._operations.get())
-            scheduler.step()
+            self._turn(scheduler)
+
+    def _turn(self, scheduler: Scheduler) -> None:
+        """Take in what has come, waiting for it where there is nothing to do, and go one step on with the rows."""
+        while (scheduler.idle and not self._held) or not self._operations.empty():
+            self._sort(scheduler, self._operations.get())
+        while self._held and (scheduler.idle or not _waits(self._held[0])):
+            self._take(scheduler, self._held.popleft())
+        scheduler.step()
+
+    def _sort(self, scheduler: Scheduler, operation: dict[str, Any]) -> None:
+        """Do what can be done between two steps. Answers under way come before a call that needs the model to itself,
+        and rows that came after such a call stay behind it: neither waits for ever."""
+        held = _waits(operation) and not scheduler.idle
+        if held or (self._held and operation["op"] == "rows"):
+            self._held.append(operation)
+        else:
+            self._take(scheduler, operation)
 
     def _take(self, scheduler: Scheduler, operation: dict[str, Any]) -> None:
         if operation["op"] == "call":
-            while not scheduler.idle:  # answers under way come first: a call may need the whole cache
-                scheduler.step()
             self._call(scheduler.backend, operation)
-            return
-        if operation["op"] == "threads":
+        elif operation["op"] == "threads":
             scheduler.backend.use_threads(operation["threads"])
-            return
-        for row in operation["rows"]:
-            scheduler.add(RowRequest.model_validate(row), operation["at"])
+        else:
+            for row in operation["rows"]:
+                scheduler.add(RowRequest.model_validate(row), operation["at"])
 
     def _call(self, backend: Backend, operation: dict[str, Any]) -> None:
         try:
             value = CALLS[operation["name"]](backend, operation["arguments"])
         except MadangError as error:
-            self._send({"type": "result", "id": operation["id"], "message": error.message, "hint": error.hint})
+            said = {"message": error.message, "hint": error.hint, "error_kind": type(error).__name__}
+            self._send({"type": "result", "id": operation["id"], **said})
         else:
             self._send({"type": "result", "id": operation["id"], "value": value})
 
@@ -90,6 +107,11 @@ class Worker:
     def _send(self, message: dict[str, Any]) -> None:
         self._sink.write(json.dumps(message) + "\n")
         self._sink.flush()
+
+
+def _waits(operation: dict[str, Any]) -> bool:
+    """Whether it needs the model to itself."""
+    return bool(operation["op"] == "call" and operation["name"] not in AT_ONCE)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from playground.ui.controls import Controls, Updates, Values
 from playground.ui.running import Running, batched
 from playground.ui.turns import Chat
 from playground.ui.words import both, examples
-from playground.variants import Adapter, Base, Catalogue, Gguf
+from playground.variants import Adapter, Catalogue, Gguf, Remote, Variant
 
 PANES = 4
 FIRST_PANES = 3
@@ -153,6 +153,16 @@ def refresh(desk: Desk, values: Values, session: str) -> Updates:
     return drawn(desk, values[view.chat], picked) | {view.picker: gr.update(choices=names, value=picked)}
 
 
+def pick(desk: Desk, values: Values, session: str, name: str) -> Updates:
+    """Choose one more variant, which another tab has just made; of four the last makes room."""
+    view, begun = desk.view, refresh(desk, values, session)
+    update = begun.get(view.picker, {})
+    if "value" not in update or name not in (choices := desk.playground.catalogue.names):
+        return begun  # answers are under way, the catalogue is broken, or the variant has gone
+    picked = [*[other for other in update["value"] if other != name][: PANES - 1], name]
+    return drawn(desk, values[view.chat], picked) | {view.picker: gr.update(choices=choices, value=picked)}
+
+
 def seed_again(desk: Desk, values: Values) -> Updates:
     """The seed of the last answers, to get them once more."""
     seeds = [a.started.seed for turn in values[desk.view.chat].turns for a in turn.answers.values() if a.started]
@@ -264,9 +274,9 @@ def _dtype(playground: Playground, chat: Chat, catalogue: Catalogue, name: str) 
     return loaded[0] if loaded else _listed_dtype(variant, catalogue)
 
 
-def _listed_dtype(variant: Base | Adapter | Gguf, catalogue: Catalogue) -> str:
+def _listed_dtype(variant: Variant, catalogue: Catalogue) -> str:
     base = catalogue.base_of(variant)
-    if isinstance(variant, Gguf) or base is None:
+    if isinstance(variant, Gguf | Remote) or base is None:
         return ""
     return "nf4" if base.load_in_4bit else base.dtype.replace("auto", "")
 

@@ -15,8 +15,10 @@ from playground.ui.look import plain
 from playground.ui.running import Running
 from playground.ui.turns import Chat
 from playground.ui.words import Words, examples
+from playground.web import ASKED
 
 SILENT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+OPEN = "() => document.querySelector('#tab-chat-button')?.click()"
 FREE = SILENT | {"concurrency_limit": None}
 """For answers: one session never waits for another's, the workers do the queueing."""
 NOW = FREE | {"queue": False}
@@ -38,7 +40,7 @@ def render(words: Words, playground: Playground, running: Running) -> Desk:
         preset = controls.preset_choice(words)
     with words.make(gr.Accordion, {"label": "controls.more"}, open=False, elem_id="more"):
         sampler = controls.more(words, preset)
-    notice = plain(elem_id="notice")
+    notice = plain(elem_id="notice", js_on_load=ASKED)
     with gr.Row(elem_classes="panes", elem_id="panes"):
         slots = [_slot(number) for number in range(PANES)]
     view = _composer(words, state, notice, picker, sampler, slots)
@@ -115,6 +117,7 @@ def wire(desk: Desk) -> None:
     _stops(desk)
     for name, handler in {"undo": chat.undo, "clear": chat.clear}.items():
         keyed(desk, view.buttons[name].click, handler)
+    _picks(desk)
     view.picker.input(lambda values: chat.choose(desk, values), view.inputs, view.outputs, **SILENT)
     _wire_controls(desk)
 
@@ -153,6 +156,16 @@ def keyed(desk: Desk, trigger: Any, handler: Callable[[Desk, Values, str], Updat
         return handler(desk, values, request.session_hash or "")
 
     trigger(run, inputs=desk.view.inputs, outputs=desk.view.outputs, **NOW)
+
+
+def _picks(desk: Desk) -> None:
+    """Another tab's wish: the variant is chosen first and the tab opened then, whose own refresh would undo it."""
+
+    def run(values: dict[Block, Any], event: gr.EventData, request: gr.Request) -> Updates:
+        return chat.pick(desk, values, request.session_hash or "", str(event.name))
+
+    view = desk.view
+    view.notice.click(run, view.inputs, view.outputs, **NOW).then(None, js=OPEN, **SILENT)
 
 
 def _stops(desk: Desk) -> None:

@@ -19,10 +19,17 @@ RANGES: dict[str, tuple[float, float, float]] = {
     "top_k": (0, 200, 1),
     "min_p": (0.0, 0.5, 0.01),
     "repetition_penalty": (0.8, 2.0, 0.01),
+    "presence_penalty": (-2.0, 2.0, 0.1),
+    "frequency_penalty": (-2.0, 2.0, 0.1),
     "max_new_tokens": (16, 4096, 16),
 }
 """Smallest, largest and step of each slider; the field's own limits in Sampling are wider."""
-KEYS = {"repetition_penalty": "penalty", "max_new_tokens": "max_tokens"}
+KEYS = {
+    "repetition_penalty": "penalty",
+    "presence_penalty": "presence",
+    "frequency_penalty": "frequency",
+    "max_new_tokens": "max_tokens",
+}
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ element.addEventListener("click", (event) => {
   trigger("click", { action: button.dataset.action, name: button.dataset.name });
 });
 """
+EMPTIED = ("name", "source", "file", "url", "model", "key_env")
+"""Fields of the form that a variant which was just added leaves empty."""
 SILENT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -43,7 +45,7 @@ class Form:
 def render(words: Words, playground: Playground, tab: gr.Tab) -> None:
     """The tab, inside the caller's gr.Tab."""
     plain(models.lead(playground), elem_classes="lead")
-    table = plain(models.table(playground), elem_id="catalogue", js_on_load=ROWS)
+    table = plain(models.table(playground, ask=False), elem_id="catalogue", js_on_load=ROWS)
     said = plain(elem_id="models-said")
     with words.make(gr.Accordion, {"label": "add.heading"}, open=False, elem_id="add"):
         form = _form(words)
@@ -59,9 +61,12 @@ def _form(words: Words) -> Form:
     with gr.Row():
         fields["name"] = _text(words, "name", placeholder="name_hint")
         fields["source"] = _text(words, "source", info="source_info", scale=2)
+        fields["url"] = _text(words, "url", info="url_info", placeholder="url_hint", scale=2, visible=False)
         fields["base"] = _pick(words, "base", [], visible=False)
         fields["file"] = _text(words, "file", info="file_info", visible=False)
     with gr.Row():
+        fields["model"] = _text(words, "model", info="model_info", visible=False)
+        fields["key_env"] = _text(words, "key_env", info="key_env_info", placeholder="key_env_hint", visible=False)
         fields["prompt_format"] = _pick(words, "format", format_names())
         fields["context"] = words.make(
             gr.Number,
@@ -115,7 +120,7 @@ def _wire(playground: Playground, tab: gr.Tab, table: gr.HTML, said: gr.HTML, fo
 
     def add(values: dict[Block, Any]) -> Updates:
         done = models.add(playground, form.values(values))
-        emptied = {fields[name]: None for name in ("name", "source", "file")} if done.good else {}
+        emptied = {fields[name]: None for name in EMPTIED} if done.good else {}
         return {verdict: done.html} | emptied | _now(playground, table, form)
 
     form.add.click(add, inputs, [verdict, table, *fields.values()], **SILENT)

@@ -1,9 +1,11 @@
 """The page, put together: header, tabs, and what must be told to `launch`."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
+from fastapi import FastAPI
 
 from playground.compare import Playground
 from playground.settings import Settings
@@ -38,7 +40,7 @@ def build(playground: Playground, settings: Settings, extra_tabs: Sequence[Tab] 
 
 
 def launch_options(settings: Settings, extra_tabs: Sequence[Tab] = ()) -> dict[str, Any]:
-    """What `launch` (or `mount_gradio_app`) must be told for the page to look and speak as it should."""
+    """What `mounted` (or `launch`) must be told for the page to look and speak as it should."""
     return {
         "theme": look.theme(),
         "head": look.head(settings.language),
@@ -49,6 +51,15 @@ def launch_options(settings: Settings, extra_tabs: Sequence[Tab] = ()) -> dict[s
         "mcp_server": False,
         "favicon_path": str(look.HERE / "yard.svg"),
     }
+
+
+def mounted(app: FastAPI, page: gr.Blocks, options: dict[str, Any]) -> FastAPI:
+    """The page on every path that an app has no route for. Gradio's own launch would put it in front of the app."""
+    root = os.environ.get("GRADIO_ROOT_PATH")  # behind a proxy; `launch` reads it by itself
+    gr.mount_gradio_app(app, page, path="/", show_error=False, root_path=root, **options)
+    gradio_app = app.routes[-1].app  # type: ignore[attr-defined]
+    app.state.endings = [gradio_app.stop_event.set]  # or its open pages would hold up the end
+    return app
 
 
 def _words(settings: Settings, tabs: Sequence[Tab]) -> Words:

@@ -6,7 +6,7 @@ from playground.events import Failed, Finished, Progress, Stats
 from playground.ui import markup
 from playground.ui.turns import Answer, Chat, Turn
 from playground.ui.words import both, both_plain
-from playground.variants import Adapter, Base, Gguf
+from playground.variants import Variant
 
 MIB = 2**20
 GIB = 2**30
@@ -22,7 +22,7 @@ def badge(kind: str) -> str:
     return f'<span class="badge badge-{kind}">{both(f"kind.{kind}")}</span>'
 
 
-def head(variant: Base | Adapter | Gguf, dtype: str) -> str:
+def head(variant: Variant, dtype: str) -> str:
     """Name, kind and dtype."""
     name = escape(variant.name, quote=True)
     shown = f'<span class="pane-dtype" title="{both_plain("answer.dtype")}">{escape(dtype)}</span>' if dtype else ""
@@ -37,7 +37,7 @@ def log(chat: Chat, variant: str) -> str:
     return joined + "".join(_turn(turn, variant) for turn in earlier)
 
 
-def live(chat: Chat, variant: Base | Adapter | Gguf) -> str:
+def live(chat: Chat, variant: Variant) -> str:
     """The last turn, or what this pane is where nothing was asked yet."""
     if not chat.turns:
         return _empty(variant)
@@ -52,8 +52,9 @@ def prompt(chat: Chat, variant: str) -> str:
     last = started[-1] if started else None
     if last is None:
         return ""
-    count = both("chat.prompt_tokens", count=f"{last.prompt_tokens:,}")
-    summary = f"<summary>{both('chat.prompt')}<small>{count}</small></summary>"
+    known = last.prompt_tokens > 0  # a server elsewhere counts them at the end
+    count = f"<small>{both('chat.prompt_tokens', count=f'{last.prompt_tokens:,}')}</small>" if known else ""
+    summary = f"<summary>{both('chat.prompt')}{count}</summary>"
     return f'<details class="prompt">{summary}<pre>{escape(last.prompt)}</pre></details>'
 
 
@@ -68,7 +69,7 @@ def card(message: str, hint: str, title: str) -> str:
     return f'<div class="card" role="alert"><strong>{both(title)}</strong><p>{message}</p>{remedy}</div>'
 
 
-def _empty(variant: Base | Adapter | Gguf) -> str:
+def _empty(variant: Variant) -> str:
     base = getattr(variant, "base", None) or "?"
     what = both(f"chat.empty_{variant.kind}", base=base)
     return f'<div class="empty"><i class="yard"></i><p>{what}</p><p class="todo">{both("chat.empty_todo")}</p></div>'

@@ -11,6 +11,7 @@ import app
 from playground import cli
 from playground.hub import HubFile
 from playground.settings import Settings
+from tests.planted import free_port, says, serving
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -253,3 +254,31 @@ def test_removing(shell: Shell) -> None:
     assert shell("models", "remove", "two")[0] == 0
     assert "two" not in [row["name"] for row in rows(shell("models", "--json")[1])]
     assert "built in" in shell("models", "remove", "smollm2")[2]
+
+
+def test_an_address_is_added_listed_checked_and_asked(shell: Shell) -> None:
+    with serving() as planted:
+        planted.replies = [says("서울")]
+        code, _, err = shell("models", "add", "away", planted.url, "--base", "base", "--set", "key_env=FAR_KEY")
+        assert code == 2
+        assert "FAR_KEY" in err
+        code, _, err = shell("models", "add", "away", planted.url, "--base", "base", "--set", "timeout_s=7")
+        assert code == 0, err
+        code, out, _ = shell("models")
+        assert " answers" in next(line for line in out.splitlines() if planted.url in line)
+        code, out, _ = shell("models", "check", "away")
+        assert (code, "there, context 777" in out) == (0, True)
+        code, out, _ = shell("chat", "--json", "-v", "away", "수도는?")
+        assert (code, rows(out)[0]["text"]) == (0, "서울")
+    code, out, _ = shell("models")
+    assert "does not answer" in next(line for line in out.splitlines() if planted.url in line)
+    code, out, _ = shell("models", "check", "away")
+    assert (code, "cannot be reached" in out) == (1, True)
+    assert shell("models", "remove", "away")[0] == 0
+
+
+def test_an_address_where_nobody_listens_is_not_added(shell: Shell) -> None:
+    code, _, err = shell("models", "add", "away", f"http://127.0.0.1:{free_port()}/v1")
+    assert code == 2
+    assert "cannot be reached" in err
+    assert "away" not in [row["name"] for row in rows(shell("models", "--json")[1]) if row["kind"] == "remote"]

@@ -1,5 +1,6 @@
 """Broken and unsafe model files are refused with the reason, and what an adapter is is told from its files."""
 
+import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -219,6 +220,35 @@ def test_a_transposed_layer_as_in_gpt2_fits(tmp_path: Path, model_files: Any) ->
     base = model_files.base(tmp_path / "b", {"h.0.c_fc.weight": (8, 24)})  # Conv1D: [in, out]
     info = files.check_adapter(model_files.adapter(tmp_path / "a", lora, fan_in_fan_out=True), base)
     assert "fan_in_fan_out" in info.why_not
+
+
+def test_a_format_whose_package_is_missing_is_named(
+    tmp_path: Path, model_files: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = model_files.base(tmp_path / "b")
+    files.check_packages(base)
+    config = json.loads((base / "config.json").read_text()) | {
+        "quantization_config": {"quant_method": "compressed-tensors"}
+    }
+    (base / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(files, "find_spec", lambda name: object())
+    files.check_packages(base)
+    monkeypatch.setattr(files, "find_spec", lambda name: None)
+    with pytest.raises(VariantError, match="compressed-tensors") as caught:
+        files.check_packages(base)
+    assert "EXTRAS=gptq" in caught.value.hint
+
+
+@pytest.mark.parametrize("embeddings", ["model.embed_tokens.weight", "embed_tokens.weight", "transformer.wte.weight"])
+def test_an_output_layer_tied_to_the_embeddings(embeddings: str, tmp_path: Path, model_files: Any) -> None:
+    """It lies in no file itself: its adapter was refused as another base's."""
+    head = "base_model.model.lm_head"
+    lora = {f"{LAYER}.lora_A.weight": (2, 24), f"{head}.lora_A.weight": (2, 8), f"{head}.lora_B.weight": (32, 2)}
+    layer = LAYER.removeprefix("base_model.model.") + ".weight"
+    base = model_files.base(tmp_path / "b", {embeddings: (32, 8), layer: (8, 24)})
+    assert files.check_adapter(model_files.adapter(tmp_path / "a", lora), base).shares_base
+    wrong = model_files.adapter(tmp_path / "c", {**lora, f"{head}.lora_B.weight": (31, 2)})
+    assert "lm_head.weight has the shape [32, 8] there" in refusal(lambda: files.check_adapter(wrong, base))
 
 
 def test_names_that_match_nowhere_are_left_to_the_engine(tmp_path: Path, model_files: Any) -> None:

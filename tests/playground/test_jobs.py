@@ -106,6 +106,13 @@ def test_cancelled_it_may_put_away_what_it_has(settings: Settings) -> None:
     assert (job.folder / "kept").read_text() == "what was made"
 
 
+def test_a_command_of_no_manners_hears_an_interrupt_too(settings: Settings) -> None:
+    job = started(settings, "import time; print('ready', flush=True); time.sleep(60)")
+    jobs.cancel(until(settings, job, said))
+    done = until(settings, job, over)
+    assert (done.state, done.log(1)) == ("cancelled", ["KeyboardInterrupt"])  # not killed after its grace
+
+
 def test_one_that_does_not_listen_is_killed_with_its_children(settings: Settings) -> None:
     job = jobs.start(settings, "test", [sys.executable, "-c", STUBBORN], grace_s=0.5)
     running = until(settings, job, said)

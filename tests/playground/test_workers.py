@@ -9,7 +9,7 @@ import pytest
 from playground.backends.base import ModelSpec, RowRequest
 from playground.budget import GIB, Need
 from playground.compare import Comparison, Playground, Question
-from playground.errors import MemoryBudgetError, VariantError, WorkerError
+from playground.errors import ContextError, MemoryBudgetError, VariantError, WorkerError
 from playground.events import Delta, Event, Failed, Finished, Progress
 from playground.logs import LOGS_KEPT
 from playground.messages import Conversation
@@ -246,6 +246,38 @@ def test_asking_a_dead_worker_starts_a_fresh_one(make_pool: Callable[..., Worker
     with pytest.raises(WorkerError, match="worker of a is gone"):
         first.ask([row("a")], Asked())
     first.cancel(["a"])  # nothing to stop, and no error
+
+
+def test_words_are_looked_up_while_others_answer_and_scores_wait(make_pool: Callable[..., WorkerPool]) -> None:
+    pool = make_pool(2.5)
+    sink, read = Asked(), threading.Event()
+    worker = pool.ask(spec("a"), [row("r", ENDLESS)], sink, Patient())
+    sink.wait(Delta)
+
+    def score() -> None:
+        worker.call("prompt_logprobs", prompts=[[97, 98]], top=1, adapter=None)
+        read.set()
+
+    scorer = threading.Thread(target=score)
+    scorer.start()
+    assert worker.call("encode", texts=["ab"], add_special=None) == [[97, 98]]
+    assert worker.call("pieces", ids=[97]) == [[97]]
+    assert worker.call("render", variant="v", messages=[], prompt_format=None)["stops"] == []
+    assert not read.is_set()
+    assert not any(isinstance(event, Finished) for event in sink.events)
+    worker.cancel(["r"])
+    scorer.join(60)
+    assert read.is_set()
+    assert isinstance(sink.end(), Finished)
+
+
+def test_a_refused_call_says_what_it_was(make_pool: Callable[..., WorkerPool]) -> None:
+    worker = answered(make_pool(2.5), "a")
+    with pytest.raises(ContextError, match="empty"):
+        worker.call("prompt_logprobs", prompts=[[]], top=1, adapter=None)
+    with pytest.raises(VariantError, match="nonsense"):
+        worker.call("render", variant="v", messages=[], prompt_format="nonsense")
+    assert worker.alive
 
 
 def test_asks_that_arrive_while_it_loads_share_one_worker(make_pool: Callable[..., WorkerPool]) -> None:

@@ -13,7 +13,7 @@ from playground.backends.llama_cpp import LlamaCppBackend
 from playground.backends.scheduler import Scheduler
 from playground.backends.transformers import TransformersBackend
 from playground.errors import VariantError
-from playground.events import Event, Finished, Started
+from playground.events import Delta, Event, Finished, Started, TokenLogprob
 from playground.messages import Message
 from playground.presets import Sampling
 
@@ -190,6 +190,79 @@ def test_distributions_follow_transformers(llama: LlamaCppBackend, torch32: Tran
     assert np.exp(ours.astype(float)).sum(axis=1) == pytest.approx(np.ones(len(ids)), abs=1e-4)
     divergence = (np.exp(theirs.astype(float)) * (theirs - ours)).sum(axis=1)
     assert divergence.max() < 1e-3
+
+
+def tokens_told(backend: Any, row: RowRequest) -> list[TokenLogprob]:
+    return [token for event in run(backend, [row]) if isinstance(event, Delta) for token in event.tokens]
+
+
+@pytest.mark.parametrize("text", PROMPTS[:3])
+def test_log_probabilities_of_an_answer_follow_transformers(
+    text: str, llama: LlamaCppBackend, torch32: TransformersBackend
+) -> None:
+    """Under the model itself: the penalties and the temperature that chose the tokens leave no trace in them."""
+    chosen = {"temperature": 0.7, "repetition_penalty": 1.2, "presence_penalty": 1.0, "frequency_penalty": 0.5}
+    row = request(text, max_new_tokens=12, **chosen).model_copy(update={"top_logprobs": 5})
+    prompt, told = prompt_of(llama, row).ids, tokens_told(llama, row)
+    ids = [token.id for token in told]
+    assert len(ids) == 12
+    expected = torch32.logprobs([*prompt, *ids])[len(prompt) - 1 :]
+    for token, theirs in zip(told, expected, strict=False):
+        assert token.logprob == pytest.approx(float(theirs[token.id]), abs=0.05)
+        assert [one.logprob for one in token.top] == pytest.approx(
+            [float(theirs[one.id]) for one in token.top], abs=0.05
+        )
+        assert token.top[0].logprob == pytest.approx(float(theirs.max()), abs=0.05)
+    assert (
+        b"".join(bytes(token.raw) for token in told).decode(errors="replace").startswith(answer(run(llama, [row])).text)
+    )
+
+
+def test_prompts_read_as_transformers_reads_them(llama: LlamaCppBackend, torch32: TransformersBackend) -> None:
+    """One longer than a batch, two that begin alike, one of a single token."""
+    texts = [
+        "The courtyard was quiet. " * 60,
+        "마당은 조용하다.",
+        "The capital of France is Paris",
+        "The capital of France is Rome",
+    ]
+    prompts = [*map(llama.encode, texts), [5]]
+    assert len(prompts[0]) > 256
+    ours, theirs = llama.prompt_logprobs(prompts, 3), torch32.prompt_logprobs(prompts, 3)
+    for ids, mine, other in zip(prompts, ours, theirs, strict=True):
+        assert [token.id for token in mine] == ids
+        assert [token.raw for token in mine] == [token.raw for token in other]
+        assert mine[0].logprob is None
+        values = [token.logprob for token in other[1:]]
+        assert [token.logprob for token in mine[1:]] == pytest.approx(values, abs=0.1)
+        for one, two in zip(mine[1:], other[1:], strict=True):
+            assert [best.logprob for best in one.top] == pytest.approx([best.logprob for best in two.top], abs=0.1)
+
+
+def test_every_token_spells_the_same_in_both_engines(llama: LlamaCppBackend, torch32: TransformersBackend) -> None:
+    ids = range(llama.info.vocabulary)
+    assert [llama.piece(token) for token in ids] == [torch32.piece(token) for token in ids]
+
+
+def test_penalties_on_the_answer_choose_what_they_say(llama: LlamaCppBackend, torch32: TransformersBackend) -> None:
+    """Every token is the best by fp32's own distribution less the penalties, but for ties within 16 bits."""
+    row = request(PROMPTS[3], presence_penalty=1.0, frequency_penalty=0.5).model_copy(update={"top_logprobs": 0})
+    prompt, ids = prompt_of(llama, row).ids, [token.id for token in tokens_told(llama, row)]
+    rows = torch32.logprobs([*prompt, *ids])[len(prompt) - 1 : -1]
+    for step, (token, scores) in enumerate(zip(ids, rows, strict=True)):
+        for said in ids[:step]:
+            scores[said] -= 0.5
+        scores[list(set(ids[:step]))] -= 1.0
+        assert scores.max() - scores[token] < 0.02
+    assert answer(run(llama, [row])).text != answer(run(llama, [request(PROMPTS[3])])).text
+
+
+def test_a_prompt_of_ids_reads_as_its_text(llama: LlamaCppBackend) -> None:
+    row = request(PROMPTS[0])
+    prompt = prompt_of(llama, row)
+    ids = row.model_copy(update={"messages": (), "ids": tuple(prompt.ids)})
+    assert prompt_of(llama, ids) == prompt._replace(stops=())
+    assert answer(run(llama, [ids])).text == answer(run(llama, [row])).text
 
 
 def test_a_truncated_file_is_refused_with_llama_cpps_reason(f16: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The torch sampler against transformers' own processors, and llama.cpp's chain against both: one distribution."""
 
 import ctypes
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -22,11 +23,17 @@ VOCABULARY = 49152
 CPU = torch.device("cpu")
 
 
-def reference(logits: torch.Tensor, history: list[int], sampling: Sampling) -> torch.Tensor:
-    """Probabilities [vocabulary] as transformers' generate would draw from them."""
+def reference(logits: torch.Tensor, history: list[int], sampling: Sampling, said: Sequence[int] = ()) -> torch.Tensor:
+    """Probabilities [vocabulary] as transformers' generate would draw from them, after a prompt and an answer so far.
+
+    Presence and frequency are not transformers': they are OpenAI's formula, after the repetition penalty.
+    """
     steps = LogitsProcessorList()
     if sampling.repetition_penalty != 1.0:
         steps.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+    counts = torch.bincount(torch.tensor(said, dtype=torch.long), minlength=len(logits))
+    less = sampling.frequency_penalty * counts + sampling.presence_penalty * (counts > 0)
+    steps.append(lambda ids, scores: scores - less)
     steps.append(TemperatureLogitsWarper(sampling.temperature))
     if sampling.top_k:
         steps.append(TopKLogitsWarper(sampling.top_k))
@@ -34,25 +41,30 @@ def reference(logits: torch.Tensor, history: list[int], sampling: Sampling) -> t
         steps.append(TopPLogitsWarper(sampling.top_p))
     if sampling.min_p > 0.0:
         steps.append(MinPLogitsWarper(sampling.min_p))
-    return torch.softmax(steps(torch.tensor([history]), logits[None].clone().float()), dim=-1)[0]
+    return torch.softmax(steps(torch.tensor([[*history, *said]]), logits[None].clone().float()), dim=-1)[0]
 
 
-def ours(logits: torch.Tensor, history: list[int], sampling: Sampling) -> torch.Tensor:
-    probabilities, tokens = Sampler(sampling, history, CPU).distribution(logits)
+def ours(logits: torch.Tensor, history: list[int], sampling: Sampling, said: Sequence[int] = ()) -> torch.Tensor:
+    sampler = Sampler(sampling, history, CPU)
+    for token in said:
+        sure = torch.zeros_like(logits)
+        sure[token] = 1e6
+        assert sampler.draw(sure) == token
+    probabilities, tokens = sampler.distribution(logits)
     return torch.zeros(logits.shape[0]).index_add_(0, tokens, probabilities)
 
 
-def llama(logits: torch.Tensor, history: list[int], sampling: Sampling) -> torch.Tensor:
+def llama(logits: torch.Tensor, history: list[int], sampling: Sampling, said: Sequence[int] = ()) -> torch.Tensor:
     """Probabilities after llama.cpp's chain, its last sampler (the draw itself) left out."""
     import llama_cpp.llama_cpp as lib
 
     from playground.backends.llama_cpp import samplers
 
-    chain = samplers(sampling, len(logits), 4096)
+    chain = samplers(sampling, history, len(logits), 4096)
     rows = (lib.llama_token_data * len(logits))(*[(i, float(v), 0.0) for i, v in enumerate(logits)])
     data = lib.llama_token_data_array(rows, len(logits), -1, False)
     for sampler in chain[:-1]:
-        for token in history:
+        for token in said:
             lib.llama_sampler_accept(sampler, token)
         lib.llama_sampler_apply(sampler, ctypes.byref(data))
     left = [(data.data[i].id, data.data[i].logit) for i in range(data.size)]
@@ -90,6 +102,45 @@ def test_engines_draw_from_one_distribution(sampling: Sampling, seed: int, sprea
     expected = reference(logits, history, sampling)
     assert distance(ours(logits, history, sampling), expected) <= 1e-6
     assert distance(llama(logits, history, sampling), expected) <= 1e-6
+
+
+PENALTIES = [
+    {"presence_penalty": 1.5},
+    {"frequency_penalty": 0.7},
+    {"presence_penalty": -2.0, "frequency_penalty": 0.4, "repetition_penalty": 1.3},
+    {"presence_penalty": 2.0, "frequency_penalty": 2.0, "repetition_penalty": 0.9, "top_k": 50},
+]
+
+
+@pytest.mark.parametrize("fields", PENALTIES, ids=str)
+def test_penalties_on_the_answer_are_the_same_in_both_engines(fields: dict[str, float]) -> None:
+    logits, prompt = scene(14, 6.0)
+    best = logits.topk(6).indices.tolist()
+    said = [best[0], best[2], best[0], best[5], best[0]]
+    sampling = Sampling.model_validate({"temperature": 1.0, "top_p": 0.99, "repetition_penalty": 1.0} | fields)
+    expected = reference(logits, prompt, sampling, said)
+    assert distance(ours(logits, prompt, sampling, said), expected) <= 1e-6
+    assert distance(llama(logits, prompt, sampling, said), expected) <= 1e-6
+    assert distance(reference(logits, prompt, sampling), expected) > 0.05
+
+
+@pytest.mark.parametrize("draws", [ours, llama], ids=["torch", "llama.cpp"])
+def test_presence_and_frequency_leave_the_prompt_alone(draws: Callable[..., torch.Tensor]) -> None:
+    logits, prompt = scene(15, 6.0)
+    plain = Sampling(temperature=1.0, top_p=1.0, repetition_penalty=1.0)
+    strict = plain.model_copy(update={"presence_penalty": 2.0, "frequency_penalty": 2.0})
+    assert int(logits.argmax()) in prompt
+    assert distance(draws(logits, prompt, strict), draws(logits, prompt, plain)) == 0.0
+
+
+def test_logits_are_left_as_they_are() -> None:
+    """Log-probabilities are read from them after the draw."""
+    logits, prompt = scene(16, 6.0)
+    sampler = Sampler(Sampling(temperature=0.0, presence_penalty=1.0, frequency_penalty=1.0), prompt, CPU)
+    before = logits.clone()
+    for _ in range(3):
+        sampler.draw(logits)
+    assert (logits == before).all()
 
 
 def test_a_flat_distribution_differs_by_its_border_tokens_alone() -> None:
@@ -135,6 +186,14 @@ def test_the_answer_joins_the_history() -> None:
     logits[7], logits[8] = 2.0, 1.5
     sampler = Sampler(Sampling(temperature=0.0, repetition_penalty=2.0), [1, 2, 3], CPU)
     assert [sampler.draw(logits.clone()) for _ in range(2)] == [7, 8]
+
+
+def test_a_frequency_penalty_grows_with_every_time_and_presence_does_not() -> None:
+    logits = torch.tensor([2.0, 1.2, 0.0])
+    frequency = Sampler(Sampling(temperature=0.0, repetition_penalty=1.0, frequency_penalty=0.5), [0, 0, 0, 0], CPU)
+    assert [frequency.draw(logits) for _ in range(5)] == [0, 0, 1, 0, 1]
+    presence = Sampler(Sampling(temperature=0.0, repetition_penalty=1.0, presence_penalty=0.5), [1, 1], CPU)
+    assert [presence.draw(logits) for _ in range(5)] == [0] * 5
 
 
 def test_seed_reproduces_and_other_seed_differs() -> None:

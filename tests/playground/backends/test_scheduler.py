@@ -9,7 +9,7 @@ from playground.backends import scheduler as module
 from playground.backends.base import ModelSpec, RowRequest
 from playground.backends.fake import FakeBackend
 from playground.backends.scheduler import Scheduler
-from playground.events import Delta, Event, Failed, Finished, Progress, Started
+from playground.events import Delta, Event, Failed, Finished, Progress, Started, TokenLogprob
 from playground.messages import Conversation, Message
 from playground.presets import Sampling
 
@@ -293,3 +293,86 @@ def test_the_system_message_alone_is_no_question() -> None:
     desk = Desk()
     desk.add("a", messages=(Message(role="system", content="x" * 600),))
     assert desk.kinds("a") == ["Failed"]
+
+
+def told(desk: Desk, row_id: str) -> list[TokenLogprob]:
+    return [token for event in desk.said[row_id] if isinstance(event, Delta) for token in event.tokens]
+
+
+def test_a_prompt_of_ids_is_taken_as_it_is() -> None:
+    desk = Desk()
+    desk.add("a", messages=(), ids=(*b"ab", 256, *b"c"))
+    desk.run()
+    started = desk.said["a"][0]
+    assert isinstance(started, Started)
+    assert (started.prompt, started.prompt_tokens) == ("ab<end>c", 4)
+    assert desk.end("a").text == "a heard: abc"
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"), [((), "empty"), ((5, 257), "257"), ((-1,), "-1"), ((1,) * 600, "600 tokens")]
+)
+def test_ids_that_would_end_an_engine_fail_and_the_others_go_on(ids: tuple[int, ...], words: str) -> None:
+    desk = Desk()
+    desk.add("bad", messages=(), ids=ids)
+    desk.add("good")
+    desk.run()
+    failed = desk.said["bad"][-1]
+    assert isinstance(failed, Failed)
+    assert words in failed.message
+    assert failed.error == "ContextError"
+    assert desk.end("good").text == "good heard: hi"
+
+
+def test_log_probabilities_come_with_every_token_and_only_where_they_are_asked_for() -> None:
+    desk = Desk()
+    desk.add("a", "aa b", top_logprobs=2)
+    desk.add("none", "aa b", top_logprobs=0)
+    desk.add("b", "aa b")
+    desk.run()
+    tokens = told(desk, "a")
+    assert bytes(byte for token in tokens for byte in token.raw).decode() == desk.end("a").text == "a heard: aa b"
+    assert [token.id for token in tokens] == list(b"a heard: aa b")  # the end itself is not told
+    assert {len(token.top) for token in tokens} == {2}
+    assert {token.logprob for token in tokens} == {-0.5, -1.0, -2.0}
+    assert {token.top for token in told(desk, "none")} == {()}
+    assert len(told(desk, "none")) == len("none heard: aa b")
+    assert told(desk, "b") == []
+
+
+def test_log_probabilities_are_not_computed_where_they_are_not_asked_for() -> None:
+    class Silent(Narrow):
+        def likely(self, row: Any, token: int) -> TokenLogprob:
+            raise AssertionError("nobody asked")
+
+    desk = Desk(Silent())
+    desk.add("a")
+    desk.run()
+    assert desk.end("a").text == "a heard: hi"
+
+
+def test_tokens_of_a_stop_string_are_told_before_the_end_though_their_text_is_not_shown() -> None:
+    desk = Desk()
+    desk.add("a", "xyz", GREEDY.model_copy(update={"stop": ("a heard: xy",)}), top_logprobs=1)
+    desk.run()
+    assert desk.end("a").text == ""
+    assert bytes(token.id for token in told(desk, "a")) == b"a heard: xy"
+    assert isinstance(desk.said["a"][-2], Delta)
+
+
+def test_tokens_of_half_a_character_are_told_before_the_end() -> None:
+    desk = Desk()
+    desk.add("a", "!emoji", GREEDY.model_copy(update={"max_new_tokens": 5}), top_logprobs=0)
+    desk.run()
+    assert desk.end("a").text == "안"
+    assert bytes(token.id for token in told(desk, "a")) == "안녕".encode()[:5]
+
+
+def test_a_row_cancelled_while_decoding_has_told_its_tokens() -> None:
+    backend = Narrow()
+    desk = Desk(backend)
+    desk.add("a", "!long", top_logprobs=1)
+    desk.run(until=lambda: len(backend.widths) == 6)
+    desk.cancelled.add("a")
+    desk.run()
+    assert len(told(desk, "a")) == desk.end("a").stats.tokens == 6

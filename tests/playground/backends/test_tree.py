@@ -9,8 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from playground.backends.base import Choices, ModelSpec
+from playground.backends.layout import Batch, batches
 from playground.backends.transformers import TransformersBackend
-from playground.backends.tree import Batch, PlainScorer, TreeScorer, WindowedScorer, batches
+from playground.backends.tree import PlainScorer, TreeScorer, WindowedScorer
 
 
 def load(folder: Path) -> TransformersBackend:
@@ -59,7 +60,7 @@ def test_scores_equal_one_pass_a_choice(  # noqa: PLR0913 - a parameter an axis
     tiny: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("playground.backends.tree.SHORT", short)
+    monkeypatch.setattr("playground.backends.layout.SHORT", short)
     backend = load(tiny(family))
     assert type(backend._scorer) is kind
     model = AutoModelForCausalLM.from_pretrained(tiny(family), dtype=torch.float32)

@@ -200,6 +200,30 @@ def test_four_panes_at_most(desk: Desk) -> None:
     assert words("en")["problem.too_many"] in page[desk.view.notice]
 
 
+def test_another_tabs_variant_is_chosen_and_of_four_the_last_makes_room(desk: Desk, settings: Settings) -> None:
+    for name in ("new", "newer"):
+        variants.add(settings, Base(name=name, source="fake:x"))
+    updates = chat.pick(desk, values(desk), "me", "new")
+    assert updates[desk.view.picker]["value"] == [*NAMES, "new"]
+    assert updates[desk.view.slots[3].column]["visible"]
+    assert "new" in updates[desk.view.slots[3].head]
+    updates = chat.pick(desk, values(desk, picked=[*NAMES, "new"]), "me", "newer")
+    assert updates[desk.view.picker]["value"] == [*NAMES, "newer"]
+    assert chat.pick(desk, values(desk, picked=["new"]), "me", "new")[desk.view.picker]["value"] == ["new"]
+
+
+def test_a_variant_that_is_asked_for_while_answers_come_or_has_gone_disturbs_nothing(
+    desk: Desk, settings: Settings
+) -> None:
+    assert chat.pick(desk, values(desk), "me", "gone")[desk.view.picker]["value"] == NAMES
+    asked = chat.send(desk, values(desk, "!slow one"), "me")
+    first = next(asked)
+    assert chat.pick(desk, values(desk, talk=first[desk.view.chat]), "me", NAMES[0]).keys() == {desk.view.picker}
+    run(asked)
+    settings.catalogue.write_text("[[variant]", encoding="utf-8")
+    assert chat.pick(desk, values(desk), "me", NAMES[0]).keys() == {desk.view.notice}
+
+
 def test_a_new_variant_is_offered_without_a_restart(desk: Desk, settings: Settings) -> None:
     variants.add(settings, Base(name="new", source="fake:n"))
     assert "new" in chat.refresh(desk, values(desk), "me")[desk.view.picker]["choices"]

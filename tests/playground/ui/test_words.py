@@ -7,7 +7,7 @@ import gradio as gr
 import pytest
 
 from playground.presets import presets
-from playground.ui import controls, models
+from playground.ui import controls, models, models_rows
 from playground.ui.words import LANGUAGES, LOCALES, Markup, Words, both, examples, words
 
 UI = Path(__file__).parents[3] / "playground" / "ui"
@@ -33,7 +33,7 @@ def keys_made_of_parts() -> set[str]:
         | {f"chat.empty_{kind}" for kind in kinds}
         | {f"answer.{step}" for step in ("queued", "waiting", "downloading", "loading", "reading")}
         | {f"answer.{stat}" for stat in ("first_token", "speed", "length", "memory", "dtype", "seed")}
-        | {f"models.{column}" for column in models.COLUMNS}
+        | {f"models.{column}" for column in models_rows.COLUMNS}
         | {key for slider in sliders for key in (slider, f"{slider}_info")}
     )
 
@@ -57,7 +57,8 @@ def test_korean_is_written_in_korean() -> None:
     assert same == set()
 
 
-NAMES = {"kind.gguf", "controls.top_p", "controls.top_k", "controls.min_p", "models.here", "add.name_hint"}
+NAMES = {"kind.gguf", "controls.top_p", "controls.top_k", "controls.min_p", "models.here"}
+NAMES |= {"add.name_hint", "add.url_hint", "add.key_env_hint"}
 
 
 def test_values_are_escaped_and_markup_is_not() -> None:

@@ -1,0 +1,52 @@
+"""Our API against the bare decode loop and against llama-cpp-python's own server, on one GGUF file."""
+
+import asyncio
+import time
+
+from benchmarks.common import PROMPT, Measured, Peer, settings
+from benchmarks.serving import VARIANT, Reply, Server, free_port, llama_cpp_python, madang, many, served
+from playground.budget import usable_cores
+from playground.variants import Catalogue
+
+TOKENS = 160
+CLIENTS = 8
+
+
+def run(times: int) -> list[Measured]:
+    """One client: tokens/s after the first token, seconds to it; then eight at once: whose stream came to its end."""
+    file = Catalogue.load(settings()).get(VARIANT).source
+    ours, theirs = free_port(), free_port()
+    bare = Peer("peer_llama_cpp", file, "bare")
+    with (
+        served(madang(ours, VARIANT), ours, VARIANT) as server,
+        served(llama_cpp_python(theirs, file, usable_cores()), theirs, "m") as peer,
+    ):
+        alone: dict[str, list[Reply]] = {"ours": [], "peer": []}
+        loop: list[float] = []
+        for number in range(times + 1):
+            found = {"ours": _alone(server, number), "peer": _alone(peer, number)}
+            speed = bare.call({"prompt": PROMPT, "tokens": TOKENS})["tokens_per_s"]
+            if number:  # the first round warms all three up
+                loop.append(speed)
+                for name, reply in found.items():
+                    alone[name].append(reply)
+            time.sleep(0.3)
+        whole = {name: _whole(one) for name, one in (("ours", server), ("peer", peer))}
+    bare.close()
+    speeds = {name: [reply.tokens_per_s for reply in replies] for name, replies in alone.items()}
+    firsts = {name: [reply.first_s for reply in replies] for name, replies in alone.items()}
+    return [
+        Measured("API, one client / bare decode loop", speeds["ours"], loop, ">= 0.93", "tokens/s"),
+        Measured("API, one client / llama-cpp-python's server", speeds["ours"], speeds["peer"], ">= 1.0", "tokens/s"),
+        Measured("API, first token / llama-cpp-python's server", firsts["ours"], firsts["peer"], "+ 0.010 s", "s"),
+        Measured("streams that end whole, of 8 / llama-cpp-python's", whole["ours"], whole["peer"], "8", "streams"),
+    ]
+
+
+def _alone(server: Server, number: int) -> Reply:
+    return asyncio.run(many(server, 1, TOKENS, first=100 + number))[0]
+
+
+def _whole(server: Server) -> list[float]:
+    replies = asyncio.run(many(server, CLIENTS, 64))
+    return [float(sum(reply.whole and reply.tokens > 0 for reply in replies))]

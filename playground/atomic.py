@@ -1,0 +1,154 @@
+"""Files and folders that appear whole or not at all, and disks that fill up. Locks are the caller's business.
+
+`replacing` survives a power cut; `write_beside` only spares readers half a file, for what is told again soon.
+"""
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from playground.errors import SetupError
+
+SUFFIX = ".part"
+FULL_BELOW = 16 << 20  # with less than this free, whatever a native writer failed at, it failed for want of room
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a free path beside `target` to build a file or folder at; when the block ends well it becomes `target`.
+
+    When the block raises, what it built goes. What a killed process left goes when `target` is next built.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sweep(target.parent, target.name)
+    part = _part(target)
+    try:
+        yield part
+        to_disk(part)
+        _take_place(part, target)
+    finally:
+        with suppress(OSError):  # what stopped the building may stop this too, and is already on its way
+            remove(part)
+
+
+def write_beside(path: Path, text: str) -> None:
+    """Replace a small file at once: a reader finds the old or the new. It waits for no disk and makes no folder."""
+    part = _part(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        with suppress(OSError):
+            remove(part)
+
+
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove what processes that are gone left half built in `folder`; with `name`, only what was to become that."""
+    for part in folder.glob(f".{name or '*'}.*{SUFFIX}"):
+        if not _owner_lives(part):
+            remove(part)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def to_disk(path: Path) -> None:
+    """A rename may reach the disk before the bytes do: after a power cut, whole would mean empty."""
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            descriptor = os.open(file, os.O_RDWR)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+@contextmanager
+def room_for(need: int, folder: Path, what: str, how: str = "") -> Iterator[None]:
+    """Refuse to begin without `need` bytes free at `folder`, and say so if they run out before the block ends.
+
+    `how` ends the hint: by what means another folder is chosen.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(folder).free < need:
+        raise _no_room(need, folder, what, how)
+    try:
+        yield
+    except Exception as error:
+        if disk_full(error) or shutil.disk_usage(folder).free < FULL_BELOW:
+            raise _no_room(need, folder, what, how) from error
+        raise
+
+
+@contextmanager
+def explained(target: Path) -> Iterator[None]:
+    """Say what to do when `target` cannot be written: a full disk, a folder that is not ours."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SetupError(
+                f"The disk is full: {target.name} could not be written to {target.parent}.",
+                "Free some space there, or choose another folder; what was there before is untouched.",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EPERM, errno.ENOENT):
+            raise SetupError(
+                f"{target} cannot be written: {error.strerror}.", "Choose a folder that you may write to."
+            ) from error
+        raise
+
+
+def disk_full(error: BaseException | None) -> bool:
+    """Whether this error, or one that led to it, says that the disk (or the quota on it) is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        # Writers in Rust and in subprocesses bring the system's words without its number.
+        if any(words in str(error) for words in ("No space left on device", "Disk quota exceeded")):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _no_room(need: int, folder: Path, what: str, how: str) -> SetupError:
+    free = shutil.disk_usage(folder).free
+    return SetupError(
+        f"{what} needs {need / 1e9:.2f} GB in {folder}, and {free / 1e9:.2f} GB are free.",
+        f"Free {max(need - free, FULL_BELOW) / 1e9:.2f} GB there, or choose a folder on another disk{how}.",
+    )
+
+
+def _part(target: Path) -> Path:
+    me = psutil.Process()
+    return target.with_name(f".{target.name}.{me.pid}-{int(me.create_time())}-{uuid.uuid4().hex[:6]}{SUFFIX}")
+
+
+def _owner_lives(part: Path) -> bool:
+    """A process id alone may have gone to someone else since, above all in containers: when it started says more."""
+    try:
+        pid, started, _ = part.name.removesuffix(SUFFIX).rpartition(".")[2].split("-")
+        return int(psutil.Process(int(pid)).create_time()) == int(started)
+    except (ValueError, psutil.NoSuchProcess):
+        return False
+
+
+def _take_place(part: Path, target: Path) -> None:
+    if not target.is_dir():
+        part.replace(target)
+        return
+    # A folder with something in it cannot be replaced in one step. Killed in between, `target` is missing, not broken.
+    old = _part(target)
+    target.replace(old)
+    part.replace(target)
+    remove(old)

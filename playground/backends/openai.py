@@ -1,0 +1,202 @@
+"""Answers of an OpenAI-compatible server: a row becomes a request, its stream becomes events.
+
+A chat goes to /chat/completions as messages, the server's own template around them; a raw text, token ids, or turns in
+a named prompt format go to /completions.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from playground.backends import openai_dialect
+from playground.backends.base import DEFAULT_CONTEXT, ModelInfo, ModelSpec, RowRequest
+from playground.backends.openai_answer import Answer
+from playground.backends.openai_chunks import parsed
+from playground.backends.openai_dialect import Dialect
+from playground.backends.openai_http import PAUSES_S, Line, Refused, words
+from playground.errors import ContextError, VariantError, WorkerError
+from playground.messages import Conversation
+from playground.prompts import prompt_format, render
+
+BYTES_BESIDE = 2**20
+BYTES_A_TOKEN = 2**11
+BYTES_A_TOP = 2**7
+"""A stream may hold so many bytes for each token asked for, and for each of its likeliest neighbours."""
+CONTEXT_FIELDS = ("max_model_len", "n_ctx", "context_length", "context_window", "n_ctx_train")
+TOO_LONG = ("context_length_exceeded", "exceed_context_size", "context length", "context size", "context window")
+NEUTRAL_WORDS = {"seed": "leave `seed` out", "top_p": "set `top_p` to 1", "stop": "take the stop strings out"}
+
+
+class Server:
+    """One variant's server. `greet` it first; the rest may then run at once, all on one event loop."""
+
+    def __init__(self, spec: ModelSpec, patient: bool = True) -> None:
+        assert spec.remote is not None
+        self.spec = spec
+        self.line = Line(spec.name, spec.remote, PAUSES_S if patient else ())
+        self.model = spec.remote.model or ""
+        self.dialect: Dialect = openai_dialect.PLAIN
+        self.info = self._info({})
+        self.eos = ""
+        self._learned: set[str] = set()
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """What every body begins with: the model's name there, where it is known."""
+        return {"model": self.model} if self.model else {}
+
+    async def greet(self) -> ModelInfo:
+        """Ask what it serves: the model's name, its context, whose dialect it speaks."""
+        assert self.spec.remote is not None
+        try:
+            listed = await self.line.get("/models")
+        except Refused as refusal:
+            if refusal.status not in (404, 405, 501) or not self.spec.remote.model:
+                raise
+            listed = {}
+        rows = listed.get("data") if isinstance(listed, dict) else None
+        rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        row = self._row(rows)
+        self.dialect = openai_dialect.of(str(row.get("owned_by", "")))
+        self.info = self._info(row)
+        return self.info
+
+    def _row(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """The entry of this variant's model; the only one where it names none."""
+        assert self.spec.remote is not None
+        wanted = self.spec.remote.model
+        if wanted:
+            known = [row for row in rows if wanted == row.get("id") or wanted in (row.get("aliases") or ())]
+            return known[0] if known else {}  # some serve what they do not list: let them say
+        names = [str(row.get("id", "")) for row in rows]
+        if len(names) != 1:
+            many = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+            what = f"serves {len(names)} models: {many}" if names else "lists no model"
+            raise VariantError(
+                f"{self.spec.name}: {self.line.host} {what}.", 'Name one in its catalogue row: model = "…"'
+            )
+        self.model = names[0]
+        return rows[0]
+
+    def _info(self, row: dict[str, Any]) -> ModelInfo:
+        facts = row | (row["meta"] if isinstance(row.get("meta"), dict) else {})
+        told = [facts[name] for name in CONTEXT_FIELDS if isinstance(facts.get(name), int) and facts[name] > 0]
+        contexts = [size for size in (self.spec.context, *told[:1]) if size]
+        context = min(contexts, default=DEFAULT_CONTEXT)
+        words_known = facts.get("n_vocab")
+        return ModelInfo(
+            dtype=str(facts.get("ftype", ""))[:40],
+            device=self.line.host,
+            context=context,
+            trained_context=context,
+            vocabulary=words_known if isinstance(words_known, int) else 0,
+            memory_bytes=0,
+        )
+
+    async def answer(self, answer: Answer) -> None:
+        """Have one row answered; raises MadangError, after which `answer` holds what had come by then."""
+        while True:
+            path, body, prompt = self.asked(answer.request)
+            try:
+                async with self.line.stream(path, body, _limit(answer.request)) as batches:
+                    answer.start(prompt)
+                    await self._hear(answer, batches)
+                return
+            except Refused as refusal:
+                self._again(answer, body, refusal)
+
+    def asked(self, request: RowRequest) -> tuple[str, dict[str, Any], str]:
+        """Path and body of a request, and the prompt for people to see: the text, or the messages as they are sent."""
+        body = self.named | {"stream": True} | openai_dialect.fields(self.dialect, request.sampling, self.info.context)
+        if "max_completion_tokens" in self._learned:
+            body["max_completion_tokens"] = body.pop("max_tokens")
+        if "stream_options" not in self._learned:
+            body["stream_options"] = {"include_usage": True}
+        stops = [stop for stop in request.sampling.stop if stop]
+        path, text = "/completions", request.text
+        if request.ids is not None:
+            body["prompt"], text = list(request.ids), str(list(request.ids))
+        elif text is not None:
+            body["prompt"] = text
+        elif request.prompt_format is not None:
+            chosen = prompt_format(request.prompt_format)
+            body["prompt"] = text = render(chosen, request.messages, "", self.eos)
+            stops += [stop for stop in chosen.stop if stop not in stops]
+        else:
+            path, body["messages"] = "/chat/completions", [message.model_dump() for message in request.messages]
+            text = json.dumps(body["messages"], ensure_ascii=False, indent=2)
+        if stops:
+            body["stop"] = stops
+        if request.top_logprobs is not None:
+            is_chat = path.startswith("/chat")
+            body |= {"logprobs": True, "top_logprobs": request.top_logprobs} if is_chat else {}
+            body |= {} if is_chat else {"logprobs": request.top_logprobs}
+        return path, body, text
+
+    async def _hear(self, answer: Answer, batches: AsyncIterator[list[str]]) -> None:
+        """Take a stream in to its end; one that ends before its answer does broke off."""
+        done = False
+        async for batch in batches:
+            for data in batch:
+                done = data.strip() == "[DONE]"
+                if done:
+                    break
+                self._take(answer, data)
+            answer.show()
+            if done:
+                break
+        if not done and answer.reason is None:
+            raise WorkerError(
+                f"{answer.request.variant}: {self.line.host} ended in the middle of its answer.", "Ask again."
+            )
+        if answer.reason == "content_filter":
+            raise VariantError(f"{answer.request.variant}: {self.line.host} held the answer back (content_filter).")
+        answer.finish("length" if answer.reason == "length" else "stop")
+
+    def _take(self, answer: Answer, data: str) -> None:
+        chunk = parsed(data)
+        if chunk is None:
+            raise self.line.broken(f"{self.line.host} streamed something that is no part of an answer.")
+        if chunk.error is not None:
+            said = self.line.clean(words(json.dumps({"error": chunk.error}).encode()))
+            raise WorkerError(f"{answer.request.variant}: {self.line.host} gave up: {said}", "Its own log tells more.")
+        answer.usage = chunk.usage or answer.usage
+        for choice in chunk.choices:
+            if choice.index == 0:
+                answer.take(choice)
+
+    def _again(self, answer: Answer, body: dict[str, Any], refusal: Refused) -> None:
+        """Change a request that was refused where its meaning stays, or raise why it was."""
+        said = refusal.said
+        if "stream_options" in said and "stream_options" in body:
+            self._learned.add("stream_options")
+        elif "max_completion_tokens" in said and "max_tokens" in body:
+            self._learned.add("max_completion_tokens")
+        elif refusal.status in (400, 413, 422) and any(words in said.lower() for words in TOO_LONG):
+            shorter = Conversation(messages=answer.request.messages).without_oldest_turn()
+            if shorter is None:
+                hint = "Shorten the question or the system prompt, or ask for fewer new tokens."
+                raise ContextError(refusal.message, hint) from refusal
+            answer.request = answer.request.model_copy(update={"messages": shorter.messages})
+            answer.dropped += 1
+        else:
+            raise self._explained(body, refusal)
+
+    def _explained(self, body: dict[str, Any], refusal: Refused) -> VariantError:
+        name = openai_dialect.refused(body, refusal.said) if refusal.status in (400, 422) else None
+        if name is None:
+            return refusal
+        neutral = NEUTRAL_WORDS.get(name, f"set `{name}` to {openai_dialect.NEUTRAL.get(name, 0):g}")
+        return VariantError(
+            f"{self.spec.name}: {self.line.host} does not take `{name}`: {refusal.said}",
+            f"For this server, {neutral} (More settings on the page, --set in the terminal).",
+        )
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self.line.close()
+
+
+def _limit(request: RowRequest) -> int:
+    a_token = BYTES_A_TOKEN + BYTES_A_TOP * (request.top_logprobs or 0)
+    return BYTES_BESIDE + a_token * request.sampling.max_new_tokens

@@ -1,0 +1,87 @@
+"""What servers of this API call the sampler's fields, and which of them must hear even what is switched off.
+
+Temperature, top_p, max_tokens, seed, stop and two penalties are everybody's. The rest are extensions: a server that
+says what it is gets all of them, since its own defaults (llama-server: top_k 40, min_p 0.05) are not neutral; any other
+gets those that change something, and may refuse them.
+"""
+
+from typing import Any, NamedTuple
+
+from playground.presets import Sampling
+
+EXTENSIONS = ("top_k", "min_p", "repetition_penalty")
+NEUTRAL: dict[str, float] = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+ORDER = ["penalties", "temperature", "top_k", "top_p", "min_p"]
+
+
+class Dialect(NamedTuple):
+    """One family of servers: names that differ, what it must always be told, how it is asked for tokens and scores."""
+
+    always: bool = False
+    names: dict[str, str] = {}
+    more: dict[str, Any] = {}
+    history: str = ""
+    """How many tokens the penalties see: here all of them, as in our own engines."""
+    no_top_k: int = 0
+    forced: bool = False
+    """Scores come token by token, since `echo` is not known there."""
+    tokenizer_page: str = "/tokenizer_info"
+    is_llama: bool = False
+    """Whether /tokenize is asked as llama-server is, not as vLLM is."""
+
+    def tokenize(self, text: str, add_special: bool) -> dict[str, Any]:
+        """The body for /tokenize."""
+        if self.is_llama:
+            return {"content": text, "add_special": add_special, "parse_special": True}
+        return {"prompt": text, "add_special_tokens": add_special}
+
+
+PLAIN = Dialect()
+DIALECTS = {
+    "vllm": Dialect(always=True),
+    "sglang": Dialect(always=True, no_top_k=-1),
+    "madang": Dialect(always=True, is_llama=True),
+    "llamacpp": Dialect(
+        always=True,
+        names={"repetition_penalty": "repeat_penalty"},
+        history="repeat_last_n",
+        more={"samplers": ORDER},
+        forced=True,
+        tokenizer_page="/props",
+        is_llama=True,
+    ),
+}
+"""By `owned_by` in /v1/models."""
+
+
+def of(owner: str) -> Dialect:
+    """The dialect of a server that says it is this."""
+    return DIALECTS.get(owner.lower(), PLAIN)
+
+
+def fields(dialect: Dialect, sampling: Sampling, context: int) -> dict[str, Any]:
+    """The body's fields for a sampling; standard ones are left out only where they are neutral by the API itself."""
+    body: dict[str, Any] = {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_new_tokens,
+    }
+    if sampling.seed is not None:
+        body["seed"] = sampling.seed
+    for name in ("presence_penalty", "frequency_penalty"):
+        if value := getattr(sampling, name):
+            body[name] = value
+    for name in EXTENSIONS:
+        value = getattr(sampling, name)
+        if dialect.always or value != NEUTRAL[name]:
+            body[dialect.names.get(name, name)] = dialect.no_top_k if name == "top_k" and not value else value
+    return body | dialect.more | ({dialect.history: context} if dialect.history else {})
+
+
+def refused(body: dict[str, Any], said: str) -> str | None:
+    """The extension that a server's message complains of, by its name in the catalogue and on the page."""
+    for name in (*EXTENSIONS, "seed", "presence_penalty", "frequency_penalty", "top_p", "stop"):
+        sent = [other for other in (name, "repeat_penalty") if other in body] if name in EXTENSIONS[2:] else [name]
+        if any(other in body and other in said for other in sent):
+            return name
+    return None

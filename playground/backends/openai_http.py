@@ -1,0 +1,292 @@
+"""The line to one OpenAI-compatible server: sends, retries, bounds what comes back, and says in words what went wrong.
+
+Retries end where the first byte of an answer has come. A redirect to another host is an error, loopback never goes
+through a proxy, and no message holds the key.
+"""
+
+import asyncio
+import ipaddress
+import json
+import os
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import httpx
+
+from playground.backends.base import Address
+from playground.backends.sse import Events, TooLong
+from playground.errors import MadangError, VariantError, WorkerError
+
+PAUSES_S = (0.5, 1.0, 2.0)
+"""Between attempts where the server is out of reach or busy; a Retry-After replaces the pause, up to its limit."""
+LONGEST_PAUSE_S = 20.0
+RETRIED = (429, 502, 503)
+REDIRECTS = 3
+CONNECT_S = 10.0
+LARGEST_ANSWER = 64 * 2**20
+LARGEST_ERROR = 64 * 2**10
+WORDS = 300
+"""Characters of a server's own message that are passed on."""
+
+
+_TRUSTS_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For addresses in plain HTTP: the authorities, which take a quarter of a second to read, are not needed there."""
+
+
+class Refused(VariantError):
+    """The server answered, and not with 200 (a VariantError for whoever shows it). `said`: its own words, shortened."""
+
+    def __init__(self, message: str, hint: str, status: int, said: str) -> None:
+        super().__init__(message, hint)
+        self.status = status
+        self.said = said
+
+
+@dataclass
+class Line:
+    """A client of one address. `name` is the variant's, for messages. Used from one event loop."""
+
+    name: str
+    address: Address
+    pauses: tuple[float, ...] = PAUSES_S
+    _client: httpx.AsyncClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._client = httpx.AsyncClient(
+            trust_env=not is_loopback(self.address.url),
+            verify=httpx.create_ssl_context() if self.address.url.startswith("https") else _TRUSTS_NOBODY,
+            timeout=httpx.Timeout(self.address.timeout_s, connect=min(CONNECT_S, self.address.timeout_s), pool=None),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=8),
+            headers={"accept-encoding": "identity", "user-agent": "madang"},
+        )
+
+    @property
+    def host(self) -> str:
+        """Host and port, as people say them."""
+        return httpx.URL(self.address.url).netloc.decode()
+
+    async def get(self, path: str, root: bool = False) -> Any:
+        """The JSON of a page below the address (`root`: below the address without its /v1)."""
+        return await self._json("GET", self._url(path, root), None)
+
+    async def post(self, path: str, body: dict[str, Any], root: bool = False) -> Any:
+        """The JSON that a request gets."""
+        return await self._json("POST", self._url(path, root), body)
+
+    @asynccontextmanager
+    async def stream(self, path: str, body: dict[str, Any], limit: int) -> AsyncIterator[AsyncIterator[list[str]]]:
+        """The data of a stream's events, those that came together in one list; more than `limit` bytes are an error."""
+        response = await self._open("POST", self._url(path, False), body)
+        try:
+            yield self._events(response, limit)
+        finally:
+            await response.aclose()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+    def broken(self, message: str, hint: str = "") -> WorkerError:
+        """An answer that makes no sense."""
+        return WorkerError(f"{self.name}: {message}", hint or f"Is {self.address.url} an OpenAI-compatible server?")
+
+    def _url(self, path: str, root: bool) -> str:
+        return (self.address.url.removesuffix("/v1") if root else self.address.url) + path
+
+    def _headers(self) -> dict[str, str]:
+        key = self._key()
+        return {"authorization": f"Bearer {key}"} if key else {}
+
+    def _key(self) -> str:
+        variable = self.address.key_env
+        key = os.environ.get(variable, "") if variable else ""
+        if variable and not key.strip():
+            raise VariantError(
+                f"{self.name} reads its key from {variable}, which is not set.",
+                f"Start Madang with {variable} in its environment, or take key_env out of the catalogue row.",
+            )
+        if not all("!" <= letter <= "~" for letter in key.strip()):
+            raise VariantError(f"What {variable} holds is no key.", "A key is visible ASCII without spaces.")
+        return key.strip()
+
+    async def _json(self, method: str, url: str, body: dict[str, Any] | None) -> Any:
+        response = await self._open(method, url, body)
+        try:
+            raw = await self._read(response, LARGEST_ANSWER)
+        finally:
+            await response.aclose()
+        try:
+            return json.loads(raw)
+        except ValueError as error:
+            raise self.broken(f"{self.host} answered with something that is no JSON.") from error
+
+    async def _read(self, response: httpx.Response, limit: int) -> bytes:
+        raw = bytearray()
+        async for part in self._parts(response):
+            raw += part
+            if len(raw) > limit:
+                raise self.broken(f"{self.host} answered with more than {limit:,} bytes.")
+        return bytes(raw)
+
+    async def _parts(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        """The body as it came: packed bodies could grow without bounds, so none was asked for and none is taken."""
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise self.broken(f"{self.host} packed its answer, which it was asked not to.")
+        try:
+            async for part in response.aiter_raw():
+                yield part
+        except httpx.TimeoutException as error:
+            raise self._silent() from error
+        except httpx.HTTPError as error:
+            raise WorkerError(
+                f"{self.name}: {self.host} broke off in the middle of its answer.", "Ask again."
+            ) from error
+
+    async def _events(self, response: httpx.Response, limit: int) -> AsyncIterator[list[str]]:
+        if "json" in response.headers.get("content-type", ""):  # a server that does not stream
+            yield [(await self._read(response, limit)).decode(errors="replace")]
+            return
+        events, taken = Events(), 0
+        async for part in self._parts(response):
+            taken += len(part)
+            try:
+                found = list(events.feed(part))
+            except TooLong as error:
+                raise self.broken(f"{self.host} sent a line of more than {error.limit:,} bytes.") from error
+            if taken > limit:
+                raise self.broken(f"{self.host} sent more than {limit:,} bytes for one answer.")
+            if found:
+                yield found
+        if last := events.end():
+            yield [last]
+
+    async def _open(self, method: str, url: str, body: dict[str, Any] | None) -> httpx.Response:
+        """An answer with status 200, its body unread. Tries again, with a pause, where that may help."""
+        for attempt in count():
+            asked_to_wait: float | None = None
+            try:
+                response = await self._send(method, url, body)
+                if response.status_code == httpx.codes.OK:
+                    return response
+                asked_to_wait = retry_after(response)
+                failure: MadangError = await self._refusal(response)
+                final = response.status_code not in RETRIED
+            except httpx.TransportError as error:
+                failure, final = self._unreachable(error)
+                failure.__cause__ = error
+            if final or attempt == len(self.pauses) or (asked_to_wait or 0.0) > LONGEST_PAUSE_S:
+                raise failure
+            await asyncio.sleep(self.pauses[attempt] if asked_to_wait is None else asked_to_wait)
+        raise AssertionError("count() ends")
+
+    async def _send(self, method: str, url: str, body: dict[str, Any] | None) -> httpx.Response:
+        for _ in range(REDIRECTS + 1):
+            request = self._client.build_request(method, url, json=body, headers=self._headers())
+            response = await self._client.send(request, stream=True)
+            if not response.has_redirect_location:
+                return response
+            target = request.url.join(response.headers["location"])
+            await response.aclose()
+            if (target.scheme, target.netloc) != (request.url.scheme, request.url.netloc):
+                raise VariantError(
+                    f"{self.name}: {self.host} sends on to {target.scheme}://{target.netloc.decode()}, another host.",
+                    "Nothing was sent there. If it is where the model lives, write that address into the catalogue.",
+                )
+            if method == "POST" and response.status_code not in (307, 308):
+                raise self.broken(f"{self.host} sends on to {target.path}.", "Write that address into the catalogue.")
+            url = str(target)
+        raise self.broken(f"{self.host} sends on and on.")
+
+    async def _refusal(self, response: httpx.Response) -> Refused:
+        try:
+            raw = await self._read(response, LARGEST_ERROR)
+        except MadangError:
+            raw = b""
+        finally:
+            await response.aclose()
+        said = self.clean(words(raw))
+        status = response.status_code
+        message = f"{self.name}: {self.host} answered {status}" + (f": {said}" if said else ".")
+        return Refused(message, self._remedy(status, retry_after(response)), status, said)
+
+    def clean(self, text: str) -> str:
+        """Printable, short, and without the key, should a server repeat it."""
+        key = self._headers().get("authorization", "").removeprefix("Bearer ")
+        text = text.replace(key, "…") if key else text
+        text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+        return text if len(text) <= WORDS else text[:WORDS] + "…"
+
+    def _remedy(self, status: int, wait: float | None) -> str:
+        if status in (401, 403):
+            variable = self.address.key_env
+            if variable:
+                return f"The key in {variable} is not the one it wants."
+            return 'It wants a key: put it into an environment variable, and key_env = "ITS_NAME" into the row.'
+        if status == 404:
+            return "An address normally ends in /v1, and `model` must be one that the server lists at /v1/models."
+        if status == 429:
+            return f"It asks to wait {wait:.0f} s." if wait else "It has too much to do: ask again later."
+        if status in RETRIED:
+            return "It is busy or still loading: ask again later."
+        return "The server's own log tells more." if status >= 500 else ""
+
+    def _silent(self) -> MadangError:
+        return WorkerError(
+            f"{self.name}: {self.host} said nothing for {self.address.timeout_s:g} s.",
+            "It may have too much to do; `timeout_s` in the catalogue row allows more.",
+        )
+
+    def _unreachable(self, error: httpx.TransportError) -> tuple[MadangError, bool]:
+        """Why nobody answers, and whether asking again is of no use."""
+        if any(isinstance(cause, ssl.SSLError) for cause in causes(error)):
+            reason = next(str(cause) for cause in causes(error) if isinstance(cause, ssl.SSLError))
+            hint = "A certificate of your own is trusted once SSL_CERT_FILE names its authority."
+            return WorkerError(f"{self.name}: no secure line to {self.host}: {self.clean(reason)}", hint), True
+        if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+            return self._silent(), True
+        hint = f"Is the server running? The address in the catalogue is {self.address.url}."
+        return WorkerError(f"{self.name}: {self.host} cannot be reached.", hint), isinstance(
+            error, httpx.ConnectTimeout
+        )
+
+
+def words(raw: bytes) -> str:
+    """A server's own words in the body of an error: OpenAI's form, FastAPI's, or plain text."""
+    text = raw.decode(errors="replace")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return "" if text.lstrip().startswith("<") else text
+    for name in ("error", "message", "detail"):
+        if isinstance(found, dict) and name in found:
+            found = found[name]
+    return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+
+
+def retry_after(response: httpx.Response) -> float | None:
+    """Seconds that the server asks to wait; None where it says nothing or a date."""
+    try:
+        wait = float(response.headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return wait if 0 <= wait < float("inf") else None
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what lies behind it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def is_loopback(url: str) -> bool:
+    """Whether an address is this machine's own."""
+    host = httpx.URL(url).host
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -1,0 +1,96 @@
+"""llama.cpp's own server over the package `xllamacpp`, as a program: `python -m playground.engines.llama_child`.
+
+Takes the options of `llama-server` that Madang uses. Any other option is a field of xllamacpp's CommonParams, written
+with hyphens and followed by its value: `--n-batch 512 --cache-prompt false`. The key comes from LLAMA_API_KEY alone.
+"""
+
+import argparse
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from playground.errors import ConfigError, MadangError, SetupError, UnknownNameError
+
+SWITCHES = {"true": True, "false": False}
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The options, named as llama-server names them."""
+    parser = argparse.ArgumentParser(prog="llama_child", description=__doc__, allow_abbrev=False)
+    for name in ("--model", "--alias", "--host"):
+        parser.add_argument(name, required=True)
+    for name in ("--port", "--ctx-size", "--parallel", "--threads"):
+        parser.add_argument(name, required=True, type=int)
+    parser.add_argument("--n-gpu-layers", type=int)
+    parser.add_argument("--chat-template-file", type=Path)
+    parser.add_argument("--jinja", action="store_true")
+    parser.add_argument("--metrics", action="store_true")
+    return parser
+
+
+def fill(params: Any, words: Sequence[str]) -> None:
+    """Write the options into a CommonParams."""
+    given, rest = arguments().parse_known_args(words)
+    params.model.path, params.model_alias = given.model, {given.alias}
+    params.hostnames, params.port = [given.host], given.port
+    params.n_ctx, params.n_parallel, params.cont_batching = given.ctx_size, given.parallel, True
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = given.threads
+    params.use_jinja, params.endpoint_metrics, params.ui = given.jinja, given.metrics, False
+    if given.n_gpu_layers is not None:
+        params.n_gpu_layers = given.n_gpu_layers
+    if given.chat_template_file is not None:
+        params.chat_template = given.chat_template_file.read_text(encoding="utf-8")
+    params.api_keys = [key for key in [os.environ.get("LLAMA_API_KEY", "")] if key]
+    params.cors_origins = os.environ.get("LLAMA_ARG_CORS_ORIGINS", "localhost")
+    fill_fields(params, rest)
+
+
+def fill_fields(params: Any, words: Sequence[str]) -> None:
+    """Write `--name value` pairs into the fields of those names; what they hold now says how values are read."""
+    fields = [name for name in dir(params) if isinstance(getattr(params, name, None), bool | int | float | str)]
+    fields = [name for name in fields if not name.startswith("_")]
+    if len(words) % 2:
+        raise ConfigError(f"{words[-1]} has no value.", "Write --name value, for switches --name true or false.")
+    for flag, value in zip(words[::2], words[1::2], strict=True):
+        name = flag.removeprefix("--").replace("-", "_")
+        if not flag.startswith("--") or name not in fields:
+            raise UnknownNameError("field of xllamacpp's CommonParams", flag, fields)
+        setattr(params, name, _read(flag, value, type(getattr(params, name))))
+
+
+def _read(flag: str, value: str, kind: type) -> bool | int | float | str:
+    try:
+        return SWITCHES[value.lower()] if kind is bool else kind(value)
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"{flag} {value}: no {kind.__name__}.", "Give true, false or a number.") from error
+
+
+def serve(words: Sequence[str]) -> None:
+    """Load the model and answer until the process is ended. `/health` answers 503 while the model loads."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    fill(params, words)
+    try:
+        server = xllamacpp.Server(params)
+    except (RuntimeError, ValueError) as error:
+        raise SetupError(f"llama.cpp cannot serve {params.model.path}: {error}", "The lines above say why.") from error
+    sys.stderr.write(f"ready at {server.listening_address}\n")
+    threading.Event().wait()
+
+
+def main(words: Sequence[str]) -> int:
+    """The program; a MadangError becomes two lines and exit code 2."""
+    try:
+        serve(words)
+    except MadangError as error:
+        sys.stderr.write(f"hint: {error.hint}\nerror: {error.message}\n")  # the last line is what people are shown
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

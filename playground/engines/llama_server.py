@@ -1,0 +1,107 @@
+"""From the catalogue to llama.cpp's own server: one GGUF a process, each on a port of its own.
+
+The program is a `llama-server` on PATH (or named), else llama_child.py over the package `xllamacpp`; both take the
+options used here. Read from llama.cpp b11549 (October 2026), which xllamacpp 2026.10.11549 carries.
+"""
+
+import mmap
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from playground import files
+from playground.backends.base import DEFAULT_CONTEXT
+from playground.engines import plan
+from playground.engines.plan import Plan, Wish
+from playground.errors import ConfigError, VariantError
+from playground.hub import Hub
+from playground.loadable import FetchProgress, Loader
+from playground.prompts import format_names
+from playground.variants import FAKE, Catalogue, Gguf, Variant
+
+ENGINE = "llama-server"
+VARIABLE = "MADANG_LLAMA_SERVER"
+CHILD = (sys.executable, "-m", "playground.engines.llama_child")
+INSTALL = "`make install EXTRAS=llama-server` adds it, or name a llama-server of your own: --command PATH."
+CLOSED = {"LLAMA_ARG_CORS_ORIGINS": "localhost"}
+"""Without it llama.cpp lets every web page that is open in a browser on this machine ask the model."""
+TEMPLATE = "tokenizer.chat_template"
+METADATA_BYTES = 64 << 20
+"""A GGUF's metadata lies before its weights; the largest vocabularies take some ten megabytes."""
+
+
+def make(
+    catalogue: Catalogue, hub: Hub, names: list[str], wish: Wish, progress: FetchProgress = lambda done, what: None
+) -> list[Plan]:
+    """One plan for each GGUF, on ports that follow one another. Files on the Hub are fetched first."""
+    chosen = [_gguf(catalogue, catalogue.get(name)) for name in names]
+    plan.check_ports(wish.settings.port, len(chosen))
+    command = plan.program(wish.command, VARIABLE, "llama-server")
+    if command is None and find_spec("xllamacpp"):
+        command = CHILD
+    loader = Loader(wish.settings, catalogue, hub)
+    plans = []
+    for port, gguf in enumerate(chosen, start=wish.settings.port):
+        spec = loader.loadable(gguf, progress).spec
+        words = _arguments(gguf, Path(spec.path), spec.threads, _chat_format(catalogue, gguf, Path(spec.path)), wish)
+        plans.append(
+            Plan(
+                title="llama.cpp's server",
+                command=(*(command or ("llama-server",)), *words, "--port", str(port), *wish.flags),
+                host=wish.settings.host,
+                port=port,
+                rows=(plan.row(gguf, ENGINE, wish, port),),
+                environment={name: value for name, value in CLOSED.items() if name not in os.environ},
+                key_variable="LLAMA_API_KEY" if wish.key else None,
+                missing="" if command else INSTALL,
+            )
+        )
+    return plans
+
+
+def _gguf(catalogue: Catalogue, variant: Variant) -> Gguf:
+    """The variant, if it is a GGUF; else an error that names its builds or how to make one."""
+    if isinstance(variant, Gguf):
+        if variant.source.startswith(FAKE):
+            raise ConfigError(f"{variant.name!r} is a fake, which has no file to serve.", "Name a real GGUF.")
+        return variant
+    if variant.kind == "remote":
+        raise ConfigError(f"{variant.name!r} is a server already.", "Name a GGUF.")
+    builds = [v.name for v in catalogue if isinstance(v, Gguf) and v.base == variant.name]
+    how = f"madang export {variant.name} --to gguf:q4_k_m" if variant.kind == "adapter" else "madang models add"
+    raise ConfigError(
+        f"llama.cpp's server runs GGUF files, and {variant.name!r} is {variant.kind.replace('adapter', 'an adapter')}.",
+        f"Serve a build of it: {', '.join(builds)}." if builds else f"Make or add one: {how}",
+    )
+
+
+def _chat_format(catalogue: Catalogue, gguf: Gguf, path: Path) -> str | None:
+    """The named prompt format of a GGUF; None: the template in the file. Without either llama.cpp would guess."""
+    named = catalogue.prompt_format(gguf)
+    if named is None and not has_template(path):
+        raise VariantError(
+            f"{gguf.name!r} has no chat template, so there is no telling how to ask it.",
+            f'Add prompt_format = "…" to its catalogue row: {", ".join(format_names())}.',
+        )
+    return named
+
+
+def has_template(path: Path) -> bool:
+    """Whether a GGUF's metadata names a chat template; reads no further than metadata reaches."""
+    files.check_gguf(path)
+    key = len(TEMPLATE).to_bytes(8, "little") + TEMPLATE.encode()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        return view.find(key, 0, METADATA_BYTES) >= 0
+
+
+def _arguments(gguf: Gguf, path: Path, threads: int, chat: str | None, wish: Wish) -> list[str]:
+    """Everything but the port and the person's own flags. Each of the parallel answers has the whole context."""
+    context = (gguf.context or DEFAULT_CONTEXT) * wish.parallel
+    words = ["--model", str(path), "--alias", gguf.name, "--host", wish.settings.host, "--ctx-size", str(context)]
+    words += ["--parallel", str(wish.parallel), "--threads", str(threads), "--jinja", "--metrics"]
+    if gguf.gpu_layers != "auto":
+        words += ["--n-gpu-layers", str(gguf.gpu_layers)]
+    if chat:
+        words += ["--chat-template-file", str(plan.template_file(wish.settings, chat))]
+    return words

@@ -1,0 +1,140 @@
+"""What every engine's plan has in common: one process, its address, the rows it answers for. Starts nothing."""
+
+import os
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from playground import variants
+from playground.atomic import write_beside
+from playground.errors import ConfigError
+from playground.prompts import prompt_format
+from playground.settings import Settings
+from playground.variants import Remote, Stored
+
+KEYS = "MADANG_API_KEYS"
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
+"""Hosts that stand for every address, and the one under which this machine reaches them."""
+LAST_PORT = 65_535
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a person asks of an engine, beside the variants. `flags` go to it as they are, after ours."""
+
+    settings: Settings
+    command: tuple[str, ...] | None = None
+    flags: tuple[str, ...] = ()
+    parallel: int = 4
+    adapters: bool = True
+
+    @property
+    def key(self) -> str | None:
+        """The key that the engine asks for; it takes one, and its rows name the variable that holds it."""
+        from playground.server.keys import read_keys
+
+        if not read_keys(self.settings):
+            return None
+        text = self.settings.api_keys.get_secret_value().strip()
+        if not text or "," in text or self.settings.api_keys_file is not None:
+            raise ConfigError(
+                f"An engine of its own takes one key, from the environment alone, and {KEYS} holds "
+                f"{'several' if ',' in text else 'none' if not text else 'one beside a file with more'}.",
+                f"Set {KEYS} to one key and leave MADANG_API_KEYS_FILE out, or use Madang's own API: --engine madang",
+            )
+        return text
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One process. `environment` may be shown; `key_variable` names the variable through which it gets its key."""
+
+    title: str
+    command: tuple[str, ...]
+    host: str
+    port: int
+    rows: tuple[Remote, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    key_variable: str | None = None
+    missing: str = ""
+    """What to install where the program is not on this machine; empty where it is."""
+
+    @property
+    def address(self) -> str:
+        """Where this machine reaches it, without a path."""
+        return address(self.host, self.port)
+
+    @property
+    def shown(self) -> str:
+        """The command as a person would type it; a key appears as the variable that holds it."""
+        known = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
+        secret = [f'{self.key_variable}="${KEYS}"'] if self.key_variable else []
+        return " ".join([*known, *secret, shlex.join(self.command)])
+
+    def renamed(self, names: Mapping[str, str]) -> "Plan":
+        """The same plan with other names for the rows of some variants."""
+        rows = []
+        for row in self.rows:
+            given = variants.parse(
+                row.model_dump() | {"name": names.get(row.model or "", row.name)}, "the server's row"
+            )
+            assert isinstance(given, Remote)
+            rows.append(given)
+        return replace(self, rows=tuple(rows))
+
+    def full_environment(self, key: str | None) -> dict[str, str]:
+        """What the process finds in its environment."""
+        secret = {self.key_variable: key} if self.key_variable and key else {}
+        return {**os.environ, **self.environment, **secret}
+
+
+def address(host: str, port: int) -> str:
+    """Where this machine reaches a server that listens on a host and a port."""
+    near = EVERYWHERE.get(host.strip("[]"), host.strip("[]"))
+    return f"http://{f'[{near}]' if ':' in near else near}:{port}"
+
+
+def check_host(settings: Settings) -> None:
+    """Refuse to serve other machines without a key."""
+    from playground.server.keys import check_binding
+
+    check_binding(settings)
+
+
+def row(variant: Stored, engine: str, wish: Wish, port: int) -> Remote:
+    """A variant as an address: where the engine answers for it."""
+    return Remote(
+        name=f"{variant.name}-{engine}",
+        url=f"{address(wish.settings.host, port)}/v1",
+        model=variant.name,
+        base=variant.name,
+        context=variant.context,
+        key_env=KEYS if wish.key else None,
+    )
+
+
+def program(given: Sequence[str] | None, variable: str, name: str) -> tuple[str, ...] | None:
+    """The command that starts an engine: as given, as the environment says, or as PATH has it; None where it lacks."""
+    if given:
+        return tuple(given)
+    if named := os.environ.get(variable, "").strip():
+        return tuple(shlex.split(named))
+    found = shutil.which(name)
+    return (found,) if found else None
+
+
+def template_file(settings: Settings, format_name: str) -> Path:
+    """A named prompt format as the Jinja file that engines read, in the data folder."""
+    folder = settings.data / "engines"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{format_name}.jinja"
+    write_beside(path, prompt_format(format_name).template)
+    return path
+
+
+def check_ports(first: int, count: int) -> None:
+    """Refuse more servers than there are ports left above the first."""
+    if first + count - 1 > LAST_PORT:
+        raise ConfigError(f"{count} servers from port {first} on would go past {LAST_PORT}.", "Choose a lower --port.")

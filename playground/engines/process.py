@@ -1,0 +1,96 @@
+"""One engine's process from its start to its end: waits until it is ready, says why it ended, ends with us."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import httpx
+
+from playground.engines.keeper import GRACE_S
+from playground.engines.plan import Plan
+from playground.errors import WorkerError
+from playground.logs import last_line, new_log
+from playground.settings import Settings
+
+KEEPER = (sys.executable, "-m", "playground.engines.keeper")
+POLL_S = 0.5
+ANSWER_S = 5.0
+"""How long one question after its health may take; a server that is loading may be slow to answer."""
+Waiting = Callable[[float, str], None]
+"""Told seconds waited and what the process said last."""
+
+
+class Engine:
+    """A running plan. Its keeper ends it when this process ends, even by a kill."""
+
+    def __init__(self, plan: Plan, settings: Settings, key: str | None) -> None:
+        self.plan = plan
+        self.log = new_log(settings.logs_dir, f"{plan.title}-{plan.rows[0].model}")
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*KEEPER, *plan.command],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=plan.full_environment(key) | {"PYTHONUNBUFFERED": "1"},
+                start_new_session=os.name == "posix",
+            )
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The keeper's process id, for tests and for people who look at it."""
+        return self._process.pid
+
+    def wait_ready(self, limit_s: float, waiting: Waiting = lambda seconds, said: None) -> None:
+        """Block until `/health` answers 200; raises WorkerError where the process ends first or takes too long."""
+        began = time.monotonic()
+        while (passed := time.monotonic() - began) < limit_s:
+            if not self.alive:
+                raise self.epitaph("before it was ready ")
+            if self._healthy():
+                return
+            waiting(passed, last_line(self.log))
+            time.sleep(POLL_S)
+        raise WorkerError(
+            f"{self.plan.title} was not ready within {limit_s:g} s (log: {self.log}).",
+            "Allow it more with --timeout; large models take minutes to fetch and to load.",
+        )
+
+    def epitaph(self, when: str = "") -> WorkerError:
+        """Why the process ended, from its exit code and the end of its log."""
+        code = self._process.wait()
+        name = f"exit code {code}"
+        with suppress(ValueError):
+            name = signal.Signals(code - 128).name if code > 128 else name
+        said = last_line(self.log)
+        return WorkerError(
+            f"{self.plan.title} ended {when}with {name}{f': {said}' if said else '.'} (log: {self.log})",
+            "Read the end of its log; a SIGKILL from outside is most often the system running out of memory.",
+        )
+
+    def stop(self) -> None:
+        """End the process and all that it started, and wait for that."""
+        assert self._process.stdin is not None
+        with suppress(OSError):  # the keeper is gone already
+            self._process.stdin.close()
+        try:
+            self._process.wait(GRACE_S + 5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _healthy(self) -> bool:
+        try:
+            answer = httpx.get(f"{self.plan.address}/health", timeout=ANSWER_S, trust_env=False)
+        except httpx.HTTPError:
+            return False
+        return answer.status_code == 200 and self.alive

@@ -1,0 +1,104 @@
+"""Rows of the catalogue that last as long as an engine: added when it is ready, taken out when it ends, however.
+
+What a process added stands in `engines/PID.json` of the data folder. A process that was killed takes nothing out; the
+next one to start an engine does it.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from playground import variants
+from playground.atomic import write_beside
+from playground.errors import MadangError, VariantError
+from playground.settings import Settings
+from playground.variants import Catalogue, Remote
+
+
+class Registration:
+    """The rows that this process added. Rows that were there before, or that someone has changed, are left alone."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._added: list[Remote] = []
+        self._record = _folder(settings) / f"{os.getpid()}.json"
+
+    def add(self, rows: Iterable[Remote]) -> None:
+        """Write rows into the user's catalogue; one that stands there already, word for word, stays as it is."""
+        for row in rows:
+            if not _stands(self.settings, row):
+                variants.add(self.settings, row)
+                self._added.append(row)
+                self._remember()
+
+    def remove(self) -> list[str]:
+        """Take the rows out again; gives a sentence for each that could not be."""
+        faults = [fault for row in self._added if (fault := _take_out(self.settings, row))]
+        self._added = []
+        self._record.unlink(missing_ok=True)
+        return faults
+
+    def keep(self) -> None:
+        """Leave the rows in the catalogue when this process ends."""
+        self._added = []
+        self._record.unlink(missing_ok=True)
+
+    def _remember(self) -> None:
+        self._record.parent.mkdir(parents=True, exist_ok=True)
+        rows = [row.model_dump() for row in self._added]
+        write_beside(self._record, json.dumps({"born": psutil.Process().create_time(), "rows": rows}))
+
+
+def check_names(settings: Settings, rows: Iterable[Remote]) -> None:
+    """Refuse names that other variants have, before anything starts."""
+    catalogue = Catalogue.load(settings)
+    names: set[str] = set()
+    for row in rows:
+        taken = row.name in names or (row.name in catalogue.names and catalogue.get(row.name) != row)
+        if taken:
+            raise VariantError(
+                f"There is a variant named {row.name!r} already.",
+                f"Give the server's row another name with --name, or remove that one: madang models remove {row.name}",
+            )
+        names.add(row.name)
+
+
+def sweep(settings: Settings) -> None:
+    """Take out the rows of engines whose process is gone."""
+    for record in _folder(settings).glob("*.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            told = json.loads(record.read_text(encoding="utf-8"))
+            if _lives(int(record.stem), float(told["born"])):
+                continue
+            for row in told["rows"]:
+                _take_out(settings, Remote.model_validate(row))
+            record.unlink(missing_ok=True)
+
+
+def _folder(settings: Settings) -> Path:
+    return settings.data / "engines"
+
+
+def _stands(settings: Settings, row: Remote) -> bool:
+    catalogue = Catalogue.load(settings)
+    return row.name in catalogue.names and catalogue.get(row.name) == row
+
+
+def _take_out(settings: Settings, row: Remote) -> str:
+    """Remove a row that is still as it was added; what went wrong, or nothing."""
+    try:
+        if _stands(settings, row):
+            variants.remove(settings, row.name)
+    except (MadangError, OSError) as error:  # the person may be editing the file just now
+        return f"{row.name} is still in the catalogue: {error} Remove it with `madang models remove {row.name}`."
+    return ""
+
+
+def _lives(pid: int, born: float) -> bool:
+    with suppress(psutil.Error):
+        return abs(psutil.Process(pid).create_time() - born) < 1
+    return False

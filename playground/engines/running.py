@@ -1,0 +1,95 @@
+"""Engines from their plans to their end: checked, started, put into the catalogue, watched, taken out. Prints it."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from playground.engines import registry
+from playground.engines.plan import Plan, Wish
+from playground.engines.process import POLL_S, Engine
+from playground.errors import SetupError
+from playground.ports import check_port
+from playground.settings import Settings
+
+
+def run(plans: list[Plan], wish: Wish, limit_s: float, keep: bool) -> None:
+    """Start the engines one after another, put them into the catalogue, and stay until Ctrl-C or until one ends."""
+    console = Console(stderr=True)
+    _check(plans, wish.settings)
+    registration = registry.Registration(wish.settings)
+    engines: list[Engine] = []
+    try:
+        with _interruptible():
+            for plan in plans:
+                engines.append(Engine(plan, wish.settings, wish.key))
+                _until_ready(engines[-1], console, limit_s)
+                registration.add(plan.rows)
+                _announce(console, engines[-1])
+            if keep:
+                registration.keep()
+            _until_one_ends(engines)
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+    finally:
+        for fault in registration.remove():
+            console.print(escape(fault), style="yellow", soft_wrap=True)
+        for engine in engines:
+            engine.stop()
+
+
+def _check(plans: list[Plan], settings: Settings) -> None:
+    """Refuse what would fail only after a long wait."""
+    for plan in plans:
+        if plan.missing:
+            raise SetupError(f"{plan.title} is not here.", f"{plan.missing} Or run it where it is: {plan.shown}")
+        check_port(plan.host, plan.port)
+    registry.check_names(settings, [row for plan in plans for row in plan.rows])
+
+
+def _until_ready(engine: Engine, console: Console, limit_s: float) -> None:
+    title = f"Starting {engine.plan.title} on port {engine.plan.port}"
+    console.print(f"{title}. Its log: {engine.log}", soft_wrap=True, highlight=False)
+    with console.status(title) as status:
+        engine.wait_ready(
+            limit_s, lambda seconds, said: status.update(escape(f"{title}, {seconds:.0f} s: {said[:100]}"))
+        )
+
+
+def _announce(console: Console, engine: Engine) -> None:
+    names = [row.name for row in engine.plan.rows]
+    console.print(f"Ready at {engine.plan.address}/v1, in the catalogue as {', '.join(names)}.", soft_wrap=True)
+    console.print(f"Try it: madang chat -v {names[-1]}    Ctrl-C ends it.", soft_wrap=True)
+
+
+def _until_one_ends(engines: Sequence[Engine]) -> None:
+    """Wait; raises WorkerError with the last words of the first that ends."""
+    while True:
+        for engine in engines:
+            if not engine.alive:
+                raise engine.epitaph()
+        time.sleep(POLL_S)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """A polite kill or a closed terminal ends things as Ctrl-C does: rows go out, engines end."""
+    numbers = [signal.SIGTERM, *([signal.SIGHUP] if os.name == "posix" else [])]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

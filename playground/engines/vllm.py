@@ -1,0 +1,226 @@
+"""From the catalogue to `vllm serve`: a base and its adapters as LoRA modules, and what vLLM cannot serve, with why.
+
+Options and limits read from the sources and docs of vLLM 0.33.0 (November 2026): `vllm/engine/arg_utils.py`,
+`vllm/entrypoints/common/cli_args.py`, `vllm/config/lora.py`, `vllm/lora/peft_helper.py`. bitsandbytes left vLLM's own
+package before that: it is the plugin `vllm-bnb-plugin`.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playground import files
+from playground.engines import plan
+from playground.engines.plan import Plan, Wish
+from playground.errors import ConfigError, VariantError
+from playground.hub import Hub
+from playground.prompts import format_names
+from playground.variants import FAKE, Adapter, Base, Catalogue, Gguf, Remote
+
+ENGINE = "vllm"
+VARIABLE = "MADANG_VLLM"
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What --max-lora-rank takes."""
+DTYPES = {"auto": "auto", "bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+HARMLESS_STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
+"""Values of init_lora_weights that leave the base as it is; of all others (PiSSA, LoftQ …) vLLM refuses the adapter."""
+SERVED_TOO = ("target_parameters",)
+"""What Madang gives a copy of its own, and vLLM serves beside the rest."""
+MAX_LORAS = 8
+"""Adapters in one batch, at most: each takes the room of the largest rank on the card."""
+QUIET = {"DO_NOT_TRACK": "1"}
+"""vLLM reports its use to its makers otherwise; nothing that Madang starts does."""
+MERGE = "Merge it into its base and serve that: madang export {name} --to merged"
+
+
+@dataclass(frozen=True)
+class _Lora:
+    """An adapter that vLLM can serve, its folder on this machine, its largest rank."""
+
+    adapter: Adapter
+    folder: Path
+    rank: int
+
+
+def make(catalogue: Catalogue, hub: Hub, names: list[str], wish: Wish) -> tuple[Plan, list[str]]:
+    """The plan for one base with adapters, and a sentence for each adapter that came along and had to stay behind.
+
+    Naming the base takes all of its adapters along; named adapters must be servable.
+    """
+    base, named, along = _chosen(catalogue, names, wish.adapters)
+    folder = _folder(base)
+    quantized = _quantization(base, folder)
+    chat = _chat_format(catalogue, base, folder, [*named, *along])
+    loras, left = [_lora(catalogue, hub, base, adapter, chat) for adapter in named], []
+    for adapter in along:
+        try:
+            loras.append(_lora(catalogue, hub, base, adapter, chat))
+        except VariantError as error:
+            left.append(f"{adapter.name} is left out. {error.message} {error.hint}")
+    command = plan.program(wish.command, VARIABLE, "vllm")
+    served = [base, *(lora.adapter for lora in loras)]
+    return Plan(
+        title="vLLM",
+        command=(*(command or ("vllm",)), *_arguments(base, loras, quantized, chat, wish), *wish.flags),
+        host=wish.settings.host,
+        port=wish.settings.port,
+        rows=tuple(plan.row(variant, ENGINE, wish, wish.settings.port) for variant in served),
+        environment={name: value for name, value in QUIET.items() if name not in os.environ},
+        key_variable="VLLM_API_KEY" if wish.key else None,
+        missing="" if command else _install(quantized),
+    ), left
+
+
+def _install(quantized: str | None) -> str:
+    plugin = " --with vllm-bnb-plugin" if quantized == "bitsandbytes" else ""
+    return f"Install it in an environment of its own: uv tool install vllm{plugin} (or name it: --command PATH)."
+
+
+def _chosen(catalogue: Catalogue, names: list[str], with_adapters: bool) -> tuple[Base, list[Adapter], list[Adapter]]:
+    """The one base, the adapters that were named, and those that come along because the base was."""
+    named: list[Adapter] = []
+    bases: dict[str, Base] = {}
+    for name in names:
+        variant = catalogue.get(name)
+        _check_kind(variant)
+        base = catalogue.base_of(variant)
+        assert base is not None  # the catalogue holds no adapter without one
+        bases[base.name] = base
+        if isinstance(variant, Adapter):
+            named.append(variant)
+    if len(bases) != 1:
+        raise ConfigError(
+            f"vLLM serves one base a process, and these are {len(bases)}: {', '.join(bases)}.",
+            "Start `madang serve --engine vllm` once a base, each with a --port of its own; on one card divide its "
+            "memory: -- --gpu-memory-utilization 0.45",
+        )
+    (base,) = bases.values()
+    family = [v for v in catalogue if isinstance(v, Adapter) and v.base == base.name and v not in named]
+    return base, named, family if with_adapters and base.name in names else []
+
+
+def _check_kind(variant: Base | Adapter | Gguf | Remote) -> None:
+    if isinstance(variant, Remote):
+        raise ConfigError(f"{variant.name!r} is a server already, at {variant.url}.", "Name a base or an adapter.")
+    if isinstance(variant, Gguf):
+        raise ConfigError(
+            f"{variant.name!r} is a GGUF, which vLLM itself does not read.",
+            f"Use llama.cpp's server: madang serve {variant.name} --engine llama-server",
+        )
+    if variant.source.startswith(FAKE):
+        raise ConfigError(f"{variant.name!r} is a fake, which has no files to serve.", "Name a real model.")
+
+
+def _folder(base: Base) -> Path | None:
+    """The base's folder where it is on this machine; None: vLLM fetches it from the Hub."""
+    if not base.is_local:
+        return None
+    files.check_base(base.path)
+    return base.path
+
+
+def _quantization(base: Base, folder: Path | None) -> str | None:
+    """What --quantization says; None where the weights are not quantized, or vLLM sees by itself how they are."""
+    found = files.read_json(folder / "config.json").get("quantization_config") if folder else None
+    method = str(found.get("quant_method", "")) if isinstance(found, dict) else ""
+    if base.load_in_4bit and method and method != "bitsandbytes":
+        raise VariantError(
+            f"{base.name} asks for load_in_4bit, and its weights are quantized already ({method}).",
+            "Take load_in_4bit out of its catalogue row.",
+        )
+    if base.load_in_4bit or method == "bitsandbytes":
+        return "bitsandbytes"
+    return method if method == "compressed-tensors" else None
+
+
+def _lora(catalogue: Catalogue, hub: Hub, base: Base, adapter: Adapter, chat: str | None) -> _Lora:
+    """An adapter's folder, checked; raises VariantError with what vLLM lacks and what to do instead."""
+    if adapter.source.startswith(FAKE):
+        raise VariantError(f"{adapter.name!r} is a fake, which has no files to serve.", "Name a real adapter.")
+    folder = adapter.path
+    if not adapter.is_local:
+        folder = hub.fetch_folder(adapter.source, adapter.revision, lambda done, what: None)
+    files.check_adapter(folder, base.path if base.is_local else None)
+    config = files.read_json(folder / "adapter_config.json")
+    rank, wanted, remedy = _rank(config), catalogue.prompt_format(adapter), MERGE.format(name=adapter.name)
+    why = _beyond(config, rank)
+    if not why and wanted != chat:
+        asked = f"is asked in the format {wanted}" if wanted else "follows its base's own template"
+        why = f"it {asked}, and the server's one chat template is {chat or 'that of the base'}"
+    if not why and base.dtype == "fp32":
+        why, remedy = "its base runs in fp32", f'Let {base.name} run in 16 bits: dtype = "bf16" in its catalogue row.'
+    if why:
+        raise VariantError(f"vLLM cannot serve {adapter.name!r} beside its base: {why}.", remedy)
+    return _Lora(adapter, folder, rank)
+
+
+def _rank(config: dict[str, Any]) -> int:
+    pattern = config.get("rank_pattern") or {}
+    ranks = [config.get("r", 0), *(pattern.values() if isinstance(pattern, dict) else ())]
+    return max((rank for rank in ranks if isinstance(rank, int)), default=0)
+
+
+def _beyond(config: dict[str, Any], rank: int) -> str:
+    """What makes an adapter more than vLLM serves, as the rest of a sentence; empty for nothing."""
+    if str(config.get("peft_type", "")).upper() != "LORA":
+        return f"its type is {config.get('peft_type')}"
+    for option, meaning in files.BEYOND_PLAIN.items():
+        if config.get(option) and option not in SERVED_TOO:
+            return f"{meaning} ({option})"
+    if config.get("bias", "none") != "none" or config.get("lora_bias"):
+        return "it trains biases (bias)"
+    start = config.get("init_lora_weights", True)
+    if isinstance(start, str) and start.lower() not in HARMLESS_STARTS:
+        return f"it was started in a way that changes the base's weights (init_lora_weights: {start})"
+    return f"its rank is {rank}, and {RANKS[-1]} is the largest" if rank > RANKS[-1] else ""
+
+
+def _chat_format(catalogue: Catalogue, base: Base, folder: Path | None, adapters: list[Adapter]) -> str | None:
+    """The named prompt format of the whole server; None: the model's own template.
+
+    vLLM has one chat template a server. A base that is not known to have one follows the first of its adapters.
+    """
+    if base.prompt_format or (folder and _has_template(folder)):
+        return base.prompt_format
+    chosen = next((wanted for wanted in map(catalogue.prompt_format, adapters) if wanted), None)
+    if chosen is None and folder is not None:
+        raise VariantError(
+            f"{base.name!r} has no chat template, so there is no telling how to ask it.",
+            f'Add prompt_format = "…" to its catalogue row: {", ".join(format_names())}.',
+        )
+    return chosen
+
+
+def _has_template(folder: Path) -> bool:
+    """Whether a model's folder brings a chat template."""
+    config = folder / "tokenizer_config.json"
+    return (folder / "chat_template.jinja").is_file() or (
+        config.is_file() and bool(files.read_json(config).get("chat_template"))
+    )
+
+
+def _arguments(base: Base, loras: list[_Lora], quantized: str | None, chat: str | None, wish: Wish) -> list[str]:
+    """Everything after `vllm` but the person's own flags, which come last and so win."""
+    words = ["serve", base.source, "--served-model-name", base.name]
+    if not base.is_local and base.revision:
+        words += ["--revision", base.revision, "--tokenizer-revision", base.revision]
+    words += ["--host", wish.settings.host, "--port", str(wish.settings.port), "--dtype", DTYPES[base.dtype]]
+    words += ["--max-model-len", str(base.context or "auto")]
+    if quantized:
+        words += ["--quantization", quantized]
+    if chat:
+        words += ["--chat-template", str(plan.template_file(wish.settings, chat))]
+    if loras:
+        rank = next(allowed for allowed in RANKS if allowed >= max(lora.rank for lora in loras))
+        words += ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(min(len(loras), MAX_LORAS))]
+        words += ["--lora-modules", *(_module(lora) for lora in loras)]
+    return words
+
+
+def _module(lora: _Lora) -> str:
+    """`name=path`, or JSON where the path holds a comma, which vLLM would take for JSON."""
+    if "," in str(lora.folder):
+        return json.dumps({"name": lora.adapter.name, "path": str(lora.folder)}, ensure_ascii=False)
+    return f"{lora.adapter.name}={lora.folder}"

@@ -1,0 +1,21 @@
+"""Whether a port can be listened on, said before anything long begins."""
+
+import os
+import socket
+
+from playground.errors import SetupError
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that another program listens on, before anything long begins."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        if os.name == "posix":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SetupError(
+                f"Port {port} on {host} cannot be used: {error.strerror or error}.",
+                f"Stop the program that listens there, or choose another port: --port {port + 1}",
+            ) from error

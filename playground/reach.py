@@ -1,0 +1,52 @@
+"""Whether the servers of remote variants answer, and what they serve: asked once, with little patience."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from playground.backends.base import ModelInfo, ModelSpec
+from playground.backends.openai import Server
+from playground.errors import MadangError, WorkerError
+
+LOOK_S = 3.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a server says of a variant's model: its name there, and what is known of it."""
+
+    model: str
+    info: ModelInfo
+
+
+def look(spec: ModelSpec) -> Found:
+    """Ask a variant's server once what it serves; raises MadangError where it does not answer or refuses."""
+    return asyncio.run(_look(spec))
+
+
+def reached(specs: Sequence[ModelSpec]) -> dict[str, MadangError | None]:
+    """Which servers answer, all asked at once, by the variants' names; what stood in the way of the others."""
+
+    async def one(spec: ModelSpec) -> MadangError | None:
+        try:
+            await _look(spec)
+        except MadangError as error:
+            return error
+        return None
+
+    async def every() -> list[MadangError | None]:
+        return await asyncio.gather(*map(one, specs))
+
+    return dict(zip((spec.name for spec in specs), asyncio.run(every()), strict=True)) if specs else {}
+
+
+async def _look(spec: ModelSpec) -> Found:
+    server = Server(spec, patient=False)
+    try:
+        async with asyncio.timeout(LOOK_S):
+            info = await server.greet()
+    except TimeoutError as error:
+        raise WorkerError(f"{spec.name}: {server.line.host} did not answer within {LOOK_S:g} s.", "") from error
+    finally:
+        await server.close()
+    return Found(server.model, info)

@@ -1,0 +1,221 @@
+"""The worker of a remote variant: the same questions as of a worker process, answered by a server elsewhere.
+
+Nothing is loaded here and no memory is held; rows and calls are tasks on one event loop in a thread of its own.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from playground import budget
+from playground.backends.base import Choices, ModelInfo, ModelSpec, RowRequest
+from playground.backends.openai import Server
+from playground.backends.openai_answer import Answer
+from playground.backends.openai_scores import Scorer
+from playground.errors import BUG_HINT, MadangError, VariantError, WorkerError
+from playground.events import Event
+
+Sink = Callable[[Event], None]
+GREETING_S = 15.0
+CLOSING_S = 2.0
+
+
+class RemoteWorker:
+    """One server's side that stands here. Methods may be called from any thread; they return before the answer."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+        self.info: ModelInfo | None = None
+        self.used_at = time.monotonic()
+        self.holds = 0
+        self.on_change: Callable[[], None] = lambda: None
+        self._rows: dict[str, asyncio.Task[None]] = {}
+        self._calls = 0
+        self._stopped = False
+        self._stale = False
+        self._refusal: MadangError | None = None
+        self._gate = threading.Lock()
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._run, name=f"remote {spec.name}", daemon=True).start()
+        self._greeted = asyncio.run_coroutine_threadsafe(self._begin(), self._loop)
+        self._greeted.add_done_callback(lambda _: self._loop.stop() if self._refusal else None)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes questions; a server that does not answer now may answer the next one."""
+        return not self._stopped and self._refusal is None
+
+    @property
+    def busy(self) -> bool:
+        """Whether it greets its server, or any row or call is unanswered."""
+        return bool(self._rows) or self._calls > 0 or self.holds > 0 or (self.info is None and self.alive)
+
+    @property
+    def answering(self) -> bool:
+        """Whether it computes here: never."""
+        return False
+
+    def use_threads(self, threads: int) -> None:
+        """Nothing is computed here."""
+
+    def memory(self) -> budget.Need:
+        """Bytes it holds here: none to speak of."""
+        return budget.Need(ram=0)
+
+    def wait_loaded(self) -> None:
+        """Block until the server has said what it serves; raise why it has not."""
+        with suppress(CancelledError):
+            self._greeted.result()
+        if self._refusal is not None:
+            raise self._refusal
+        if self.info is None:
+            raise self._gone()
+
+    def ask(self, rows: Sequence[RowRequest], sink: Sink) -> None:
+        """Send rows, each a request of its own; every row ends in Finished or Failed at its sink."""
+        self.used_at = time.monotonic()
+        with self._gate:  # what is scheduled here is seen by a `stop` that comes later
+            if not self.alive:
+                raise self._gone()
+            self._loop.call_soon_threadsafe(self._start, list(rows), sink, self.used_at)
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """Stop rows and close their connections; each still reports Finished with the reason `cancelled`."""
+        with suppress(RuntimeError):  # the loop is closed, and its rows have been told
+            self._loop.call_soon_threadsafe(self._cancel, list(ids))
+
+    def call(self, name: str, **arguments: Any) -> Any:
+        """Tokens and scores, as playground.backends.calls gives them; what no server can do is a VariantError."""
+        calls: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
+            "encode": self._encode,
+            "vocabulary": self._vocabulary,
+            "score": self._score,
+        }
+        if name not in calls:
+            raise VariantError(
+                f"{self.spec.name} runs elsewhere, and its server does not give what `{name}` asks for.",
+                "Name a variant whose files are on this machine: what needs whole distributions is measured there.",
+            )
+        self._calls += 1
+        try:
+            with self._gate:
+                if not self.alive:
+                    raise self._gone()
+                answer = asyncio.run_coroutine_threadsafe(calls[name](arguments), self._loop)
+            return answer.result()
+        except CancelledError as error:
+            raise self._gone() from error
+        finally:
+            self._calls -= 1
+            self.used_at = time.monotonic()
+            self.on_change()
+
+    def stop(self) -> None:
+        """End every row and close the connections; rows under way fail."""
+        with self._gate:
+            if not self.alive:
+                return
+            self._stopped = True
+            ended = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+        with suppress(TimeoutError, CancelledError):
+            ended.result(CLOSING_S)
+        with suppress(RuntimeError):  # closed already
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._loop.close()
+
+    async def _begin(self) -> None:
+        self._server = Server(self.spec)
+        self._scorer = Scorer(self._server)
+        try:
+            await self._greet()
+        except MadangError as error:
+            await self._server.close()
+            self._refusal = error
+
+    async def _greet(self) -> None:
+        try:
+            async with asyncio.timeout(GREETING_S):
+                self.info = await self._server.greet()
+        except TimeoutError as error:
+            raise WorkerError(
+                f"{self.spec.name}: {self._server.line.host} took more than {GREETING_S:g} s to say what it serves.",
+                "Is it still loading? Ask again later.",
+            ) from error
+        self._stale = False
+
+    def _start(self, rows: list[RowRequest], sink: Sink, asked_at: float) -> None:
+        assert self.info is not None
+        for row in rows:
+            answer = Answer(row, sink, asked_at, self.info)
+            task = self._loop.create_task(self._answer(answer))
+            self._rows[row.id] = task
+            task.add_done_callback(partial(self._done, answer))
+
+    def _done(self, answer: Answer, task: "asyncio.Task[None]") -> None:
+        if not answer.ended:  # cancelled before it began
+            self._cancelled(answer)
+        self._rows.pop(answer.request.id, None)
+        self.used_at = time.monotonic()
+        if not self._rows:
+            self.on_change()
+
+    def _cancel(self, ids: list[str]) -> None:
+        for row_id in ids:
+            if row_id in self._rows:
+                self._rows[row_id].cancel()
+
+    async def _answer(self, answer: Answer) -> None:
+        """Answer one row, whatever comes: nobody may wait for it in vain."""
+        try:
+            if self._stale:  # it failed before: another model may be served there now
+                await self._greet()
+            if answer.request.prompt_format is not None:  # such prompts hold the token that ends a turn
+                with suppress(MadangError):
+                    await self._scorer.vocabulary()
+            await self._server.answer(answer)
+        except asyncio.CancelledError:
+            self._cancelled(answer)
+        except MadangError as error:
+            self._stale = True
+            answer.fail(error)
+        except Exception as error:
+            answer.fail(WorkerError(f"A fault inside Madang: {type(error).__name__}: {error}.", BUG_HINT))
+            raise
+
+    def _cancelled(self, answer: Answer) -> None:
+        if self._stopped:
+            answer.fail(WorkerError(f"{self.spec.name} was unloaded while it was answering.", "Ask again."))
+        else:
+            answer.finish("cancelled")
+
+    async def _end(self) -> None:
+        tasks = list(self._rows.values())
+        others = asyncio.all_tasks() - {asyncio.current_task(), *tasks}
+        for task in (*tasks, *others):
+            task.cancel()
+        await asyncio.gather(*tasks, *others, return_exceptions=True)
+        await self._server.close()
+
+    async def _encode(self, arguments: dict[str, Any]) -> list[list[int]]:
+        return await self._scorer.encode(arguments["texts"], arguments["add_special"])
+
+    async def _vocabulary(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        words = await self._scorer.vocabulary()
+        self.info = self._server.info  # where letters stand for tokens, more of them fit
+        return words.model_dump()
+
+    async def _score(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        questions = [Choices.model_validate(row) for row in arguments["questions"]]
+        return (await self._scorer.score(questions)).model_dump()
+
+    def _gone(self) -> WorkerError:
+        return WorkerError(f"The line to {self.spec.name} was closed.", "Ask again: a new one is opened.")

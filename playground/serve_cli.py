@@ -1,0 +1,134 @@
+"""The verb `madang serve`: our own API, or an engine of others over the same variants. What people see of it."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from typer.core import TyperCommand
+
+from playground.cli import prepare_embedded
+from playground.errors import ConfigError
+from playground.hub import HuggingFaceHub
+from playground.settings import Settings
+from playground.variants import Catalogue
+
+if TYPE_CHECKING:
+    from playground.engines.plan import Plan, Wish
+
+FLAGS = "playground.serve_cli.flags"
+"""Where in click's `meta` the words after `--` wait."""
+EngineName = Literal["madang", "vllm", "llama-server"]
+
+
+class WithFlags(TyperCommand):
+    """A verb that leaves everything after `--` to the engine."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the engine's flags away before the verb's own are read."""
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta[FLAGS], args = tuple(args[at + 1 :]), args[:at]
+        return super().parse_args(ctx, args)
+
+
+def serve(  # noqa: PLR0913 - a parameter an option
+    context: typer.Context,
+    variant: Annotated[
+        list[str] | None, typer.Argument(help="Variants to serve; Madang's own API serves all, these first.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; beyond this machine it needs a key.")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port; several GGUFs take the ones after it.")] = 8000,
+    engine: Annotated[EngineName, typer.Option(help="Madang's own API, vLLM, or llama.cpp's server.")] = "madang",
+    print_: Annotated[bool, typer.Option("--print", help="Print the engine's command line, start nothing.")] = False,
+    name: Annotated[
+        list[str] | None, typer.Option(help="What a server's row is called, one for each VARIANT; default NAME-ENGINE.")
+    ] = None,
+    command: Annotated[
+        str | None, typer.Option(help="How the engine is called (env MADANG_VLLM, MADANG_LLAMA_SERVER): 'uvx vllm'.")
+    ] = None,
+    adapters: Annotated[
+        bool, typer.Option("--adapters/--no-adapters", help="vLLM: a named base takes its adapters along.")
+    ] = True,
+    parallel: Annotated[int, typer.Option(min=1, max=256, help="llama-server: answers at once.")] = 4,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds an engine may take to be ready.")] = 1800.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the engine's rows in the catalogue at the end.")] = False,
+) -> None:
+    """Serve variants over an OpenAI-compatible API. Flags of an engine's own come after `--`."""
+    settings: Settings = context.obj
+    settings = settings.model_copy(update={"port": port} | ({} if host is None else {"host": host}))
+    flags: tuple[str, ...] = context.meta.get(FLAGS, ())
+    if engine == "madang":
+        _refuse_engine_options(flags, print_, name, command, keep)
+        _serve_ourselves(context, settings, variant or [])
+        return
+    from playground.engines.plan import Wish
+    from playground.engines.running import run
+
+    words = tuple(shlex.split(command)) if command else None
+    wish = Wish(settings, words, flags, parallel, adapters)
+    plans = _plans(context, engine, variant or [], wish)
+    plans = _named(plans, variant or [], name or [])
+    if print_:
+        for plan in plans:
+            sys.stdout.write(plan.shown + "\n")
+        return
+    run(plans, wish, timeout, keep)
+
+
+def _refuse_engine_options(
+    flags: Sequence[str], print_: bool, name: list[str] | None, command: str | None, keep: bool
+) -> None:
+    given = {"flags after --": flags, "--print": print_, "--name": name, "--command": command, "--keep": keep}
+    if wrong := [what for what, value in given.items() if value]:
+        raise ConfigError(
+            f"Madang's own API takes no {', '.join(wrong)}.", "Name an engine: --engine vllm or --engine llama-server"
+        )
+
+
+def _serve_ourselves(context: typer.Context, settings: Settings, names: list[str]) -> None:
+    """Our own API over these variants, or over all of them."""
+    prepare_embedded(context, names or Catalogue.load(settings).names)
+    from playground.server.app import run as run_api
+
+    run_api(settings, names)
+
+
+def _plans(context: typer.Context, engine: EngineName, names: list[str], wish: "Wish") -> "list[Plan]":
+    """What to start, from the catalogue. Embedded models are made, files on the Hub fetched."""
+    from playground.engines import llama_server, registry, vllm
+    from playground.engines.plan import check_host
+
+    registry.sweep(wish.settings)
+    catalogue = Catalogue.load(wish.settings)
+    kinds = ("base", "adapter") if engine == "vllm" else ("gguf",)
+    if not names:
+        known = ", ".join(variant.name for variant in catalogue if variant.kind in kinds)
+        raise ConfigError(f"Which variant should {engine} serve?", f"Name one: madang serve NAME. There are {known}.")
+    names = list(dict.fromkeys(names))
+    check_host(wish.settings)
+    prepare_embedded(context, names)
+    console = Console(stderr=True)
+    with console.status(f"Looking at {', '.join(names)}") as status:
+        if engine == "llama-server":
+            return llama_server.make(
+                catalogue, HuggingFaceHub(), names, wish, lambda done, what: status.update(escape(f"{what} {done:.0%}"))
+            )
+        plan, left = vllm.make(catalogue, HuggingFaceHub(), names, wish)
+    for sentence in left:
+        console.print(escape(sentence), style="yellow", soft_wrap=True)
+    return [plan]
+
+
+def _named(plans: "list[Plan]", asked: list[str], given: list[str]) -> "list[Plan]":
+    """The plans with the rows' names that a person gave, in the order of the variants asked for."""
+    asked = list(dict.fromkeys(asked))
+    if not given:
+        return plans
+    if len(given) != len(asked):
+        raise ConfigError(f"{len(asked)} variants and {len(given)} names.", "Give --name once for each VARIANT.")
+    names = dict(zip(asked, given, strict=True))
+    return [plan.renamed(names) for plan in plans]

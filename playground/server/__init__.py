@@ -1,0 +1,1 @@
+"""The OpenAI-compatible API. It never imports the page."""

@@ -1,0 +1,83 @@
+"""The API as an app, and the program that serves it alone."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.routing import Match
+
+from playground.compare import Playground
+from playground.ports import check_port
+from playground.server import chat, completions, models
+from playground.server.asking import Asker
+from playground.server.errors import ApiError, install
+from playground.server.guards import guard
+from playground.server.keys import check_binding, is_loopback, read_keys
+from playground.server.serving import serve
+from playground.settings import Settings
+
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+def create(playground: Playground) -> FastAPI:
+    """The API over a playground's catalogue and workers, guarded. A page may be mounted at "/" afterwards."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        app.state.asker.close()
+
+    app = FastAPI(title="Madang", summary="An OpenAI-compatible API", lifespan=lifespan, docs_url=None, redoc_url=None)
+    guard(app, playground.settings)
+    app.state.asker = Asker(playground, app.state.limits)
+    install(app)
+    for router in (models.open_router, models.router, chat.router, completions.router):
+        app.include_router(router)
+    app.add_api_route("/v1/{path:path}", _nothing_there, methods=METHODS, include_in_schema=False)
+    return app
+
+
+async def _nothing_there(path: str, request: Request) -> Response:
+    """What /v1 has no route for: OpenAI's errors, where the page's would be its own."""
+    if any(route.matches(request.scope)[0] is Match.PARTIAL for route in request.app.router.routes):
+        raise ApiError(405, f"Not allowed to {request.method} on {request.url.path}.", code="method_not_supported")
+    raise ApiError(404, f"Invalid URL ({request.method} {request.url.path})", code="unknown_url")
+
+
+def is_served_beside_the_page(settings: Settings) -> bool:
+    """Whether the page's port has the API too: with a key always, without one on this machine's own address alone.
+
+    A Space is open to everybody, so it has none without a key.
+    """
+    return bool(read_keys(settings)) or (settings.mode == "local" and is_loopback(settings.host))
+
+
+def run(settings: Settings, models: Sequence[str] = ()) -> None:
+    """Serve the API alone until it is stopped; these models are loaded first, and /health is 503 until they are.
+
+    Raises MadangError for a name, a port or a binding that cannot be, and where one of the models cannot be loaded.
+    """
+    check_binding(settings)
+    check_port(settings.host, settings.port)
+    playground = Playground(settings)
+    app = create(playground)
+    for name in models:
+        playground.catalogue.get(name)
+    try:
+        serve(app, playground, loading(app, models) if models else None)
+    finally:
+        playground.close()
+
+
+def loading(app: FastAPI, names: Sequence[str]) -> Callable[[], None]:
+    """Loads models one after another; /health tells of it."""
+    asker: Asker = app.state.asker
+    asker.loading.starting = True
+
+    def load() -> None:
+        for name in names:
+            asker.load(name)
+        asker.loading.starting = False
+
+    return load

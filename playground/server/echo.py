@@ -1,0 +1,92 @@
+"""What a completion tells before its answer: the prompt again (`echo`), with its log-probabilities where asked for.
+
+lm-eval scores choices so: prompt and choice together as the prompt, echoed, and one token more that is thrown away.
+Where that token is greedy it is read off the prompt's own pass, which costs half of reading the prompt once more.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from playground.backends.base import PromptToken
+from playground.presets import Sampling
+from playground.server.asking import Asker
+from playground.server.errors import TOO_LONG, ApiError
+from playground.server.known import Target
+from playground.server.requests import CompletionRequest, Ids
+from playground.workers import AnyWorker
+
+
+@dataclass
+class Echo:
+    """A prompt as it was read. `next`: the likeliest token after it, where that is the whole answer."""
+
+    ids: Ids
+    text: str
+    tokens: list[PromptToken] = field(default_factory=list)
+    next: PromptToken | None = None
+    ends: bool = False
+    """Whether that token ends the answer, and so is no text."""
+
+
+async def read(body: CompletionRequest, sampling: Sampling, asker: Asker) -> list[Echo]:
+    """Every prompt as the model reads it, with what `echo` and `logprobs` ask for."""
+
+    def work(target: Target, worker: AnyWorker) -> list[Echo]:
+        echoes = _encoded(body.prompts, worker)
+        _check(echoes, worker, asker.limits.prompt_tokens)
+        if body.logprobs is not None:
+            _score(echoes, body.logprobs, at_once(body, sampling), target, worker)
+        return echoes
+
+    return await asker.with_worker(body.model, work)
+
+
+def at_once(body: CompletionRequest, sampling: Sampling) -> bool:
+    """Whether the answer is the one likeliest token, which the prompt's own pass tells."""
+    plain = sampling.greedy and sampling.repetition_penalty == 1.0 and not sampling.stop
+    return bool(body.echo and body.logprobs is not None and body.limit == 1 and plain)
+
+
+def _encoded(prompts: Sequence[str | Ids], worker: AnyWorker) -> list[Echo]:
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    encoded = iter(worker.call("encode", texts=texts, add_special=None) if texts else [])
+    echoes = []
+    for prompt in prompts:
+        if isinstance(prompt, str):
+            echoes.append(Echo(next(encoded), prompt))
+        else:
+            raws = worker.call("pieces", ids=prompt)
+            echoes.append(Echo(prompt, b"".join(map(bytes, raws)).decode(errors="replace")))
+    return echoes
+
+
+def _check(echoes: Sequence[Echo], worker: AnyWorker, most: int) -> None:
+    """Refuse prompts that are empty or that neither the model nor this server takes."""
+    room = min(worker.info.context if worker.info else most, most)
+    longest = max(len(echo.ids) for echo in echoes)
+    if longest > room:
+        raise ApiError(400, f"A prompt takes {longest} tokens; {room} are taken here.", "prompt", TOO_LONG)
+    if not all(echo.ids for echo in echoes):
+        raise ApiError(400, "A prompt is empty: send at least one token.", "prompt", "invalid_prompt")
+
+
+def _score(echoes: Sequence[Echo], top: int, one_more: bool, target: Target, worker: AnyWorker) -> None:
+    """The log-probabilities of the prompts. A token is put behind each to learn what the model would say there."""
+    context = worker.info.context if worker.info else 0
+    one_more = one_more and all(len(echo.ids) < context for echo in echoes)
+    prompts = [[*echo.ids, echo.ids[0]] if one_more else echo.ids for echo in echoes]
+    wanted = max(top, 1) if one_more else top
+    rows = worker.call("prompt_logprobs", prompts=prompts, top=wanted, adapter=target.loadable.adapter)
+    end = worker.call("vocabulary")["eos_id"] if one_more else None
+    for echo, row in zip(echoes, rows, strict=True):
+        tokens = [_cut(PromptToken.model_validate(token), top) for token in row]
+        if one_more:
+            best = PromptToken.model_validate(row[-1]).top[0]
+            top_after = tokens.pop().top
+            echo.next = PromptToken(id=best.id, raw=best.raw, logprob=best.logprob, top=top_after)
+            echo.ends = best.id == end
+        echo.tokens = tokens
+
+
+def _cut(token: PromptToken, top: int) -> PromptToken:
+    return token if len(token.top) <= top else token.model_copy(update={"top": token.top[:top]})

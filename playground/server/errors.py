@@ -1,0 +1,197 @@
+"""OpenAI's error object and status codes: what a MadangError, a refused request or a failed row becomes for a client.
+
+400 the request is wrong · 401 no or a wrong key · 404 no such model or path · 413 the body is too large · 429 too many
+requests · 500 the model cannot be loaded, or its worker died · 503 no memory for it now, or the Hub is out of reach.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict
+
+from playground.errors import ContextError, HubError, MadangError, MemoryBudgetError, UnknownNameError, WorkerError
+from playground.events import Failed
+
+TOO_LONG = "context_length_exceeded"
+LASTING = {"x-should-retry": "false"}
+"""Tells OpenAI's clients that the same request fails again."""
+BRANCH = re.compile(r".*[\[(-].*|str|int|float|bool|[A-Z]\w*")
+"""What pydantic calls the branches of a union inside a fault's place; fields are written small, with underscores."""
+
+
+class Problem(BaseModel):
+    """What went wrong, in OpenAI's words."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    error: Problem
+
+
+class ApiError(Exception):
+    """An answer that is an error. `type` follows from the status where none is given."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.problem = Problem(message=message, type=_type(status), param=param, code=code)
+        self.headers = dict(headers or {})
+
+    @property
+    def body(self) -> ErrorBody:
+        """OpenAI's error object."""
+        return ErrorBody(error=self.problem)
+
+    def response(self) -> Response:
+        """The whole answer."""
+        body = json.dumps(self.body.model_dump())  # in ASCII, as messages quote what clients send
+        return Response(body, self.status, self.headers, "application/json")
+
+
+def _type(status: int) -> str:
+    if status >= 500:
+        return "server_error"
+    return {401: "authentication_error", 429: "rate_limit_error"}.get(status, "invalid_request_error")
+
+
+def said(message: str, hint: str) -> str:
+    """A message with its hint appended."""
+    return f"{message} {hint}".strip()
+
+
+def of(error: MadangError) -> ApiError:
+    """What an error becomes that came up before a row was asked; most are this machine's fault, not the client's."""
+    text = said(error.message, error.hint)
+    if isinstance(error, UnknownNameError):
+        return ApiError(404, text, "model", "model_not_found")
+    if isinstance(error, ContextError):
+        return ApiError(400, text, "prompt", TOO_LONG)
+    if isinstance(error, MemoryBudgetError):
+        return ApiError(503, text, code="model_too_large", headers=LASTING)
+    if isinstance(error, HubError):
+        return ApiError(503, text, code="model_unavailable")
+    if isinstance(error, WorkerError):
+        return ApiError(500, text, code="engine_failed")
+    return ApiError(500, text, code="model_unavailable", headers=LASTING)
+
+
+def failed(event: Failed, param: str | None) -> ApiError:
+    """What a failed row becomes. `param`: what holds its prompt, where it failed before it had begun, so over that."""
+    text = said(event.message, event.hint)
+    if param is None or event.error in ("", WorkerError.__name__):
+        return ApiError(500, text, code="engine_failed")
+    return ApiError(400, text, param, TOO_LONG if event.error == ContextError.__name__ else "invalid_prompt")
+
+
+def install(app: FastAPI) -> None:
+    """Have an app speak of every error in OpenAI's object."""
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(MadangError, _madang_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(400, _unreadable)
+    app.add_exception_handler(404, _no_path)
+    app.add_exception_handler(405, _no_method)
+    app.add_exception_handler(Exception, _bug)  # it is raised again, so that the log tells of it
+
+
+async def _api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return error.response()
+
+
+async def _madang_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, MadangError)
+    return of(error).response()
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return invalid(error.errors()).response()
+
+
+async def _unreadable(request: Request, error: Exception) -> Response:
+    return ApiError(400, "The body of the request cannot be read as JSON. Send it as UTF-8.").response()
+
+
+async def _no_path(request: Request, error: Exception) -> Response:
+    return ApiError(404, f"Invalid URL ({request.method} {request.url.path})", code="unknown_url").response()
+
+
+async def _no_method(request: Request, error: Exception) -> Response:
+    text = f"Not allowed to {request.method} on {request.url.path}."
+    return ApiError(405, text, code="method_not_supported", headers=getattr(error, "headers", None)).response()
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    return ApiError(500, "A fault inside Madang; the log of the server tells more.").response()
+
+
+def invalid(faults: Sequence[Any]) -> ApiError:
+    """Pydantic's faults of a body in OpenAI's words: all in the message, the first as `param`."""
+    told: dict[str, tuple[str, str]] = {}
+    for fault in faults:
+        param, of_a_branch = _param(fault["loc"], fault["type"])
+        if of_a_branch and fault["type"].endswith(("_type", "missing")):
+            text = f"Invalid value for '{param}': it has none of the forms that are taken."
+            told.setdefault(param, (text, "invalid_type"))
+        elif of_a_branch:
+            told[param] = _told(fault, param)
+        else:
+            told.setdefault(param, _told(fault, param))
+    first, (_, code) = next(iter(told.items()))
+    return ApiError(400, " ".join(text for text, _ in told.values()), first or None, code)
+
+
+def _told(fault: Any, param: str) -> tuple[str, str]:
+    """One fault as message and code."""
+    kind = fault["type"]
+    if kind == "json_invalid" or not param:
+        return (
+            "We could not parse the JSON body of your request: send a JSON object as application/json.",
+            "invalid_json",
+        )
+    if kind == "extra_forbidden":
+        return f"Unknown parameter: '{param}'.", "unknown_parameter"
+    if kind == "missing":
+        return f"Missing required parameter: '{param}'.", "missing_required_parameter"
+    code = "invalid_type" if kind.endswith("_type") else "invalid_value"
+    return f"Invalid value for '{param}': {fault['msg'].removeprefix('Value error, ')}.", code
+
+
+def _param(place: Sequence[str | int], kind: str) -> tuple[str, bool]:
+    """A fault's place as OpenAI writes it, `messages[0].content`, and whether it is one branch's of a union alone.
+
+    Empty where it is the whole body.
+    """
+    name, parts = "", place[1:]
+    for number, part in enumerate(parts):
+        is_field = number == 0 or (kind == "extra_forbidden" and number == len(parts) - 1)
+        if isinstance(part, int):
+            name += f"[{part}]" if name else ""
+        elif not is_field and BRANCH.fullmatch(part):
+            return name, True
+        else:
+            name += f".{part}" if name else part
+    return name[:200], False

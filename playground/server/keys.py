@@ -1,0 +1,152 @@
+"""Who may use the API: whoever sends a key; where no key is set, programs of this machine, and no web page but ours."""
+
+import hmac
+import socket
+from collections.abc import Iterable
+from hashlib import sha256
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from playground.errors import ConfigError, SetupError
+from playground.server.record import record_of
+from playground.server.refusals import Refusal, refusal
+from playground.settings import Settings, split_keys
+
+SET_A_KEY = "Set a key with MADANG_API_KEYS (or MADANG_API_KEYS_FILE) and send it as `Authorization: Bearer KEY`."
+BY_PROXY = ("forwarded", "via", "x-forwarded-", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip")
+"""How names of headers begin that proxies add."""
+
+
+def read_keys(settings: Settings) -> tuple[SecretStr, ...]:
+    """The keys of the environment and of the file (one a line, # begins a comment)."""
+    keys = split_keys(settings.api_keys)
+    if settings.api_keys_file is not None:
+        path = settings.api_keys_file.expanduser()
+        try:
+            lines = path.read_text(encoding="ascii").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it holds more than ASCII"
+            raise ConfigError(f"{path} cannot be read: {why}.", "Correct MADANG_API_KEYS_FILE.") from None
+        found = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+        if not found:
+            raise ConfigError(f"{path} holds no key.", "Write one into it, or leave MADANG_API_KEYS_FILE out.")
+        keys += found
+    return tuple(SecretStr(key) for key in dict.fromkeys(keys))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address means this machine alone; names are none."""
+    try:
+        address = ip_address(host.strip("[]").split("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+def _is_address(host: str) -> bool:
+    """Whether it is no name: empty means every address."""
+    try:
+        ip_address(host.strip("[]").split("%")[0])
+    except ValueError:
+        return not host
+    return True
+
+
+def check_binding(settings: Settings) -> None:
+    """Refuse to serve the API alone to other machines without a key."""
+    if read_keys(settings) or all(map(is_loopback, _addresses(settings.host))):
+        return
+    raise SetupError(
+        f"The API would be open to other machines on {settings.host or 'every address'}, and no key is set.",
+        "Set a key with MADANG_API_KEYS, or stay on this machine: MADANG_HOST=127.0.0.1",
+    )
+
+
+def _addresses(host: str) -> list[str]:
+    """What a host to listen on stands for; nothing stands for every address."""
+    plain = host.strip("[]") or "0.0.0.0"
+    try:
+        found = socket.getaddrinfo(plain, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise SetupError(f"{host} is no address of this machine.", "Correct MADANG_HOST: 127.0.0.1, say.") from None
+    return [str(row[4][0]) for row in found]
+
+
+class Keyring:
+    """Compares keys without telling by its time how much of one was right."""
+
+    def __init__(self, keys: Iterable[SecretStr]) -> None:
+        self._digests = [_digest(key.get_secret_value()) for key in keys]
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def number(self, given: str) -> int | None:
+        """Which key it is, from 1; None for none of them."""
+        digest = _digest(given)
+        found = [hmac.compare_digest(known, digest) for known in self._digests]
+        return found.index(True) + 1 if any(found) else None
+
+
+def _digest(key: str) -> bytes:
+    return sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+class Keys:
+    """Lets requests through that bear a key; without keys those of this machine."""
+
+    def __init__(self, app: ASGIApp, keyring: Keyring, host: str) -> None:
+        self.app = app
+        self.keyring = keyring
+        self.names = {"localhost"} if _is_address(host) else {"localhost", host.lower()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on or refuse."""
+        headers = Headers(scope=scope)
+        refused = self._by_key(scope, headers) if len(self.keyring) else self._by_place(scope, headers)
+        await (refused.send if refused else self.app)(scope, receive, send)
+
+    def _by_key(self, scope: Scope, headers: Headers) -> Refusal | None:
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not given.strip():
+            return _unknown("You didn't provide an API key. Send it as `Authorization: Bearer KEY`.")
+        number = self.keyring.number(given.strip())
+        if number is None:
+            return _unknown("Incorrect API key provided. The owner of this server has the right ones.")
+        record_of(scope).caller = f"key {number}"
+        return None
+
+    def _by_place(self, scope: Scope, headers: Headers) -> Refusal | None:
+        """This machine alone, as the name says that was asked for; no page of another site in a browser here."""
+        client = record_of(scope).caller = record_of(scope).client
+        if not is_loopback(client) or any(name.startswith(BY_PROXY) for name in headers):
+            return _foreign("place", f"Without a key the API serves its own machine alone. {SET_A_KEY}")
+        asked = headers.get("host", "")
+        if not self._is_here(asked):
+            return _foreign("host", f"Without a key the API answers at 127.0.0.1 or localhost alone. {SET_A_KEY}")
+        origin = headers.get("origin")
+        same = origin is None or origin.lower() in (f"http://{asked}".lower(), f"https://{asked}".lower())
+        if not same or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+            return _foreign("origin", f"Without a key the API serves no page of another site. {SET_A_KEY}")
+        return None
+
+    def _is_here(self, asked: str) -> bool:
+        """Whether a Host header names this machine: a name that only resolves to it may be a stranger's."""
+        try:
+            name = urlsplit(f"//{asked}").hostname or ""
+        except ValueError:
+            return False
+        return name in self.names or is_loopback(name)
+
+
+def _unknown(message: str) -> Refusal:
+    return refusal("key", 401, message, "invalid_api_key", {"WWW-Authenticate": "Bearer"})
+
+
+def _foreign(reason: str, message: str) -> Refusal:
+    return refusal(reason, 403, message, "api_key_required")

@@ -1,0 +1,222 @@
+"""How much the API takes: body, queue, rate. Caps in tokens are data here: the routes, which can count, apply them."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from playground.server.record import Record, record_of
+from playground.server.refusals import Refusal, refusal
+from playground.settings import Settings
+
+BODY_S = 60.0
+"""How long a body may take to arrive."""
+RETRY_S = 1
+"""When to come again to a full queue, in seconds: a place may be free at any moment."""
+CHARACTERS_A_TOKEN = 16
+"""More than any language's text has on average: longer prompts are not worth tokenizing."""
+BUCKETS = 4096
+
+
+class Limits(BaseModel):
+    """The caps that one request meets."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    body_bytes: int
+    prompt_tokens: int
+    answer_tokens: int
+    queue: int
+    rate_per_minute: int | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Limits":
+        """The caps that the settings give."""
+        return cls(
+            body_bytes=int(settings.api_max_body_mb * 1e6),
+            prompt_tokens=settings.api_max_prompt_tokens,
+            answer_tokens=settings.api_max_tokens,
+            queue=settings.api_queue,
+            rate_per_minute=settings.api_rate_per_minute,
+        )
+
+    @property
+    def prompt_characters(self) -> int:
+        """Prompts longer than this are refused before they are tokenized."""
+        return self.prompt_tokens * CHARACTERS_A_TOKEN
+
+
+class Body:
+    """Reads a request's body, declared or streamed, no further than it may go; the app then gets it in one piece.
+
+    Whoever uploads slowly holds no place in the queue, and a body that is too large reaches no route.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, keep: bool = False, wait_s: float = BODY_S) -> None:
+        self.app = app
+        self.limit = limit
+        self.keep = keep
+        self.wait_s = wait_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read, then pass on; a client that leaves meanwhile is not answered."""
+        body: bytes | Refusal | None
+        try:
+            async with asyncio.timeout(self.wait_s):
+                body = await self._read(scope, receive)
+        except TimeoutError:
+            body = _late(self.wait_s)
+        if isinstance(body, Refusal):
+            await body.send(scope, receive, send)
+        elif body is not None:
+            if self.keep:
+                record_of(scope).body = body
+            await self.app(scope, _again(body, receive), send)
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes | Refusal | None:
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared) > self.limit:
+            return _large(self.limit)
+        body, more = bytearray(), True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            body += message.get("body", b"")
+            if len(body) > self.limit:
+                return _large(self.limit)
+            more = message.get("more_body", False)
+        return bytes(body)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """The body once more, then whatever comes: a hang-up is seen where it is waited for."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def message() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return message
+
+
+def _large(limit: int) -> Refusal:
+    message = f"The request's body is larger than {limit / 1e6:g} MB. The owner of this server sets the limit."
+    return refusal("body", 413, message, "request_too_large")
+
+
+def _late(wait_s: float) -> Refusal:
+    return refusal("slow", 408, f"The request's body did not arrive in {wait_s:g} s.", "request_timeout")
+
+
+class Queue:
+    """Places for requests that ask a model for work, held to the answer's last byte, an error or a hang-up."""
+
+    def __init__(self, app: ASGIApp, places: int) -> None:
+        self.app = app
+        self.places = places
+        self.held: set[Record] = set()
+
+    def waiting(self) -> int:
+        """How many have nothing of their answer yet."""
+        return sum(record.waits for record in self.held)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take a place, or tell the client to come again; lists are read without one."""
+        if scope["method"] != "POST":
+            await self.app(scope, receive, send)
+        elif len(self.held) >= self.places:
+            await _full(self.places).send(scope, receive, send)
+        else:
+            await self._hold(scope, receive, send)
+
+    async def _hold(self, scope: Scope, receive: Receive, send: Send) -> None:
+        record = record_of(scope)
+        self.held.add(record)
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                self.held.discard(record)  # the engine is done, however slowly the client reads
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        finally:
+            self.held.discard(record)
+
+
+def _full(places: int) -> Refusal:
+    message = f"All {places} places of the queue are taken. Come again in {RETRY_S} s."
+    return _too_many("queue", message, RETRY_S)
+
+
+def _too_many(reason: str, message: str, wait_s: float) -> Refusal:
+    headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
+    return refusal(reason, 429, message, "rate_limit_exceeded", headers)
+
+
+@dataclass
+class _Bucket:
+    """Requests that a caller has left, and when that was counted."""
+
+    left: float
+    at: float
+
+
+class Rate:
+    """So many requests a minute for each key, or each address where there are no keys: a token bucket."""
+
+    def __init__(self, app: ASGIApp, a_minute: int | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.app = app
+        self.a_minute = a_minute
+        self.clock = clock
+        self._buckets: dict[str, _Bucket] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on or refuse, and say in headers what is left."""
+        if self.a_minute is None:
+            return await self.app(scope, receive, send)
+        bucket = self._filled(record_of(scope).caller)
+        passed = bucket.left >= 1
+        bucket.left -= 1 if passed else 0
+        headers = self._headers(bucket, self.a_minute)
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), *headers]}
+            await send(message)
+
+        await (self.app if passed else self._refusal(bucket, self.a_minute).send)(scope, receive, sending)
+
+    def _filled(self, caller: str) -> _Bucket:
+        """The caller's bucket as it is now; those that must be full again are forgotten when there are many."""
+        now, most = self.clock(), self.a_minute or 0
+        if len(self._buckets) >= BUCKETS and caller not in self._buckets:
+            self._buckets = {name: b for name, b in self._buckets.items() if now - b.at < 60}
+        bucket = self._buckets.setdefault(caller, _Bucket(most, now))
+        bucket.left = min(most, bucket.left + (now - bucket.at) * most / 60)
+        bucket.at = now
+        return bucket
+
+    def _headers(self, bucket: _Bucket, most: int) -> list[tuple[bytes, bytes]]:
+        return [
+            (b"x-ratelimit-limit-requests", str(most).encode()),
+            (b"x-ratelimit-remaining-requests", str(int(bucket.left)).encode()),
+            (b"x-ratelimit-reset-requests", _lasting((most - bucket.left) * 60 / most).encode()),
+        ]
+
+    def _refusal(self, bucket: _Bucket, most: int) -> Refusal:
+        wait_s = (1 - bucket.left) * 60 / most
+        return _too_many("rate", f"Rate limit reached: {most} requests a minute. Come again in {wait_s:.1f} s.", wait_s)
+
+
+def _lasting(seconds: float) -> str:
+    """A time as OpenAI's headers give it: 20ms, 8.64s, 6m0s."""
+    if seconds < 1:
+        return f"{round(seconds * 1000)}ms"
+    minutes, rest = divmod(round(seconds, 2), 60)
+    return f"{int(minutes)}m{rest:g}s" if minutes else f"{rest:g}s"

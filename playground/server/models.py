@@ -1,0 +1,93 @@
+"""/v1/models: the variants of the catalogue; /health; and /tokenize and /detokenize, as llama.cpp's server has them."""
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from playground.server.asking import Asker
+from playground.server.errors import ErrorBody, Problem
+from playground.server.known import Target
+from playground.server.requests import DetokenizeRequest, TokenizeRequest
+from playground.server.responses import Content, Health, ModelCard, ModelList, TokenPiece, Tokens
+from playground.server.streams import unless_gone
+from playground.server.told import REFUSALS
+from playground.workers import AnyWorker
+
+OWNER = "madang"
+FAULTS = {status: told | {"model": ErrorBody} for status, told in REFUSALS.items()}
+router = APIRouter(responses=FAULTS)
+open_router = APIRouter()
+
+
+@open_router.get("/health", responses={503: {"model": ErrorBody, "description": "A model is being loaded"}})
+async def health(request: Request) -> Response:
+    """Whether models can be asked: 503 while one loads for the first time. Needs no key."""
+    asker: Asker = request.app.state.asker
+    if asker.loading.ready:
+        return JSONResponse(Health().model_dump())
+    problem = Problem(message="Loading model", type="server_error", code="loading")
+    return JSONResponse(ErrorBody(error=problem).model_dump(), 503, {"Retry-After": "1"})
+
+
+@router.get("/v1/models")
+async def models(request: Request) -> ModelList:
+    """Every model that can be asked."""
+    asker: Asker = request.app.state.asker
+
+    def read() -> ModelList:
+        created = asker.known.created()
+        cards = [ModelCard(id=name, created=created, owned_by=OWNER) for name in asker.known.names().ids]
+        return ModelList(data=cards)
+
+    return await asker.thread(read)
+
+
+@router.get("/v1/models/{model:path}")
+async def model(model: str, request: Request) -> ModelCard:
+    """One model."""
+    asker: Asker = request.app.state.asker
+
+    def read() -> ModelCard:
+        found, _ = asker.known.names().find(model)
+        return ModelCard(id=found, created=asker.known.created(), owned_by=OWNER)
+
+    return await asker.thread(read)
+
+
+@router.post("/tokenize", response_model=Tokens)
+async def tokenize(body: TokenizeRequest, request: Request) -> Response:
+    """Token ids of a text, control tokens parsed; with BOS only where `add_special` asks for it."""
+    asker: Asker = request.app.state.asker
+
+    def encode(target: Target, worker: AnyWorker) -> Tokens:
+        [ids] = worker.call("encode", texts=[body.content], add_special=None if body.add_special else False)
+        if not body.with_pieces:
+            return Tokens(tokens=ids)
+        raws = worker.call("pieces", ids=ids)
+        return Tokens(tokens=[TokenPiece(id=token, piece=_piece(raw)) for token, raw in zip(ids, raws, strict=True)])
+
+    async def answer() -> Response:
+        return JSONResponse((await asker.with_worker(body.model, encode)).model_dump())
+
+    return await unless_gone(request, answer())
+
+
+@router.post("/detokenize", response_model=Content)
+async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
+    """The text that token ids spell, control tokens by name."""
+    asker: Asker = request.app.state.asker
+
+    def spell(target: Target, worker: AnyWorker) -> Content:
+        raws = worker.call("pieces", ids=body.tokens)
+        return Content(content=b"".join(map(bytes, raws)).decode(errors="replace"))
+
+    async def answer() -> Response:
+        return JSONResponse((await asker.with_worker(body.model, spell)).model_dump())
+
+    return await unless_gone(request, answer())
+
+
+def _piece(raw: list[int]) -> str | list[int]:
+    try:
+        return bytes(raw).decode()
+    except UnicodeDecodeError:
+        return raw

@@ -1,0 +1,61 @@
+"""What is known of one request while it is served: the guards begin it, the routes add the model and its tokens."""
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from starlette.types import Scope
+
+
+@dataclass(eq=False)
+class Record:
+    """One request; times in seconds from its beginning, None or 0 until they are known."""
+
+    method: str = ""
+    client: str = ""
+    """Address of the other end, empty where there is none."""
+    id: str = field(default_factory=lambda: f"req_{uuid4().hex}")
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    began: float = field(default_factory=time.monotonic)
+    caller: str = ""
+    """Whose requests are counted together: a key's number, or an address."""
+    route: str = ""
+    """The route's pattern, never the path that was asked for; empty where no route answers."""
+    model: str = ""
+    """A known model's name; empty until one is found, and where the name is nobody's."""
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+    first_token_s: float | None = None
+    first_byte_s: float | None = None
+    seconds: float = 0.0
+    status: int = 0
+    rejected: str = ""
+    """Which guard turned it away."""
+    left: bool = False
+    """Whether the client went before the answer's end."""
+    body: bytes = b""
+    """Kept only where prompts are logged."""
+
+    def first_token(self) -> None:
+        """The first token is there; later calls change nothing."""
+        if self.first_token_s is None:
+            self.first_token_s = time.monotonic() - self.began
+
+    def tokens(self, model: str, prompt: int, answer: int) -> None:
+        """What a known model read and wrote for this request; more calls add up."""
+        self.model = model
+        self.prompt_tokens += prompt
+        self.answer_tokens += answer
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing of the answer is there yet."""
+        return self.first_token_s is None and self.first_byte_s is None
+
+
+def record_of(scope: Scope) -> Record:
+    """The request's record; for routes: `record_of(request.scope)`. A fresh one where no guard stands before it."""
+    record = scope.setdefault("state", {}).setdefault("record", Record())
+    assert isinstance(record, Record)
+    return record

@@ -1,0 +1,172 @@
+"""What clients get: OpenAI's objects.
+
+Completions are written with `exclude_unset`: whoever makes one sets what OpenAI always tells, null as well, and leaves
+out the rest.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Reason = Literal["stop", "length"]
+
+
+class _Told(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Usage(_Told):
+    """Tokens read and written. Every prompt counts once, however many answers it gets."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class TopLogprob(_Told):
+    """A token, its log-probability in nats, and its bytes, which may be part of a character."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ContentLogprob(TopLogprob):
+    """A token of the answer, with the likeliest ones of its place."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(_Told):
+    """The tokens of a piece of the answer."""
+
+    content: list[ContentLogprob]
+    refusal: None
+
+
+class ChatMessage(_Told):
+    """The answer."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class ChatChoice(_Told):
+    """One whole answer."""
+
+    index: int
+    message: ChatMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: Reason
+
+
+class ChatCompletion(_Told):
+    """The body that /v1/chat/completions answers with."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    system_fingerprint: str
+
+
+class ChatDelta(_Told):
+    """What an answer has more: its role first, then text, at the end nothing."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+
+
+class ChunkChoice(_Told):
+    """More of one answer."""
+
+    index: int
+    delta: ChatDelta
+    logprobs: ChatLogprobs | None
+    finish_reason: Reason | None
+
+
+class ChatChunk(_Told):
+    """One event of a stream. The last has the usage and no choices, where that was asked for."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: Usage | None = None
+    system_fingerprint: str
+
+
+class TextLogprobs(_Told):
+    """A completion's tokens. Offsets count the characters of the text, echoed prompt included."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class TextChoice(_Told):
+    """One completion, or more of it in a stream."""
+
+    index: int
+    text: str
+    logprobs: TextLogprobs | None
+    finish_reason: Reason | None
+
+
+class TextCompletion(_Told):
+    """The body that /v1/completions answers with, and each event of its stream."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[TextChoice]
+    usage: Usage | None = None
+    system_fingerprint: str
+
+
+class ModelCard(_Told):
+    """A variant as a model."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+
+
+class ModelList(_Told):
+    """Every variant of the catalogue."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
+
+
+class TokenPiece(_Told):
+    """A token with what it spells: a text, or bytes where they are part of a character."""
+
+    id: int
+    piece: str | list[int]
+
+
+class Tokens(_Told):
+    """What /tokenize answers with."""
+
+    tokens: list[int] | list[TokenPiece]
+
+
+class Content(_Told):
+    """What /detokenize answers with."""
+
+    content: str
+
+
+class Health(_Told):
+    """What /health answers with once models can be asked."""
+
+    status: Literal["ok"] = "ok"

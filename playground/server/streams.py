@@ -1,0 +1,68 @@
+"""Answers as server-sent events, and what happens when a client hangs up: its rows are cancelled at once."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel
+
+from playground.errors import MadangError
+from playground.server.answers import Answers
+from playground.server.errors import ApiError, of
+
+DONE = "data: [DONE]\n\n"
+LEFT = 499
+"""The status of an answer that nobody waited for, as nginx logs it."""
+
+
+class EventStream(StreamingResponse):
+    """A stream of objects, then [DONE]. However it ends, no row goes on after it."""
+
+    def __init__(self, objects: AsyncIterator[BaseModel], answers: Answers | None = None) -> None:
+        super().__init__(_lines(objects), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        self._answers = answers
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Send it; Starlette stops at a hang-up."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self._answers is not None:
+                self._answers.close()
+
+
+async def _lines(objects: AsyncIterator[BaseModel]) -> AsyncIterator[str]:
+    """Events; an error after the first is an event itself, as the status has been told."""
+    try:
+        async for item in objects:
+            yield f"data: {item.model_dump_json(exclude_unset=True)}\n\n"
+        yield DONE
+    except ApiError as error:
+        yield f"data: {error.body.model_dump_json()}\n\n"
+    except MadangError as error:
+        yield f"data: {of(error).body.model_dump_json()}\n\n"
+
+
+def whole(answer: BaseModel) -> Response:
+    """An answer in one piece."""
+    return Response(answer.model_dump_json(exclude_unset=True), media_type="application/json")
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
+    """What the work gives; where the client hangs up first, the work is cancelled."""
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return await working
+        return Response(status_code=LEFT)
+    finally:
+        leaving.cancel()
+        working.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,128 @@
+"""The catalogue as a table: what each variant is, where it is, and how it stands. HTML out, nothing else happens."""
+
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from playground.errors import MadangError
+from playground.ui import panes
+from playground.ui.words import both, both_plain, words
+from playground.variants import FAKE, Adapter, Base, Remote, Variant
+from playground.workers import Loaded
+
+COLUMNS = ("name", "kind", "source", "place", "format", "state", "actions")
+LONGEST_SOURCE = 44
+Reached = Mapping[str, MadangError | None]
+"""Remote variants that were asked, by name: None where the server answers, else what stood in the way."""
+
+
+def table(variants: Sequence[Variant], loaded: list[Loaded], own: Collection[str], reached: Reached) -> str:
+    """The variants with what is loaded of them; those in `own` can be removed."""
+    heads = "".join(f"<th>{both(f'models.{column}')}</th>" for column in COLUMNS)
+    rows = "".join(_row(variant, worker_of(variant, loaded), variant.name in own, reached) for variant in variants)
+    return f'<div class="table"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def worker_of(variant: Variant, loaded: list[Loaded]) -> Loaded | None:
+    """The worker that a variant runs in: its own, or for an adapter its base's."""
+    names = [variant.name, variant.base] if isinstance(variant, Adapter) else [variant.name]
+    found = [row for name in names for row in loaded if row.spec.name == name]
+    return found[0] if found else None
+
+
+def _row(variant: Variant, loaded: Loaded | None, own: bool, reached: Reached) -> str:
+    is_remote = isinstance(variant, Remote)
+    base = getattr(variant, "base", None)
+    under = f"<small>{both('models.base')}: {escape(base)}</small>" if base else ""
+    cells = {
+        "name": f"<b>{escape(variant.name)}</b>{under}",
+        "kind": panes.badge(variant.kind),
+        "source": _source(variant),
+        "place": _place(variant),
+        "format": _format(variant, loaded),
+        "state": _reached(variant.name, reached) if is_remote else _state(loaded),
+        "actions": _actions(variant.name, loaded is not None and not is_remote, own),
+    }
+    return "<tr>" + "".join(f'<td class="cell-{name}">{html}</td>' for name, html in cells.items()) + "</tr>"
+
+
+def _source(variant: Variant) -> str:
+    """Where its files are; of a remote variant the address, and its model's name there."""
+    source = variant.url if isinstance(variant, Remote) else variant.source
+    model = f"<small>{escape(variant.model)}</small>" if isinstance(variant, Remote) and variant.model else ""
+    return f'<code title="{escape(source, quote=True)}">{escape(_short(source))}</code>{model}'
+
+
+def _short(source: str) -> str:
+    """The end of a path, which tells models apart, from a whole folder name on; a Hub id as it is."""
+    source = tilde(source)
+    if len(source) <= LONGEST_SOURCE:
+        return source
+    end = source[-LONGEST_SOURCE:]
+    return "…" + (end[end.index("/") :] if "/" in end else end)
+
+
+def tilde(path: str) -> str:
+    """A path in the home folder as people write it."""
+    home = str(Path.home())
+    return "~" + path.removeprefix(home) if path.startswith(home + "/") else path
+
+
+def _place(variant: Variant) -> str:
+    if isinstance(variant, Remote):
+        return both("models.elsewhere")
+    if variant.source.startswith(FAKE):
+        return both("models.test")
+    if not variant.is_local:
+        return both("models.hub")
+    bytes_here = _bytes(variant.path)
+    return both("models.here", size=panes.size(bytes_here)) if bytes_here else f"<em>{both('models.missing')}</em>"
+
+
+def _bytes(path: Path) -> int:
+    """Bytes of a file, or of the files right inside a folder."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_size if path.is_file() else sum(f.stat().st_size for f in path.iterdir() if f.is_file())
+    return 0
+
+
+def _format(variant: Variant, loaded: Loaded | None) -> str:
+    listed = variant.dtype if isinstance(variant, Base) else ""
+    parts = [escape(loaded.info.dtype if loaded else listed)]
+    if isinstance(variant, Base) and variant.load_in_4bit:
+        parts.append(both("models.four_bit"))
+    context = loaded.info.context if loaded else variant.context
+    if context:
+        parts.append(both("models.context", count=f"{context:,}"))
+    return "<br>".join(part for part in parts if part)
+
+
+def _state(loaded: Loaded | None) -> str:
+    if loaded is None:
+        return f'<span class="state">{both("models.idle")}</span>'
+    memory = panes.size(loaded.memory.ram + loaded.memory.vram)
+    return f'<span class="state on">{both("models.busy" if loaded.busy else "models.loaded", memory=memory)}</span>'
+
+
+def _reached(name: str, reached: Reached) -> str:
+    """Whether a remote variant's server answers; why not is in its tooltip, and Check says it at length."""
+    if name not in reached:
+        return f'<span class="state">{both("models.unasked")}</span>'
+    error = reached[name]
+    if error is None:
+        return f'<span class="state on">{both("models.answers")}</span>'
+    title = escape(f"{error.message} {error.hint}", quote=True)
+    return f'<span class="state off" title="{title}">{both("models.silent")}</span>'
+
+
+def _actions(name: str, loaded: bool, own: bool) -> str:
+    """The row's buttons; models.js asks before it removes."""
+    offered = [*(["unload"] if loaded else []), "check", *(["remove"] if own else [])]
+    asked = {code: words(code)["models.confirm"].format(name=name) for code in ("ko", "en")}
+    return "".join(
+        f'<button type="button" class="{action}" data-action="{action}" data-name="{escape(name, quote=True)}"'
+        + "".join(f' data-ask-{code}="{escape(text, quote=True)}"' for code, text in asked.items())
+        + f' title="{both_plain(f"models.{action}")}">{both(f"models.{action}")}</button>'
+        for action in offered
+    )

@@ -1,0 +1,44 @@
+"""A server like vLLM's or llama.cpp's from outside: `fake_engine.py MODE ... --port N ...`.
+
+ready: answers 503, then 200. crash: says why and ends. never: 503 for ever. stubborn: does not hear SIGTERM, and has a
+child. `/die` ends it as a crash does; `/about` tells its words and the keys in its environment.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+MODE, WORDS = sys.argv[1], sys.argv[2:]
+BEGAN = time.monotonic()
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path == "/die":
+            sys.stderr.write("CUDA error: an illegal memory access\n")
+            sys.stderr.flush()
+            os.kill(os.getpid(), signal.SIGABRT)
+            time.sleep(60)  # the signal may take effect a moment later: no answer until then
+        ready = MODE != "never" and time.monotonic() - BEGAN > 0.3
+        about = {name: value for name, value in os.environ.items() if name.endswith("API_KEY")}
+        self.send_response(200 if ready else 503)
+        self.end_headers()
+        self.wfile.write(json.dumps({"words": WORDS, "keys": about, "quiet": os.environ.get("DO_NOT_TRACK")}).encode())
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+if MODE == "crash":
+    sys.stderr.write("loading\nValueError: out of memory on this card\n")
+    sys.exit(3)
+if MODE == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    Path(os.environ["FAKE_PIDS"]).write_text(f"{os.getpid()} {child.pid}")
+ThreadingHTTPServer(("127.0.0.1", int(WORDS[WORDS.index("--port") + 1])), Handler).serve_forever()

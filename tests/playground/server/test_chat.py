@@ -1,0 +1,291 @@
+"""/v1/chat/completions as OpenAI's own clients ask it."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+HI: Any = [{"role": "user", "content": "hi"}]
+SAID = "other heard: hi"
+
+
+def said(question: str) -> Any:
+    return [{"role": "user", "content": question}]
+
+
+def test_an_answer_has_openais_form(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model="other", messages=HI, temperature=0)
+    assert answer.id.startswith("chatcmpl-")
+    assert answer.object == "chat.completion"
+    assert answer.created > 1_700_000_000
+    assert answer.model == "other"
+    assert (answer.system_fingerprint or "").startswith("fp_")
+    [choice] = answer.choices
+    assert choice.message.role == "assistant"
+    assert choice.message.content == SAID
+    assert choice.finish_reason == "stop"
+    assert choice.logprobs is None
+    assert answer.usage is not None
+    prompt = len("user: hi\n")
+    assert answer.usage.prompt_tokens == prompt
+    assert answer.usage.completion_tokens == len(SAID)
+    assert answer.usage.total_tokens == prompt + len(SAID)
+
+
+def test_a_stream_begins_with_the_role_and_ends_with_the_reason(http: httpx.Client) -> None:
+    body = {"model": "other", "messages": HI, "temperature": 0, "stream": True}
+    answer = http.post("/v1/chat/completions", json=body)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    *events, done, rest = answer.text.split("\n\n")
+    assert (done, rest) == ("data: [DONE]", "")
+    assert '"delta":{"role":"assistant","content":""}' in events[0]
+    assert '"delta":{},"logprobs":null,"finish_reason":"stop"' in events[-1]
+    assert not any("usage" in event for event in events)
+
+
+def test_a_stream_says_what_the_whole_answer_says(client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(model="other", messages=HI, temperature=0, stream=True)
+    chunks = list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == SAID
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices[0].finish_reason] == ["stop"]
+    assert len({(chunk.id, chunk.created, chunk.model, chunk.system_fingerprint) for chunk in chunks}) == 1
+
+
+def test_a_stream_tells_its_usage_last_where_asked(client: openai.OpenAI) -> None:
+    options: Any = {"include_usage": True}
+    stream = client.chat.completions.create(
+        model="other", messages=HI, temperature=0, stream=True, n=2, stream_options=options
+    )
+    *chunks, last = list(stream)
+    assert all(chunk.usage is None for chunk in chunks)
+    assert last.choices == []
+    assert last.usage is not None
+    assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (len("user: hi\n"), 2 * len(SAID))
+
+
+def test_an_async_client_asks_many_at_once(async_client: openai.AsyncOpenAI) -> None:
+    async def one(question: str, stream: bool) -> str:
+        asked: Any = {"model": "one", "messages": said(question), "temperature": 0}
+        if not stream:
+            answer = await async_client.chat.completions.create(**asked)
+            return str(answer.choices[0].message.content)
+        chunks = await async_client.chat.completions.create(**asked, stream=True)
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in chunks])
+
+    async def all_of_them() -> list[str]:
+        async with async_client:
+            return await asyncio.gather(*(one(f"q{number}", number % 2 == 0) for number in range(12)))
+
+    assert asyncio.run(all_of_them()) == [f"one heard: q{number}" for number in range(12)]
+
+
+def test_hangul_and_emoji_come_whole_in_streams(client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(model="other", messages=said("!emoji !slow"), temperature=0, stream=True)
+    pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
+    assert "".join(pieces) == "안녕 👩‍👩‍👧 마당 🎉"
+    assert not any("\ufffd" in piece for piece in pieces)
+
+
+def test_stop_max_tokens_and_reason(client: openai.OpenAI) -> None:
+    def answer(**options: Any) -> tuple[str | None, str]:
+        [choice] = client.chat.completions.create(model="other", messages=HI, temperature=0, **options).choices
+        return choice.message.content, choice.finish_reason
+
+    assert answer(stop=" heard") == ("other", "stop")
+    assert answer(stop=["zzz", ":", ""]) == ("other heard", "stop")
+    assert answer(max_tokens=5) == ("other", "length")
+    assert answer(max_completion_tokens=3, max_tokens=9) == ("oth", "length")
+
+
+def test_a_seed_repeats_and_choices_differ(client: openai.OpenAI) -> None:
+    def answers(**options: Any) -> list[str | None]:
+        made = client.chat.completions.create(model="other", messages=HI, **options)
+        assert [choice.index for choice in made.choices] == list(range(len(made.choices)))
+        return [choice.message.content for choice in made.choices]
+
+    assert answers(seed=7, n=3) == answers(seed=7, n=3)
+    assert len(set(answers(seed=7, n=3))) == 3
+    assert answers(seed=-(2**63))[0] != answers(seed=7)[0]
+    assert answers()[0] != answers()[0]
+
+
+def test_choices_in_a_stream_keep_their_index(client: openai.OpenAI) -> None:
+    texts = ["", "", ""]
+    for chunk in client.chat.completions.create(model="other", messages=HI, seed=7, n=3, stream=True):
+        texts[chunk.choices[0].index] += chunk.choices[0].delta.content or ""
+    whole = client.chat.completions.create(model="other", messages=HI, seed=7, n=3)
+    assert texts == [choice.message.content for choice in whole.choices]
+
+
+@pytest.mark.parametrize("stop", [None, "rd:"])
+def test_logprobs_spell_the_answer_whole_and_in_a_stream(client: openai.OpenAI, stop: str | None) -> None:
+    asked: Any = {"model": "other", "messages": HI, "temperature": 0, "logprobs": True, "top_logprobs": 2}
+    [choice] = client.chat.completions.create(**asked, stop=stop).choices
+    assert choice.logprobs is not None
+    assert choice.logprobs.content is not None
+    content = choice.logprobs.content
+    assert (
+        "".join(token.token for token in content) == choice.message.content == (SAID if stop is None else "other hea")
+    )
+    assert content[0].model_dump() == {
+        "token": "o",
+        "logprob": -1.0,
+        "bytes": [111],
+        "top_logprobs": [
+            {"token": "o", "logprob": -1.0, "bytes": [111]},
+            {"token": "p", "logprob": -2.0, "bytes": [112]},
+        ],
+    }
+    streamed = []
+    for chunk in client.chat.completions.create(**asked, stop=stop, stream=True):
+        if (told := chunk.choices[0].logprobs) is not None:
+            streamed += told.content or []
+    assert [token.model_dump() for token in streamed] == [token.model_dump() for token in content]
+
+
+def test_logprobs_without_top_have_none(client: openai.OpenAI) -> None:
+    [choice] = client.chat.completions.create(model="other", messages=HI, temperature=0, logprobs=True).choices
+    assert choice.logprobs is not None
+    assert all(token.top_logprobs == [] for token in choice.logprobs.content or [])
+
+
+def test_bytes_of_half_characters_are_told(client: openai.OpenAI) -> None:
+    asked: Any = {"model": "other", "messages": said("!emoji"), "temperature": 0, "logprobs": True}
+    [choice] = client.chat.completions.create(**asked).choices
+    assert choice.logprobs is not None
+    raw = bytes(byte for token in choice.logprobs.content or [] for byte in token.bytes or [])
+    assert raw.decode() == choice.message.content
+
+
+def test_roles_and_parts_become_one_prompt(client: openai.OpenAI) -> None:
+    turns: Any = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": "a", "name": "Kim"},
+        {"role": "assistant", "content": None},
+        {"role": "user", "content": [{"type": "text", "text": "b"}, {"type": "text", "text": "c"}]},
+    ]
+    answer = client.chat.completions.create(model="other", messages=turns, temperature=0)
+    assert answer.choices[0].message.content == "other heard: bc"
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == len("system: Be brief.\nuser: a\nassistant: \nuser: bc\n")
+
+
+def test_harmless_fields_are_taken(client: openai.OpenAI) -> None:
+    options: Any = {
+        "user": "u",
+        "metadata": {"a": "b"},
+        "store": False,
+        "service_tier": "auto",
+        "parallel_tool_calls": True,
+        "response_format": {"type": "text"},
+        "modalities": ["text"],
+        "logit_bias": {},
+        "tools": [],
+        "tool_choice": "none",
+        "presence_penalty": 0.5,
+        "frequency_penalty": -0.5,
+        "extra_body": {"preset": "factual", "top_k": -1, "min_p": 0.1, "repetition_penalty": 1.1},
+    }
+    answer = client.chat.completions.create(model="other", messages=HI, temperature=0, **options)
+    assert answer.choices[0].message.content == SAID
+
+
+REFUSED: list[tuple[dict[str, Any], str | None, str]] = [
+    ({"foo": 1}, "foo", "unknown_parameter"),
+    ({"Foo": 1}, "Foo", "unknown_parameter"),
+    ({"messages": [{"role": "user", "content": "a", "bar": 1}]}, "messages[0].bar", "unknown_parameter"),
+    ({"stream_options": {"list[x]": True}, "stream": True}, "stream_options.list[x]", "unknown_parameter"),
+    ({"messages": None}, "messages", "invalid_type"),
+    ({"messages": []}, "messages", "invalid_value"),
+    ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content", "invalid_type"),
+    ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),
+    (
+        {"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]},
+        "messages[0].tool_call_id",
+        "unsupported_parameter",
+    ),
+    ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "invalid_value"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        "messages[0].content[0]",
+        "unsupported_content",
+    ),
+    ({"messages": said("x" * 50_000)}, "messages", "context_length_exceeded"),
+    ({"messages": said("x" * 3500), "model": "base"}, "messages", "context_length_exceeded"),
+    ({"messages": said("x" * 300)}, "messages", "context_length_exceeded"),
+    (
+        {"messages": [*said("x" * 150), {"role": "assistant", "content": "y" * 50}, *HI]},
+        "messages",
+        "context_length_exceeded",
+    ),
+    ({"temperature": 2.5}, "temperature", "invalid_value"),
+    ({"temperature": "0"}, "temperature", "invalid_type"),
+    ({"n": 0}, "n", "invalid_value"),
+    ({"n": True}, "n", "invalid_type"),
+    ({"max_tokens": 0}, "max_tokens", "invalid_value"),
+    ({"max_tokens": 2001}, "max_tokens", "invalid_value"),
+    ({"stop": [1]}, "stop", "invalid_type"),
+    ({"top_logprobs": 2}, "top_logprobs", "invalid_value"),
+    ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "invalid_value"),
+    ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
+    ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
+    ({"tool_choice": "required"}, "tool_choice", "unsupported_parameter"),
+    ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
+    ({"modalities": ["audio"]}, "modalities", "unsupported_parameter"),
+    ({"logit_bias": {"5": 1}}, "logit_bias", "unsupported_parameter"),
+    ({"reasoning_effort": "low"}, "reasoning_effort", "unsupported_parameter"),
+    ({"preset": "factal"}, "preset", "invalid_value"),
+]
+
+
+@pytest.mark.parametrize(("change", "param", "code"), REFUSED)
+def test_a_wrong_request_is_a_400_that_names_it(
+    http: httpx.Client, change: dict[str, Any], param: str | None, code: str
+) -> None:
+    body = {"model": "other", "messages": HI} | change
+    answer = http.post("/v1/chat/completions", json=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"], error["code"]) == (400, param, code)
+    assert error["type"] == "invalid_request_error"
+    assert error["message"]
+
+
+def test_hints_and_near_matches_are_in_the_message(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="Did you mean factual"):
+        client.chat.completions.create(model="other", messages=HI, extra_body={"preset": "factal"})
+    with pytest.raises(openai.NotFoundError, match="Did you mean other") as caught:
+        client.chat.completions.create(model="othr", messages=HI)
+    assert caught.value.code == "model_not_found"
+    assert caught.value.param == "model"
+
+
+def test_what_is_no_json_object_is_a_400(http: httpx.Client) -> None:
+    for body in (b'{"model":', b"[]", b"", b"\xff{}", b'"\xed\xa0\x80"'):
+        answer = http.post("/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+    answer = http.post("/v1/chat/completions", content=b'{"model": "other"}', headers={"Content-Type": "text/plain"})
+    assert answer.status_code == 400
+    lone = b'{"model": "other", "messages": [{"role": "user", "content": "\\ud800"}]}'
+    answer = http.post("/v1/chat/completions", content=lone, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+
+
+def test_a_model_that_cannot_be_loaded_is_a_500_that_is_not_tried_again(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.InternalServerError, match="is broken. Use another path.") as caught:
+        client.chat.completions.create(model="broken", messages=HI)
+    assert caught.value.response.headers["x-should-retry"] == "false"
+    with pytest.raises(openai.InternalServerError, match="SIGABRT") as caught:
+        client.chat.completions.create(model="aborts", messages=HI)
+    assert "x-should-retry" not in caught.value.response.headers
+
+
+def test_an_engine_that_fails_or_dies_is_a_500_and_the_next_request_is_answered(client: openai.OpenAI) -> None:
+    for stream in (False, True):
+        with pytest.raises(openai.APIError, match=r"told to fail\. Leave out !fail"):
+            list(client.chat.completions.create(model="other", messages=said("!fail"), stream=stream))  # type: ignore[call-overload]
+        with pytest.raises(openai.APIError, match="SIGABRT"):
+            list(client.chat.completions.create(model="other", messages=said("!crash"), stream=stream))  # type: ignore[call-overload]
+        answer = client.chat.completions.create(model="other", messages=HI, temperature=0)
+        assert answer.choices[0].message.content == SAID
