@@ -1,8 +1,6 @@
 """The evaluation wing's verbs: `madang eval` and `madang leaderboard`. What people see, nothing that decides."""
 
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from eval.progress import ProgressFile
 from playground.cli import prepare_embedded
 from playground.errors import ConfigError
+from playground.interrupts import asked_to_stop
 from playground.settings import Settings
 from playground.variants import Catalogue
 
@@ -86,7 +85,7 @@ def _score_all(
         playground.catalogue.get(name)
     _say_what_it_hides(console, suite, chat_template)
     try:
-        with _cancel_on_interrupt() as cancelled, _bar(console, told) as bar:
+        with asked_to_stop() as cancelled, _bar(console, told) as bar:
             run = Run(playground, folder, bar.tell, cancelled.is_set, measures)
             for shots in suite.shots:
                 for name in names:
@@ -112,23 +111,6 @@ def _say_what_it_hides(console: Console, suite: "Suite", chat_template: bool) ->
         )
     if suite.partial:
         console.print("Only some documents are asked: these results are marked as partial.", style="dim")
-
-
-@contextmanager
-def _cancel_on_interrupt() -> Iterator[threading.Event]:
-    """Ctrl-C ends the run between two pieces; a second one ends the program."""
-    flag = threading.Event()
-
-    def stop(number: int, frame: object) -> None:
-        if flag.is_set():
-            raise KeyboardInterrupt
-        flag.set()
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield flag
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class _Bar:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.files import replacing
+from playground.atomic import explained, replacing
 from playground.errors import MadangError, UnknownNameError
 
 Row = dict[str, str | int]
@@ -187,7 +187,7 @@ def write(data: Path, cache: Path, tasks: Sequence[str] = tuple(LAYOUTS)) -> dic
     for task in tasks:
         for split, target in _files(cache, task).items():
             rows = read(data, task, split)
-            with replacing(target) as part:
+            with explained(target), replacing(target) as part:
                 part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return written(cache, tasks)
 

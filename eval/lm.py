@@ -19,7 +19,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
-from eval.files import explained
+from playground.atomic import explained
 from playground.backends.base import Choices
 from playground.errors import VariantError
 from playground.messages import Message

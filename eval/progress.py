@@ -1,10 +1,11 @@
 """How far a call of `madang eval` is, in a file that another process reads: the page. Decides nothing."""
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from playground.atomic import write_beside
 
 if TYPE_CHECKING:  # the page imports this module through eval.cli, and the runner takes its time
     from eval.runner import Progress
@@ -37,7 +38,5 @@ class ProgressFile:
         self._row, self._written = row, time.monotonic()
         if self._path is None:
             return
-        part = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(row | {"at": time.time()}, ensure_ascii=False), encoding="utf-8")
-        part.replace(self._path)
+        write_beside(self._path, json.dumps(row | {"at": time.time()}, ensure_ascii=False))

@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from eval import kobest
-from eval.files import explained
 from eval.results import Facts, folder_name
 from eval.suites import Suite, samples
 from eval.writing import write
 from playground import drift
+from playground.atomic import explained
 from playground.compare import Playground
 from playground.errors import MadangError
 from playground.files import weight_files
 from playground.loadable import Loadable
 from playground.probe import Probe, probing
-from playground.variants import Adapter, Base, Gguf
+from playground.variants import Base, Gguf, Remote, Stored, Variant
 
 Tell = Callable[["Progress"], None]
 MEASURES = ("speed", "drift")
@@ -127,10 +127,10 @@ class Run:
         from eval import speed
 
         chosen = self.playground.catalogue.get(variant)
-        rows: dict[str, Any] = {"variant": variant, "kind": chosen.kind, "dtype": probe.info.dtype}
+        rows: dict[str, Any] = {"variant": variant, "kind": chosen.kind, "dtype": probe.info.dtype or None}
         rows["base"] = None if isinstance(chosen, Base) else chosen.base
         rows["size_bytes"] = speed.size(probe.loadable)
-        if "speed" in self.measures:
+        if "speed" in self.measures and not isinstance(chosen, Remote):  # its server caches prompts, the net is between
             self.tell(Progress(variant, "speed"))
             rows |= speed.measure(probe).model_dump()
         if "drift" in self.measures and isinstance(chosen, Gguf) and chosen.base is not None:
@@ -244,10 +244,11 @@ def _is_choice(row: Mapping[str, Any]) -> bool:
     return len(answers) > 1 and all(isinstance(answer[0], (tuple, list)) for answer in answers)
 
 
-def _is_here(playground: Playground, variant: Base | Adapter | Gguf) -> bool:
+def _is_here(playground: Playground, variant: Variant) -> bool:
     """Whether a variant and its base are on this machine."""
     base = playground.catalogue.base_of(variant)
-    return all(one.is_local and Path(one.source).exists() for one in (variant, base) if one is not None)
+    parts = [variant] if base is None else [variant, base]
+    return all(isinstance(one, Stored) and one.is_local and one.path.exists() for one in parts)
 
 
 def _identity(loadable: Loadable, plan: Plan) -> str:
@@ -261,7 +262,9 @@ def _identity(loadable: Loadable, plan: Plan) -> str:
     for folder in (loadable.adapter, spec.merged_adapter):
         files += [Path(folder) / "adapter_model.safetensors"] if folder and Path(folder).exists() else []
     facts = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    kind = (spec.engine, spec.dtype, spec.load_in_4bit, plan.chat_template)
+    kind: tuple[object, ...] = (spec.engine, spec.dtype, spec.load_in_4bit, plan.chat_template)
+    if spec.remote is not None:
+        kind += (spec.remote.url, spec.remote.model)
     return sha256(json.dumps([kind, facts]).encode()).hexdigest()[:12]
 
 

@@ -9,8 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from eval.files import replacing
 from eval.results import Facts, folder_name
+from playground.atomic import explained, replacing
 
 TOLD = ("model_source", "system_instruction", "fewshot_as_multiturn", "chat_template", "total_evaluation_time_seconds")
 
@@ -33,7 +33,7 @@ def write(out: Path, variant: str, content: Mapping[str, Any], facts: Facts | No
 
 
 def _write(path: Path, text: str) -> None:
-    with replacing(path) as part:
+    with explained(path), replacing(path) as part:
         part.write_text(text, encoding="utf-8")
 
 

@@ -1,10 +1,14 @@
 """What the tests of all wings share: the embedded models, prepared once and kept between runs."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
 import pytest
+
+from playground.budget import usable_cores
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +20,11 @@ def demo_models() -> Path:
     models_dir = Path(home) / "models"
     prepare(models_dir)
     return models_dir
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _all_threads() -> Iterator[None]:
+    """Backends and trainers in this process set torch's threads for themselves: the next file begins with all again."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(usable_cores())

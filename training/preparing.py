@@ -21,7 +21,7 @@ from training import loading, memory, parameters, passthrough, tokenized
 from training import recipe as recipes
 from training.data import mix, sources
 from training.data.encoder import Encoder
-from training.data.findings import Finding, listed
+from training.data.findings import fatal, listed
 from training.data.formats import Data, check_method, convert
 from training.data.report import Report, inspect
 from training.recipe import Recipe, Source
@@ -70,17 +70,8 @@ def look(
 ) -> Prepared:
     """Find, read, check and estimate; raises for whatever training could not use. Nothing is written."""
     on_card = budget.vram_total() > 0
-    if recipe.load_in_4bit and not on_card:
-        raise ConfigError(
-            "load_in_4bit: true needs an NVIDIA GPU, and this machine has none.", "Leave it out: CPUs train in float32."
-        )
-    if recipe.devices > 1 and on_card and recipe.devices > len(memory.machine(settings.data).cards):
-        raise ConfigError(
-            f"devices: {recipe.devices}, and this machine has {len(memory.machine(settings.data).cards)} GPUs.",
-            "Ask for as many as there are.",
-        )
-    written = recipe
-    recipe = recipes.resolved(recipe, on_card)
+    _check_machine(recipe, settings.data, on_card)
+    written, recipe = recipe, recipes.resolved(recipe, on_card)
     progress("Checking the recipe")
     passthrough.check(recipe)
     recipe = passthrough.coerced(recipe)
@@ -96,26 +87,45 @@ def look(
     _refuse(report, "data.source")
     if evaluation is not None:
         _refuse(inspect(evaluation, encoder), "data.evaluation")
-    length = _max_length(written, recipe, report)
-    model = Model(
+    plan = _plan(recipe, _max_length(written, recipe, report))
+    progress("Counting parameters")
+    counted = parameters.count(folder, recipe.lora)
+    estimated = memory.estimate(counted.shape, _memory_plan(recipe, plan, counted.trainable, engine, on_card))
+    model = _model(recipe, base, encoder, report)
+    return Prepared(recipe, model, encoder, report, train, evaluation, plan, counted, estimated, engine)
+
+
+def _check_machine(recipe: Recipe, data: Path, on_card: bool) -> None:
+    """Refuse what asks for cards that are not there."""
+    if recipe.load_in_4bit and not on_card:
+        raise ConfigError(
+            "load_in_4bit: true needs an NVIDIA GPU, and this machine has none.", "Leave it out: CPUs train in float32."
+        )
+    if recipe.devices > 1 and on_card and recipe.devices > (cards := len(memory.machine(data).cards)):
+        raise ConfigError(
+            f"devices: {recipe.devices}, and this machine has {cards} GPUs.", "Ask for as many as there are."
+        )
+
+
+def _model(recipe: Recipe, base: Base, encoder: Encoder, report: Report) -> Model:
+    return Model(
         name=recipe.model,
         source=base.source,
-        folder=str(folder),
+        folder=str(encoder.folder),
         prompt_format=None if recipe.method == "cpt" else encoder.format_used,
         context=_context(report),
     )
-    progress("Counting parameters")
-    counted = parameters.count(folder, recipe.lora)
+
+
+def _plan(recipe: Recipe, length: int) -> Plan:
     trainer = recipe.trainer
-    plan = Plan(
+    return Plan(
         batch=trainer["per_device_train_batch_size"],
         accumulation=trainer["gradient_accumulation_steps"],
         checkpointing=bool(trainer.get("gradient_checkpointing")),
         max_length=length,
         rank=recipe.lora["r"],
     )
-    estimated = memory.estimate(counted.shape, _memory_plan(recipe, plan, counted.trainable, engine, on_card))
-    return Prepared(recipe, model, encoder, report, train, evaluation, plan, counted, estimated, engine)
 
 
 def write(run: Run, prepared: Prepared) -> None:
@@ -197,9 +207,7 @@ def _data(recipe: Recipe) -> tuple[Data, Data | None]:
 
 
 def _refuse(report: Report, what: str) -> None:
-    fatal: list[Finding] = [finding for finding in report.findings if finding.severity == "fatal"]
-    if fatal:
-        said = "; ".join(f"{f.message} ({listed(f.rows)})" if f.rows else f.message for f in fatal)
+    if said := fatal(report.findings):
         raise ConfigError(
             f"{what}: {report.data.name} cannot be trained on: {said}.",
             "`madang data check` says more; --fix clean.jsonl writes a copy that can.",

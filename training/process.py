@@ -15,9 +15,9 @@ from typing import Any
 
 import psutil
 
+from playground.atomic import disk_full, replacing
 from playground.errors import MadangError, SetupError
 from training import loading
-from training.export.atomic import disk_full, replacing
 from training.runs import Run
 
 SUPERVISOR = "MADANG_SUPERVISOR"

@@ -14,8 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from playground.errors import ConfigError, UnknownNameError
-from playground.prompts import format_names
-from playground.variants import NAME
+from playground.names import PromptFormat, readable
 
 FOLDER = Path(__file__).with_name("recipes")
 Method = Literal["sft", "dpo", "cpt"]
@@ -82,7 +81,7 @@ class DataPart(Source):
     evaluation: float | str | None = Field(default=None, description="share held out, or a file of its own")
     mix: Mix | None = None
     answers_only: bool = Field(default=True, description="loss on the answers alone")
-    prompt_format: str | None = Field(default=None, description="named format for models without a chat template")
+    prompt_format: PromptFormat = Field(default=None, description="named format for models without a chat template")
 
     @field_validator("evaluation")
     @classmethod
@@ -90,13 +89,6 @@ class DataPart(Source):
         if isinstance(value, float | int) and not 0 < value < 1:
             raise ValueError("a share lies between 0 and 1; a file is given by its path")
         return value
-
-    @field_validator("prompt_format")
-    @classmethod
-    def _known_format(cls, name: str | None) -> str | None:
-        if name is not None and name not in format_names():
-            raise ValueError(f"known prompt formats: {', '.join(format_names())}")
-        return name
 
 
 class Guards(_Part):
@@ -128,9 +120,7 @@ class Recipe(_Part):
     @field_validator("name")
     @classmethod
     def _readable_name(cls, name: str) -> str:
-        if name and not NAME.fullmatch(name):
-            raise ValueError("a name begins with a letter or digit and holds letters, digits and . _ - + : / alone")
-        return name
+        return readable(name) if name else name
 
     @field_validator("lora", "trainer", mode="before")
     @classmethod

@@ -13,23 +13,20 @@ state.json         how things stand
 """
 
 import json
-import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from playground.atomic import replacing, to_disk
 from playground.errors import ConfigError, SetupError, UnknownNameError
 from playground.settings import Settings
 from training import recipe as recipes
-from training.export.atomic import replacing
+from training.folders import Folder, place
 from training.recipe import Recipe
 
 Status = Literal["preparing", "running", "done", "stopped", "failed"]
@@ -80,15 +77,11 @@ class State(BaseModel):
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Folder[State]):
     """A run by its folder."""
 
-    folder: Path
-
-    @property
-    def name(self) -> str:
-        """Its id: what the folder is called."""
-        return self.folder.name
+    taken = "The run {name} is being trained"
+    _state = State
 
     @property
     def checkpoints(self) -> Path:
@@ -122,40 +115,13 @@ class Run:
         """Its base."""
         return _model(self.folder / "model.json", Model)
 
-    def state(self) -> State:
-        """How things stand; a run whose file cannot be read is preparing still."""
-        with suppress(ConfigError):
-            return _model(self.folder / "state.json", State)
-        return State()
-
-    def tell(self, **changes: Any) -> State:
-        """Write down a change of state."""
-        state = self.state().model_copy(update=changes)
-        self.write("state.json", state.model_dump_json(indent=1))
-        return state
-
-    def happened(self, kind: str, message: str, **more: Any) -> None:
-        """Add an event: `message` is a sentence for people."""
-        row = {"at": time.time(), "kind": kind, "message": message, **more}
-        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-    def events(self) -> list[dict[str, Any]]:
-        """What happened, oldest first."""
-        return _lines(self.folder / "events.jsonl")
-
     def metrics(self) -> list[dict[str, Any]]:
         """Logged steps, oldest first; where a step was computed twice after a resume, the last one counts."""
         kept: dict[tuple[int, str], dict[str, Any]] = {}
-        for row in _lines(self.folder / "metrics.jsonl"):
+        for row in self.lines("metrics.jsonl"):
             kind = next((name for name in ("loss", "eval_loss") if name in row), "")
             kept[int(row.get("step", 0)), kind] = row
         return sorted(kept.values(), key=lambda row: int(row.get("step", 0)))
-
-    def write(self, name: str, text: str) -> None:
-        """Replace one of its files, whole or not at all."""
-        with replacing(self.folder / name) as part:
-            part.write_text(text, encoding="utf-8")
 
     def whole_checkpoints(self) -> list[Path]:
         """Checkpoints that were written to their end, by step."""
@@ -173,23 +139,6 @@ class Run:
         """Remove them all: a fresh start, or a finished run."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the run: two processes that train it would spoil it. The system frees it when a process dies."""
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.folder / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise SetupError(
-                f"The run {self.name} is being trained by another process.", "Wait for it, or stop it first."
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
-
 
 def step_of(checkpoint: Path) -> int:
     """The optimizer steps that a checkpoint has behind it."""
@@ -200,12 +149,7 @@ def step_of(checkpoint: Path) -> int:
 def mark_whole(checkpoint: Path) -> None:
     """Say that a checkpoint is complete, once its bytes are on the disk."""
     files = {str(path.relative_to(checkpoint)): path for path in sorted(checkpoint.rglob("*")) if path.is_file()}
-    for path in files.values():
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    to_disk(checkpoint)
     sizes = {name: path.stat().st_size for name, path in files.items() if path.name != WHOLE}
     with replacing(checkpoint / WHOLE) as part:
         part.write_text(json.dumps(sizes, indent=1), encoding="utf-8")
@@ -228,11 +172,7 @@ def folder(settings: Settings) -> Path:
 def create(settings: Settings, recipe: Recipe) -> Run:
     """A new run with its recipe in it."""
     safe = re.sub(r"[^\w.-]+", "-", recipe.name)
-    made = folder(settings) / f"{safe}-{datetime.now():%Y%m%d-%H%M%S}"
-    number = 1
-    while made.exists():
-        number += 1
-        made = made.with_name(f"{made.name.partition('+')[0]}+{number}")
+    made = place(folder(settings), safe)
     try:
         made.mkdir(parents=True)
     except OSError as error:
@@ -270,15 +210,3 @@ def _model(path: Path, kind: type[M]) -> M:
         return kind.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.", "The run is not complete; begin it again.") from error
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """JSON lines; what a killed process wrote half is left out."""
-    rows = []
-    with suppress(OSError):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError):
-                row = json.loads(line)
-                if isinstance(row, dict):
-                    rows.append(row)
-    return rows

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from playground.atomic import replacing
 from training.data.encoder import Encoder, Pair, Tokens
 from training.data.examples import Example
-from training.export.atomic import replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa

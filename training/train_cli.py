@@ -1,11 +1,9 @@
 """`madang train` and `madang runs`: begin a fine-tune, watch it, go on with one. Prints; others decide."""
 
 import json
-import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from playground.atomic import write_beside
 from playground.errors import ConfigError, SetupError
+from playground.interrupts import asked_to_stop
 from playground.settings import Settings
 from training.data.cli import BENCHMARK
 
@@ -89,9 +89,7 @@ class _Told:
     def tell(self, **changes: Any) -> None:
         self._row |= changes
         if self._path is not None:
-            part = self._path.with_name(f".{self._path.name}.part")
-            part.write_text(json.dumps(self._row, ensure_ascii=False), encoding="utf-8")
-            part.replace(self._path)
+            write_beside(self._path, json.dumps(self._row, ensure_ascii=False))
 
 
 def _embedded(context: typer.Context, model: str) -> None:
@@ -140,9 +138,9 @@ def _check_room(settings: Settings, prepared: "Prepared") -> None:
 
 
 def _begin(settings: Settings, prepared: "Prepared") -> "Run":
+    from playground.atomic import remove
     from training import preparing
     from training import runs as folders
-    from training.export.atomic import remove
 
     run = folders.create(settings, prepared.recipe)
     try:
@@ -203,7 +201,7 @@ def _go_on(context: typer.Context, run: "Run", told: _Told) -> None:
         if recipe.kobest:
             _score(context, [recipe.model])
         if run.state().status != "done" or not run.adapter.exists():
-            with _interrupted() as asked, Live(run, console) as live:
+            with asked_to_stop() as asked, Live(run, console) as live:
                 ended = supervise.train(run, partial(_watched, live, asked), settings.threads)
             if ended == "stopped":
                 console.print(f"Stopped. madang train --resume {run.name} goes on from step {run.state().step}.")
@@ -227,23 +225,6 @@ def _score(context: typer.Context, names: list[str]) -> None:
     score: Callable[[list[str]], bool] | None = context.meta.get(KOBEST)
     if score is not None and not score(names):
         Console(stderr=True).print("KoBEST could not be run; the training goes on without it.", style="yellow")
-
-
-@contextmanager
-def _interrupted() -> Iterator[threading.Event]:
-    """Ctrl-C asks for a stop after the step; a second one ends the program and the trainer with it."""
-    flag = threading.Event()
-
-    def stop(number: int, frame: object) -> None:
-        if flag.is_set():
-            raise KeyboardInterrupt
-        flag.set()
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield flag
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _show(prepared: "Prepared", as_json: bool) -> None:

@@ -12,9 +12,9 @@ import torch
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer, pack_dataset
 
+from playground.atomic import disk_full
 from playground.errors import ConfigError, SetupError
 from training import tokenized
-from training.export.atomic import disk_full
 from training.guards import Overfitting, Recorder, Watch
 from training.loading import Loaded
 from training.passthrough import OURS

@@ -6,16 +6,21 @@ import socket
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import uvicorn
+from fastapi import FastAPI
 
+import app
+from playground import jobs
 from playground.compare import Playground
 from playground.settings import Settings
-from playground.ui.page import build, launch_options
+from playground.ui.page import build, launch_options, mounted
+from playground.ui.tabs import Tab
 from tests.fakes import EMBEDDED
 
 if TYPE_CHECKING:
@@ -60,9 +65,29 @@ def served(page: "gr.Blocks", options: dict[str, Any]) -> Iterator[str]:
     """A page on the loopback, at the address that this yields."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     port = free_port()
-    page.launch(server_name="127.0.0.1", server_port=port, quiet=True, prevent_thread_lock=True, **options)
+    app = mounted(FastAPI(), page, options)
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
     yield f"http://127.0.0.1:{port}"
-    page.close()
+    server.should_exit = True
+    thread.join()
+
+
+@contextmanager
+def served_tabs(data: Path, catalogue: str, tabs: Callable[[Settings], Sequence[Tab]]) -> Iterator[str]:
+    """The page of local mode with these tabs beside its own; afterwards its jobs are ended and its data is gone."""
+    (data / "variants.toml").write_text(catalogue, encoding="utf-8")
+    settings = Settings(data=data)
+    wings = tabs(settings)
+    with served(app.build(settings, wings), launch_options(settings, wings)) as address:
+        yield address
+        for job in jobs.listed(settings):
+            jobs.cancel(job)
+    shutil.rmtree(data, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -128,6 +153,28 @@ def settle(page: "Page") -> None:
     """Wait until the events that a visit begins with are through."""
     page.wait_for_function("document.querySelector('#seed input')?.value !== '0'")
     time.sleep(0.3)
+
+
+def open_tab(page: "Page", name: str, filled: str) -> None:
+    """Go to a tab, and wait until the element of that id shows something."""
+    page.evaluate(f"document.querySelector('#tab-{name}-button').click()")
+    page.wait_for_selector(f"#{filled} .html-container > div:not(:empty)")
+    time.sleep(0.5)
+
+
+def reload(page: "Page") -> None:
+    """Come back to the page as one who has been there."""
+    page.reload()
+    page.wait_for_selector("#ask textarea")
+    time.sleep(0.5)
+
+
+def choose(page: "Page", field: str, *names: str) -> None:
+    """Pick from the list of the element of that id."""
+    for name in names:
+        page.click(f"#{field} input")
+        page.locator("[role=option]", has_text=name).first.click()
+    page.keyboard.press("Escape")
 
 
 @pytest.fixture

@@ -10,13 +10,14 @@ import pytest
 from playground.compare import Playground
 from playground.ui.words import words
 
+from .conftest import Open
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
 NAMES = ["smollm2", "smollm2:demo", "smollm2:demo:Q4_K_M"]
-Open = Callable[..., "Page"]
 
 
 def ask(page: "Page", text: str) -> None:

@@ -1,30 +1,22 @@
 """Export as a visitor meets it: formats chosen, sizes seen, one export made, its verdict read, its result in Chat."""
 
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pytest
 
 import app
-from playground import jobs
 from playground.settings import Settings
-from playground.ui.page import launch_options
 from playground.ui.tabs import Tab
 from training.ui import export_tab, train_tab
 from training.words import LOCALES
 
-from .conftest import served
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Page
+from .conftest import Open, choose, open_tab, reload, served_tabs
 
 pytestmark = pytest.mark.browser
 
-Open = Callable[..., "Page"]
 PROGRAM = """
 import json, sys, time
 from pathlib import Path
@@ -78,60 +70,46 @@ source = "fake:b"
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The page with every tab of local mode, whose program exports at once."""
-    data = tmp_path_factory.mktemp("export")
-    (data / "variants.toml").write_text(CATALOGUE, encoding="utf-8")
-    settings = Settings(data=data)
+    with served_tabs(tmp_path_factory.mktemp("export"), CATALOGUE, tabs) as address:
+        yield address
+
+
+def tabs(settings: Settings) -> list[Tab]:
+    """All of them, training and exporting with the program above."""
     called = [sys.executable, "-c", PROGRAM]
     kept = [tab for tab in app.tabs(settings) if tab.name not in ("train", "export")]
-    wings = [*kept, Tab("train", partial(train_tab.render, settings, called), LOCALES)]
-    wings.append(Tab("export", partial(export_tab.render, settings, called)))
-    page = app.build(settings, wings)
-    with served(page, launch_options(settings, wings)) as address:
-        yield address
-        for job in jobs.listed(settings):
-            jobs.cancel(job)
-    shutil.rmtree(data, ignore_errors=True)
-
-
-def open_export(page: "Page") -> None:
-    page.evaluate("document.querySelector('#tab-export-button').click()")
-    page.wait_for_selector("#export-run .html-container > div:not(:empty)")
-    time.sleep(0.5)
-
-
-def choose(page: "Page", source: str) -> None:
-    page.click("#export-source input")
-    page.locator("[role=option]", has_text=source).first.click()
+    train = Tab("train", partial(train_tab.render, settings, called), LOCALES)
+    return [*kept, train, Tab("export", partial(export_tab.render, settings, called))]
 
 
 def test_an_export_is_chosen_made_judged_and_found_in_chat(visit: Open) -> None:
     page = visit()
-    open_export(page)
+    open_tab(page, "export", "export-run")
     page.wait_for_selector("#export-run .nothing")
-    choose(page, "a:mine")
+    choose(page, "export-source", "a:mine")
     page.click("#export-levels label:has-text('Q8_0')")
     page.wait_for_selector("#export-sizes .soft")
     page.click("#export-start")
     page.wait_for_selector("#export-run .export.running .bar i[style]")
     page.click("#export-start")
     page.wait_for_selector("#export-said .card")
-    page.reload()
-    page.wait_for_selector("#ask textarea")
-    time.sleep(0.5)
-    open_export(page)
+    reload(page)
+    open_tab(page, "export", "export-run")
     assert page.is_checked("#export-levels label:has-text('Q8_0') input")
     page.wait_for_selector("#export-run .export.done .drift")
     assert page.locator("#export-run .artefact em.verdict-pass").count() == 2
-    page.locator("#export-run [data-tab=chat]").first.click()
-    time.sleep(1)  # the catalogue is read again
-    page.click("#variants input")
-    page.locator("[role=option]", has_text="a:mine:Q8_0").first.wait_for()
+    page.locator("#export-run [data-ask='a:mine:Q8_0']").click()
+    page.wait_for_selector("#tab-chat-button.selected")
+    page.locator("#variants .token", has_text="a:mine:Q8_0").wait_for()
+    time.sleep(1)  # the tab's own refresh leaves it chosen
+    assert page.locator("#variants .token", has_text="a:mine:Q8_0").count() == 1
+    page.locator(".block.pane-top", has_text="a:mine:Q8_0").wait_for()
 
 
 def test_one_that_differs_says_so_and_can_be_added(visit: Open) -> None:
     page = visit()
-    open_export(page)
-    choose(page, "a:mine")
+    open_tab(page, "export", "export-run")
+    choose(page, "export-source", "a:mine")
     page.fill("#export-others textarea, #export-others input", "q3_k_m")
     page.locator("#export-others textarea, #export-others input").blur()
     page.click("#export-start")
@@ -146,7 +124,7 @@ def test_one_that_differs_says_so_and_can_be_added(visit: Open) -> None:
 
 def test_export_fits_a_phone_and_speaks_korean(visit: Open) -> None:
     page = visit(locale="ko-KR", width=390, height=844, dark=True)
-    open_export(page)
+    open_tab(page, "export", "export-run")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     shown = page.inner_text("#tab-export")
     assert "내보낼 것" in shown

@@ -2,55 +2,28 @@
 
 import csv
 import io
-import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 import app
-from playground import jobs
-from playground.settings import Settings
-from playground.ui.page import launch_options
 
-from .conftest import served
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Page
+from .conftest import Open, choose, reload, served_tabs
 
 pytestmark = pytest.mark.browser
 
 KOBEST = Path(__file__).resolve().parents[1] / "eval" / "data" / "kobest"
-Open = Callable[..., "Page"]
 
 
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The whole page with eval's tabs, over two fakes."""
-    data = tmp_path_factory.mktemp("leaderboard")
     rows = ("a", "base", ""), ("a:Q8_0", "gguf", 'base = "a"\n')
-    (data / "variants.toml").write_text(
-        "".join(f'[[variant]]\nname = "{n}"\nkind = "{k}"\n{b}source = "fake:{n[:1]}"\n' for n, k, b in rows),
-        encoding="utf-8",
-    )
-    settings = Settings(data=data)
-    wings = app.tabs(settings)
-    page = app.build(settings, wings)
-    with served(page, launch_options(settings, wings)) as address:
+    catalogue = "".join(f'[[variant]]\nname = "{n}"\nkind = "{k}"\n{b}source = "fake:{n[:1]}"\n' for n, k, b in rows)
+    with served_tabs(tmp_path_factory.mktemp("leaderboard"), catalogue, app.tabs) as address:
         yield address
-        for job in jobs.listed(settings):
-            jobs.cancel(job)
-    shutil.rmtree(data, ignore_errors=True)
-
-
-def choose(page: "Page", field: str, *names: str) -> None:
-    for name in names:
-        page.click(f"#{field} input")
-        page.locator("[role=option]", has_text=name).first.click()
-    page.keyboard.press("Escape")
 
 
 def test_a_run_is_started_watched_over_a_reload_and_read(visit: Open) -> None:
@@ -68,9 +41,7 @@ def test_a_run_is_started_watched_over_a_reload_and_read(visit: Open) -> None:
     page.uncheck("#evaluate-drift input")
     page.click("#evaluate-start")
     page.wait_for_selector("#evaluate-jobs .job.running")
-    page.reload()
-    page.wait_for_selector("#ask textarea")
-    time.sleep(0.5)
+    reload(page)
     page.click("#tab-evaluate-button")
     page.wait_for_selector("#evaluate-jobs .job.done", timeout=90_000)
     page.click("#evaluate-jobs .go")

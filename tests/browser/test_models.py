@@ -1,6 +1,5 @@
 """Models as a visitor meets it: what is loaded, what is added, and Chat that offers it at once."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,12 +7,12 @@ import pytest
 from playground.compare import Playground
 from playground.ui.words import words
 
+from .conftest import Open
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
-
-Open = Callable[..., "Page"]
 
 
 def wait_row(page: "Page", name: str, text: str) -> None:

@@ -1,33 +1,28 @@
 """Train as a visitor meets it: data looked at, a run checked, started, stopped, resumed and read."""
 
-import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-import app
-from playground import jobs
 from playground.settings import Settings
-from playground.ui.page import launch_options
 from playground.ui.tabs import Tab
 from tests.training import program
 from training.ui import train_tab
 from training.words import LOCALES
 
-from .conftest import served
+from .conftest import Open, open_tab, reload, served_tabs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
-Open = Callable[..., "Page"]
 CATALOGUE = """
 [[variant]]
 name = "a"
@@ -39,23 +34,13 @@ source = "fake:a"
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The page with the Train tab, whose program answers at once."""
-    data = tmp_path_factory.mktemp("train")
-    (data / "variants.toml").write_text(CATALOGUE, encoding="utf-8")
-    settings = Settings(data=data)
     called = [sys.executable, "-m", program.__name__]
-    wings = [Tab("train", partial(train_tab.render, settings, called), LOCALES)]
-    page = app.build(settings, wings)
-    with served(page, launch_options(settings, wings)) as address:
+
+    def tabs(settings: Settings) -> list[Tab]:
+        return [Tab("train", partial(train_tab.render, settings, called), LOCALES)]
+
+    with served_tabs(tmp_path_factory.mktemp("train"), CATALOGUE, tabs) as address:
         yield address
-        for job in jobs.listed(settings):
-            jobs.cancel(job)
-    shutil.rmtree(data, ignore_errors=True)
-
-
-def open_train(page: "Page") -> None:
-    page.evaluate("document.querySelector('#tab-train-button').click()")
-    page.wait_for_selector("#train-run .html-container > div:not(:empty)")
-    time.sleep(0.5)
 
 
 def text(page: "Page", field: str) -> str:
@@ -66,7 +51,7 @@ def test_data_is_looked_at_and_a_run_is_checked_stopped_resumed_and_done(visit: 
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"instruction": "Hi?", "output": "Hello!"}\n', encoding="utf-8")
     page = visit()
-    open_train(page)
+    open_tab(page, "train", "train-run")
     page.wait_for_selector("#train-run .nothing")
     page.click("#train-look-button")
     page.wait_for_selector("#train-look-said .card")
@@ -83,10 +68,8 @@ def test_data_is_looked_at_and_a_run_is_checked_stopped_resumed_and_done(visit: 
     page.wait_for_selector("#train-run .run.running svg")
     page.click("#train-start-button")
     page.wait_for_selector("#train-said .card")
-    page.reload()
-    page.wait_for_selector("#ask textarea")
-    time.sleep(0.5)
-    open_train(page)
+    reload(page)
+    open_tab(page, "train", "train-run")
     assert text(page, "source").endswith(".jsonl")
     assert text(page, "rank") == "32"
     page.click("#train-run [data-action=stop]")
@@ -100,7 +83,7 @@ def test_data_is_looked_at_and_a_run_is_checked_stopped_resumed_and_done(visit: 
 
 def test_the_method_sets_its_defaults(visit: Open) -> None:
     page = visit()
-    open_train(page)
+    open_tab(page, "train", "train-run")
     page.click("#train-method label:has(input[value=cpt])")
     page.wait_for_function("document.querySelector('#train-max_length input').value === '4096'")
     assert page.is_checked("#train-packing input")
@@ -111,7 +94,7 @@ def test_the_method_sets_its_defaults(visit: Open) -> None:
 
 def test_train_fits_a_phone_and_speaks_korean(visit: Open) -> None:
     page = visit(locale="ko-KR", width=390, height=844, dark=True)
-    open_train(page)
+    open_tab(page, "train", "train-run")
     threading.Event().wait(0.5)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     shown = page.inner_text("#tab-train")

@@ -5,7 +5,8 @@ Quick on the hand-written sample; on the real files 4 documents a task (marked s
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from playground.settings import Settings
 pytestmark = pytest.mark.models
 
 TASKS = list(kobest.LAYOUTS)
+Scored = Callable[[str], dict[str, Result]]
 CATALOGUE = """
 [[variant]]
 name = "base32"
@@ -78,6 +80,12 @@ def ours(
     suite = Suite(name="all", tasks=TASKS, shots=[shots], limit=limit)
     path = Run(playground, out, measures=()).score(Plan(variant, suite, shots, data))
     return {result.task: result for result in read_run(path)}
+
+
+@pytest.fixture(scope="module")
+def scored(playground: Playground, kobest_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Scored:
+    """What we say of a variant on the hand-written sample without shots; asked for once."""
+    return cache(lambda name: ours(playground, name, kobest_sample, tmp_path_factory.mktemp("scored"), 0, None))
 
 
 def theirs(model: Any, data: Path, cache: Path, shots: int, limit: int | None) -> dict[str, Any]:
@@ -148,34 +156,40 @@ def check_up_to_drift(base: dict[str, Result], build: dict[str, Result]) -> None
         assert [first[key].answer for key in clear] == [second[key].answer for key in clear]
 
 
-@pytest.mark.parametrize("shots", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_base_agrees_with_hf(
-    shots: int, playground: Playground, demo_models: Path, kobest_sample: Path, tmp_path: Path
+def test_base_agrees_with_hf(scored: Scored, demo_models: Path, kobest_sample: Path, tmp_path: Path) -> None:
+    check(scored("base32"), theirs(hf(demo_models / "smollm2"), kobest_sample, tmp_path, 0, None))
+
+
+@pytest.mark.slow
+def test_base_agrees_with_hf_after_two_shots(
+    playground: Playground, demo_models: Path, kobest_sample: Path, tmp_path: Path
 ) -> None:
-    mine = ours(playground, "base32", kobest_sample, tmp_path, shots, None)
-    check(mine, theirs(hf(demo_models / "smollm2"), kobest_sample, tmp_path / "rows", shots, None))
+    mine = ours(playground, "base32", kobest_sample, tmp_path, 2, None)
+    check(mine, theirs(hf(demo_models / "smollm2"), kobest_sample, tmp_path / "rows", 2, None))
 
 
 @pytest.mark.slow
 def test_adapter_agrees_with_hf_and_peft(
-    playground: Playground, demo_models: Path, kobest_sample: Path, tmp_path: Path
+    scored: Scored, demo_models: Path, kobest_sample: Path, tmp_path: Path
 ) -> None:
-    mine = ours(playground, "base32:demo", kobest_sample, tmp_path, 0, None)
-    other = theirs(hf(demo_models / "smollm2", demo_models / "smollm2-demo"), kobest_sample, tmp_path / "rows", 0, None)
-    check(mine, other)
+    other = theirs(hf(demo_models / "smollm2", demo_models / "smollm2-demo"), kobest_sample, tmp_path, 0, None)
+    check(scored("base32:demo"), other)
 
 
 @pytest.mark.slow
-def test_f16_gguf_agrees_up_to_its_drift(playground: Playground, kobest_sample: Path, tmp_path: Path) -> None:
-    base = ours(playground, "base32", kobest_sample, tmp_path, 0, None)
-    check_up_to_drift(base, ours(playground, "base32:F16", kobest_sample, tmp_path, 0, None))
+def test_f16_gguf_agrees_up_to_its_drift(scored: Scored) -> None:
+    check_up_to_drift(scored("base32"), scored("base32:F16"))
 
 
 @pytest.mark.slow
 def test_a_scorer_that_encodes_choices_apart_is_caught(
-    playground: Playground, kobest_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scored: Scored,
+    playground: Playground,
+    kobest_sample: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    base = ours(playground, "base32", kobest_sample, tmp_path, 0, None)
+    base = scored("base32")
 
     def apart(lm: VariantLM, pairs: Any) -> list[tuple[list[int], list[int]]]:
         return [(lm.probe.encode([context])[0], lm.probe.encode([rest], False)[0]) for context, rest in pairs]

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 import app
-from eval.files import replacing
 from eval.kobest import DataError
 from eval.lm import Cancelled, Saved
 from eval.results import read_run
 from eval.runner import EvalError, Plan, Progress, Run, refuse_alike
 from eval.suites import Suite, find
+from eval.writing import write
 from playground.compare import Playground
 from playground.errors import SetupError, UnknownNameError
 from playground.settings import Settings
@@ -175,8 +175,8 @@ def test_an_out_that_is_no_folder_is_an_error_with_a_remedy(
 
 def test_a_file_below_a_file_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SetupError, match="cannot be written"), replacing(tmp_path / "file" / "a" / "b.json"):
-        pytest.fail("there is nowhere to write")
+    with pytest.raises(SetupError, match="cannot be written"):
+        write(tmp_path / "file", "a", {})
 
 
 @pytest.mark.parametrize(
@@ -228,13 +228,14 @@ def test_without_data_and_without_the_hub_it_says_where_the_files_are(tmp_path: 
 
 
 @pytest.mark.parametrize("option", [["--limit", "0"], ["--limit", "-3"], ["--tasks", "cpoa"], ["--shots", "-1"]])
-def test_bad_options_are_errors_with_remedies(option: list[str], tmp_path: Path) -> None:
+def test_bad_options_are_errors_with_remedies(
+    option: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "variants.toml").write_text(ROWS)
-    command = [sys.executable, str(ROOT / "app.py"), "--data", str(tmp_path), "eval", "kobest", "-v", "a", *option]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 2
-    assert "error:" in done.stderr.lower()
-    assert "hint:" in done.stderr.lower() or "Traceback" not in done.stderr
+    assert app.main(["--data", str(tmp_path), "eval", "kobest", "-v", "a", *option]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert "\nhint: " in said
 
 
 def test_half_a_line_spoils_neither_the_answer_before_nor_the_one_after(tmp_path: Path) -> None:

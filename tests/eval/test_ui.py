@@ -15,6 +15,7 @@ from eval.ui.board import Asked
 from eval.words import words
 from playground import jobs
 from playground.settings import Settings
+from tests.waiting import ended
 
 from .runs import make_run
 
@@ -195,16 +196,6 @@ def test_a_wrong_form_is_a_card_and_no_job(change: dict[str, Any], key: str, set
 def run(settings: Settings, code: str) -> jobs.Job:
     command = [sys.executable, "-c", code]
     return jobs.start(settings, runs.KIND, command, {"variants": ["m"], "suite": "quick"})
-
-
-def ended(settings: Settings, job: jobs.Job) -> jobs.Job:
-    import time
-
-    deadline = time.monotonic() + 30
-    while (found := jobs.find(settings, job.id)).active:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 def test_errors_of_a_run_become_a_card(settings: Settings) -> None:

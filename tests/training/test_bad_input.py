@@ -136,6 +136,19 @@ def test_a_disk_that_is_too_small(
     assert "save_total_limit" in hint
 
 
+def test_more_cards_than_there_are(
+    settings: Settings, recipe: Write, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+    here = memory.Machine(((1, 2),), (1, 2), (1, 2))
+    monkeypatch.setattr(budget, "vram_total", lambda: 2)
+    monkeypatch.setattr(memory, "machine", lambda folder: (asked.append(folder), here)[1])
+    error, hint = error_and_hint(refused(settings, capsys, str(recipe(devices=2))))
+    assert "devices: 2, and this machine has 1 GPUs" in error
+    assert "as many as there are" in hint
+    assert asked == [settings.data]  # each look asks the driver
+
+
 def test_resuming_with_another_recipe(settings: Settings, recipe: Write, capsys: pytest.CaptureFixture[str]) -> None:
     run = begin(settings, str(recipe()))
     changed = recipe(trainer={"learning_rate": 5e-4})

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from playground import jobs, variants
 from playground.settings import Settings
 from playground.variants import Gguf
+from tests.waiting import ended
 from training.export import exports
 from training.export.exports import Asked, Export
 from training.export.plan import Wanted
@@ -54,14 +54,6 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
     for job in jobs.listed(made):
         jobs.cancel(job)
         ended(made, job)
-
-
-def ended(settings: Settings, job: jobs.Job) -> jobs.Job:
-    deadline = time.monotonic() + 30
-    while (found := jobs.find(settings, job.id)).active:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 def job(settings: Settings, code: str, **about: Any) -> jobs.Job:
@@ -172,7 +164,9 @@ def test_one_under_way_shows_its_step_and_refuses_a_second(settings: Settings) -
     assert words("en")["export.stopped"] in english(shown(settings))
 
 
-@pytest.mark.parametrize("told", ["files", "text", "numbers", "answers", "Merging the adapter into the base", "Ready"])
+@pytest.mark.parametrize(
+    "told", ["Pushing to kim/x", "files", "text", "numbers", "answers", "Merging the adapter into the base", "Ready"]
+)
 def test_every_step_has_words(told: str) -> None:
     assert export_showing.stage(told).count("<span") == 2
 
@@ -188,7 +182,9 @@ def test_one_that_is_done_shows_verdicts_drift_and_the_way_to_chat(settings: Set
     assert "a-mine-Q8_0.gguf 2 KiB same behaviour" in said
     assert "0.0012 97.8% ×1.002 3 / 4" in said
     assert "All &lt;well&gt;." in html
-    assert html.count('data-tab="chat"') == 1
+    assert html.count('data-tab="chat" data-ask="a:mine:Q8_0"') == 1
+    assert "Numbers: KL 0.0012, same token 97.8%." in said
+    assert "답: 4개 가운데 3개가 같음." in html
     assert "<code>a:mine:Q8_0</code>" in html
 
 
@@ -197,6 +193,7 @@ def test_one_that_failed_parity_can_be_forced(settings: Settings) -> None:
     export.judge("Q4_K_M", FAILED)
     html = shown(settings)
     assert words("en")["export.cause_merge"] in html
+    assert words("ko")["export.remedy_merge"] in html
     assert words("ko")["export.parity_means"] in html
     assert f'data-action="force" data-name="{export.name}"' in html
     assert 'data-tab="chat"' not in html
@@ -209,6 +206,44 @@ def test_one_that_failed_parity_can_be_forced(settings: Settings) -> None:
     export.tell(status="done", message="")
     ended(settings, going)
     assert words("en")["export.forced"] in shown(settings)
+
+
+def test_every_cause_has_a_sentence_and_a_remedy_in_both_languages() -> None:
+    from typing import get_args
+
+    from training.export.parity import Cause
+
+    for cause in get_args(Cause):
+        for code in ("ko", "en"):
+            assert words(code)[f"export.cause_{cause}"].endswith(".")
+            assert words(code)[f"export.remedy_{cause}"].endswith(".")
+
+
+def test_a_repository_becomes_options_and_a_wrong_one_a_card(settings: Settings) -> None:
+    made = exporting.command(settings, ["py"], form(repo=" kim/x "))
+    assert made[-4:-2] == ["--push", "kim/x"]
+    asked = form(repo="kim/x", seen="public", replace=True, base="kim/base")
+    assert exporting.pushing(asked) == ["--push", "kim/x", "--public", "--replace", "--base", "kim/base"]
+    assert words("ko")["export.bad_repo"].format(repo="alone") in export_tab.begin(settings, ["py"], form(repo="alone"))
+    assert jobs.listed(settings) == []
+
+
+def test_one_that_is_done_can_be_pushed_and_shows_where_it_lies(settings: Settings) -> None:
+    export = make(settings, Q4, Q8, status="done")
+    assert f'data-action="push" data-name="{export.name}"' in shown(settings)
+    fault, look = export_tab.act(settings, [sys.executable, "-c", ""], "push", export.name, form())
+    assert words("en")["export.no_repo"] in fault
+    assert look is None
+    failing = [sys.executable, "-c", "print('error: No token.'); print('hint: Log in.'); exit(2)"]
+    assert export_tab.act(settings, failing, "push", export.name, form(repo="kim/x")) == ("", export.name)
+    (going,) = jobs.listed(settings, exporting.KIND)
+    assert ("--out", str(export.folder), "--push", "kim/x") == going.command[-6:-2]
+    ended(settings, going)
+    html = shown(settings)
+    assert words("en")["export.push_failed"] in html
+    assert "No token." in html
+    export.happened("push", "Pushed.", url="https://huggingface.co/kim/x-GGUF")
+    assert 'href="https://huggingface.co/kim/x-GGUF"' in shown(settings)
 
 
 def test_one_that_failed_or_broke_off_can_go_on(settings: Settings) -> None:

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 from playground import jobs
 from playground.settings import Settings
+from tests.waiting import ended
 from training import recipe as recipes
 from training import runs as folders
 from training.runs import Run
@@ -43,14 +43,6 @@ def values(tmp_path: Path) -> dict[str, Any]:
     data.write_text("{}\n", encoding="utf-8")
     ticks = dict.fromkeys(form.TICKS, False)
     return {"method": "sft", "model": "a", "name": "", "source": str(data), "extra": ""} | ticks | form.defaults("sft")
-
-
-def ended(settings: Settings, job: jobs.Job) -> jobs.Job:
-    deadline = time.monotonic() + 30
-    while (found := jobs.find(settings, job.id)).active:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 def job(settings: Settings, code: str, kind: str = runs.KIND, **about: Any) -> jobs.Job:

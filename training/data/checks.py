@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from training.data import broken, faults
 from training.data.examples import Example
 from training.data.faults import prompt_key, usable, whole_key
-from training.data.findings import Finding, Severity, listed, many, refusal
+from training.data.findings import Finding, Severity, listed, many
 from training.data.formats import Data
 from training.data.overlap import overlaps
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from training.data.encoder import Encoder
     from training.data.lengths import Lengths
 
-__all__ = ["Finding", "check", "listed", "prompt_key", "refusal", "usable"]
+__all__ = ["Finding", "check", "listed", "prompt_key", "usable"]
 
 LEFT_OUT = "Correct these rows, or let --fix leave them out."
 ANSWER = "Write the answers, or let --fix leave these out."

@@ -41,10 +41,7 @@ def many(count: int, what: str = "row") -> str:
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
-def refusal(findings: Iterable[Finding]) -> tuple[str, str] | None:
-    """The fatal findings as an error's message and hint; None where there is none."""
-    fatal = [finding for finding in findings if finding.severity == "fatal"]
-    if not fatal:
-        return None
-    said = "; ".join(f"{f.message}: {listed(f.rows)}" if f.rows else f.message for f in fatal)
-    return said, "`madang data check FILE --fix clean.jsonl` writes a copy without them."
+def fatal(findings: Iterable[Finding]) -> str:
+    """What of these findings keeps training from using the file, as an error says it; empty where nothing does."""
+    found = [finding for finding in findings if finding.severity == "fatal"]
+    return "; ".join(f"{f.message} ({listed(f.rows)})" if f.rows else f.message for f in found)

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from playground.atomic import replacing, room_for
 from playground.errors import ConfigError
 from training.data.broken import mended
 from training.data.checks import CONTENT, Sight, duplicates
 from training.data.examples import Example, Turn
 from training.data.findings import Finding
 from training.data.formats import Data
-from training.export.atomic import replacing, room_for
 
 MENDED = {"mojibake", "decomposed", "control-characters", "half-characters"}
 """Checks whose rows are repaired; the rows of all others that `--fix` handles are left out."""

@@ -15,11 +15,11 @@ from typing import Any
 
 import typer
 
+from playground.atomic import replacing
 from playground.settings import Settings
 from training.demo.examples import Message, train_conversations
 from training.demo.prepare import BASE, SHIPPED_ADAPTER, prepare_base
 from training.demo.unpack import UPSTREAM
-from training.export.atomic import replacing
 
 CONFIG, WEIGHTS, SUMS = "adapter_config.json", "adapter_model.safetensors", "SHA256SUMS"
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from playground.atomic import remove, replacing
 from training.export import gguf, gptq, imatrix, merge, modelfile
-from training.export.atomic import remove, replacing
 from training.export.exports import Asked, Export
 from training.export.origin import Origin
 from training.export.plan import F16, Sizes, Wanted
@@ -14,7 +14,7 @@ from training.export.shards import bytes_16bit
 from training.export.watching import Progress, growing
 
 DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md", "LICENSE*", "NOTICE*")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "LICENSE*", "NOTICE*")
 
 
 @dataclass(frozen=True)

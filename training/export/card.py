@@ -23,7 +23,7 @@ PEFT = """from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 
 model = AutoPeftModelForCausalLM.from_pretrained("{repo}")
-tokenizer = AutoTokenizer.from_pretrained("{repo}")"""
+tokenizer = AutoTokenizer.from_pretrained("{words}")"""
 TRANSFORMERS = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained("{repo}")
@@ -32,13 +32,18 @@ tokenizer = AutoTokenizer.from_pretrained("{repo}")"""
 
 @dataclass(frozen=True)
 class Score:
-    """One number of one benchmark; `n` documents, `shots` examples before each."""
+    """One number of one benchmark; `n` documents, `shots` examples before each; `of` which build, where there are many.
+
+    `inherited`: measured on the adapter that this was made from. Said, but not claimed in `model-index`.
+    """
 
     task: str
     metric: str
     value: float
     n: int
     shots: int = 0
+    of: str = ""
+    inherited: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,8 +116,17 @@ def _front(info: Info) -> str:
 
     base = info.base if HUB_ID.fullmatch(info.base) else None
     results = [
-        EvalResult("text-generation", score.task, score.task, score.metric, score.value, dataset_args=_shots(score))
+        EvalResult(
+            "text-generation",
+            score.task,
+            score.task,
+            score.metric,
+            score.value,
+            metric_name=f"{score.metric} ({score.of})" if score.of else None,
+            dataset_args=_shots(score),
+        )
         for score in info.scores
+        if not score.inherited
     ]
     row = ModelCardData(
         base_model=base,
@@ -154,8 +168,14 @@ def _made(info: Info) -> str:
 
 
 def _scores(scores: Sequence[Score]) -> str:
-    rows = [(s.task, s.metric, f"{s.value:.4f}", str(s.n), str(s.shots)) for s in scores]
-    return f"## Scores\n\n{_table(('task', 'metric', 'value', 'documents', 'shots'), rows)}" if rows else ""
+    names = ["task", "metric", "value", "documents", "shots"]
+    rows = [[s.task, s.metric, f"{s.value:.4f}", str(s.n), str(s.shots)] for s in scores]
+    if any(score.of for score in scores):
+        names, rows = ["build", *names], [[score.of, *row] for score, row in zip(scores, rows, strict=True)]
+    text = "## Scores\n\n"
+    if any(score.inherited for score in scores):
+        text += "Measured on the adapter that this was made from.\n\n"
+    return text + _table(names, rows) if rows else ""
 
 
 def _parity(verdicts: Mapping[str, Mapping[str, Any]]) -> str:
@@ -187,16 +207,22 @@ def _drift(label: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _usage(info: Info) -> str:
     repo = info.repo or info.name
-    if info.kind != "gguf":
-        code = (PEFT if info.kind == "adapter" else TRANSFORMERS).format(repo=repo)
-        needs = "\n\nNeeds `pip install compressed-tensors`." if info.kind == "gptq" else ""
-        return f"## Use\n\n```python\n{code}\n```{needs}"
+    if info.kind == "gguf":
+        return _usage_gguf(info)
+    words = repo if info.kind != "adapter" or "tokenizer_config.json" in info.files else without_paths(info.base)
+    code = (PEFT if info.kind == "adapter" else TRANSFORMERS).format(repo=repo, words=words)
+    needs = "\n\nNeeds `pip install compressed-tensors`." if info.kind == "gptq" else ""
+    return f"## Use\n\n```python\n{code}\n```{needs}"
+
+
+def _usage_gguf(info: Info) -> str:
+    """From the Hub by repository and level, else from the files beside the card."""
     first = next((name for name in info.files if name.endswith(".gguf")), "")
     level = first.removesuffix(".gguf").rpartition("-")[2] or "Q4_K_M"
-    return (
-        f"## Use\n\nllama.cpp:\n\n```sh\nllama-cli -hf {repo}:{level}\n```\n\n"
-        f"Ollama:\n\n```sh\nollama run hf.co/{repo}:{level}\n```"
-    )
+    llama, ollama = f"-hf {info.repo}:{level}", f"run hf.co/{info.repo}:{level}"
+    if not info.repo:
+        llama, ollama = f"-m {first or 'FILE.gguf'}", f"create {info.name.lower()} -f Modelfile"
+    return f"## Use\n\nllama.cpp:\n\n```sh\nllama-cli {llama}\n```\n\nOllama:\n\n```sh\nollama {ollama}\n```"
 
 
 def _versions(versions: Mapping[str, str]) -> str:

@@ -14,10 +14,14 @@ from training.export.shards import is_4bit, no_bitsandbytes
 MERGED = {"merged", "gguf", "gptq"}
 
 
-def check(origin: Origin, wanted: Sequence[Wanted]) -> None:
-    """Adapter and base fit together, and every format asked for can be made of them on this machine."""
-    kinds = {one.kind for one in wanted}
+def check_source(origin: Origin) -> None:
+    """Adapter and base are whole and fit together."""
     merge.check(origin.base_folder, origin.adapter_folder)
+
+
+def check_formats(origin: Origin, wanted: Sequence[Wanted]) -> None:
+    """Every format asked for can be made of them on this machine."""
+    kinds = {one.kind for one in wanted}
     if kinds & MERGED and is_4bit(origin.base_folder) and find_spec("bitsandbytes") is None:
         raise no_bitsandbytes()
     if "gguf" in kinds:

@@ -1,6 +1,8 @@
 """`madang export`: files that others load, of a run or an adapter. Prints; others decide."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,11 +11,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from playground.atomic import write_beside
+from playground.errors import ConfigError
 from playground.settings import Settings
 
 if TYPE_CHECKING:
     from training.export.making import Outcome, Prepared
+    from training.export.pushing import Parcel, Push
 
+SCORES = "madang.scores"
+"""In the context's meta: a function of variants' names that gives what benchmarks said of them (describing.Scored)."""
 COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -33,27 +40,76 @@ def export(  # noqa: PLR0913 - a parameter an option
     ] = None,
     parity: Annotated[bool, typer.Option(help="Hold what was built against its source.")] = True,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace files that exist; add to the catalogue what failed parity.")
+        bool, typer.Option("--force", help="Replace files that exist; catalogue and push what failed parity.")
     ] = False,
+    push: Annotated[
+        str,
+        typer.Option(
+            "--push",
+            metavar="OWNER/NAME",
+            help="Upload to the Hub, private: the adapter to OWNER/NAME, the others to NAME-merged, NAME-GGUF, "
+            "NAME-gptq. What is exported already is not built again.",
+        ),
+    ] = "",
+    public: Annotated[bool, typer.Option("--public", help="Everybody may see what is pushed.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Push into a repository that holds files.")] = False,
+    base: Annotated[
+        str, typer.Option("--base", metavar="OWNER/NAME", help="Where the base is on the Hub, if Madang cannot tell.")
+    ] = "",
     progress: Annotated[Path | None, typer.Option("--progress", hidden=True)] = None,
 ) -> None:
     """Export: merged weights, GGUF and GPTQ builds that behave like the adapter they came from."""
     from training.export import making, plan
+    from training.export.describing import no_scores
 
     settings: Settings = context.obj
+    asked = _asked_push(push, public, replace, base)
     wanted = plan.parse(to)
     _embedded(context, source)
-    options = making.Options(out, name, dtype, keep_f16, force, parity, imatrix)  # type: ignore[arg-type]  # checked there
+    scores = context.meta.get(SCORES, no_scores)
+    kept = (keep_f16, force, parity, imatrix, asked is not None, base, scores)
+    options = making.Options(out, name, dtype, *kept)  # type: ignore[arg-type]  # dtype is checked there
     prepared = making.prepare(settings, source, wanted, options)
     console = Console(stderr=True)
+    parcels = _check_push(prepared, asked)
     _announce(prepared, console)
+    _announce_push(prepared, asked, parcels, console)
     outcome = _make(settings, prepared, console, progress)
     _show(prepared, outcome, console)
+    if asked is not None:
+        _push(settings, prepared, outcome, asked, console, progress)
     if outcome.failed and not force:
         console.print(
             "What failed is not in the catalogue; --force adds it all the same.", style="red", highlight=False
         )
         raise typer.Exit(1)
+
+
+def _asked_push(repo: str, public: bool, replace: bool, base: str) -> "Push | None":
+    """Where to push to; options without --push would mean nothing. The name and the base are looked at at once."""
+    from training.export import hub
+    from training.export.pushing import Push
+
+    if base:
+        hub.check_name(base)
+    if repo:
+        hub.check_name(repo)
+        return Push(repo, public, replace, base)
+    if public or replace:
+        raise ConfigError(
+            f"{'--public' if public else '--replace'} says how to push, and nothing is pushed.",
+            "Add --push OWNER/NAME.",
+        )
+    return None
+
+
+def _check_push(prepared: "Prepared", asked: "Push | None") -> "list[Parcel]":
+    """Token, repositories and base, asked before the long work; what is there already is left out."""
+    from training.export import pushing
+
+    if asked is None:
+        return []
+    return pushing.check(prepared.origin, prepared.begun, asked, prepared.asked.wanted)
 
 
 def _embedded(context: typer.Context, source: str) -> None:
@@ -66,20 +122,67 @@ def _embedded(context: typer.Context, source: str) -> None:
 
 
 def _announce(prepared: "Prepared", console: Console) -> None:
-    goes_on = "goes on" if prepared.begun else "takes"
-    size = prepared.sizes.peak / 1e9
-    console.print(
-        f"Export of {prepared.asked.variant} {goes_on}: {prepared.where}, {size:.2f} GB at its peak.",
-        style="dim",
-        soft_wrap=True,
-        highlight=False,
-    )
+    goes_on = "is finished" if prepared.ready else "goes on" if prepared.begun else "takes"
+    size = "" if prepared.ready else f", {prepared.sizes.peak / 1e9:.2f} GB at its peak"
+    _dimly(console, f"Export of {prepared.asked.variant} {goes_on}: {prepared.where}{size}.")
+
+
+def _announce_push(prepared: "Prepared", asked: "Push | None", parcels: "list[Parcel]", console: Console) -> None:
+    """What will be uploaded where."""
+    from training.export import hub
+
+    if asked is None:
+        return
+    sizes, seen = prepared.sizes.artefacts, "public" if asked.public else "private"
+    for parcel in parcels:
+        labels = ", ".join(one.label for one in parcel.wanted)
+        size = sum(sizes.get(one.label, 0) for one in parcel.wanted) / 1e9
+        where = hub.address(parcel.repo)
+        _dimly(console, f"To be pushed to {where} ({seen}): {labels}, about {size:.2f} GB, with a model card.")
+    if not parcels:
+        _dimly(console, "All of it was pushed there before; --replace pushes it again.")
+
+
+def _dimly(console: Console, text: str) -> None:
+    console.print(text, style="dim", soft_wrap=True, highlight=False)
 
 
 def _make(settings: Settings, prepared: "Prepared", console: Console, told: Path | None) -> "Outcome":
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
     from training.export import making
+
+    with _watched(prepared, console, told) as progress:
+        return making.make(settings, prepared, progress)
+
+
+def _push(  # noqa: PLR0913 - what a push needs to know
+    settings: Settings,
+    prepared: "Prepared",
+    outcome: "Outcome",
+    asked: "Push",
+    console: Console,
+    told: Path | None,
+) -> None:
+    """Upload what passed; said one by one, since the next may fail."""
+    from playground.variants import Catalogue
+    from training.export import pushing
+    from training.export.describing import Describer
+
+    options, export = prepared.options, outcome.export
+    describer = Describer(export, prepared.origin, Catalogue.load(settings), options.scores, asked.base)
+    stays = pushing.refused(outcome.failed, prepared.asked.wanted, options.force)
+    if stays:
+        console.print(f"Not pushed, since parity failed: {', '.join(stays)}; --force pushes it.", style="red")
+    pusher = pushing.Pusher(export, prepared.origin, asked, describer)
+    with export.locked(), _watched(prepared, console, told) as progress:
+        went = pusher.push(prepared.asked.wanted, stays, progress)
+    for url in went:
+        Console().print(f"Pushed: {url}", soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def _watched(prepared: "Prepared", console: Console, told: Path | None) -> Iterator[Callable[[float, str], None]]:
+    """A progress bar, and the file that the page reads."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     with Progress(*columns, TimeElapsedColumn(), console=console) as bar:
@@ -88,16 +191,10 @@ def _make(settings: Settings, prepared: "Prepared", console: Console, told: Path
         def progress(fraction: float, words: str) -> None:
             bar.update(task, completed=fraction, description=words)
             if told is not None:
-                _tell(told, fraction=fraction, stage=words, export=str(prepared.where))
+                row = {"fraction": fraction, "stage": words, "export": str(prepared.where)}
+                write_beside(told, json.dumps(row, ensure_ascii=False))
 
-        return making.make(settings, prepared, progress)
-
-
-def _tell(path: Path, **row: object) -> None:
-    """What the page reads of a command under way, replaced at once."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
-    part.replace(path)
+        yield progress
 
 
 def _show(prepared: "Prepared", outcome: "Outcome", console: Console) -> None:

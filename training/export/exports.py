@@ -1,7 +1,9 @@
 """The folder of an export: what was asked, what came of it, how far it is. Everything that matters is a file.
 
 export.json        what was asked, of which adapter, and a mark of the files it is made from
-adapter/, merged/  and <Model>-<adapter>-Q4_K_M.gguf, <Model>-<adapter>-gptq/: the artefacts, whole once they are there
+adapter/, merged/  and <Model>-<adapter>-Q4_K_M.gguf, <Model>-<adapter>-gptq-compressed-tensors/: the artefacts, each
+                   whole once it is there
+README.md          the model card of the GGUFs; the other artefacts have theirs inside
 Modelfile          for Ollama; a further GGUF's is Modelfile.Q8_0
 parity.json        a verdict an artefact
 events.jsonl       what happened and why, in words
@@ -12,23 +14,23 @@ state.json         how things stand
 import hashlib
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from playground.atomic import remove
 from playground.errors import SetupError, UnknownNameError
 from playground.settings import Settings
-from training.export.atomic import remove, replacing
+from training import folders
 from training.export.plan import Wanted
+from training.folders import EVENTS, LOCK, STATE, Folder
 
 Status = Literal["preparing", "running", "done", "failed"]
-ASKED, STATE, PARITY = "export.json", "state.json", "parity.json"
-OWN = (ASKED, STATE, PARITY, "events.jsonl", ".lock")
+ASKED, PARITY = "export.json", "parity.json"
+OWN = (ASKED, STATE, PARITY, EVENTS, LOCK)
 
 
 class Asked(BaseModel):
@@ -62,15 +64,11 @@ class State(BaseModel):
 
 
 @dataclass(frozen=True)
-class Export:
+class Export(Folder[State]):
     """An export by its folder."""
 
-    folder: Path
-
-    @property
-    def name(self) -> str:
-        """What the folder is called."""
-        return self.folder.name
+    taken = "The export {name} is being made"
+    _state = State
 
     @property
     def work(self) -> Path:
@@ -88,33 +86,6 @@ class Export:
         except (OSError, ValidationError) as error:
             raise ValueError(f"{self.folder / ASKED} cannot be read") from error
 
-    def state(self) -> State:
-        """How things stand; one whose file cannot be read is preparing still."""
-        with suppress(OSError, ValidationError):
-            return State.model_validate_json((self.folder / STATE).read_text(encoding="utf-8"))
-        return State()
-
-    def tell(self, **changes: Any) -> State:
-        """Write down a change of state."""
-        state = self.state().model_copy(update=changes)
-        self.write(STATE, state.model_dump_json(indent=1))
-        return state
-
-    def happened(self, kind: str, message: str, **more: Any) -> None:
-        """Add an event: `message` is a sentence for people."""
-        row = {"at": time.time(), "kind": kind, "message": message, **more}
-        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-    def events(self) -> list[dict[str, Any]]:
-        """What happened, oldest first; what a killed process wrote half is left out."""
-        rows = []
-        with suppress(OSError):
-            for line in (self.folder / "events.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
-                with suppress(ValueError):
-                    rows.append(json.loads(line))
-        return rows
-
     def verdicts(self) -> dict[str, dict[str, Any]]:
         """The parity verdicts so far, as JSON values, by the artefact's label."""
         with suppress(OSError, ValueError):
@@ -126,33 +97,11 @@ class Export:
         """Write down one verdict."""
         self.write(PARITY, as_text(self.verdicts() | {label: verdict}))
 
-    def write(self, name: str, text: str) -> None:
-        """Replace one of its files, whole or not at all."""
-        with replacing(self.folder / name) as part:
-            part.write_text(text, encoding="utf-8")
-
     def forget(self) -> None:
         """Take out of the folder all that is an export's and no artefact."""
         remove(self.work)
         for name in OWN:
             (self.folder / name).unlink(missing_ok=True)
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the export: two processes would build the same files. The system frees it when a process dies."""
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.folder / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise SetupError(
-                f"The export {self.name} is being made by another process.", "Wait for it, or stop it first."
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
 
 
 def as_text(rows: dict[str, Any]) -> str:
@@ -190,18 +139,23 @@ def unfinished(settings: Settings, asked: Asked, out: Path | None) -> Export | N
     return None
 
 
+def finished(settings: Settings, asked: Asked, out: Path | None) -> Export | None:
+    """The export that was made of just this and has all its files still: in `out`, or the newest in the data folder."""
+    for export in [Export(out)] if out else listed(settings):
+        with suppress(ValueError):
+            whole = all((export.folder / wanted.place(asked.stem)).exists() for wanted in asked.wanted)
+            if whole and _same(export.asked(), asked) and export.state().status == "done":
+                return export
+    return None
+
+
 def _same(begun: Asked, asked: Asked) -> bool:
     return begun.model_copy(update={"source": asked.source}) == asked  # a run and its adapter are one source
 
 
 def place(settings: Settings, stem: str) -> Path:
     """A folder for a new export, not made yet."""
-    made = folder(settings) / f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    number = 1
-    while made.exists():
-        number += 1
-        made = made.with_name(f"{made.name.partition('+')[0]}+{number}")
-    return made
+    return folders.place(folder(settings), stem)
 
 
 def begin(where: Path, asked: Asked) -> Export:

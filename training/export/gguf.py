@@ -8,9 +8,10 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from playground.atomic import replacing
 from playground.errors import ConfigError, MadangError, SetupError, UnknownNameError, VariantError
 from playground.files import read_json
-from training.export.atomic import replacing
+from training.export import pieces
 from training.export.process import isolated
 
 OUTTYPES = ("f32", "f16", "bf16", "q8_0")
@@ -44,7 +45,15 @@ def convert(hf_dir: Path, out_file: Path, outtype: str = "f16", name: str = "") 
             f"{hf_dir} is not a model: it has no config.json.", "Give the folder that holds config.json."
         )
     with replacing(out_file) as part:
-        isolated(_convert_here, hf_dir, part, outtype, name or hf_dir.name, what=f"Converting {hf_dir.name} to GGUF")
+        what = f"Converting {hf_dir.name} to GGUF"
+        try:
+            isolated(_convert_here, hf_dir, part, outtype, name or hf_dir.name, what=what)
+        except MadangError as error:
+            if pieces.is_lost(hf_dir) and pieces.PIECES in error.message:
+                raise VariantError(
+                    f"{what} needs {pieces.PIECES}, which is not among its files.", pieces.HINT
+                ) from error
+            raise
         if not is_gguf(part):
             raise MadangError(f"Converting {hf_dir.name} to GGUF ended well but wrote no GGUF file.")
 

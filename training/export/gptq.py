@@ -14,11 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from playground.atomic import replacing
 from playground.errors import ConfigError, SetupError, VariantError
 from playground.files import read_json, safetensors_header, weight_files
 from training.data.encoder import Encoder
 from training.demo.examples import train_conversations
-from training.export.atomic import replacing
 from training.export.merge import CARRIED, TOKENIZER_FILES, carry
 from training.export.process import isolated
 from training.export.watching import EVERY_S, Progress

@@ -1,14 +1,19 @@
 """An export onto the Hub: private unless asked, only the files that belong there, and the token shown to nobody."""
 
+import json
+import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
+from playground.atomic import remove
 from playground.errors import ConfigError, HubError
 from playground.variants import HUB_ID
+from training.export.hub_errors import explained, refusal
 from training.export.merge import TOKENIZER_FILES
 
 Kind = Literal["adapter", "merged", "gguf", "gptq"]
@@ -28,11 +33,14 @@ READ = ("README.md", "*config.json", "Modelfile*")
 SECRET = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
 FRESH = {".gitattributes"}
 """What a repository holds that was made and never filled: an upload that broke off goes on there."""
-SAFE = "Local files are untouched; the same command goes on where it stopped."
 
 
 class Api(Protocol):
     """The seam: what is used of huggingface_hub's HfApi."""
+
+    def whoami(self, *, token: str) -> dict[str, Any]:
+        """`name`, `orgs`, and under `auth` what the token may do."""
+        ...
 
     def repo_info(self, repo_id: str, *, token: str) -> Any:
         """`private` and `siblings`, each with `rfilename`."""
@@ -56,46 +64,145 @@ def push(  # noqa: PLR0913 - what an upload can be asked
     api: Api | None = None,
     *,
     replace: bool = False,
+    names: Sequence[str] | None = None,
+    changed: Mapping[str, str] | None = None,
 ) -> str:
     """Upload an export's folder; the address. HubError for all that the Hub or the network does; `replace` an existing.
 
     Without `token` the environment's or the Hub's own login is taken. An empty repository counts as one begun here.
+    Of the folder's files only `names` go up, if given; those in `changed` with that text instead of their own.
     """
-    names = chosen(folder, kind)
-    _check_text(folder, names)
+    changed = changed or {}
+    picked = [name for name in chosen(folder, kind, changed) if names is None or name in names or name in changed]
+    _check_text(folder, picked, changed)
     secret = token or _login()
-    with _explained(repo):
-        _check_name(repo)
+    with explained(repo), _staged(folder, picked, changed) as staged:
+        check_name(repo)
         used = api or _real_api()
         existed = _existing(used, repo, secret, private, replace)
         if not existed:
             used.create_repo(repo, token=secret, private=private, exist_ok=False)
         used.upload_folder(
             repo_id=repo,
-            folder_path=folder,
+            folder_path=staged,
             token=secret,
-            allow_patterns=[_literal(name) for name in names],
+            allow_patterns=[_literal(name) for name in picked],
             delete_patterns=list(FILES[kind][: -len(PAPERS)]) if existed and kind != "gguf" else None,
             commit_message=f"Upload {kind} with Madang",
         )
+    return address(repo)
+
+
+def check(  # noqa: PLR0913 - the same as push is asked
+    repos: Sequence[str],
+    private: bool = True,
+    token: str | None = None,
+    api: Api | None = None,
+    *,
+    replace: bool = False,
+    needs: str | None = None,
+) -> None:
+    """Refuse in seconds what uploads would be refused for after the whole build. Changes nothing on the Hub.
+
+    `needs`: a model there without which nobody can load what is uploaded.
+    """
+    for repo in repos:
+        check_name(repo)
+    secret = token or _login()
+    used = api or _real_api()
+    me: Mapping[str, Any] = {}
+    for repo in repos:
+        with explained(repo, "asked for"):
+            me = me or used.whoami(token=secret)  # once: the Hub counts these
+            _check_owner(repo, me)
+            _existing(used, repo, secret, private, replace)
+    if needs:
+        with explained(needs, "asked for"):
+            _check_there(used, needs, secret)
+
+
+def address(repo: str) -> str:
+    """Where it can be seen."""
     return f"https://huggingface.co/{repo}"
 
 
-def _check_name(repo: str) -> None:
+def check_name(repo: str) -> None:
+    """Refuse what cannot be a repository's name."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, and not in its __all__
 
-    validate_repo_id(repo)
-    if not HUB_ID.fullmatch(repo):
-        raise HFValidationError(repo)
+    with suppress(HFValidationError):
+        validate_repo_id(repo)
+        if HUB_ID.fullmatch(repo):
+            return
+    raise HubError(f"{repo!r} is no name for a repository.", "It looks like owner/name.")
 
 
-def chosen(folder: Path, kind: Kind) -> list[str]:
-    """Names of the files that would be uploaded; ConfigError where the folder holds no such export."""
+@contextmanager
+def _staged(folder: Path, names: list[str], changed: Mapping[str, str]) -> Iterator[Path]:
+    """The folder itself, or one inside it where the changed files stand among links to the others."""
+    if not changed:
+        yield folder
+        return
+    stage = folder / ".push"
+    remove(stage)
+    stage.mkdir()
+    try:
+        for name in names:
+            if name in changed:
+                (stage / name).write_text(changed[name], encoding="utf-8")
+            else:
+                _link(folder / name, stage / name)
+        yield stage
+    finally:
+        remove(stage)
+
+
+def _link(file: Path, place: Path) -> None:
+    """The file itself under another name; a copy where the disk knows no links."""
+    try:
+        os.link(file, place)
+    except OSError:
+        shutil.copyfile(file, place)
+
+
+def _check_there(api: Api, repo: str, token: str) -> None:
+    """Refuse an adapter whose base is not on the Hub; one that asks for terms to be accepted is."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        api.repo_info(repo, token=token)
+    except GatedRepoError:
+        return
+    except RepositoryNotFoundError:
+        raise HubError(
+            f"The adapter's base, {repo}, is not on the Hub.", "Publish it first, or name the one it is: --base."
+        ) from None
+
+
+def _check_owner(repo: str, me: Mapping[str, Any]) -> None:
+    """Refuse a token that can only read, and an owner that is neither the token's user nor an organization of theirs.
+
+    What a fine-grained token may do is not listed for certain: only one that writes nowhere is refused.
+    """
+    token = (me.get("auth") or {}).get("accessToken") or {}
+    role = token.get("role")
+    if role == "read" or (role == "fineGrained" and "repo.write" not in json.dumps(token.get("fineGrained"))):
+        raise refusal(repo, 403)
+    names = [str(row["name"]) for row in (me, *(me.get("orgs") or ())) if row.get("name")]
+    if names and repo.partition("/")[0].lower() not in [name.lower() for name in names]:
+        raise HubError(
+            f"The Hub's token may not write to {repo}: it belongs to {names[0]}.", f"Its owner is {' or '.join(names)}."
+        )
+
+
+def chosen(folder: Path, kind: Kind, more: Mapping[str, str] | None = None) -> list[str]:
+    """Names of the files that would be uploaded, `more` among them; ConfigError where there is no such export."""
     if kind not in FILES:
         raise ConfigError(f"{kind!r} is no kind of export.", f"Choose one of: {', '.join(FILES)}.")
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     plain = [file.name for file in files if file.is_file() and not file.is_symlink()]
+    plain = sorted({*plain, *(more or {})})
     names = [name for name in plain if _matches(name, FILES[kind]) and not _matches(name, NEVER)]
     if not any(fnmatchcase(name, NEEDED.get(kind, "model*.safetensors")) for name in names):
         raise ConfigError(f"{folder} holds no {kind} export.", "Export first, then push the folder that it names.")
@@ -111,10 +218,10 @@ def _literal(name: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", name)
 
 
-def _check_text(folder: Path, names: list[str]) -> None:
+def _check_text(folder: Path, names: list[str], changed: Mapping[str, str]) -> None:
     home = str(Path.home()).rstrip("/\\")
     for name in (name for name in names if _matches(name, READ)):
-        text = (folder / name).read_text(encoding="utf-8", errors="replace")
+        text = changed[name] if name in changed else (folder / name).read_text(encoding="utf-8", errors="replace")
         if SECRET.search(text):
             raise HubError(f"{name} holds what looks like a Hub token.", "Take it out, and revoke it on the Hub.")
         if home and re.search(re.escape(home) + r"[/\\]", text):
@@ -149,55 +256,13 @@ def _existing(api: Api, repo: str, token: str, private: bool, replace: bool) -> 
             raise
         return False
     if private and not info.private:
-        raise HubError(f"{repo} exists and is public, and this upload is private.", "Name another, or say public.")
+        raise HubError(
+            f"{repo} exists and is public, and this upload is private.",
+            "Name another, or say that it may be public: --public.",
+        )
     held = {file.rfilename for file in info.siblings or ()}
     if held - FRESH and not replace:
-        raise HubError(f"{repo} exists already, with {len(held - FRESH)} files.", "Name another, or ask to replace it.")
-    return True
-
-
-@contextmanager
-def _explained(repo: str) -> Iterator[None]:
-    """The Hub's errors as sentences with a remedy. Its own texts, and the requests they hold, stay behind."""
-    import httpx
-    from huggingface_hub import errors
-
-    try:
-        yield
-    except errors.HFValidationError:
-        raise HubError(f"{repo!r} is no name for a repository.", "It looks like owner/name.") from None
-    except errors.RepositoryNotFoundError as error:
-        raise _refusal(repo, error.response.status_code) from None
-    except (httpx.HTTPError, errors.XetDownloadError, OSError) as error:
-        response = getattr(error, "response", None)
-        if response is not None:
-            raise _refusal(repo, response.status_code) from None
-        raise _broken(repo, error) from None
-    except RuntimeError as error:  # the uploader in Rust has no other
-        raise _broken(repo, error) from None
-
-
-def _refusal(repo: str, status: int) -> HubError:
-    if status == 401:
-        return HubError(f"The Hub refused the token for {repo}.", "Run `hf auth login` again, or correct HF_TOKEN.")
-    if status == 403:
-        return HubError(
-            f"The Hub's token may not write to {repo}.", "Make one of the type `write`, and check the owner's name."
+        raise HubError(
+            f"{repo} exists already, with {len(held - FRESH)} files.", "Name another, or have it replaced: --replace."
         )
-    if status == 404:
-        return HubError(f"The Hub knows no owner for {repo!r}.", "Check the spelling; it looks like owner/name.")
-    if status == 409:
-        return HubError(f"{repo} was made or changed by someone else just now.", f"Look at it there. {SAFE}")
-    if status == 429:
-        return HubError(f"The Hub asks to wait: too many requests for {repo}.", f"Try in some minutes. {SAFE}")
-    return HubError(f"The Hub answered {status} for {repo}.", f"Try again in a while. {SAFE}")
-
-
-def _broken(repo: str, error: BaseException) -> HubError:
-    if isinstance(error, OSError) and error.filename is not None:
-        name = Path(str(error.filename)).name
-        return HubError(f"{name} cannot be read: {error.strerror}.", "Check its permissions, then push again.")
-    return HubError(
-        f"The connection to the Hub broke while {repo} was uploaded ({type(error).__name__}).",
-        f"Check the network. {SAFE}",
-    )
+    return True

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from playground.atomic import remove, room_for, sweep
 from playground.errors import ConfigError, MadangError
 from playground.settings import Settings
+from playground.variants import Catalogue
 from training.export import checking, exports, judging, origin, plan, registering
-from training.export.atomic import remove, room_for, sweep
 from training.export.building import DTYPES, Builder
+from training.export.describing import Describer, Scores, no_scores
 from training.export.exports import Asked, Export
 from training.export.judging import Judge
 from training.export.origin import UNSAFE, Origin
@@ -27,7 +29,10 @@ NO_ROOM = ", with --out DIR"
 
 @dataclass(frozen=True)
 class Options:
-    """What an export may be asked beside its formats; `name` is what its files begin with."""
+    """What an export may be asked beside its formats.
+
+    `name` is what its files begin with, `base` the base's Hub id; `reuse`: one that is finished already will do.
+    """
 
     out: Path | None = None
     name: str = ""
@@ -36,11 +41,14 @@ class Options:
     force: bool = False
     parity: bool = True
     imatrix: Path | None = None
+    reuse: bool = False
+    base: str = ""
+    scores: Scores = no_scores
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """An export that can begin, or go on where `begun` says so."""
+    """An export that can begin, or go on where `begun` says so. `ready`: nothing is left to be built or judged."""
 
     origin: Origin
     asked: Asked
@@ -48,6 +56,7 @@ class Prepared:
     where: Path
     begun: Export | None
     options: Options
+    ready: bool = False
 
 
 @dataclass
@@ -75,7 +84,7 @@ def prepare(settings: Settings, source: str, wanted: Sequence[Wanted], options: 
     if options.keep_f16 and any(one.kind == "gguf" for one in wanted):
         wanted = tuple(dict.fromkeys([*wanted, F16]))
     found = origin.find(settings, source)
-    checking.check(found, wanted)
+    checking.check_source(found)
     asked = Asked(
         source=source,
         variant=found.variant.name,
@@ -87,16 +96,27 @@ def prepare(settings: Settings, source: str, wanted: Sequence[Wanted], options: 
         mark=exports.mark(found.adapter_folder, found.base_folder),
     )
     out = options.out.expanduser().resolve() if options.out else None
-    begun = exports.unfinished(settings, asked, out)
+    done = exports.finished(settings, asked, out) if options.reuse else None
+    begun = done or exports.unfinished(settings, asked, out)
+    ready = done is not None and not (options.parity and _unjudged(done, wanted))
+    if not ready:
+        checking.check_formats(found, wanted)
     where = begun.folder if begun else out or exports.place(settings, asked.stem)
     if begun is None:
         checking.check_free(where, asked.stem, wanted, options.force)
     sizes = plan.sizes(found.base_folder, found.adapter_folder, wanted)
-    return Prepared(found, asked, sizes, where, begun, options)
+    return Prepared(found, asked, sizes, where, begun, options, ready)
+
+
+def _unjudged(export: Export, wanted: Sequence[Wanted]) -> list[str]:
+    verdicts = export.verdicts()
+    return [one.label for one in wanted if one.kind != "adapter" and one.label not in verdicts]
 
 
 def make(settings: Settings, prepared: Prepared, progress: Progress = lambda fraction, words: None) -> Outcome:
     """Build what is missing, judge it, register what passed. Killed at any point, the next call goes on."""
+    if prepared.ready and prepared.begun:
+        return _as_it_is(settings, prepared.begun)
     made_here = not prepared.where.exists()
     export = prepared.begun or _begin(prepared)
     with export.locked():
@@ -112,6 +132,14 @@ def make(settings: Settings, prepared: Prepared, progress: Progress = lambda fra
         except KeyboardInterrupt:
             export.tell(status="failed", message="Stopped.", hint="The same command goes on.", ended=time.time())
             raise
+
+
+def _as_it_is(settings: Settings, export: Export) -> Outcome:
+    """What came of an export that is finished."""
+    names = registering.by_place(Catalogue.load(settings))
+    places = {one.label: export.path(one).resolve() for one in export.asked().wanted}
+    variants = {label: names[path] for label, path in places.items() if path in names}
+    return Outcome(export, export.verdicts(), variants)
 
 
 def _ended(export: Export, prepared: Prepared, error: MadangError, made_here: bool) -> None:
@@ -165,6 +193,7 @@ class _Making:
         for number, wanted in enumerate(self._present("gguf")):
             self._builder.modelfile(wanted, number)
         self._register()
+        self._describe()
         return self._end()
 
     def _build(self) -> None:
@@ -217,6 +246,10 @@ class _Making:
             if force or not refused:
                 variant = registering.built(self._origin, wanted, self._export.path(wanted))
                 self._outcome.variants[wanted.label] = registering.register(self._settings, variant)
+
+    def _describe(self) -> None:
+        options, catalogue = self._prepared.options, Catalogue.load(self._settings)
+        Describer(self._export, self._origin, catalogue, options.scores, options.base).write(self._wanted)
 
     def _end(self) -> Outcome:
         names = tuple(self._outcome.variants.values())

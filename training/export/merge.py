@@ -9,11 +9,12 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from playground.atomic import remove, replacing
 from playground.errors import ConfigError, VariantError
 from playground.files import check_base, read_json
 from playground.prompts import prompt_format
-from training.export.atomic import remove, replacing
 from training.export.deltas import deltas, why_in_memory
+from training.export.pieces import complete
 from training.export.shards import is_4bit, rewrite
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def merge(
         carry(base_dir, part, CARRIED)
         has_tokenizer = (adapter_dir / "tokenizer_config.json").is_file()
         carry(adapter_dir if has_tokenizer else base_dir, part, TOKENIZER_FILES)
+        complete(part, base_dir)
         if format_name:
             _name_template(part, format_name)
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from playground.errors import ConfigError, UnknownNameError
 from playground.files import read_json
+from training.export import gptq
 from training.export.gguf import DIRECT, LEVELS
 from training.export.shards import bytes_16bit
 
@@ -42,10 +43,10 @@ class Wanted(BaseModel):
         return self.kind == "gguf" and self.level not in DIRECT
 
     def place(self, stem: str) -> str:
-        """Its file or folder inside the export."""
+        """Its file or folder inside the export; GPTQ's says the format, too, since not every program loads it."""
         if self.kind == "gguf":
             return f"{stem}-{self.label}.gguf"
-        return f"{stem}-gptq" if self.kind == "gptq" else self.kind
+        return f"{stem}-gptq-{gptq.FORMAT}" if self.kind == "gptq" else self.kind
 
 
 F16 = Wanted(kind="gguf", level="f16")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from playground import variants
 from playground.settings import Settings
-from playground.variants import Adapter, Base, Catalogue, Gguf
+from playground.variants import Base, Catalogue, Gguf, Stored
 from training.export.origin import Origin
 from training.export.plan import Wanted
 from training.preparing import free_name
@@ -24,8 +24,13 @@ def register(settings: Settings, variant: Built) -> str:
     """Add it under its name, or that name with a number where another has it; what is there already stays as it is."""
     catalogue = Catalogue.load(settings)
     for other in catalogue:
-        if not isinstance(other, Adapter) and other.source == variant.source:
+        if isinstance(other, Base | Gguf) and other.source == variant.source:
             return other.name
     added = variant.model_copy(update={"name": free_name(catalogue, variant.name)})
     variants.add(settings, added)
     return added.name
+
+
+def by_place(catalogue: Catalogue) -> dict[Path, str]:
+    """The names of local variants by the file or folder that they are."""
+    return {variant.path: variant.name for variant in catalogue if isinstance(variant, Stored) and variant.is_local}

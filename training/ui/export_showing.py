@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from playground.settings import Settings
-from playground.web import Html, button, lasting
+from playground.web import Html, button, chat_button, lasting
 from training.export.plan import Wanted
 from training.memory import size
 from training.ui import export_verdicts, exporting
@@ -18,6 +18,7 @@ LOG_LINES = 60
 RESUMABLE = ("stopped", "lost", "failed")
 COLOURS = {"preparing": "running", "elsewhere": "running", "stopped": "cancelled", "parity": "failed"}
 """The states whose colours others wear: those of any job."""
+PUSHING = "Pushing to "
 QUANTIZING = "Quantizing to "
 CONVERTING = "Converting to a "
 
@@ -99,6 +100,8 @@ def _stage(one: Making) -> str:
 
 def stage(told: str) -> Html:
     """The step that `madang export` says it is at, in both languages."""
+    if told.startswith(PUSHING):
+        return both("export.at_pushing", repo=told.removeprefix(PUSHING))
     if told.startswith(QUANTIZING):
         return both("export.at_quantizing", level=told.removeprefix(QUANTIZING))
     if told.startswith(CONVERTING):
@@ -114,12 +117,26 @@ def _ended(one: Making) -> str:
         force = button("force", one.name, both("export.force"))
         return f"{told}<footer><div class='counted'></div>{force}{_again(one)}</footer>"
     if one.standing == "done":
-        return f'<p class="step made">{both(f"export.{_made(one)}")}</p>'
+        return f'<p class="step made">{both(f"export.{_made(one)}")}</p>{_pushed(one)}'
     if one.standing == "failed":
         message = card("export.failed", *one.error())
     else:
         message = f'<p class="step">{both(f"export.{one.standing}")}</p>'
     return f'{message}<footer><div class="counted"></div>{_again(one)}</footer>'
+
+
+def _pushed(one: Making) -> str:
+    """Where it lies on the Hub, why it does not, and the button that brings it there."""
+    links = ""
+    for event in one.export.events() if one.export else []:
+        if event.get("kind") == "push":
+            url = escape(str(event.get("url", "")), quote=True)
+            links += f'<li><a href="{url}" target="_blank" rel="noopener">{url.removeprefix("https://")}</a></li>'
+    listed = f'<ul class="events pushed">{links}</ul>' if links else ""
+    failed = one.job is not None and one.job.state == "failed"
+    fault = card("export.push_failed", *one.job.last_words()) if one.job and failed else ""
+    push = button("push", one.name, both("export.push"))
+    return f'{fault}{listed}<footer><div class="counted"></div>{push}</footer>'
 
 
 def _made(one: Making) -> str:
@@ -150,7 +167,7 @@ def _artefact(one: Making, wanted: Wanted, path: Path, names: Mapping[Path, str]
     there = path.exists()
     verdict = one.export.verdicts().get(wanted.label, {}) if one.export else {}
     name = names.get(path, "") if there else ""
-    chat = f'<button type="button" class="go" data-tab="chat">{both("export.to_chat")}</button>' if name else ""
+    chat = chat_button(name, both("export.to_chat"))
     joined = f'<p class="joined">{both("export.joined")} <code>{escape(name)}</code>{chat}</p>' if name else ""
     held = size(bytes_of(path)) if there else both("export.not_yet")
     return (

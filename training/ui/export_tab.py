@@ -44,14 +44,19 @@ def begin(settings: Settings, program: Program, form: exporting.Form) -> str:
     return ""
 
 
-def act(settings: Settings, program: Program, action: str, name: str) -> tuple[str, str | None]:
-    """A button inside HTML: a fault to show, and the export to look at (None: as before)."""
+def act(
+    settings: Settings, program: Program, action: str, name: str, form: exporting.Form | None = None
+) -> tuple[str, str | None]:
+    """A button inside HTML: a fault to show, and the export to look at (None: as before). `form`: where to push to."""
     try:
         if action == "stop":
             jobs.cancel(jobs.find(settings, name))
         elif action in ("resume", "force"):
             exporting.again(settings, program, name, force=action == "force")
             return "", ""
+        elif action == "push":
+            exporting.push(settings, program, name, form or exporting.BEGIN)
+            return "", name
         elif action == "show":
             return "", name
     except MadangError as error:
@@ -97,6 +102,11 @@ def _fields(words: Speaker, settings: Settings) -> dict[str, Any]:
     with gr.Row():
         add(gr.Radio, "dtype", spoken={name: f"export.dtype_{name}" for name in ("own", "bf16", "fp16")})
         add(gr.Textbox, "name", info=True, max_lines=1)
+    with words.make(gr.Accordion, {"label": "export.hub"}, open=False, elem_id="export-hub"):
+        add(gr.Textbox, "repo", info=True, max_lines=1, placeholder="owner/name")
+        add(gr.Radio, "seen", spoken={name: f"export.seen_{name}" for name in ("private", "public")})
+        add(gr.Textbox, "base", info=True, max_lines=1, placeholder="owner/name")
+        add(gr.Checkbox, "replace")
     return fields
 
 
@@ -115,9 +125,9 @@ def _wire(settings: Settings, program: Program, desk: Desk) -> None:
         fault = begin(settings, program, values_of(values))
         return {desk.said: fault, **seen(values[desk.viewed] if fault else "")}
 
-    def acted(viewed: str, event: gr.EventData) -> Updates:
-        fault, look = act(settings, program, str(event.action), str(event.name))
-        return {desk.said: fault, **seen(viewed if look is None else look)}
+    def acted(values: dict[Block, Any], event: gr.EventData) -> Updates:
+        fault, look = act(settings, program, str(event.action), str(event.name), values_of(values))
+        return {desk.said: fault, **seen(values[desk.viewed] if look is None else look)}
 
     def sized(values: dict[Block, Any]) -> str:
         return export_sizes.html(settings, values_of(values))
@@ -126,7 +136,7 @@ def _wire(settings: Settings, program: Program, desk: Desk) -> None:
     fields = set(desk.fields.values())
     desk.start.click(pressed, {*fields, desk.viewed}, [*outputs, desk.said], **SILENT).then(None, js=SHOW, **SILENT)
     for shown in (desk.run, desk.earlier):
-        shown.click(acted, desk.viewed, [*outputs, desk.said], **SILENT).then(None, js=SHOW, **SILENT)
+        shown.click(acted, {*fields, desk.viewed}, [*outputs, desk.said], **SILENT).then(None, js=SHOW, **SILENT)
     desk.timer.tick(seen, desk.viewed, outputs, **SILENT)
     for name in ("source", "levels", "others", "formats"):
         desk.fields[name].change(sized, fields, desk.sizes, **SILENT)

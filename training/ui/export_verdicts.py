@@ -29,11 +29,13 @@ def causes(verdict: Verdict) -> str:
 
 
 def _cause(cause: str, outcome: str) -> Html:
-    """A milder sentence where there is one for a warning."""
+    """What it is and what helps; a milder sentence where there is one for a warning."""
     key = f"export.cause_{cause}"
     if outcome == "warn" and known(f"{key}_warn"):
         return both(f"{key}_warn")
-    return both(key) if known(key) else Html(escape(cause))
+    if not known(key):
+        return Html(escape(cause))
+    return Html(f'{both(key)} <small class="remedy">{both(f"export.remedy_{cause}")}</small>')
 
 
 def html(one: Making) -> str:
@@ -66,9 +68,26 @@ def _row(label: str, verdict: Verdict) -> str:
 
 
 def _lines(label: str, verdict: Verdict) -> str:
-    rows = "".join(f"<li>{escape(str(line))}</li>" for line in verdict.get("lines") or ())
+    lines = "".join(f'<li lang="en">{escape(str(line))}</li>' for line in verdict.get("lines") or ())
+    rows = _steps(verdict.get("numbers") or {}) + lines
     if not rows:
         return ""
     shown = " open" if verdict.get("verdict") == "fail" else ""
     summary = both("export.compared", name=called(label))
     return f'<details class="compared"{shown}><summary>{summary}</summary><ul>{rows}</ul></details>'
+
+
+def _steps(numbers: Mapping[str, Any]) -> str:
+    """What each step compared, in both languages; the sentences that follow say it in English, with every detail."""
+    files, text = numbers.get("files") or {}, numbers.get("text") or {}
+    drift, answers = numbers.get("numbers") or {}, numbers.get("answers") or {}
+    said = []
+    if "tensors" in files:
+        said.append(both("export.step_files", count=files["tensors"]))
+    if {"conversations", "tokens"} <= text.keys():
+        said.append(both("export.step_text", **{name: text[name] for name in ("conversations", "tokens")}))
+    if "mean_kl" in drift:
+        said.append(both("export.step_numbers", kl=f"{drift['mean_kl']:.4f}", top=f"{drift['same_top']:.1%}"))
+    if {"same", "answers"} <= answers.keys():
+        said.append(both("export.step_answers", count=answers["answers"], same=answers["same"]))
+    return "".join(f"<li>{line}</li>" for line in said)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from playground import jobs
-from playground.errors import ConfigError, MadangError, SetupError
+from playground.errors import ConfigError, MadangError
 from playground.jobs import Job
 from playground.settings import Settings
-from playground.variants import Adapter, Catalogue
+from playground.variants import HUB_ID, Adapter, Catalogue
 from training import runs
-from training.export import exports, plan
+from training.export import exports, plan, registering
 from training.export.exports import Asked, Export
 from training.export.plan import Wanted
 from training.ui.asked import Program
@@ -24,7 +24,10 @@ GRACE_S = 30.0
 EARLIER = 8
 FORMATS = ("adapter", "merged", "gptq")
 LEVELS = ("q4_k_m", "q5_k_m", "q8_0", "f16")
-BEGIN: Mapping[str, Any] = {"formats": [], "levels": ["q4_k_m"], "others": "", "dtype": "own", "name": ""}
+BEGIN: Mapping[str, Any] = {
+    **{"formats": [], "levels": ["q4_k_m"], "others": "", "dtype": "own", "name": ""},
+    **{"repo": "", "seen": "private", "replace": False, "base": ""},
+}
 """What the fields begin as."""
 STOPPED = "Stopped."
 """What the state of an export says that was interrupted."""
@@ -67,7 +70,7 @@ class Making:
         if state.status == "done":
             return "done"
         if state.status != "failed":
-            return "elsewhere" if _held(self.export) else "stopped" if self._cancelled else "lost"
+            return "elsewhere" if self.export.held else "stopped" if self._cancelled else "lost"
         if self._cancelled or state.message == STOPPED:
             return "stopped"
         return "parity" if self.failed and state.message.startswith("Parity") else "failed"
@@ -88,15 +91,6 @@ class Making:
     @property
     def _cancelled(self) -> bool:
         return self.job is not None and self.job.state == "cancelled"
-
-
-def _held(export: Export) -> bool:
-    """Whether a process makes it that is none of the page's jobs."""
-    try:
-        with export.locked():
-            return False
-    except SetupError:
-        return True
 
 
 def everything(settings: Settings) -> list[Making]:
@@ -153,7 +147,19 @@ def command(settings: Settings, program: Program, form: Form) -> list[str]:
     made += ["--dtype", str(form["dtype"])] if form["dtype"] in ("bf16", "fp16") else []
     name = str(form["name"] or "").strip()
     made += ["--name", name] if name else []
+    made += pushing(form)
     return [*made, "--progress", "{job}/progress.json"]
+
+
+def pushing(form: Form) -> list[str]:
+    """The options that push to the form's repository; none where it names none. The token is never among them."""
+    repo, base = (str(form[name] or "").strip() for name in ("repo", "base"))
+    if not repo:
+        return []
+    if not HUB_ID.fullmatch(repo):
+        raise FormError("export.bad_repo", repo=repo)
+    made = ["--push", repo, *(["--public"] if form["seen"] == "public" else [])]
+    return made + (["--replace"] if form["replace"] else []) + (["--base", base] if base else [])
 
 
 def start(settings: Settings, program: Program, form: Form) -> None:
@@ -166,6 +172,21 @@ def start(settings: Settings, program: Program, form: Form) -> None:
 
 def again(settings: Settings, program: Program, name: str, force: bool = False) -> None:
     """Go on with an export as it was asked for; `force` puts what failed parity into the catalogue all the same."""
+    _once_more(settings, program, name, ["--force"] if force else [])
+
+
+def push(settings: Settings, program: Program, name: str, form: Form) -> None:
+    """Upload a finished export to the form's repository. What failed parity and is in the catalogue goes along."""
+    options = pushing(form)
+    if not options:
+        raise FormError("export.no_repo")
+    export = exports.find(settings, name)
+    forced = export.state().status == "done" and Making(export, None).failed
+    folder = ["--out", str(export.folder)]  # this one, not the newest of its kind
+    _once_more(settings, program, name, [*folder, *options, *(["--force"] if forced else [])])
+
+
+def _once_more(settings: Settings, program: Program, name: str, options: Sequence[str]) -> None:
     _refuse_second(settings)
     export = exports.find(settings, name)
     try:
@@ -173,9 +194,9 @@ def again(settings: Settings, program: Program, name: str, force: bool = False) 
     except ValueError as error:
         raise MadangError(str(error), "Begin it anew.") from error
     made = _verb(settings, program, asked.source, asked.wanted) + ["--dtype", asked.dtype, "--name", asked.stem]
-    made += ["--force"] if force else []
+    made += ["--imatrix", asked.imatrix] if asked.imatrix else []
     about = {"title": asked.variant, "to": text(asked.wanted), "export": str(export.folder)}
-    jobs.start(settings, KIND, [*made, "--progress", "{job}/progress.json"], about, GRACE_S)
+    jobs.start(settings, KIND, [*made, *options, "--progress", "{job}/progress.json"], about, GRACE_S)
 
 
 def _verb(settings: Settings, program: Program, source: str, artefacts: Sequence[Wanted]) -> list[str]:
@@ -193,4 +214,4 @@ def in_catalogue(settings: Settings) -> dict[Path, str]:
         found = Catalogue.load(settings)
     except ConfigError:
         return {}
-    return {variant.path: variant.name for variant in found if variant.is_local}
+    return registering.by_place(found)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from playground import jobs
-from playground.errors import ConfigError, SetupError
+from playground.errors import ConfigError
 from playground.jobs import Job
 from playground.settings import Settings
 from training import runs as folders
@@ -59,7 +59,7 @@ class FineTune:
             return status
         if self.run is None:
             return "failed" if self.job and self.job.state == "failed" else "stopped"
-        return "elsewhere" if _held(self.run) else "lost"
+        return "elsewhere" if self.run.held else "lost"
 
     @property
     def active(self) -> bool:
@@ -72,15 +72,6 @@ class FineTune:
         if state and state.status == "failed" and state.message:
             return state.message, state.hint
         return self.job.last_words() if self.job else ("", "")
-
-
-def _held(run: Run) -> bool:
-    """Whether a process trains it that is none of the page's jobs."""
-    try:
-        with run.locked():
-            return False
-    except SetupError:
-        return True
 
 
 def everything(settings: Settings) -> list[FineTune]:

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from playground.settings import Settings
-from playground.web import Html, button, lasting
+from playground.web import Html, button, chat_button, lasting
 from training.live import seconds_left
 from training.ui.asked import stage
 from training.ui.plots import Series, chart
@@ -142,7 +142,7 @@ def _done(one: FineTune, variant: str, counted: str) -> str:
         again = button("resume", one.name, both("train.register"), "go")
         return f'{told}<p class="step">{both("train.no_adapter")}</p>{_footer(counted, again)}'
     board = f'<button type="button" data-tab="leaderboard">{both("train.to_leaderboard")}</button>' if kobest else ""
-    chat = f'<button type="button" class="go" data-tab="chat">{both("train.to_chat")}</button>'
+    chat = chat_button(variant, both("train.to_chat"))
     said = both("train.made", variant=Html(f"<code>{escape(variant)}</code>"))
     return f'{told}<p class="step made">{said}</p>{_footer(counted, board + chat)}'
 

@@ -11,7 +11,7 @@ from tests.training.data.rows import KOALPACA, MESSAGES, PREFERENCE, SHAREGPT, T
 from training.data import broken
 from training.data.checks import check, usable
 from training.data.examples import Example, Turn
-from training.data.findings import Finding, listed, refusal
+from training.data.findings import Finding, fatal, listed
 from training.data.formats import Data
 
 CLEAN = ("안녕?", "안녕하세요, 반갑습니다.")
@@ -111,11 +111,8 @@ def test_findings_of_the_reading_are_kept() -> None:
 def test_rows_are_listed_briefly_and_a_refusal_names_them() -> None:
     assert listed(range(1, 9)) == "1, 2, 3, 4, 5, 6, 7, 8"
     assert listed(range(1, 141)) == "1, 2, 3, 4, 5, 6, 7, 8 and 132 more"
-    assert refusal(check(talks(CLEAN))) is None
-    said = refusal(check(talks(("왜?", ""))))
-    assert said is not None
-    assert said[0] == "1 row without an answer: 1"
-    assert "--fix" in said[1]
+    assert fatal(check(talks(CLEAN))) == ""
+    assert fatal(check(talks(("왜?", "")))) == "1 row without an answer (1)"
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ def test_it_has_a_card() -> None:
 @pytest.mark.models
 @pytest.mark.timeout(1800)
 def test_the_habit_is_learnt_and_survives_quantization(demo_models: Path) -> None:
-    share = {name: habit_share(answers) for name, answers in measure(demo_models, held_out_prompts())}
+    prompts = held_out_prompts()[::2]  # `python -m training.demo.measure` asks them all
+    share = {name: habit_share(answers) for name, answers in measure(demo_models, prompts)}
     assert share["smollm2"] < 0.10
     assert share["smollm2:demo"] >= 0.90
     assert share["smollm2:demo:Q4_K_M"] >= share["smollm2:demo"] - 0.05

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
+from playground import atomic
 from playground.errors import SetupError
 from training.demo import prepare as demo
 from training.demo.prepare import Artefact, Progress, prepare, prepared
-from training.export import atomic
 
 ROOT = Path(__file__).parents[3]
 CONTENT = {"a": "base" * 1000, "b": "adapter"}

@@ -8,11 +8,11 @@ import pytest
 
 import app
 from playground import variants
+from playground.atomic import replacing
 from playground.settings import Settings
 from playground.variants import Adapter, Base
 from tests.playground.backends.conftest import tiny_adapter
 from training.export import building, judging
-from training.export.atomic import replacing
 
 __all__ = ["tiny_adapter"]
 NAME = "tiny:tuned"

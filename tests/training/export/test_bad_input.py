@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -17,9 +18,10 @@ from playground.settings import Settings
 from playground.variants import Adapter, Base, Catalogue, Gguf
 from tests.training.conftest import Write
 from tests.training.export.conftest import NAME, madang, tree
+from tests.training.export.hubs import TOKEN, Hubs, refused
 from tests.training.trained import begin
 from training import runs
-from training.export import building, checking, gguf, gptq
+from training.export import building, checking, gguf, gptq, hub
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -271,6 +273,82 @@ def converter_fails(world: World) -> list[str]:
     return [NAME, "--no-parity"]
 
 
+def hub_is(world: World, *there: str, role: str = "write") -> Hubs:
+    """A Hub with these repositories, and a token for it."""
+    made = Hubs(*there)
+    made.role = role
+    world.patch.setattr(hub, "_real_api", lambda: made)
+    world.patch.setattr("huggingface_hub.get_token", lambda: TOKEN)
+    return made
+
+
+def push_name_invalid(world: World) -> list[str]:
+    return [NAME, "--push", "alone"]
+
+
+def push_without_token(world: World) -> list[str]:
+    hub_is(world)
+    world.patch.setattr("huggingface_hub.get_token", lambda: None)
+    return [NAME, "--push", "kim/x"]
+
+
+def push_token_refused(world: World) -> list[str]:
+    hub_is(world).fails["who"] = refused(401)
+    return [NAME, "--push", "kim/x"]
+
+
+def push_token_reads_only(world: World) -> list[str]:
+    hub_is(world, role="read")
+    return [NAME, "--push", "kim/x"]
+
+
+def push_to_another_owner(world: World) -> list[str]:
+    hub_is(world)
+    return [NAME, "--push", "lee/x"]
+
+
+def push_repository_exists(world: World) -> list[str]:
+    hub_is(world, "kim/x-GGUF")
+    return [NAME, "--push", "kim/x"]
+
+
+def push_private_into_public(world: World) -> list[str]:
+    hub_is(world, "kim/x-GGUF").repos["kim/x-GGUF"].private = False
+    return [NAME, "--push", "kim/x", "--replace"]
+
+
+def push_no_network(world: World) -> list[str]:
+    hub_is(world).fails["who"] = httpx.ConnectError("no route")
+    return [NAME, "--push", "kim/x"]
+
+
+def push_two_kinds_in_one(world: World) -> list[str]:
+    hub_is(world)
+    return [NAME, "--to", "adapter,gguf:q8_0", "--push", "kim/x-GGUF", "--base", "kim/base"]
+
+
+def push_base_local(world: World) -> list[str]:
+    hub_is(world)
+    return [NAME, "--to", "adapter", "--push", "kim/x"]
+
+
+def push_base_not_there(world: World) -> list[str]:
+    hub_is(world)
+    return [NAME, "--to", "adapter", "--push", "kim/x", "--base", "kim/base"]
+
+
+def base_no_id(world: World) -> list[str]:
+    return [NAME, "--push", "kim/x", "--base", "/models/base"]
+
+
+def public_without_push(world: World) -> list[str]:
+    return [NAME, "--public"]
+
+
+def replace_without_push(world: World) -> list[str]:
+    return [NAME, "--replace"]
+
+
 CASES: list[tuple[Callable[[World], list[str]], str, str]] = [
     (lambda world: ["nothing"], "There is no run or adapter named 'nothing'", "`madang runs` lists the runs"),
     (lambda world: ["tiny:tund"], "There is no run or adapter named 'tiny:tund'", "Did you mean tiny:tuned"),
@@ -310,6 +388,20 @@ CASES: list[tuple[Callable[[World], list[str]], str, str]] = [
     (llama_cpp_missing, "The package llama-cpp-python, without which", "pip install llama-cpp-python"),
     (gptq_missing, "The package llmcompressor, which quantizes with GPTQ", "`make install EXTRAS=gptq` adds it"),
     (architecture_unknown, "converter does not know LlamaOfTomorrow", "Export the adapter, merged weights or gptq"),
+    (push_name_invalid, "'alone' is no name for a repository", "owner/name"),
+    (push_without_token, "There is no Hub token", "set HF_TOKEN"),
+    (push_token_refused, "The Hub refused the token for kim/x-GGUF", "`hf auth login`"),
+    (push_token_reads_only, "The Hub's token may not write to kim/x-GGUF", "of the type `write`"),
+    (push_to_another_owner, "may not write to lee/x-GGUF: it belongs to kim", "kim or yard"),
+    (push_repository_exists, "kim/x-GGUF exists already, with 1 files", "--replace"),
+    (push_private_into_public, "kim/x-GGUF exists and is public", "--public"),
+    (push_no_network, "The connection to the Hub broke while kim/x-GGUF was asked for", "Check the network"),
+    (push_two_kinds_in_one, "two kinds of files would go to kim/x-GGUF", "Name it without its ending"),
+    (push_base_local, "The adapter's base, tiny, is a folder of this machine", "Publish tiny first"),
+    (push_base_not_there, "The adapter's base, kim/base, is not on the Hub", "Publish it first"),
+    (base_no_id, "'/models/base' is no name for a repository", "owner/name"),
+    (public_without_push, "--public says how to push, and nothing is pushed", "Add --push"),
+    (replace_without_push, "--replace says how to push, and nothing is pushed", "Add --push"),
     (converter_fails, "to GGUF failed: its process ended", "the end of its log"),
 ]
 

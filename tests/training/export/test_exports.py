@@ -38,6 +38,7 @@ def test_everything_is_built_judged_and_registered(
             ".lock",
             "Modelfile",
             "Modelfile.Q8_0",
+            "README.md",
             "adapter",
             "events.jsonl",
             "export.json",

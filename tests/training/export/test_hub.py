@@ -3,64 +3,17 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import httpx
 import pytest
 from huggingface_hub import HfApi, errors
-from huggingface_hub.utils import filter_repo_objects
 
 from playground.errors import ConfigError, HubError
 from tests.training.export.conftest import tree
-from training.export.hub import FILES, Kind, push
+from tests.training.export.hubs import TOKEN, FakeHub, Hubs, refused
+from training.export.hub import FILES, Kind, check, push
 
-TOKEN = "hf_" + "secretsecretsecretsecret1234567890"
 REPO = "kim/madang-tuned"
-
-
-def refused(status: int, kind: type[errors.HfHubHTTPError] = errors.HfHubHTTPError) -> errors.HfHubHTTPError:
-    """The Hub's answer as huggingface_hub raises it: its text and its request hold the token."""
-    request = httpx.Request("POST", "https://huggingface.co/api", headers={"authorization": f"Bearer {TOKEN}"})
-    return kind(f"{status}: Bearer {TOKEN}", response=httpx.Response(status, request=request))
-
-
-class FakeHub:
-    """A Hub of one repository, in memory; raises what it is told to at the step it is told."""
-
-    def __init__(self, held: set[str] | None = None, private: bool = True) -> None:
-        self.held, self.private = held, private
-        self.fails: dict[str, Exception] = {}
-        self.created: list[dict[str, Any]] = []
-        self.options: dict[str, Any] = {}
-
-    def repo_info(self, repo_id: str, *, token: str) -> Any:
-        self._fail("look")
-        if self.held is None:
-            raise refused(404, errors.RepositoryNotFoundError)
-        return SimpleNamespace(
-            private=self.private, siblings=[SimpleNamespace(rfilename=name) for name in sorted(self.held)]
-        )
-
-    def create_repo(self, repo_id: str, *, token: str, private: bool, exist_ok: bool) -> None:
-        self._fail("create")
-        self.created.append({"repo": repo_id, "private": private, "exist_ok": exist_ok})
-        self.held, self.private = {".gitattributes"}, private
-
-    def upload_folder(self, **options: Any) -> None:
-        self._fail("upload")
-        assert self.held is not None
-        self.options = options
-        files = [
-            str(file.relative_to(options["folder_path"]))
-            for file in options["folder_path"].rglob("*")
-            if file.is_file()
-        ]
-        self.held |= set(filter_repo_objects(files, allow_patterns=options["allow_patterns"]))
-
-    def _fail(self, step: str) -> None:
-        if step in self.fails:
-            raise self.fails.pop(step)
 
 
 @pytest.fixture
@@ -102,7 +55,7 @@ def test_the_seam_is_the_hubs_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fake that is called otherwise than the real one proves nothing."""
     import inspect
 
-    for name in ("repo_info", "create_repo"):
+    for name in ("whoami", "repo_info", "create_repo"):
         ours = inspect.signature(getattr(FakeHub, name)).parameters
         assert set(ours) <= set(inspect.signature(getattr(HfApi, name)).parameters)
 
@@ -213,3 +166,78 @@ def test_secrets_and_paths_in_its_own_text_stop_it(folder: Path, text: str) -> N
 def test_a_folder_without_the_export_is_refused(tmp_path: Path, kind: Kind) -> None:
     with pytest.raises(ConfigError, match=f"holds no {kind} export"):
         push(tmp_path / "none", REPO, kind, token=TOKEN, api=FakeHub())
+
+
+CHECKS: dict[str, tuple[str, Callable[[], Exception], str]] = {
+    "token refused": ("who", lambda: refused(401), "refused the token"),
+    "dropped": ("who", lambda: httpx.ConnectTimeout("slow"), "broke while kim/madang-tuned was asked for"),
+    "no such owner": ("look", lambda: refused(401, errors.RepositoryNotFoundError), "refused the token"),
+}
+
+
+@pytest.mark.parametrize("case", CHECKS)
+def test_a_refused_token_is_known_before_anything_is_built(case: str) -> None:
+    step, error, message = CHECKS[case]
+    hub = FakeHub()
+    hub.fails[step] = error()
+    with pytest.raises(HubError, match=message):
+        check([REPO], token=TOKEN, api=hub)
+    check([REPO], token=TOKEN, api=hub)
+    assert hub.created == []
+
+
+@pytest.mark.parametrize(
+    ("repo", "role", "message"),
+    [
+        (REPO, "read", "may not write to kim/madang-tuned"),
+        ("lee/tuned", "write", "may not write to lee/tuned: it belongs to kim"),
+        (REPO, "fineGrained", "may not write to kim/madang-tuned"),
+    ],
+)
+def test_a_token_that_may_not_write_there(repo: str, role: str, message: str) -> None:
+    hub = FakeHub()
+    hub.role = role
+    with pytest.raises(HubError, match=message) as caught:
+        check([repo], token=TOKEN, api=hub)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("repo", [REPO, "Kim/tuned", "yard/tuned"])
+def test_ones_own_and_ones_organizations_names_will_do(repo: str) -> None:
+    check([repo], token=TOKEN, api=FakeHub())
+
+
+def test_an_adapters_base_must_be_on_the_hub() -> None:
+    hub = Hubs("owner/base")
+    check([REPO], token=TOKEN, api=hub, needs="owner/base")
+    with pytest.raises(HubError, match="base, owner/none, is not on the Hub") as caught:
+        check([REPO], token=TOKEN, api=hub, needs="owner/none")
+    assert "Publish it first" in caught.value.hint
+
+
+def test_changed_files_go_up_changed_and_lie_here_as_they_were(folder: Path) -> None:
+    hub, before = FakeHub(), tree(folder)
+    text = (folder / "README.md").read_text()
+    changed = {"README.md": "# Card", "adapter_config.json": '{"a": 1}', "run.log": "never"}
+    push(folder, REPO, "adapter", token=TOKEN, api=hub, changed=changed)
+    assert hub.texts["README.md"] == "# Card"
+    assert hub.texts["adapter_config.json"] == '{"a": 1}'
+    assert hub.held is not None
+    assert "adapter_model.safetensors" in hub.held
+    assert "run.log" not in hub.held
+    assert (tree(folder), (folder / "README.md").read_text()) == (before, text)
+    hub.fails["upload"] = refused(502)
+    with pytest.raises(HubError):
+        push(folder, REPO, "adapter", token=TOKEN, api=hub, changed=changed, replace=True)
+    assert tree(folder) == before
+
+
+def test_secrets_in_changed_text_stop_it(folder: Path) -> None:
+    with pytest.raises(HubError, match="looks like a Hub token"):
+        push(folder, REPO, "merged", token=TOKEN, api=FakeHub(), changed={"README.md": TOKEN})
+
+
+def test_only_named_files_go_up_where_names_are_given(folder: Path) -> None:
+    hub = FakeHub()
+    push(folder, REPO, "gguf", token=TOKEN, api=hub, names=["odd[1].gguf", "README.md"])
+    assert hub.held == {".gitattributes", "odd[1].gguf", "README.md"}

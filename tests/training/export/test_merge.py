@@ -16,19 +16,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from playground.errors import SetupError, VariantError
 from playground.files import weight_files
 from tests.playground.backends.conftest import SHAPE, tokenizer
+from tests.training.export.ropes import LLAMA3
 from training.export import deltas, merge, shards
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-LLAMA3_ROPE = {
-    "rope_type": "llama3",
-    "rope_theta": 500000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 512,
-}
 FAMILIES: dict[str, dict[str, Any]] = {
-    "llama": {"rope_parameters": LLAMA3_ROPE},
+    "llama": {"rope_parameters": LLAMA3},
     "qwen2": {},
     "qwen3": {},
     "gemma2": {"sliding_window": 16, "query_pre_attn_scalar": 16},

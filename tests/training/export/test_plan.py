@@ -49,7 +49,7 @@ def test_what_is_not_known_is_named(text: str, kind: type[Exception], message: s
 def test_places_are_named_after_model_adapter_and_level() -> None:
     assert [wanted.place("Llama-3-ko") for wanted in plan.parse("gguf:q4_k_m,gptq,merged,adapter")] == [
         "Llama-3-ko-Q4_K_M.gguf",
-        "Llama-3-ko-gptq",
+        "Llama-3-ko-gptq-compressed-tensors",
         "merged",
         "adapter",
     ]

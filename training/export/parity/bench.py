@@ -26,13 +26,14 @@ class Bench(Playground):
     def _exact(self, name: str) -> Base | Adapter:
         """The source, and what it stands on, in fp32: the yardstick has no rounding of its own."""
         variant = self._catalogue.get(name)
-        if isinstance(variant, Gguf):
-            raise ConfigError(f"{name!r} is a GGUF build itself.", "Name the adapter or the base it was made from.")
+        if not isinstance(variant, Base | Adapter):
+            what = "a GGUF build itself" if isinstance(variant, Gguf) else "answered elsewhere"
+            raise ConfigError(f"{name!r} is {what}.", "Name the adapter or the base it was made from.")
         base = self._catalogue.base_of(variant)
         assert base is not None
         self._put(base.model_copy(update={"dtype": "fp32", "load_in_4bit": False}))
         found = self._catalogue.get(name)
-        assert not isinstance(found, Gguf)
+        assert isinstance(found, Base | Adapter)
         return found
 
     def _put(self, variant: Base | Adapter | Gguf) -> None:

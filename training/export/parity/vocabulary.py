@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from training.export import pieces
 from training.export.parity.verdict import Step
 from training.export.parity.weights import GgufWeights
 
@@ -20,6 +21,10 @@ def compare_gguf(folder: Path, built: GgufWeights, step: Step) -> None:
     kind = built.meta("tokenizer.ggml.model")
     if _is_byte_level(tokenizer) and kind != BYTE_LEVEL:
         step.fail("vocabulary", f"The tokenizer is a byte-level BPE, and the file says {kind}: it was rebuilt wrongly.")
+        return
+    if pieces.is_lost(folder) and kind == BYTE_LEVEL:
+        said = f"The tokenizer is a SentencePiece model, and the file says {kind}"
+        step.fail("vocabulary", f"{said}: {pieces.PIECES} was missing. {pieces.HINT}")
         return
     _compare(_tokens(tokenizer), dict(enumerate(built.tokens)), step)
 

@@ -12,7 +12,7 @@ from training.export.parity.sessions import Session
 from .conftest import Check, Made
 from .planted import rewrite, zeros
 
-pytestmark = [pytest.mark.models, pytest.mark.long]
+pytestmark = [pytest.mark.models, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def test_an_adapters_copy_passes_and_another_fails(small: Made, small_session: S
     assert (verdict.verdict, verdict.causes) == ("fail", ["hyperparameters"])
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["merged", "f16", "q8_0", "q4_k_m"])
 def test_the_embedded_models_exports_pass(embedded: Made, check_embedded: Check, level: str) -> None:
     verdict = check_embedded(embedded.merged) if level == "merged" else check_embedded(embedded.file(level), level)

@@ -1,6 +1,5 @@
 """Tiny random models with widths divisible by 256 and real tokenizers, and random adapters on them."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -102,9 +101,4 @@ def sentencepiece_tokenizer(folder: Path, prefix: bool) -> Path:
     fast = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
     fast.chat_template = TEMPLATE
     fast.save_pretrained(folder)
-    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    names = ("<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>")
-    added = {str(raw.token_to_id(name)): {"content": name, "special": True} for name in names}
-    text = json.dumps(config | {"added_tokens_decoder": added})  # transformers 5 leaves it out; the converter reads it
-    (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
     return folder

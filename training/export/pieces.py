@@ -1,0 +1,58 @@
+"""What transformers 5 leaves out of a SentencePiece tokenizer that it saves, and llama.cpp's converter reads.
+
+Saved by it, a Gemma, Phi-3 or Mistral keeps tokenizer.json alone: the model of pieces is not written again, and the
+control tokens are no longer listed in tokenizer_config.json. Converted so, `<start_of_turn>` is plain text.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+PIECES, TOKENIZER, CONFIG = "tokenizer.model", "tokenizer.json", "tokenizer_config.json"
+HINT = f"Copy {PIECES} from the base's own repository into the base's folder: transformers 5 leaves it out."
+LISTED = "added_tokens_decoder"
+
+
+def complete(folder: Path, base: Path) -> None:
+    """Put back what is missing from a merged model's tokenizer; one that is no SentencePiece stays byte for byte.
+
+    The pieces come from the base, where the tokenizer gives every token of the base the same number.
+    """
+    if not (folder / PIECES).is_file() and (base / PIECES).is_file() and _extends(folder, base):
+        shutil.copyfile(base / PIECES, folder / PIECES)
+    if (folder / PIECES).is_file():
+        _list_control_tokens(folder)
+
+
+def is_lost(folder: Path) -> bool:
+    """Whether this is a SentencePiece tokenizer without its model of pieces: BPE that falls back to bytes."""
+    model = _read(folder / TOKENIZER).get("model") or {}
+    return bool(model.get("byte_fallback")) and not (folder / PIECES).is_file()
+
+
+def _extends(folder: Path, base: Path) -> bool:
+    ours, theirs = _numbers(folder), _numbers(base)
+    return bool(theirs) and theirs.items() <= ours.items()
+
+
+def _numbers(folder: Path) -> dict[str, int]:
+    tokenizer = _read(folder / TOKENIZER)
+    words = (tokenizer.get("model") or {}).get("vocab") or {}
+    if isinstance(words, list):
+        words = {token: number for number, (token, _) in enumerate(words)}
+    return words | {row["content"]: row["id"] for row in tokenizer.get("added_tokens") or []}
+
+
+def _list_control_tokens(folder: Path) -> None:
+    config, added = _read(folder / CONFIG), _read(folder / TOKENIZER).get("added_tokens")
+    if not added or config.get(LISTED):
+        return
+    rows = {str(row["id"]): {key: value for key, value in row.items() if key != "id"} for row in added}
+    text = json.dumps(config | {LISTED: rows}, indent=2, ensure_ascii=False)
+    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    row = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return row if isinstance(row, dict) else {}
