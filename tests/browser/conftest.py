@@ -100,9 +100,9 @@ def address(playground: Playground) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator["Browser"]:
-    """Chromium, without background traffic."""
+    """Chromium, without background traffic. Playwright keeps an event loop running: it ends with each file's tests."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed: apt-get install chromium fonts-noto-cjk")
