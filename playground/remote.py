@@ -43,7 +43,7 @@ class RemoteWorker:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._run, name=f"remote {spec.name}", daemon=True).start()
         self._greeted = asyncio.run_coroutine_threadsafe(self._begin(), self._loop)
-        self._greeted.add_done_callback(lambda _: self._loop.stop() if self._refusal else None)
+        self._greeted.add_done_callback(lambda _: self._let_go() if self._refusal else None)
 
     @property
     def alive(self) -> bool:
@@ -101,7 +101,8 @@ class RemoteWorker:
                 f"{self.spec.name} runs elsewhere, and its server does not give what `{name}` asks for.",
                 "Name a variant whose files are on this machine: what needs whole distributions is measured there.",
             )
-        self._calls += 1
+        with self._gate:
+            self._calls += 1
         try:
             with self._gate:
                 if not self.alive:
@@ -111,7 +112,8 @@ class RemoteWorker:
         except CancelledError as error:
             raise self._gone() from error
         finally:
-            self._calls -= 1
+            with self._gate:
+                self._calls -= 1
             self.used_at = time.monotonic()
             self.on_change()
 
@@ -124,6 +126,10 @@ class RemoteWorker:
             ended = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
         with suppress(TimeoutError, CancelledError):
             ended.result(CLOSING_S)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """End the loop's thread, from whichever thread: a bare `stop` would not wake it."""
         with suppress(RuntimeError):  # closed already
             self._loop.call_soon_threadsafe(self._loop.stop)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from playground.errors import ContextError
+from playground.errors import VariantError
 from playground.events import Likely, TokenLogprob
 from playground.messages import Message
 from playground.presets import Sampling
@@ -265,13 +265,13 @@ def prompt_of(backend: Backend, request: RowRequest) -> Prompt:
 
 
 def checked(backend: Backend, ids: Sequence[int]) -> list[int]:
-    """Token ids that the model knows, at least one. Raises ContextError: an engine would end its whole process."""
+    """Token ids that the model knows, at least one. Raises VariantError: an engine would end its whole process."""
     size = backend.info.vocabulary
     if not ids:
-        raise ContextError("The prompt is empty.", "Send at least one token.")
+        raise VariantError("The prompt is empty.", "Send at least one token.")
     strange = next((token for token in ids if not 0 <= token < size), None)
     if strange is not None:
-        raise ContextError(
+        raise VariantError(
             f"Token id {strange} is none of this model's {size}.", "Encode the text with this model's own tokenizer."
         )
     return list(ids)

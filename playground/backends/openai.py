@@ -22,6 +22,8 @@ BYTES_BESIDE = 2**20
 BYTES_A_TOKEN = 2**11
 BYTES_A_TOP = 2**7
 """A stream may hold so many bytes for each token asked for, and for each of its likeliest neighbours."""
+OF_THE_REQUEST = (400, 413, 422)
+"""Refusals that another request may not get; all others are the server's own trouble, or its owner's."""
 CONTEXT_FIELDS = ("max_model_len", "n_ctx", "context_length", "context_window", "n_ctx_train")
 TOO_LONG = ("context_length_exceeded", "exceed_context_size", "context length", "context size", "context window")
 NEUTRAL_WORDS = {"seed": "leave `seed` out", "top_p": "set `top_p` to 1", "stop": "take the stop strings out"}
@@ -54,8 +56,8 @@ class Server:
             if refusal.status not in (404, 405, 501) or not self.spec.remote.model:
                 raise
             listed = {}
-        rows = listed.get("data") if isinstance(listed, dict) else None
-        rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        rows = _listed(listed.get("data") if isinstance(listed, dict) else None)
+        rows = [row for row in rows if isinstance(row, dict)]
         row = self._row(rows)
         self.dialect = openai_dialect.of(str(row.get("owned_by", "")))
         self.info = self._info(row)
@@ -66,7 +68,7 @@ class Server:
         assert self.spec.remote is not None
         wanted = self.spec.remote.model
         if wanted:
-            known = [row for row in rows if wanted == row.get("id") or wanted in (row.get("aliases") or ())]
+            known = [row for row in rows if wanted == row.get("id") or wanted in _listed(row.get("aliases"))]
             return known[0] if known else {}  # some serve what they do not list: let them say
         names = [str(row.get("id", "")) for row in rows]
         if len(names) != 1:
@@ -172,13 +174,15 @@ class Server:
             self._learned.add("stream_options")
         elif "max_completion_tokens" in said and "max_tokens" in body:
             self._learned.add("max_completion_tokens")
-        elif refusal.status in (400, 413, 422) and any(words in said.lower() for words in TOO_LONG):
+        elif refusal.status in OF_THE_REQUEST and any(words in said.lower() for words in TOO_LONG):
             shorter = Conversation(messages=answer.request.messages).without_oldest_turn()
             if shorter is None:
                 hint = "Shorten the question or the system prompt, or ask for fewer new tokens."
                 raise ContextError(refusal.message, hint) from refusal
             answer.request = answer.request.model_copy(update={"messages": shorter.messages})
             answer.dropped += 1
+        elif refusal.status not in OF_THE_REQUEST:
+            raise WorkerError(refusal.message, refusal.hint) from refusal
         else:
             raise self._explained(body, refusal)
 
@@ -195,6 +199,10 @@ class Server:
     async def close(self) -> None:
         """Close its connections."""
         await self.line.close()
+
+
+def _listed(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else []
 
 
 def _limit(request: RowRequest) -> int:

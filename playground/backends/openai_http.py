@@ -121,7 +121,7 @@ class Line:
             await response.aclose()
         try:
             return json.loads(raw)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self.broken(f"{self.host} answered with something that is no JSON.") from error
 
     async def _read(self, response: httpx.Response, limit: int) -> bytes:
@@ -259,7 +259,7 @@ def words(raw: bytes) -> str:
     text = raw.decode(errors="replace")
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "" if text.lstrip().startswith("<") else text
     for name in ("error", "message", "detail"):
         if isinstance(found, dict) and name in found:

@@ -10,7 +10,7 @@ from functools import partial
 
 from playground.backends.base import Backend, Cancelled, Prompt, Row, RowRequest, prompt_of
 from playground.backends.text import StopFilter
-from playground.errors import ContextError, MadangError
+from playground.errors import ContextError, MadangError, VariantError
 from playground.events import Delta, Event, Failed, Finished, FinishReason, Progress, Started, Stats, TokenLogprob
 from playground.messages import Conversation
 
@@ -91,7 +91,7 @@ class Scheduler:
             if 0 < len(prompt.ids) <= context - room:
                 return prompt, dropped
             if not prompt.ids:
-                raise ContextError("The prompt is empty.", "Type a question.")
+                raise VariantError("The prompt is empty.", "Type a question.")
             conversation, dropped = conversation.without_oldest_turn(), dropped + 1
         raise ContextError(
             f"The question takes {len(prompt.ids)} tokens; {request.variant} holds {context}, {room} for the answer.",

@@ -32,6 +32,8 @@ MAX_LORAS = 8
 """Adapters in one batch, at most: each takes the room of the largest rank on the card."""
 QUIET = {"DO_NOT_TRACK": "1"}
 """vLLM reports its use to its makers otherwise; nothing that Madang starts does."""
+CLOSED = ("--allowed-origins", "[]")
+"""Without it vLLM lets every web page that is open in a browser on this machine ask the model."""
 MERGE = "Merge it into its base and serve that: madang export {name} --to merged"
 
 
@@ -207,7 +209,7 @@ def _arguments(base: Base, loras: list[_Lora], quantized: str | None, chat: str 
     if not base.is_local and base.revision:
         words += ["--revision", base.revision, "--tokenizer-revision", base.revision]
     words += ["--host", wish.settings.host, "--port", str(wish.settings.port), "--dtype", DTYPES[base.dtype]]
-    words += ["--max-model-len", str(base.context or "auto")]
+    words += ["--max-model-len", str(base.context or "auto"), *CLOSED]
     if quantized:
         words += ["--quantization", quantized]
     if chat:

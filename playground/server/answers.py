@@ -125,6 +125,8 @@ class Answers:
             self._unread.discard(index)
         if isinstance(event, Finished):
             self.answer_tokens += event.stats.tokens
+            if not self._prompts.get(index):  # a server elsewhere counts its prompt at the end
+                self._prompts[index] = event.stats.prompt_tokens
         return index, event
 
     def _check(self, started: Started) -> None:

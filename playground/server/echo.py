@@ -6,6 +6,7 @@ Where that token is greedy it is read off the prompt's own pass, which costs hal
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from playground.backends.base import PromptToken
 from playground.presets import Sampling
@@ -14,6 +15,9 @@ from playground.server.errors import TOO_LONG, ApiError
 from playground.server.known import Target
 from playground.server.requests import CompletionRequest, Ids
 from playground.workers import AnyWorker
+
+PORTION = 512
+"""Tokens of prompts in one call, where they begin with nothing alike."""
 
 
 @dataclass
@@ -31,14 +35,34 @@ class Echo:
 async def read(body: CompletionRequest, sampling: Sampling, asker: Asker) -> list[Echo]:
     """Every prompt as the model reads it, with what `echo` and `logprobs` ask for."""
 
-    def work(target: Target, worker: AnyWorker) -> list[Echo]:
+    def encode(target: Target, worker: AnyWorker) -> list[Echo]:
         echoes = _encoded(body.prompts, worker)
         _check(echoes, worker, asker.limits.prompt_tokens)
-        if body.logprobs is not None:
-            _score(echoes, body.logprobs, at_once(body, sampling), target, worker)
         return echoes
 
-    return await asker.with_worker(body.model, work)
+    echoes = await asker.with_worker(body.model, encode)
+    if body.logprobs is not None:
+        for part in portions(echoes):  # between two of them others are answered, and a client that has gone is heard
+            await asker.with_worker(body.model, partial(_score, part, body.logprobs, at_once(body, sampling)))
+    return echoes
+
+
+def portions(echoes: Sequence[Echo]) -> list[list[Echo]]:
+    """Prompts that are read in one call, which nothing interrupts: few tokens, but what begins alike is read once."""
+    parts: list[list[Echo]] = []
+    size = 0
+    for echo in echoes:
+        if not parts or (size + len(echo.ids) > PORTION and not _alike(parts[-1][-1].ids, echo.ids)):
+            parts.append([])
+            size = 0
+        parts[-1].append(echo)
+        size += len(echo.ids)
+    return parts
+
+
+def _alike(one: Ids, other: Ids) -> bool:
+    half = max(len(one), len(other)) // 2
+    return one[:half] == other[:half]
 
 
 def at_once(body: CompletionRequest, sampling: Sampling) -> bool:

@@ -29,7 +29,7 @@ class Placing:
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._shown = b""
+        self._shown = bytearray()
         """Text that no token has been found for yet."""
         self._waiting: deque[Token] = deque()
         self._begun = False
@@ -42,7 +42,7 @@ class Placing:
         ready = []
         while self._waiting:
             raw = self._spelled(self._waiting[0])
-            if len(self._shown) < len(raw) and raw.startswith(self._shown):
+            if len(self._shown) < len(raw) and raw.startswith(bytes(self._shown)):
                 break
             ready.append(self._placed(raw if self._shown.startswith(raw) else b""))
         return ready
@@ -56,7 +56,7 @@ class Placing:
 
     def _placed(self, raw: bytes) -> Placed:
         placed = Placed(self._waiting.popleft(), self._offset)
-        self._shown = self._shown[len(raw) :]
+        del self._shown[: len(raw)]  # costs nothing at the front of a bytearray, however long the rest
         self._offset += len(self._decoder.decode(raw))
         self._begun |= bool(raw)
         return placed

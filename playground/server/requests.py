@@ -6,7 +6,7 @@ change nothing here are taken and left alone.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from playground.server.errors import ApiError
 
@@ -14,9 +14,12 @@ MAX_CHOICES = 128
 MAX_PROMPTS = 2048
 MAX_STOPS = 64
 MAX_TOP = 20
+MAX_FIELDS = 100
+"""Fields of one object: no client has so many, and each unknown one would get a sentence."""
 DEFAULT_COMPLETION = 16
 """Tokens of a completion for which none are asked: OpenAI's own default."""
-Ids = list[int]
+Ids = Annotated[list[int], Field(fail_fast=True)]
+"""Lists stop at their first fault: megabytes of wrong items would hold up everyone else's requests."""
 
 
 def _unicode(text: str) -> str:
@@ -34,6 +37,14 @@ Stop = Annotated[Text, Field(max_length=1000)]
 
 class _Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few(cls, given: Any) -> Any:
+        if isinstance(given, dict) and len(given) > MAX_FIELDS:
+            text = f"An object of the request has {len(given)} fields, and {MAX_FIELDS} are the most."
+            raise ApiError(400, text, code="invalid_value")
+        return given
 
 
 class StreamOptions(_Asked):
@@ -56,7 +67,7 @@ class _Request(_Asked):
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    logit_bias: dict[str, float] | None = None
+    logit_bias: dict[str, Any] | None = None
 
     user: str | None = None
     metadata: dict[str, Any] | None = None
@@ -104,7 +115,7 @@ class ChatTurn(_Asked):
     """One message. `name` changes nothing; the calls of tools cannot be served."""
 
     role: str
-    content: Text | list[Part] | None = None
+    content: Text | Annotated[list[Part], Field(fail_fast=True)] | None = None
     name: str | None = None
     refusal: str | None = None
     audio: Any = None
@@ -116,14 +127,14 @@ class ChatTurn(_Asked):
 class ChatRequest(_Request):
     """The body of /v1/chat/completions."""
 
-    messages: list[ChatTurn] = Field(min_length=1)
+    messages: Annotated[list[ChatTurn], Field(fail_fast=True, min_length=1)]
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP)
 
     response_format: Any = None
-    modalities: list[str] | None = None
+    modalities: Annotated[list[str], Field(fail_fast=True)] | None = None
     tools: Any = None
     tool_choice: Any = None
     functions: Any = None
@@ -171,9 +182,11 @@ class CompletionRequest(_Request):
 
     prompt: (
         Text
-        | Annotated[list[Text], Field(min_length=1, max_length=MAX_PROMPTS)]
+        | Annotated[list[Text], Field(fail_fast=True, min_length=1, max_length=MAX_PROMPTS)]
         | Annotated[Ids, Field(min_length=1)]
-        | Annotated[list[Annotated[Ids, Field(min_length=1)]], Field(min_length=1, max_length=MAX_PROMPTS)]
+        | Annotated[
+            list[Annotated[Ids, Field(min_length=1)]], Field(fail_fast=True, min_length=1, max_length=MAX_PROMPTS)
+        ]
     )
     max_tokens: int | None = Field(default=None, ge=0)
     logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP)
@@ -218,7 +231,7 @@ class TokenizeRequest(_Asked):
 class DetokenizeRequest(_Asked):
     """The body of /detokenize, as llama.cpp's server has it."""
 
-    tokens: list[int]
+    tokens: Ids
     model: str | None = None
 
 

@@ -57,6 +57,8 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, Response]) -> 
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return await working
+        working.cancel()
+        await asyncio.wait({working})  # its end tells the request's record what was read
         return Response(status_code=LEFT)
     finally:
         leaving.cancel()

@@ -1,5 +1,6 @@
 """Remote variants beside the others: answered, cancelled, dead, and scored as the same file on this machine is."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 
@@ -307,11 +309,12 @@ def test_a_visitor_adds_no_address(planted: Planted, open_playground: Any) -> No
 
 
 @contextmanager
-def our_server(data: Path) -> Iterator[str]:
-    """Our own API over fakes, in this process."""
+def our_server(data: Path, *rows: Variant) -> Iterator[str]:
+    """Our own API over a fake and some rows, in this process."""
     data.mkdir()
     settings = Settings(data=data)
-    variants.add(settings, Base(name="fake", source="fake:b", context=2048))
+    for row in (Base(name="fake", source="fake:b", context=2048), *rows):
+        variants.add(settings, row)
     playground = Playground(settings)
     server = uvicorn.Server(uvicorn.Config(create(playground), port=0, log_level="critical"))
     thread = threading.Thread(target=server.run)
@@ -337,6 +340,24 @@ def test_another_madang_answers_and_scores_as_the_variant_does_here(tmp_path: Pa
             asked = [Choices(context=(65, 66), continuations=((67, 68), (65,)))]
             there.vocabulary()
             assert there.score(asked).logprobs[0][0] != 0.0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_our_api_counts_the_tokens_that_a_remote_read(tmp_path: Path, planted: Planted, stream: bool) -> None:
+    body: dict[str, Any] = {"model": "far", "messages": [{"role": "user", "content": "Hi"}], "stream": stream}
+    if stream:
+        body["stream_options"] = {"include_usage": True}
+    with our_server(tmp_path / "ours", far(planted)) as url:
+        said = httpx.post(f"{url}/chat/completions", json=body, timeout=20).text
+    last = said.split("data: ")[-2] if stream else said
+    assert json.loads(last)["usage"] == {"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16}
+
+
+def test_a_remote_that_wants_another_key_is_no_fault_of_our_client(tmp_path: Path, planted: Planted) -> None:
+    with our_server(tmp_path / "ours", far(planted)) as url:
+        planted.replies = [status(401, "no")]
+        body = {"model": "far", "messages": [{"role": "user", "content": "Hi"}]}
+        assert httpx.post(f"{url}/chat/completions", json=body, timeout=20).status_code == 500
 
 
 def scores(probe: Probe, pairs: Sequence[tuple[str, Sequence[str]]]) -> list[list[float]]:

@@ -9,7 +9,7 @@ import pytest
 from playground.backends.base import ModelSpec, RowRequest
 from playground.budget import GIB, Need
 from playground.compare import Comparison, Playground, Question
-from playground.errors import ContextError, MemoryBudgetError, VariantError, WorkerError
+from playground.errors import MemoryBudgetError, VariantError, WorkerError
 from playground.events import Delta, Event, Failed, Finished, Progress
 from playground.logs import LOGS_KEPT
 from playground.messages import Conversation
@@ -273,7 +273,7 @@ def test_words_are_looked_up_while_others_answer_and_scores_wait(make_pool: Call
 
 def test_a_refused_call_says_what_it_was(make_pool: Callable[..., WorkerPool]) -> None:
     worker = answered(make_pool(2.5), "a")
-    with pytest.raises(ContextError, match="empty"):
+    with pytest.raises(VariantError, match="empty"):
         worker.call("prompt_logprobs", prompts=[[]], top=1, adapter=None)
     with pytest.raises(VariantError, match="nonsense"):
         worker.call("render", variant="v", messages=[], prompt_format="nonsense")

@@ -226,6 +226,17 @@ def test_a_circle_ends(planted: Planted) -> None:
     assert "on and on" in refused(planted).message
 
 
+def test_an_answer_nested_without_end_is_no_bug_of_ours(planted: Planted) -> None:
+    deep = b"[" * 60_000
+    planted.pages["/v1/models"] = lambda handler, body: handler.json(deep)
+    assert "no JSON" in refused(planted).message
+    planted.pages["/v1/models"] = lambda handler, body: handler.json(deep, 500)
+    assert "500" in refused(planted).message
+    planted.pages["/v1/models"] = {"data": [{"id": "a", "aliases": 5}]}
+    planted.replies = [says("a")]
+    assert end(ask(planted, more={"model": "b"})).text == "a"
+
+
 @pytest.mark.parametrize("raw", [b"data: {not json\n\n", b'data: {"choices": 5}\n\n', b"data: []\n\n"])
 def test_garbage_is_said_to_be_garbage(planted: Planted, raw: bytes) -> None:
     planted.replies = [streams(raw)]

@@ -42,7 +42,7 @@ def test_a_base_alone(shelf: Any) -> None:
     settings = shelf.using(port=8001)
     assert words(shelf, "qwen", settings=settings) == [
         *("vllm", "serve", str(folder), "--served-model-name", "qwen", "--host", "127.0.0.1", "--port", "8001"),
-        *("--dtype", "auto", "--max-model-len", "auto"),
+        *("--dtype", "auto", "--max-model-len", "auto", "--allowed-origins", "[]"),
     ]
 
 

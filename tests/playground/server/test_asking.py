@@ -55,13 +55,17 @@ def test_a_client_that_hangs_up_in_a_stream_frees_the_engine(address: str, pool:
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
-def test_a_client_that_waits_for_a_whole_answer_as_well(address: str, pool: HeardPool, path: str) -> None:
+def test_a_client_that_waits_for_a_whole_answer_as_well(
+    address: str, pool: HeardPool, path: str, http: httpx.Client
+) -> None:
     since = len(pool.heard)
     body: dict[str, Any] = {"model": "base", "max_tokens": 2000}
     body |= {"messages": LONG} if "chat" in path else {"prompt": ["!slow !long", "!slow !long"]}
     rows = 1 if "chat" in path else 2
     hang_up(address, body, lambda got: sum(isinstance(e, Delta) for e in pool.heard[since:]) >= rows, path)
     until(lambda: cancelled(pool, since) == rows and idle(pool))
+    counted = f'madang_requests_total{{model="base",route="{path}",status="499"}} 1.0'
+    until(lambda: counted in http.get("/metrics").text)  # under the model that it had asked
 
 
 def test_a_client_that_hangs_up_while_its_prompt_is_read(address: str, pool: HeardPool) -> None:

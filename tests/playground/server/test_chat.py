@@ -192,6 +192,23 @@ def test_harmless_fields_are_taken(client: openai.OpenAI) -> None:
     assert answer.choices[0].message.content == SAID
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"messages": [1] * 5000},
+        {"messages": [{"role": "user", "content": [1] * 5000}]},
+        {"messages": [{"role": "user", "content": "a"} | {f"k{place}": 1 for place in range(5000)}]},
+        {"modalities": [1] * 5000},
+        {"logit_bias": {str(place): "x" for place in range(5000)}},
+        {f"k{place}": 1 for place in range(5000)},
+    ],
+)
+def test_thousands_of_faults_get_one_short_answer(http: httpx.Client, change: dict[str, Any]) -> None:
+    answer = http.post("/v1/chat/completions", json={"model": "other", "messages": HI} | change)
+    assert answer.status_code == 400
+    assert len(answer.json()["error"]["message"]) < 200
+
+
 REFUSED: list[tuple[dict[str, Any], str | None, str]] = [
     ({"foo": 1}, "foo", "unknown_parameter"),
     ({"Foo": 1}, "Foo", "unknown_parameter"),
