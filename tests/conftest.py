@@ -1,6 +1,7 @@
 """What the tests of all wings share: the embedded models, prepared once and kept between runs."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,9 @@ import platformdirs
 import pytest
 
 from playground.budget import usable_cores
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell hands it on to what it runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
