@@ -172,7 +172,7 @@ def test_what_the_description_forbids_breaks_nothing(api: Api, label: str) -> No
     assert api.seen[f"{label} 400"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("label", WITH_BODY)
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
