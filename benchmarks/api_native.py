@@ -1,7 +1,8 @@
-"""Eight clients of llama.cpp's own server: through our API, where it is a remote row, over asking it directly."""
+"""Eight clients of llama.cpp's own server: as Madang starts it over started by hand; and through our API before it."""
 
 import asyncio
 import shutil
+import sys
 import time
 
 from benchmarks.common import Measured, scratch, settings
@@ -20,24 +21,37 @@ def run(times: int) -> list[Measured]:
     try:
         chosen = Settings(data=home)
         chosen.models_dir.symlink_to(settings().models_dir)
-        return [_measured(chosen, times)]
+        return _measured(chosen, times)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _measured(chosen: Settings, times: int) -> Measured:
-    engine, ours = free_port(), free_port()
+def _measured(chosen: Settings, times: int) -> list[Measured]:
+    engine, ours, hand = free_port(), free_port(), free_port()
     data = {"MADANG_DATA": str(chosen.data)}
     command = [*madang(engine, VARIANT), "--engine", "llama-server", "--parallel", str(CLIENTS)]
-    through, bare = [], []
-    with served(command, engine, VARIANT, **data) as native:
+    file = Catalogue.load(chosen).get(VARIANT)
+    by_hand = [
+        sys.executable,
+        "-m",
+        "benchmarks.peer_llama_server",
+        getattr(file, "source", ""),
+        str(hand),
+        str(CLIENTS),
+    ]
+    through, started, bare = [], [], []
+    with served(command, engine, VARIANT, **data) as native, served(by_hand, hand, "any") as peer:
         if NAME not in Catalogue.load(chosen).names:
             add(chosen, Remote(name=NAME, url=native.url, model=native.model))
         with served(madang(ours, NAME), ours, NAME, **data) as api:
             for number in range(times):
                 through.append(_throughput(api, number))
-                bare.append(_throughput(native, number))
-    return Measured("API before llama.cpp's server, 8 clients / it bare", through, bare, ">= 0.95", "tokens/s")
+                started.append(_throughput(native, number))
+                bare.append(_throughput(peer, number))
+    return [
+        Measured("llama-server as Madang starts it, 8 clients / by hand", started, bare, ">= 0.95", "tokens/s"),
+        Measured("our API before llama-server, 8 clients / by hand", through, bare, "any", "tokens/s"),
+    ]
 
 
 def _throughput(server: Server, number: int) -> float:

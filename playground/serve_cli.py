@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 
 FLAGS = "playground.serve_cli.flags"
 """Where in click's `meta` the words after `--` wait."""
+ENGINES_OWN = ("print_", "name", "command", "adapters", "parallel", "timeout", "keep")
+"""Options that mean nothing to our own API."""
 EngineName = Literal["madang", "vllm", "llama-server"]
 
 
@@ -62,7 +63,7 @@ def serve(  # noqa: PLR0913 - a parameter an option
     settings = settings.model_copy(update={"port": port} | ({} if host is None else {"host": host}))
     flags: tuple[str, ...] = context.meta.get(FLAGS, ())
     if engine == "madang":
-        _refuse_engine_options(flags, print_, name, command, keep)
+        _refuse_engine_options(context, flags)
         _serve_ourselves(context, settings, variant or [])
         return
     from playground.engines.plan import Wish
@@ -79,11 +80,10 @@ def serve(  # noqa: PLR0913 - a parameter an option
     run(plans, wish, timeout, keep)
 
 
-def _refuse_engine_options(
-    flags: Sequence[str], print_: bool, name: list[str] | None, command: str | None, keep: bool
-) -> None:
-    given = {"flags after --": flags, "--print": print_, "--name": name, "--command": command, "--keep": keep}
-    if wrong := [what for what, value in given.items() if value]:
+def _refuse_engine_options(context: typer.Context, flags: tuple[str, ...]) -> None:
+    sources = {name: context.get_parameter_source(name) for name in ENGINES_OWN}
+    typed = [f"--{name.rstrip('_')}" for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    if wrong := [*(["flags after --"] if flags else []), *typed]:
         raise ConfigError(
             f"Madang's own API takes no {', '.join(wrong)}.", "Name an engine: --engine vllm or --engine llama-server"
         )

@@ -106,7 +106,17 @@ def test_without_an_engine_it_is_our_own_server(shell: Shell, ourselves: list[An
 
 
 @pytest.mark.parametrize(
-    "words", [("--print",), ("--keep",), ("--name", "x"), ("--command", "x"), ("--", "--tensor-parallel-size", "2")]
+    "words",
+    [
+        ("--print",),
+        ("--keep",),
+        ("--name", "x"),
+        ("--command", "x"),
+        ("--parallel", "4"),
+        ("--no-adapters",),
+        ("--timeout", "9"),
+        ("--", "--tensor-parallel-size", "2"),
+    ],
 )
 def test_what_only_engines_take(words: tuple[str, ...], shell: Shell, ourselves: list[Any]) -> None:
     code, _, err = shell("qwen", *words)
