@@ -10,7 +10,7 @@ from playground.budget import usable_cores
 FILE, PORT, PARALLEL = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 
 params = xllamacpp.CommonParams()
-params.model.path, params.hostname, params.port = FILE, "127.0.0.1", PORT
+params.model.path, params.hostnames, params.port = FILE, ["127.0.0.1"], PORT
 params.n_parallel, params.n_ctx = PARALLEL, 4096 * PARALLEL
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = usable_cores()
 server = xllamacpp.Server(params)
