@@ -130,7 +130,8 @@ def test_printing_starts_nothing_and_passes_flags_on(shell: Shell, settings: Set
     assert code == 0
     assert out.splitlines() == [
         f"vllm serve {tmp_path}/qwen --served-model-name qwen --host 127.0.0.1 --port 8000 --dtype auto "
-        f"--max-model-len auto --enable-lora --max-lora-rank 8 --max-loras 1 --lora-modules qwen:good={tmp_path}/good "
+        "--max-model-len auto --allowed-origins '[]' --enable-lora --max-lora-rank 8 --max-loras 1 "
+        f"--lora-modules qwen:good={tmp_path}/good "
         "--tensor-parallel-size 2 --port 1"
     ]
     assert "qwen:bad is left out. vLLM cannot serve 'qwen:bad' beside its base: it uses DoRA (use_dora)." in err
