@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
+from playground.atomic import write_beside
 from playground.errors import ConfigError, UnknownNameError, VariantError
 from playground.names import Name, PromptFormat
 from playground.settings import Settings
@@ -348,6 +349,4 @@ def _write(path: Path, text: str) -> None:
     """Replace the file whole or not at all; what would not read back is not written."""
     tomllib.loads(text)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".toml.new")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    write_beside(path, text)

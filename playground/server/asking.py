@@ -92,6 +92,11 @@ class Asker:
         return self.known.target(model, progress)
 
 
+def spelled(worker: AnyWorker, ids: Sequence[int]) -> str:
+    """The text that token ids spell, control tokens by name; for the threads, as it waits for the worker."""
+    return b"".join(map(bytes, worker.call("pieces", ids=list(ids)))).decode(errors="replace")
+
+
 class Loading:
     """Which models are being loaded, and whether any has ever been: what /health tells."""
 

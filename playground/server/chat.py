@@ -11,7 +11,7 @@ from playground.messages import Message, Role
 from playground.server import logprobs
 from playground.server.answers import Answers
 from playground.server.asking import Asker
-from playground.server.errors import TOO_LONG, ApiError, ErrorBody
+from playground.server.errors import TOO_LONG, ApiError
 from playground.server.logprobs import Placed, Placing
 from playground.server.record import record_of
 from playground.server.requests import ChatRequest, ChatTurn, Part
@@ -22,7 +22,7 @@ from playground.server.told import REFUSALS, STREAMED, Head, reason, usage
 
 ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 UNSERVED = ("tool_calls", "tool_call_id", "function_call", "audio", "refusal")
-router = APIRouter(responses={status: told | {"model": ErrorBody} for status, told in REFUSALS.items()})
+router = APIRouter(responses=REFUSALS)
 
 
 @router.post("/v1/chat/completions", response_model=ChatCompletion, responses=STREAMED)

@@ -13,7 +13,7 @@ from playground.server import logprobs
 from playground.server.answers import Answers
 from playground.server.asking import Asker
 from playground.server.echo import Echo, at_once, read
-from playground.server.errors import TOO_LONG, ApiError, ErrorBody
+from playground.server.errors import TOO_LONG, ApiError
 from playground.server.logprobs import Placed, Placing
 from playground.server.record import Record, record_of
 from playground.server.requests import CompletionRequest
@@ -22,7 +22,7 @@ from playground.server.sampled import sampling, seeded
 from playground.server.streams import EventStream, unless_gone, whole
 from playground.server.told import REFUSALS, STREAMED, Head, reason, usage
 
-router = APIRouter(responses={status: told | {"model": ErrorBody} for status, told in REFUSALS.items()})
+router = APIRouter(responses=REFUSALS)
 
 
 @router.post("/v1/completions", response_model=TextCompletion, responses=STREAMED)

@@ -10,7 +10,7 @@ from functools import partial
 
 from playground.backends.base import PromptToken
 from playground.presets import Sampling
-from playground.server.asking import Asker
+from playground.server.asking import Asker, spelled
 from playground.server.errors import TOO_LONG, ApiError
 from playground.server.known import Target
 from playground.server.requests import CompletionRequest, Ids
@@ -79,8 +79,7 @@ def _encoded(prompts: Sequence[str | Ids], worker: AnyWorker) -> list[Echo]:
         if isinstance(prompt, str):
             echoes.append(Echo(next(encoded), prompt))
         else:
-            raws = worker.call("pieces", ids=prompt)
-            echoes.append(Echo(prompt, b"".join(map(bytes, raws)).decode(errors="replace")))
+            echoes.append(Echo(prompt, spelled(worker, prompt)))
     return echoes
 
 

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from playground.server.asking import Asker
+from playground.server.asking import Asker, spelled
 from playground.server.errors import ErrorBody, Problem
 from playground.server.known import Target
 from playground.server.requests import DetokenizeRequest, TokenizeRequest
@@ -13,8 +13,7 @@ from playground.server.told import REFUSALS
 from playground.workers import AnyWorker
 
 OWNER = "madang"
-FAULTS = {status: told | {"model": ErrorBody} for status, told in REFUSALS.items()}
-router = APIRouter(responses=FAULTS)
+router = APIRouter(responses=REFUSALS)
 open_router = APIRouter()
 
 
@@ -77,8 +76,7 @@ async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
     asker: Asker = request.app.state.asker
 
     def spell(target: Target, worker: AnyWorker) -> Content:
-        raws = worker.call("pieces", ids=body.tokens)
-        return Content(content=b"".join(map(bytes, raws)).decode(errors="replace"))
+        return Content(content=spelled(worker, body.tokens))
 
     async def answer() -> Response:
         return JSONResponse((await asker.with_worker(body.model, spell)).model_dump())

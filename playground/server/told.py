@@ -6,19 +6,23 @@ from typing import Any
 from uuid import uuid4
 
 from playground.events import Finished
+from playground.server.errors import ErrorBody
 from playground.server.known import Target
 from playground.server.responses import Reason, Usage
 
+_FAULTS = {
+    400: "The request is wrong",
+    401: "No key, or a wrong one",
+    403: "No key is set, and the request comes from elsewhere",
+    404: "No such model",
+    408: "The body did not arrive in time",
+    413: "The body is too large",
+    429: "Too many requests: come again after Retry-After seconds",
+    500: "The model cannot be loaded, or its engine failed",
+    503: "No memory for the model, or the Hub is out of reach",
+}
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "The request is wrong"},
-    401: {"description": "No key, or a wrong one"},
-    403: {"description": "No key is set, and the request comes from elsewhere"},
-    404: {"description": "No such model"},
-    408: {"description": "The body did not arrive in time"},
-    413: {"description": "The body is too large"},
-    429: {"description": "Too many requests: come again after Retry-After seconds"},
-    500: {"description": "The model cannot be loaded, or its engine failed"},
-    503: {"description": "No memory for the model, or the Hub is out of reach"},
+    status: {"description": words, "model": ErrorBody} for status, words in _FAULTS.items()
 }
 """The errors that a route's description names, all with OpenAI's error object."""
 EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
