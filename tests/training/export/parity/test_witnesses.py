@@ -16,7 +16,7 @@ from training.export.parity import prompts
 
 from .conftest import Made
 
-pytestmark = [pytest.mark.models, pytest.mark.long]
+pytestmark = [pytest.mark.models, pytest.mark.slow]
 TOKENS = 24
 SERVE = """
 import json, sys
