@@ -134,6 +134,18 @@ def style(sheet: Path) -> gr.HTML:
     return plain(f"<style>{sheet.read_text(encoding='utf-8')}</style>", elem_classes="wing-style")
 
 
+def clocked(timer: gr.Timer, busy: Callable[[], bool], shown: Callable[[], Updates]) -> Updates:
+    """What a tab shows of its jobs, and whether its clock goes on. `busy` is asked first: a job that ends while `shown`
+    is made is then told by the next tick; asked last, it would stand there as running for ever."""
+    active = busy()
+    return {**shown(), timer: gr.Timer(active=active)}
+
+
+def in_turn(tab: str) -> dict[str, Any]:
+    """Options of the events that end in `clocked`: one at a time, so that no older answer stops a newer one's clock."""
+    return {**SILENT, "concurrency_id": f"{tab}-jobs"}
+
+
 def tab_here() -> gr.Tab:
     """The tab that is being rendered."""
     tab = Context.block

@@ -8,6 +8,7 @@ from gradio.blocks import Block
 from eval.ui import runs
 from eval.ui.said import GO, SILENT, Speaker, Updates, both, plain, style, tab_here
 from playground.settings import Settings
+from playground.web import clocked, in_turn
 
 EVERY_S = 1.0
 
@@ -65,8 +66,11 @@ def _wire(
     button, said, shown, timer = parts
     outputs: list[Block] = [said, shown, timer]
 
+    def seen() -> Updates:
+        return clocked(timer, lambda: runs.active(settings), lambda: {shown: runs.html(settings)})
+
     def now(told: str = "") -> Updates:
-        return {said: told, shown: runs.html(settings), timer: gr.Timer(active=runs.active(settings))}
+        return {said: told, **seen()}
 
     def start(values: dict[Block, Any]) -> Updates:
         return now(runs.start(settings, program, {name: values[component] for name, component in fields.items()}))
@@ -80,13 +84,9 @@ def _wire(
     def suite(name: str) -> Any:
         return gr.update(visible=name in runs.SUITES, value=[])
 
-    button.click(start, set(fields.values()), outputs, **SILENT)
-    shown.click(act, None, outputs, **SILENT)
-    timer.tick(
-        lambda: {shown: runs.html(settings), timer: gr.Timer(active=runs.active(settings))},
-        None,
-        [shown, timer],
-        **SILENT,
-    )
-    tab_here().select(arrive, None, [*outputs, fields["variants"]], **SILENT)
+    ordered = in_turn("evaluate")
+    button.click(start, set(fields.values()), outputs, **ordered)
+    shown.click(act, None, outputs, **ordered)
+    timer.tick(seen, None, [shown, timer], **ordered)
+    tab_here().select(arrive, None, [*outputs, fields["variants"]], **ordered)
     fields["suite"].change(suite, fields["suite"], fields["tasks"], **SILENT)

@@ -50,7 +50,7 @@ def free_port() -> int:
     return port
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
     """A playground whose built-in variants are fakes."""
     data = tmp_path_factory.mktemp("data")
@@ -90,7 +90,7 @@ def served_tabs(data: Path, catalogue: str, tabs: Callable[[Settings], Sequence[
     shutil.rmtree(data, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(playground: Playground) -> Iterator[str]:
     """The page, served on the loopback."""
     page = build(playground, playground.settings)

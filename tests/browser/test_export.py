@@ -67,7 +67,7 @@ source = "fake:b"
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The page with every tab of local mode, whose program exports at once."""
     with served_tabs(tmp_path_factory.mktemp("export"), CATALOGUE, tabs) as address:

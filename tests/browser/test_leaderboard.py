@@ -17,7 +17,7 @@ pytestmark = pytest.mark.browser
 KOBEST = Path(__file__).resolve().parents[1] / "eval" / "data" / "kobest"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The whole page with eval's tabs, over two fakes."""
     rows = ("a", "base", ""), ("a:Q8_0", "gguf", 'base = "a"\n')

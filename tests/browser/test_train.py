@@ -31,7 +31,7 @@ source = "fake:a"
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The page with the Train tab, whose program answers at once."""
     called = [sys.executable, "-m", program.__name__]

@@ -11,7 +11,7 @@ from gradio.blocks import Block
 from playground import jobs
 from playground.errors import MadangError
 from playground.settings import Settings
-from playground.web import GO, SILENT, Speaker, Updates, plain, style, tab_here
+from playground.web import GO, SILENT, Speaker, Updates, clocked, in_turn, plain, style, tab_here
 from training.ui import export_showing, export_sizes, exporting, runs
 from training.ui.asked import Program
 from training.words import both, problem
@@ -114,9 +114,11 @@ def _wire(settings: Settings, program: Program, desk: Desk) -> None:
     """Buttons, the clock, the sizes that follow the form, and what a visitor finds on arriving."""
 
     def seen(viewed: str) -> Updates:
-        run, earlier = export_showing.html(settings, viewed)
-        timer = gr.Timer(active=runs.busy(settings, [exporting.KIND]))
-        return {desk.run: run, desk.earlier: earlier, desk.viewed: viewed, desk.timer: timer}
+        def shown() -> Updates:
+            run, earlier = export_showing.html(settings, viewed)
+            return {desk.run: run, desk.earlier: earlier, desk.viewed: viewed}
+
+        return clocked(desk.timer, lambda: runs.busy(settings, [exporting.KIND]), shown)
 
     def values_of(values: dict[Block, Any]) -> dict[str, Any]:
         return {name: values[component] for name, component in desk.fields.items()}
@@ -134,16 +136,20 @@ def _wire(settings: Settings, program: Program, desk: Desk) -> None:
 
     outputs: list[Block] = [desk.run, desk.earlier, desk.viewed, desk.timer]
     fields = set(desk.fields.values())
-    desk.start.click(pressed, {*fields, desk.viewed}, [*outputs, desk.said], **SILENT).then(None, js=SHOW, **SILENT)
+    desk.start.click(pressed, {*fields, desk.viewed}, [*outputs, desk.said], **in_turn("export")).then(
+        None, js=SHOW, **SILENT
+    )
     for shown in (desk.run, desk.earlier):
-        shown.click(acted, {*fields, desk.viewed}, [*outputs, desk.said], **SILENT).then(None, js=SHOW, **SILENT)
-    desk.timer.tick(seen, desk.viewed, outputs, **SILENT)
+        shown.click(acted, {*fields, desk.viewed}, [*outputs, desk.said], **in_turn("export")).then(
+            None, js=SHOW, **SILENT
+        )
+    desk.timer.tick(seen, desk.viewed, outputs, **in_turn("export"))
     for name in ("source", "levels", "others", "formats"):
         desk.fields[name].change(sized, fields, desk.sizes, **SILENT)
     here = tab_here().select(
         partial(_arrive, settings, desk), {desk.fields["source"], desk.arrived}, [*fields, desk.arrived], **SILENT
     )
-    here.then(seen, desk.viewed, outputs, **SILENT).then(sized, fields, desk.sizes, **SILENT)
+    here.then(seen, desk.viewed, outputs, **in_turn("export")).then(sized, fields, desk.sizes, **SILENT)
 
 
 def _arrive(settings: Settings, desk: Desk, values: dict[Block, Any]) -> Updates:

@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.blocks import Block
 
 from playground.settings import Settings
-from playground.web import GO, SILENT, Speaker, Updates, plain, style, tab_here
+from playground.web import GO, SILENT, Speaker, Updates, clocked, in_turn, plain, style, tab_here
 from training.recipe import Method
 from training.ui import actions, advice, checking, form, looking, runs, showing
 from training.ui.asked import Program
@@ -158,14 +158,14 @@ def _wire(settings: Settings, program: Program, desk: Desk) -> None:
     for what, (button, _) in desk.buttons.items():
         target = {"look": "#train-data", "check": "#train-dry", "start": "#train-run"}[what]
         pressed = button.click(
-            partial(begin, what), {*desk.fields.values(), desk.viewed}, [*outputs, *places], **SILENT
+            partial(begin, what), {*desk.fields.values(), desk.viewed}, [*outputs, *places], **in_turn("train")
         )
         pressed.then(None, js=SHOW.format(target), **SILENT)
     for shown in (*desk.advice, *(desk.shown[name] for name in ("run", "dry", "data", "earlier"))):
-        acted = shown.click(act, desk.viewed, [*outputs, *places, *desk.fields.values()], **SILENT)
+        acted = shown.click(act, desk.viewed, [*outputs, *places, *desk.fields.values()], **in_turn("train"))
         if shown in (desk.shown["run"], desk.shown["earlier"]):  # a run that is shown or resumed may stand elsewhere
             acted.then(None, js=SHOW.format("#train-run"), **SILENT)
-    desk.timer.tick(seen, desk.viewed, outputs, **SILENT)
+    desk.timer.tick(seen, desk.viewed, outputs, **in_turn("train"))
     _wire_form(settings, desk, seen, outputs)
 
 
@@ -187,17 +187,20 @@ def _wire_form(settings: Settings, desk: Desk, seen: Callable[[str], Updates], o
 
     inputs = [desk.viewed, desk.arrived]
     fields = list(desk.fields.values())
-    tab_here().select(arrive, inputs, [*outputs, *fields, desk.arrived], **SILENT)
+    tab_here().select(arrive, inputs, [*outputs, *fields, desk.arrived], **in_turn("train"))
     desk.fields["method"].input(method, desk.fields["method"], fields, **SILENT)
     desk.upload.upload(uploaded, desk.upload, desk.fields["source"], **SILENT)
 
 
 def _seen(settings: Settings, desk: Desk, viewed: str) -> Updates:
     """Everything that comes from files, as it is now."""
-    run, earlier = showing.html(settings, viewed)
-    made: Updates = {desk.shown["run"]: run, desk.shown["earlier"]: earlier, desk.viewed: viewed}
-    made |= {desk.shown["dry"]: checking.html(settings), desk.shown["data"]: looking.html(settings)}
-    return made | {desk.timer: gr.Timer(active=runs.busy(settings, actions.KINDS))}
+
+    def shown() -> Updates:
+        run, earlier = showing.html(settings, viewed)
+        made: Updates = {desk.shown["run"]: run, desk.shown["earlier"]: earlier, desk.viewed: viewed}
+        return made | {desk.shown["dry"]: checking.html(settings), desk.shown["data"]: looking.html(settings)}
+
+    return clocked(desk.timer, lambda: runs.busy(settings, actions.KINDS), shown)
 
 
 def _restored(settings: Settings, desk: Desk) -> Updates:
