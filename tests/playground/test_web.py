@@ -1,0 +1,23 @@
+"""A tab's clock: it goes on until the page has shown how its jobs ended."""
+
+import gradio as gr
+
+from playground import web
+
+
+def test_a_job_that_ends_while_it_is_drawn_is_drawn_once_more() -> None:
+    running = [True]
+    with gr.Blocks():
+        timer, shown = gr.Timer(active=False), gr.HTML()
+
+    def draw() -> web.Updates:
+        text = "running" if running[0] else "done"
+        running[0] = False
+        return {shown: text}
+
+    def tick() -> web.Updates:
+        return web.clocked(timer, lambda: running[0], draw)
+
+    first, second = tick(), tick()
+    assert (first[shown], first[timer].active) == ("running", True)
+    assert (second[shown], second[timer].active) == ("done", False)
