@@ -7,7 +7,6 @@ transformers does. Sequences decode in one batch.
 
 import ctypes
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +29,9 @@ from playground.backends.base import (
     Vocabulary,
 )
 from playground.backends.likely import held
+from playground.backends.llama_log import LOG
+from playground.backends.llama_samplers import samplers
+from playground.backends.prompt_cache import KEPT, Portion, PromptCache, cells, portions, tokens
 from playground.backends.text import ByteText
 from playground.errors import VariantError
 from playground.events import TokenLogprob
@@ -44,7 +46,6 @@ SCORE_TOKENS = 512
 SCORE_BATCH = 256
 """As fast as 512 at once, with half the logits in memory."""
 ABORTED = 2
-ERROR_LEVEL = 4
 ALL_LAYERS = 10_000
 QUANT_SIZES = {" - Small": "_S", " - Medium": "_M", " - Large": "_L"}
 
@@ -53,7 +54,8 @@ QUANT_SIZES = {" - Small": "_S", " - Medium": "_M", " - Large": "_L"}
 class LlamaRow(Row):
     """A row with its sequence in the shared cache, its sampler chain and the token drawn for it.
 
-    `held`: what the model held of that token, where the request asks.
+    `held`: what the model held of that token, where the request asks. `portions`: the prompt as it is read, and
+    `cached` what of it is in the cache. `alone`: no other row was open at any time of it.
     """
 
     sequence: int = 0
@@ -61,6 +63,14 @@ class LlamaRow(Row):
     drawn: int = -1
     held: TokenLogprob | None = None
     decoder: ByteText = field(default_factory=ByteText)
+    portions: list[tuple[int, ...]] = field(default_factory=list)
+    cached: list[Portion] = field(default_factory=list)
+    alone: bool = False
+
+    @property
+    def needed(self) -> int:
+        """Tokens that its prompt and its answer may still add to the cache."""
+        return len(self.prompt) + self.request.sampling.max_new_tokens - tokens(self.cached)
 
 
 class LlamaCppBackend:
@@ -74,8 +84,13 @@ class LlamaCppBackend:
         self._vocab = lib.llama_model_get_vocab(self._model)
         trained = lib.llama_model_n_ctx_train(self._model)
         context = min(spec.context or DEFAULT_CONTEXT, trained or DEFAULT_CONTEXT)
+        stateful = lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
+        self._stateful = bool(stateful)
+        """Whether a state goes with a sequence, which no part of a prompt can be cut from."""
         self._context = self._make_context(spec, context)
         self._memory = lib.llama_get_memory(self._context)
+        kept = () if self._stateful else range(MAX_ROWS, MAX_ROWS + KEPT)
+        self._cache = PromptCache(kept, self._copy_cells, self._drop_sequence)
         self._batch = lib.llama_batch_init(BATCH, 0, MAX_ROWS)
         self.max_rows = MAX_ROWS
         self.score_tokens, self.score_batch = min(SCORE_TOKENS, context), min(SCORE_BATCH, context)
@@ -103,7 +118,7 @@ class LlamaCppBackend:
         params = lib.llama_context_default_params()
         params.n_ctx = tokens
         params.n_batch = params.n_ubatch = min(BATCH, tokens)
-        params.n_seq_max = MAX_ROWS
+        params.n_seq_max = MAX_ROWS if self._stateful else MAX_ROWS + KEPT
         params.kv_unified = True
         params.n_threads = params.n_threads_batch = spec.threads
         context = lib.llama_init_from_model(self._model, params)
@@ -166,8 +181,7 @@ class LlamaCppBackend:
         self, prompts: Sequence[Sequence[int]], top: int, adapter: str | None = None
     ) -> list[list[PromptToken]]:
         """Every token of every prompt; what prompts begin with alike is computed once, but in models with a state."""
-        stateful = lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
-        room = echo.Room(echo.ALONE if stateful else self.score_tokens, self.max_rows, self.score_tokens)
+        room = echo.Room(echo.ALONE if self._stateful else self.score_tokens, self.max_rows, self.score_tokens)
 
         def read(questions: list[Choices]) -> list[echo.Read]:
             return llama_scoring.read(self, questions, top)
@@ -176,15 +190,38 @@ class LlamaCppBackend:
 
     def has_room(self, prompt: list[int], sampling: Sampling) -> bool:
         """Whether the shared cache can hold one more row to its end."""
-        taken = sum(len(row.prompt) + row.request.sampling.max_new_tokens for row in self._open)
+        taken = cells(row.cached for row in self._open) + sum(row.needed for row in self._open)
         fits = taken + len(prompt) + sampling.max_new_tokens <= self.info.context
         return bool(self._free) and (not self._open or fits)
 
     def open(self, request: RowRequest, prompt: list[int]) -> LlamaRow:
         """A row with a sequence of its own and a sampler that has seen the prompt."""
         row = LlamaRow(request, prompt, sequence=self._free.pop(), sampler=self._chain(request.sampling, prompt))
+        row.portions = portions(prompt, self._is_control, min(BATCH, self.info.context))
+        row.alone = not self._open
+        for other in self._open:
+            other.alone = False
+        if row.alone:
+            self._cache.tidy_up(row.portions[:-1])
         self._open.append(row)
+        self._borrow(row)
+        needed = sum(one.needed for one in self._open)
+        self._cache.fit([one.cached for one in self._open], needed, self.info.context)
         return row
+
+    def _is_control(self, token: int) -> bool:
+        return bool(lib.llama_vocab_is_control(self._vocab, token))
+
+    def _borrow(self, row: LlamaRow) -> None:
+        """What is kept of the prompt need not be read; its last portion is, for the logits at its end."""
+        self._cache.lend(row.sequence, row.portions[:-1], row.cached)
+        row.read = tokens(row.cached)
+
+    def _copy_cells(self, source: int, target: int, begin: int, end: int) -> None:
+        lib.llama_memory_seq_cp(self._memory, source, target, begin, end)
+
+    def _drop_sequence(self, sequence: int, begin: int = 0) -> None:
+        lib.llama_memory_seq_rm(self._memory, sequence, begin, -1)
 
     def _chain(self, sampling: Sampling, prompt: list[int]) -> Any:
         chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
@@ -193,13 +230,29 @@ class LlamaCppBackend:
         return chain
 
     def prefill(self, row: Row) -> bool:
-        """Read up to 512 prompt tokens; a cancel stops llama.cpp inside them."""
+        """Read portions of the prompt, some 512 tokens at most; a cancel stops llama.cpp inside them."""
         assert isinstance(row, LlamaRow)
-        chunk = row.prompt[row.read : row.read + BATCH]
-        last = row.read + len(chunk) == len(row.prompt)
-        for index, token in enumerate(chunk):
-            self.put(index, token, row.read + index, [row.sequence], last and index == len(chunk) - 1)
-        self._batch.n_tokens = len(chunk)
+        self._borrow(row)
+        begun = row.read
+        while True:
+            portion = row.portions[len(row.cached)]
+            last = len(row.cached) + 1 == len(row.portions)
+            self._read(row, portion, last)
+            row.cached.append(Portion(portion))
+            row.read += len(portion)
+            if last:
+                self._draw(row, len(portion) - 1)
+                return True
+            if lib.llama_memory_seq_pos_min(self._memory, row.sequence) == 0:  # no window has forgotten its beginning
+                self._cache.keep(row.sequence, row.cached, row.alone)
+            if row.read - begun + len(row.portions[len(row.cached)]) > BATCH:
+                return False
+
+    def _read(self, row: LlamaRow, portion: Sequence[int], last: bool) -> None:
+        """Compute a portion in one batch, with logits at its end where it is the prompt's last."""
+        for index, token in enumerate(portion):
+            self.put(index, token, row.read + index, [row.sequence], last and index == len(portion) - 1)
+        self._batch.n_tokens = len(portion)
         self._aborting = row
         lib.llama_set_abort_callback(self._context, self._abort, None)
         code = lib.llama_decode(self._context, self._batch)
@@ -207,11 +260,7 @@ class LlamaCppBackend:
         self._aborting = None
         if code == ABORTED or row.cancelled():
             raise Cancelled
-        self._check(code, len(chunk))
-        row.read += len(chunk)
-        if last:
-            self._draw(row, len(chunk) - 1)
-        return last
+        self._check(code, len(portion))
 
     def _draw(self, row: LlamaRow, place: int) -> None:
         """Draw at once: the next batch, another row's prompt perhaps, overwrites these logits."""
@@ -262,6 +311,7 @@ class LlamaCppBackend:
         """The whole cache for one call; the rows of open answers would be overwritten, so there may be none."""
         if self._open:
             raise VariantError(f"{self._spec.name} is answering.", "Score again when the answers are complete.")
+        self._cache.forget_all()
         try:
             yield
         finally:
@@ -294,7 +344,7 @@ class LlamaCppBackend:
     def close_row(self, row: Row) -> None:
         """Free the row's sequence and sampler."""
         assert isinstance(row, LlamaRow)
-        lib.llama_memory_seq_rm(self._memory, row.sequence, -1, -1)
+        self._drop_sequence(row.sequence)
         lib.llama_sampler_free(row.sampler)
         self._open.remove(row)
         self._free.append(row.sequence)
@@ -323,57 +373,6 @@ class LlamaCppBackend:
 
     def _is_aborted(self, data: object) -> bool:
         return self._aborting is not None and self._aborting.cancelled()
-
-
-class _Log:
-    """llama.cpp's error lines. C keeps calling the function for as long as the process lives, so it is never freed."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-        self._callback = lib.llama_log_callback(self._take)
-
-    def listen(self) -> list[str]:
-        """The list that the next error lines are added to, empty now."""
-        self._lines = []
-        lib.llama_log_set(self._callback, ctypes.c_void_p(0))
-        return self._lines
-
-    def _take(self, level: int, text: bytes, data: object) -> None:
-        line = text.decode(errors="replace").strip()
-        if level >= ERROR_LEVEL and line:
-            self._lines.append(line)
-            del self._lines[:-10]
-            sys.stderr.write(line + "\n")
-
-
-LOG = _Log()
-
-
-def samplers(sampling: Sampling, prompt: Sequence[int], vocabulary: int, context: int) -> list[Any]:
-    """llama.cpp samplers, in transformers' order, that draw as `sampling` says; the last one picks the token.
-
-    The repetition penalty alone has seen the prompt: presence and frequency count the answer. `context` is how many
-    tokens back the penalties see: all of them.
-    """
-    chain = []
-    if sampling.repetition_penalty != 1.0:
-        chain.append(lib.llama_sampler_init_penalties(vocabulary, context, sampling.repetition_penalty, 0.0, 0.0))
-        for token in prompt:
-            lib.llama_sampler_accept(chain[0], token)
-    frequency, presence = sampling.frequency_penalty, sampling.presence_penalty
-    if frequency != 0.0 or presence != 0.0:
-        chain.append(lib.llama_sampler_init_penalties(vocabulary, context, 1.0, frequency, presence))
-    if sampling.greedy:
-        return [*chain, lib.llama_sampler_init_greedy()]
-    if sampling.temperature != 1.0:
-        chain.append(lib.llama_sampler_init_temp(sampling.temperature))
-    if sampling.top_k > 0:
-        chain.append(lib.llama_sampler_init_top_k(sampling.top_k))
-    if sampling.top_p < 1.0:
-        chain.append(lib.llama_sampler_init_top_p(sampling.top_p, 1))
-    if sampling.min_p > 0.0:
-        chain.append(lib.llama_sampler_init_min_p(sampling.min_p, 1))
-    return [*chain, lib.llama_sampler_init_dist(sampling.seed or 0)]
 
 
 def _text(raw: bytes | None) -> str:
