@@ -1,5 +1,6 @@
 """What the tests of all wings share: the embedded models, prepared once and kept between runs."""
 
+import gc
 import os
 import signal
 import sys
@@ -7,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
+import psutil
 import pytest
 
 from playground.budget import usable_cores
 
+LARGE = 6 << 30
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell hands it on to what it runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -26,9 +29,41 @@ def demo_models() -> Path:
     return models_dir
 
 
+@pytest.fixture(scope="session")
+def demo_f16(demo_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded base as an F16 GGUF: quantized builds give other numbers by the size of a batch alone."""
+    from training.export.gguf import convert
+
+    file = tmp_path_factory.mktemp("f16") / "smollm2-F16.gguf"
+    convert(demo_models / "smollm2", file, name="base")
+    return file
+
+
+def _keep() -> None:
+    """What is left by now stays: the collector need not go through torch and all that again and again.
+
+    Where the process has grown large, cycles that have become garbage since they were set aside are looked for after all.
+    """
+    if psutil.Process().memory_info().rss > LARGE:
+        gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_collection_finish() -> None:
+    _keep()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _all_threads() -> Iterator[None]:
     """Backends and trainers in this process set torch's threads for themselves: the next file begins with all again."""
     yield
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(usable_cores())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collector_at_rest() -> Iterator[None]:
+    """Modules that a file's tests have imported are as heavy as those before them."""
+    yield
+    _keep()

@@ -15,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 WINGS = ("playground", "training", "eval")
+TABS = ("training.ui.train_tab", "training.ui.export_tab", "eval.ui.board_tab", "eval.ui.run_tab")
 HEAVY = ("torch", "transformers", "peft", "llama_cpp", "trl", "datasets", "lm_eval", "unsloth", "bitsandbytes")
 
 IMPORT_ALL = """
@@ -37,6 +38,7 @@ print(json.dumps(faults))
 """
 
 
+@cache
 def sources(*wings: str) -> dict[str, Path]:
     """Module name -> file, for every module that lies in the wings, and app."""
     found = {}
@@ -72,6 +74,26 @@ def test_the_page_never_imports_an_engine() -> None:
     light = [name for name in sources("playground") if not drives_an_engine(name)]
     faults = import_all(light, banned=HEAVY)
     assert not faults, "\n".join(f"{name}: {fault}" for name, fault in faults.items())
+
+
+BRINGS = """
+import importlib, json, sys
+tabs, heavy = json.loads(sys.argv[1])
+brought = {}
+for tab in tabs:
+    before = set(sys.modules)
+    importlib.import_module(tab)
+    brought[tab] = [name for name in heavy if name in sys.modules and name not in before]
+print(json.dumps(brought))
+"""
+
+
+def test_the_wings_tabs_bring_neither_engines_nor_statistics() -> None:
+    """Not even where a package of others would import them if they are there: a ban would hide that."""
+    asked = json.dumps([TABS, [*HEAVY, "gguf", "scipy"]])
+    command = [sys.executable, "-c", BRINGS, asked]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == {tab: [] for tab in TABS}
 
 
 def third_party(path: Path) -> set[str]:

@@ -36,6 +36,7 @@ Watcher = Callable[[], bool]
 def train(run: Run, watch: Watcher = lambda: False, threads: int | None = None) -> str:
     """Train a prepared run to its end; `done` or `stopped`. Raises the trainer's own error, or what it died of."""
     recipe = run.recipe()
+    run.plan()  # a broken one is said now, not after a trainer has loaded its engine
     run.stop_file.unlink(missing_ok=True)
     while True:
         for name in run.forget_broken_checkpoints():

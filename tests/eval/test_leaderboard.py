@@ -42,19 +42,25 @@ FACTS = {"variant": "m:a:Q8_0", "base": "m:a", "kind": "gguf", "size_bytes": 145
 DRIFT = dict(against="m:a", mean_kl=0.0123, p99_kl=0.2, same_top=0.97, perplexity_ratio=1.01, positions=900)
 
 
+def filled(folder: Path) -> Path:
+    """A base, an adapter better than it, the adapter's quantized build, and someone else's model."""
+    make_run(folder, "m", BASE, facts={"variant": "m", "kind": "base", "size_bytes": 270_000_000})
+    make_run(folder, "m:a", BETTER)
+    make_run(folder, "m:a:Q8_0", QUANTIZED, facts=FACTS | {"drift": DRIFT})
+    make_run(folder, "other/model", {"kobest_copa": answers(0.6, 9)})
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A base, an adapter better than it, the adapter's quantized build, and someone else's model."""
-    make_run(tmp_path, "m", BASE, facts={"variant": "m", "kind": "base", "size_bytes": 270_000_000})
-    make_run(tmp_path, "m:a", BETTER)
-    make_run(tmp_path, "m:a:Q8_0", QUANTIZED, facts=FACTS | {"drift": DRIFT})
-    make_run(tmp_path, "other/model", {"kobest_copa": answers(0.6, 9)})
-    return tmp_path
+    """A folder of its own for a test that adds to it."""
+    return filled(tmp_path)
 
 
-@pytest.fixture
-def board(folder: Path) -> Leaderboard:
-    return leaderboard.load(folder)
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Leaderboard:
+    """Frozen, so one for all: its statistics take a third of a second."""
+    return leaderboard.load(filled(tmp_path_factory.mktemp("board")))
 
 
 def test_variants_stand_under_their_base(board: Leaderboard) -> None:

@@ -106,15 +106,11 @@ def test_answers_of_another_server_or_model_are_not_taken_up() -> None:
 
 
 @pytest.mark.models
-def test_kobest_over_llama_server_is_kobest_here(demo_models: Path, kobest_sample: Path, tmp_path: Path) -> None:
-    from training.export.gguf import convert
-
-    file = tmp_path / "F16.gguf"  # quantized builds give other numbers by the size of a batch alone
-    convert(demo_models / "smollm2", file)
+def test_kobest_over_llama_server_is_kobest_here(demo_f16: Path, kobest_sample: Path, tmp_path: Path) -> None:
     settings = Settings(data=tmp_path, threads=1)
-    with native_server(file, tmp_path) as url:
+    with native_server(demo_f16, tmp_path) as url:
         variants.add(settings, Remote(name="there", url=url))
-        variants.add(settings, Gguf(name="here", source=str(file)))
+        variants.add(settings, Gguf(name="here", source=str(demo_f16)))
         playground = Playground(settings)
         try:
             run = Run(playground, tmp_path / "out", measures=())

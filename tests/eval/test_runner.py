@@ -81,7 +81,7 @@ def test_killed_it_goes_on_where_it_was(playground: Playground, kobest_sample: P
     out = tmp_path / "out"
     command = [sys.executable, str(ROOT / "app.py"), "--data", str(tmp_path), "eval", "kobest", "-v", "slow"]
     command += ["--tasks", "copa,boolq", "--shots", "0", "--data", str(kobest_sample), "--out", str(out)]
-    environment = os.environ | {"MADANG_EVAL_PIECE_TOKENS": "1"}
+    environment = os.environ | {"MADANG_EVAL_PIECE_TOKENS": "1"}  # a piece a document: there is time to kill it
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
     deadline = time.monotonic() + 90
     while not (parts := _lines(out)) or len(parts) < 3:
@@ -92,8 +92,9 @@ def test_killed_it_goes_on_where_it_was(playground: Playground, kobest_sample: P
     process.wait()
     assert not list(out.rglob("results_*.json"))
     kept = len(_lines(out))
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    with pytest.raises(SystemExit) as ended:
+        app.main(command[2:])
+    assert ended.value.code == 0
     (path,) = out.rglob("results_*.json")
     content = json.loads(path.read_text())
     whole = Run(playground, tmp_path / "whole", measures=()).score(
@@ -210,21 +211,20 @@ def test_data_is_kobests_alone(playground: Playground, kobest_sample: Path, tmp_
         Run(playground, tmp_path).score(Plan("a", Suite(name="x", tasks=["hellaswag"], shots=[0]), 0, kobest_sample))
 
 
-def test_without_data_and_without_the_hub_it_says_where_the_files_are(tmp_path: Path) -> None:
+def test_without_data_and_without_the_hub_it_says_where_the_files_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process the switches that the environment would have set are read already."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("evaluate.config.HF_EVALUATE_OFFLINE", True)
     (tmp_path / "variants.toml").write_text(ROWS)
-    command = [sys.executable, str(ROOT / "app.py"), "--data", str(tmp_path), "eval", "kobest", "-v", "a"]
-    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(tmp_path), "HF_EVALUATE_OFFLINE": "1"}
-    done = subprocess.run(
-        [*command, "--tasks", "copa", "--shots", "0"],
-        capture_output=True,
-        text=True,
-        env=os.environ | offline,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "--data DIR" in done.stderr
-    assert "KoBEST_datarepo" in done.stderr
+    command = ["--data", str(tmp_path), "eval", "kobest", "-v", "a", "--tasks", "copa", "--shots", "0"]
+    assert app.main(command) == 2
+    said = capsys.readouterr().err
+    assert "--data DIR" in said
+    assert "KoBEST_datarepo" in said
 
 
 @pytest.mark.parametrize("option", [["--limit", "0"], ["--limit", "-3"], ["--tasks", "cpoa"], ["--shots", "-1"]])

@@ -378,14 +378,10 @@ KOBEST = [
 
 @pytest.mark.models
 def test_llama_server_chats_and_scores_as_the_same_file_here(
-    demo_models: Path, tmp_path: Path, open_playground: Any
+    demo_f16: Path, tmp_path: Path, open_playground: Any
 ) -> None:
-    from training.export.gguf import convert
-
-    file = tmp_path / "F16.gguf"  # quantized builds give other numbers by the size of a batch alone
-    convert(demo_models / "smollm2", file)
-    with native_server(file, tmp_path) as url:
-        near = Gguf(name="near", source=str(file), context=2048)
+    with native_server(demo_f16, tmp_path) as url:
+        near = Gguf(name="near", source=str(demo_f16), context=2048)
         playground = open_playground(Remote(name="far", url=url), near, threads=1)
         found = ends(playground, "far", "near")
         for end in found.values():

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,6 @@ from training.export.plan import Wanted
 from training.ui import export_showing, export_sizes, export_tab, exporting
 from training.words import words
 
-ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE = """
 [[variant]]
 name = "a"
@@ -276,10 +274,3 @@ def test_a_folder_that_cannot_be_read_spoils_nothing(settings: Settings) -> None
     (export.folder / exports.PARITY).write_text("[", encoding="utf-8")
     assert "done" in english(shown(settings))
     assert "cannot be read" in export_tab.act(settings, [], "resume", export.name)[0]
-
-
-def test_the_tab_imports_no_engine() -> None:
-    code = "import sys; from training.ui import export_tab; "
-    code += "print([n for n in ('torch', 'transformers', 'peft', 'llama_cpp', 'gguf') if n in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.strip() == "[]"

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,6 @@ from training.words import FormError, words
 
 from .program import REPORT, dry, log
 
-ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE = '[[variant]]\nname = "a"\nkind = "base"\nsource = "fake:a"\n'
 FIELDS = re.compile(r"{(\w+)}")
 
@@ -348,10 +346,3 @@ def test_both_languages_have_the_same_keys_and_values() -> None:
         assert sorted(set(FIELDS.findall(words("ko")[key]))) == sorted(set(FIELDS.findall(text))), key
         assert text.strip()
         assert words("ko")[key].strip()
-
-
-def test_the_tab_imports_no_engine() -> None:
-    code = "import sys; from training.ui import train_tab; "
-    code += "print([name for name in ('torch', 'transformers', 'datasets', 'peft', 'trl') if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.strip() == "[]"

@@ -29,18 +29,8 @@ PROMPTS = [
 
 
 @pytest.fixture(scope="module")
-def f16(demo_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded base as an F16 GGUF, made by our own export."""
-    from training.export.gguf import convert
-
-    file = tmp_path_factory.mktemp("gguf") / "smollm2-F16.gguf"
-    convert(demo_models / "smollm2", file)
-    return file
-
-
-@pytest.fixture(scope="module")
-def llama(f16: Path) -> Iterator[LlamaCppBackend]:
-    backend = LlamaCppBackend(ModelSpec(engine="llama_cpp", name="f16", path=str(f16), threads=2, gpu_layers=0))
+def llama(demo_f16: Path) -> Iterator[LlamaCppBackend]:
+    backend = LlamaCppBackend(ModelSpec(engine="llama_cpp", name="f16", path=str(demo_f16), threads=2, gpu_layers=0))
     yield backend
     backend.close()
 
@@ -113,9 +103,9 @@ def test_rows_decode_together(llama: LlamaCppBackend) -> None:
     assert sorted(event.text for event in together) == sorted(alone)
 
 
-def test_more_rows_than_fit_wait_for_their_turn(f16: Path) -> None:
+def test_more_rows_than_fit_wait_for_their_turn(demo_f16: Path) -> None:
     backend = LlamaCppBackend(
-        ModelSpec(engine="llama_cpp", name="f16", path=str(f16), threads=2, gpu_layers=0, context=128)
+        ModelSpec(engine="llama_cpp", name="f16", path=str(demo_f16), threads=2, gpu_layers=0, context=128)
     )
     rows = [request(PROMPTS[0], str(number), max_new_tokens=24) for number in range(4)]
     ends = [event for event in run(backend, rows) if isinstance(event, Finished)]
@@ -142,9 +132,9 @@ def test_cancel_inside_a_long_prompt_frees_the_engine(llama: LlamaCppBackend) ->
     assert answer(run(llama, [request(PROMPTS[0])])).text.startswith("The capital of France")
 
 
-def test_overflow_drops_the_oldest_turns(f16: Path) -> None:
+def test_overflow_drops_the_oldest_turns(demo_f16: Path) -> None:
     backend = LlamaCppBackend(
-        ModelSpec(engine="llama_cpp", name="f16", path=str(f16), threads=2, gpu_layers=0, context=160)
+        ModelSpec(engine="llama_cpp", name="f16", path=str(demo_f16), threads=2, gpu_layers=0, context=160)
     )
     old = (Message(role="user", content="Tell me of rain. " * 24), Message(role="assistant", content="It rains."))
     row = request(PROMPTS[0], max_new_tokens=16)
@@ -265,22 +255,22 @@ def test_a_prompt_of_ids_reads_as_its_text(llama: LlamaCppBackend) -> None:
     assert answer(run(llama, [ids])).text == answer(run(llama, [row])).text
 
 
-def test_a_truncated_file_is_refused_with_llama_cpps_reason(f16: Path, tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused_with_llama_cpps_reason(demo_f16: Path, tmp_path: Path) -> None:
     broken = tmp_path / "cut.gguf"
-    broken.write_bytes(f16.read_bytes()[: 50 * 2**20])
+    broken.write_bytes(demo_f16.read_bytes()[: 50 * 2**20])
     with pytest.raises(VariantError, match="cut.gguf") as caught:
         LlamaCppBackend(ModelSpec(engine="llama_cpp", name="cut", path=str(broken), gpu_layers=0))
     assert "bounds" in caught.value.message or "incomplete" in caught.value.message
 
 
-def test_another_user_of_llama_cpp_in_the_process_survives_ours(f16: Path) -> None:
+def test_another_user_of_llama_cpp_in_the_process_survives_ours(demo_f16: Path) -> None:
     """llama.cpp keeps one log function a process: ours must outlive the backend that set it."""
     import gc
 
     import llama_cpp
 
-    backend = LlamaCppBackend(ModelSpec(engine="llama_cpp", name="f16", path=str(f16), threads=2, gpu_layers=0))
+    backend = LlamaCppBackend(ModelSpec(engine="llama_cpp", name="f16", path=str(demo_f16), threads=2, gpu_layers=0))
     backend.close()
     del backend
     gc.collect()
-    assert llama_cpp.Llama(str(f16), n_ctx=64, verbose=False).n_ctx() >= 64
+    assert llama_cpp.Llama(str(demo_f16), n_ctx=64, verbose=False).n_ctx() >= 64

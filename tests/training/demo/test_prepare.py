@@ -88,23 +88,37 @@ def kill_at(line: int, models_dir: Path) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
 
-@pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("outdated", [False, True])
-def test_killed_at_any_line_the_next_start_recovers(tmp_path: Path, outdated: bool) -> None:
+def killed_everywhere(folder: Path, outdated: bool) -> tuple[int, int]:
+    """At how many lines it was killed, and how often that left something half made; each time all is whole after."""
     line, left_something = 0, 0
     while True:
-        models_dir = tmp_path / str(line)
+        models_dir = folder / str(line)
         if outdated:  # then a whole folder stands where the new one goes
             for name in CONTENT:
                 (models_dir / name).mkdir(parents=True)
                 (models_dir / name / "old").write_text("old")
         if not kill_at(line, models_dir):
-            break
+            return line, left_something
         left_something += bool(list(models_dir.glob(".*.part")))
         prepare(models_dir)
         assert_whole(models_dir)
         line += 1
-    assert line > 50
+
+
+@pytest.mark.parametrize("outdated", [False, True])
+def test_killed_at_any_line_the_next_start_recovers(tmp_path: Path, outdated: bool) -> None:
+    """In a process that has imported little: hundreds of forks of one that holds torch take long."""
+    code = f"""
+import sys
+sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
+import test_prepare as t
+t.demo._artefacts = lambda models_dir: t.stand_ins()
+print(*t.killed_everywhere(t.Path({str(tmp_path)!r}), {outdated}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    lines, left_something = map(int, done.stdout.split())
+    assert lines > 50
     assert left_something > 20
 
 
@@ -208,9 +222,9 @@ def test_asking_is_quick(demo_models: Path) -> None:
     prepared(demo_models)
     took = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()  # what others on this machine do is not counted
         assert prepared(demo_models)
-        took.append(time.perf_counter() - start)
+        took.append(time.process_time() - start)
     assert min(took) < 0.02
 
 

@@ -82,14 +82,13 @@ def test_merging_refuses_what_it_cannot_do(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.models
-def test_the_packages_weights_come_back_exactly(demo_models: Path, tmp_path: Path) -> None:
+def test_the_packages_weights_come_back_exactly(demo_f16: Path) -> None:
     """Unpacked and converted again, row order included: a mistake in it would cancel out between our own files."""
     import numpy as np
     from gguf import GGUFReader, dequantize
 
-    convert(demo_models / BASE, tmp_path / "f16.gguf", name="base")
-    assert is_gguf(tmp_path / "f16.gguf")
-    ours, theirs = GGUFReader(tmp_path / "f16.gguf").tensors, GGUFReader(package_gguf()).tensors
+    assert is_gguf(demo_f16)
+    ours, theirs = GGUFReader(demo_f16).tensors, GGUFReader(package_gguf()).tensors
     assert sorted(tensor.name for tensor in ours) == sorted(tensor.name for tensor in theirs)
     packaged = {tensor.name: dequantize(tensor.data, tensor.tensor_type).astype(np.float16) for tensor in theirs}
     assert [t.name for t in ours if not np.array_equal(t.data.astype(np.float16), packaged[t.name])] == []
@@ -97,19 +96,18 @@ def test_the_packages_weights_come_back_exactly(demo_models: Path, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.models
-def test_an_f16_gguf_of_the_base_answers_like_the_folder(demo_models: Path, tmp_path: Path) -> None:
+def test_an_f16_gguf_of_the_base_answers_like_the_folder(demo_models: Path, demo_f16: Path) -> None:
     """Both engines' logits agree to what F16 arithmetic leaves."""
     import numpy as np
     import torch
     from llama_cpp import Llama
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    convert(demo_models / BASE, tmp_path / "f16.gguf", name="base")
     hf = AutoModelForCausalLM.from_pretrained(demo_models / BASE, dtype=torch.float32)
     ids = AutoTokenizer.from_pretrained(demo_models / BASE)("The capital of France is Paris. 안녕하세요 🙂")[
         "input_ids"
     ]
-    gguf = Llama(str(tmp_path / "f16.gguf"), n_ctx=256, logits_all=True, verbose=False)
+    gguf = Llama(str(demo_f16), n_ctx=256, logits_all=True, verbose=False)
     gguf.eval(ids)
     theirs = np.array(gguf.scores[: len(ids)])
     gguf.close()
@@ -141,13 +139,12 @@ def test_a_merged_folder_is_base_plus_adapter(demo_models: Path, tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.models
-def test_an_importance_matrix_is_measured_and_used(demo_models: Path, tmp_path: Path) -> None:
+def test_an_importance_matrix_is_measured_and_used(demo_models: Path, demo_f16: Path, tmp_path: Path) -> None:
     """A level of two bits is refused without one; with one, the tensors that were measured come out otherwise."""
     import numpy as np
     from gguf import GGUFReader
 
-    base, f16 = demo_models / BASE, tmp_path / "f16.gguf"
-    convert(base, f16, name="base")
+    base, f16 = demo_models / BASE, demo_f16
     (tmp_path / "text.txt").write_text(TEXTS_FILE.read_text(encoding="utf-8"), encoding="utf-8")
     isolated(imatrix.measure, base, tmp_path / "text.txt", tmp_path / "m.npz", what="Measuring")
     rows = imatrix.read(str(tmp_path / "m.npz"))

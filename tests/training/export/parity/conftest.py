@@ -8,12 +8,11 @@ import pytest
 
 from playground.settings import Settings
 from playground.variants import Base, Gguf
-from training.export import gguf
 from training.export.merge import merge
 from training.export.parity import Verdict, session
 from training.export.parity.sessions import Session
 
-from . import tiny
+from . import here, tiny
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,18 @@ class Made:
         """Another folder as GGUF."""
         file = self.folder / f"{name}.gguf"
         if not file.exists():
-            gguf.convert(folder, file)
+            here.convert(folder, file)
         if level != "f16":
-            gguf.quantize(file, file.with_name(f"{name}-{level}.gguf"), level)
+            here.quantize(file, file.with_name(f"{name}-{level}.gguf"), level)
             return file.with_name(f"{name}-{level}.gguf")
         return file
 
 
 def build(made: Made, levels: tuple[str, ...]) -> Made:
     merge(made.base, made.adapter, made.merged, "float16")
-    gguf.convert(made.merged, made.file("f16"))
+    here.convert(made.merged, made.file("f16"))
     for level in levels:
-        gguf.quantize(made.file("f16"), made.file(level), level)
+        here.quantize(made.file("f16"), made.file(level), level)
     return made
 
 
