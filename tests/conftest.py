@@ -42,7 +42,7 @@ def demo_f16(demo_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def _keep() -> None:
     """What is left by now stays: the collector need not go through torch and all that again and again.
 
-    Where the process has grown large, cycles that have become garbage since they were set aside are looked for after all.
+    Where the process has grown large, what was set aside and has become garbage since is looked for after all.
     """
     if psutil.Process().memory_info().rss > LARGE:
         gc.unfreeze()
