@@ -6,7 +6,6 @@ Few steps of a large rate instead of the recipes' own: what a wrong implementati
 import json
 import math
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +31,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def train(home: Settings, demo_models: Path) -> Iterator[Train]:
-    with pytest.MonkeyPatch.context() as patch:
-        # Threads that spin while they wait for each other train at a tenth of the speed once a core is shared.
-        patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-        yield trainer(home, demo_models)
+def train(home: Settings, demo_models: Path) -> Train:
+    return trainer(home, demo_models)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +58,7 @@ def loaded(base: Path, adapter: Path | None = None) -> tuple[Any, Any]:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    torch.set_num_threads(1)  # see `train`: in this process it is too late to say how threads wait
+    torch.set_num_threads(1)  # in this process it is too late to say how threads wait (see supervise.environment)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     if adapter:
         model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()

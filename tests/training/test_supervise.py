@@ -1,6 +1,7 @@
 """The trainer as a process: every way it can end, the ladder, and what becomes of it when its supervisor dies."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -154,7 +155,9 @@ def test_several_devices_go_through_accelerate(settings: Settings, recipe: Write
     command = supervise.command(run, chosen)
     assert command[1:5] == ["-m", "accelerate.commands.launch", "--num_processes", "4"]
     assert command[-3:] == ["-m", "training.process", str(settings.data)]
-    assert supervise.environment(chosen, threads=8)["OMP_NUM_THREADS"] == "2"
+    made = supervise.environment(chosen, threads=8)
+    assert made["OMP_NUM_THREADS"] == "2"
+    assert made["OMP_WAIT_POLICY"] == os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
     alone = supervise.command(run, chosen.model_copy(update={"devices": 1, "deepspeed": None}))
     assert alone == [sys.executable, "-m", "training.process", str(settings.data)]
 
