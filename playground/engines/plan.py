@@ -9,7 +9,7 @@ from pathlib import Path
 
 from playground import variants
 from playground.atomic import write_beside
-from playground.errors import ConfigError
+from playground.errors import ConfigError, MadangError
 from playground.prompts import prompt_format
 from playground.settings import Settings
 from playground.variants import Remote, Stored
@@ -60,6 +60,8 @@ class Plan:
     key_variable: str | None = None
     missing: str = ""
     """What to install where the program is not on this machine; empty where it is."""
+    wrong: Mapping[str, MadangError] = field(default_factory=dict)
+    """Words in the process's log that mean its answers would be wrong, each with why and the way out."""
 
     @property
     def address(self) -> str:

@@ -51,12 +51,15 @@ class Engine:
         return self._process.pid
 
     def wait_ready(self, limit_s: float, waiting: Waiting = lambda seconds, said: None) -> None:
-        """Block until `/health` answers 200; raises WorkerError where the process ends first or takes too long."""
+        """Block until `/health` answers 200; raises WorkerError where the process ends first or takes too long, and
+        what the plan says of words in the log that mean wrong answers."""
         began = time.monotonic()
         while (passed := time.monotonic() - began) < limit_s:
             if not self.alive:
                 raise self.epitaph("before it was ready ")
-            if self._healthy():
+            healthy = self._healthy()
+            self._check_log()
+            if healthy:
                 return
             waiting(passed, last_line(self.log))
             time.sleep(POLL_S)
@@ -87,6 +90,12 @@ class Engine:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def _check_log(self) -> None:
+        said = self.log.read_text(errors="replace") if self.plan.wrong else ""
+        for words, error in self.plan.wrong.items():
+            if words in said:
+                raise error
 
     def _healthy(self) -> bool:
         try:

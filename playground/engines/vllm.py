@@ -34,6 +34,10 @@ QUIET = {"DO_NOT_TRACK": "1"}
 """vLLM reports its use to its makers otherwise; nothing that Madang starts does."""
 CLOSED = ("--allowed-origins", "[]")
 """Without it vLLM lets every web page that is open in a browser on this machine ask the model."""
+ON_CPU = "device_config=cpu"
+"""What vLLM's log says where it computes on a CPU. There its LoRA operations take the index of a request without an
+adapter (-1) for the last adapter: the base answers with an adapter's weights, and prompts' log-probabilities end the
+engine. Seen with 0.32.0 (November 2026); vllm-project/vllm, pull request 48421."""
 MERGE = "Merge it into its base and serve that: madang export {name} --to merged"
 
 
@@ -72,12 +76,21 @@ def make(catalogue: Catalogue, hub: Hub, names: list[str], wish: Wish) -> tuple[
         environment={name: value for name, value in QUIET.items() if name not in os.environ},
         key_variable="VLLM_API_KEY" if wish.key else None,
         missing="" if command else _install(quantized),
+        wrong={ON_CPU: _mixed_up(base)} if loras else {},
     ), left
 
 
 def _install(quantized: str | None) -> str:
     plugin = " --with vllm-bnb-plugin" if quantized == "bitsandbytes" else ""
     return f"Install it in an environment of its own: uv tool install vllm{plugin} (or name it: --command PATH)."
+
+
+def _mixed_up(base: Base) -> VariantError:
+    return VariantError(
+        f"vLLM computes on a CPU here, and there it lets {base.name} answer with the weights of its adapters.",
+        f"Serve the base alone: madang serve {base.name} --engine vllm --no-adapters. Merge an adapter and serve that: "
+        "madang export NAME --to merged. Or serve all of them with Madang's own API: madang serve",
+    )
 
 
 def _chosen(catalogue: Catalogue, names: list[str], with_adapters: bool) -> tuple[Base, list[Adapter], list[Adapter]]:

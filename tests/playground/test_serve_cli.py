@@ -195,6 +195,19 @@ def test_one_that_is_never_ready_is_ended(shell: Shell, settings: Settings, port
         httpx.get(f"http://127.0.0.1:{port}/health")
 
 
+def test_adapters_on_a_cpu_are_refused_since_vllm_mixes_them_up_there(
+    shell: Shell, settings: Settings, port: int
+) -> None:
+    words = ("qwen", "--engine", "vllm", "--command", fake("cpu"), "--port", str(port))
+    code, _, err = shell(*words)
+    assert code == 2
+    assert "error: vLLM computes on a CPU here, and there it lets qwen answer with the weights of its adapters." in err
+    assert "--no-adapters" in err
+    assert remotes(settings) == []
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/health")
+
+
 class Serving:
     """`madang serve …` in a process of its own."""
 
@@ -236,6 +249,11 @@ def serving(settings: Settings) -> Iterator[Callable[..., Serving]]:
         if one.process.poll() is None:
             one.process.kill()
         one.process.communicate()
+
+
+def test_a_base_alone_may_be_served_on_a_cpu(serving: Callable[..., Serving], port: int) -> None:
+    words = ("qwen", "--engine", "vllm", "--no-adapters", "--command", fake("cpu"), "--port", str(port))
+    assert serving(*words).ready(1) == ["qwen-vllm"]
 
 
 def healthy(port: int) -> bool:

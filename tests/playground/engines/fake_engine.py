@@ -1,7 +1,8 @@
 """A server like vLLM's or llama.cpp's from outside: `fake_engine.py MODE ... --port N ...`.
 
 ready: answers 503, then 200. crash: says why and ends. never: 503 for ever. stubborn: does not hear SIGTERM, and has a
-child. `/die` ends it as a crash does; `/about` tells its words and the keys in its environment.
+child. cpu: ready, and says that it computes on one. `/die` ends it as a crash does; `/about` tells its words and the
+keys in its environment.
 """
 
 import json
@@ -37,6 +38,8 @@ class Handler(BaseHTTPRequestHandler):
 if MODE == "crash":
     sys.stderr.write("loading\nValueError: out of memory on this card\n")
     sys.exit(3)
+if MODE == "cpu":
+    sys.stderr.write("Initializing an engine with config: dtype=torch.bfloat16, device_config=cpu, seed=0\n")
 if MODE == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
