@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import llama_cpp.llama_cpp as lib
 import pytest
 
+from playground.backends import llama_cpp
 from playground.backends.base import Choices, ModelSpec, RowRequest, prompt_of
 from playground.backends.llama_cpp import LlamaCppBackend
 from playground.backends.scheduler import Scheduler
@@ -274,3 +276,49 @@ def test_another_user_of_llama_cpp_in_the_process_survives_ours(demo_f16: Path) 
     del backend
     gc.collect()
     assert llama_cpp.Llama(str(demo_f16), n_ctx=64, verbose=False).n_ctx() >= 64
+
+
+@pytest.fixture
+def contexts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The kind of attention of every context that is made, as llama.cpp numbers them."""
+    made: list[int] = []
+    real = llama_cpp.lib.llama_init_from_model
+
+    def watch(model: Any, params: Any) -> Any:
+        made.append(params.flash_attn_type)
+        return real(model, params)
+
+    monkeypatch.setattr(llama_cpp.lib, "llama_init_from_model", watch)
+    return made
+
+
+def test_answers_go_without_flash_attention_and_scores_with_it(demo_f16: Path, contexts: list[int]) -> None:
+    auto, off = lib.LLAMA_FLASH_ATTN_TYPE_AUTO, lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    spec = ModelSpec(engine="llama_cpp", name="f16", path=str(demo_f16), threads=2, gpu_layers=0, context=256)
+    backend = LlamaCppBackend(spec)
+    first = answer(run(backend, [request(PROMPTS[0])])).text
+    assert contexts == [off]
+    question = Choices(context=backend.encode("Paris is the capital of"), continuations=[backend.encode(" France")])
+    scores = [backend.score([question]).logprobs for _ in range(2)]
+    assert contexts == [off, auto]
+    backend.use_threads(1)
+    assert answer(run(backend, [request(PROMPTS[0])])).text == first
+    assert contexts == [off, auto, off]
+    assert lib.llama_n_threads(backend._context) == 1
+    scores.append(backend.score([question]).logprobs)
+    assert scores[0] == scores[1] == scores[2]
+    backend.close()
+
+
+def test_no_room_for_another_context_is_said_and_got_over(demo_f16: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = ModelSpec(engine="llama_cpp", name="f16", path=str(demo_f16), threads=2, gpu_layers=0, context=256)
+    backend = LlamaCppBackend(spec)
+    question = Choices(context=backend.encode("Paris is the capital of"), continuations=[backend.encode(" France")])
+    with monkeypatch.context() as patch:
+        patch.setattr(llama_cpp.lib, "llama_init_from_model", lambda model, params: None)
+        with pytest.raises(VariantError, match="cannot make a context of 256 tokens for f16"):
+            backend.score([question])
+        backend.use_threads(1)
+    assert answer(run(backend, [request(PROMPTS[0])])).text
+    assert backend.score([question]).logprobs[0][0] < 0
+    backend.close()
