@@ -2,6 +2,9 @@
 
 import asyncio
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from benchmarks.common import PROMPT, Measured, Peer, settings
 from benchmarks.serving import VARIANT, Reply, Server, free_port, llama_cpp_python, madang, many, served
@@ -23,13 +26,17 @@ def run(times: int) -> list[Measured]:
     ):
         alone: dict[str, list[Reply]] = {"ours": [], "peer": []}
         loop: list[float] = []
+        turns: list[tuple[list[Any], Callable[[int], Any]]] = [
+            (alone["ours"], partial(_alone, server)),
+            (alone["peer"], partial(_alone, peer)),
+            (loop, lambda number: bare.call({"prompt": PROMPT, "tokens": TOKENS})["tokens_per_s"]),
+        ]
         for number in range(times + 1):
-            found = {"ours": _alone(server, number), "peer": _alone(peer, number)}
-            speed = bare.call({"prompt": PROMPT, "tokens": TOKENS})["tokens_per_s"]
-            if number:  # the first round warms all three up
-                loop.append(speed)
-                for name, reply in found.items():
-                    alone[name].append(reply)
+            for found, ask in turns:
+                value = ask(number)
+                if number:  # the first round warms all three up
+                    found.append(value)
+            turns.append(turns.pop(0))  # none is always the one after the pause
             time.sleep(0.3)
         whole = {name: _whole(one) for name, one in (("ours", server), ("peer", peer))}
     bare.close()

@@ -9,11 +9,16 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 from playground.errors import ConfigError, MadangError, SetupError, UnknownNameError
 
+NO_FLASH = 0
+"""llama.cpp's number for attention without it. On a CPU flash attention makes a long conversation's tokens at half the
+speed (see playground.backends.llama_cpp)."""
+CARDS = {"GPU", "IGPU"}
 SWITCHES = {"true": True, "false": False}
 
 
@@ -31,8 +36,8 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def fill(params: Any, words: Sequence[str]) -> None:
-    """Write the options into a CommonParams."""
+def fill(params: Any, words: Sequence[str], on_card: bool = True) -> None:
+    """Write the options into a CommonParams. `on_card`: llama.cpp has more than a CPU to compute on."""
     given, rest = arguments().parse_known_args(words)
     params.model.path, params.model_alias = given.model, {given.alias}
     params.hostnames, params.port = [given.host], given.port
@@ -43,6 +48,8 @@ def fill(params: Any, words: Sequence[str]) -> None:
         params.n_gpu_layers = given.n_gpu_layers
     if given.chat_template_file is not None:
         params.chat_template = given.chat_template_file.read_text(encoding="utf-8")
+    if not on_card:
+        params.flash_attn_type = NO_FLASH
     params.api_keys = [key for key in [os.environ.get("LLAMA_API_KEY", "")] if key]
     params.cors_origins = os.environ.get("LLAMA_ARG_CORS_ORIGINS", "localhost")
     fill_fields(params, rest)
@@ -63,9 +70,12 @@ def fill_fields(params: Any, words: Sequence[str]) -> None:
 
 def _read(flag: str, value: str, kind: type) -> bool | int | float | str:
     try:
-        return SWITCHES[value.lower()] if kind is bool else kind(value)
+        if kind is bool:
+            return SWITCHES[value.lower()]
+        number: bool | int | float | str = kind(int(value) if issubclass(kind, IntEnum) else value)
     except (KeyError, ValueError) as error:
         raise ConfigError(f"{flag} {value}: no {kind.__name__}.", "Give true, false or a number.") from error
+    return number
 
 
 def serve(words: Sequence[str]) -> None:
@@ -73,7 +83,8 @@ def serve(words: Sequence[str]) -> None:
     import xllamacpp
 
     params = xllamacpp.CommonParams()
-    fill(params, words)
+    kinds = {device["type"].name.rpartition("_")[2] for device in xllamacpp.get_device_info()}
+    fill(params, words, on_card=bool(kinds & CARDS))
     try:
         server = xllamacpp.Server(params)
     except (RuntimeError, ValueError) as error:

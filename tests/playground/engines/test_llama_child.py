@@ -74,6 +74,17 @@ def test_the_real_params_take_them(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (params.cpuparams.n_threads, params.hostnames, params.cors_origins) == (3, ["127.0.0.1"], "localhost")
 
 
+def test_on_a_cpu_without_flash_attention_unless_it_is_asked_for() -> None:
+    xllamacpp = pytest.importorskip("xllamacpp", reason="the extra llama-server is not installed")
+    by_default = xllamacpp.CommonParams().flash_attn_type
+    for on_card, words, attention in ((True, [], by_default), (False, [], 0), (False, ["--flash-attn-type", "1"], 1)):
+        params = xllamacpp.CommonParams()
+        fill(params, [*WORDS, *words], on_card=on_card)
+        assert params.flash_attn_type == attention
+    with pytest.raises(ConfigError, match="--flash-attn-type off"):
+        fill(xllamacpp.CommonParams(), [*WORDS, "--flash-attn-type", "off"])
+
+
 def test_the_error_is_its_last_line(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("xllamacpp", reason="the extra llama-server is not installed")
     assert main([*WORDS, "--n-bach", "1"]) == 2
