@@ -84,6 +84,16 @@ def render(
         ) from error
 
 
+def opening(chosen: PromptFormat, bos_token: str = "", eos_token: str = "") -> str:
+    """What a template ends a prompt with so that an answer begins; empty where it adds nothing at its end."""
+    question = [Message(role="user", content="x")]
+    try:
+        closed, opened = (render(chosen, question, bos_token, eos_token, opened=flag) for flag in (False, True))
+    except VariantError:
+        return ""
+    return opened.removeprefix(closed) if opened.startswith(closed) else ""
+
+
 def _system_in_question(messages: Sequence[Message]) -> list[Message]:
     system, first, *rest = messages
     return [Message(role=first.role, content=f"{system.content}\n\n{first.content}"), *rest]

@@ -31,11 +31,12 @@ from playground.backends.base import (
 from playground.backends.likely import held
 from playground.backends.llama_log import LOG
 from playground.backends.llama_samplers import samplers
-from playground.backends.prompt_cache import KEPT, Portion, PromptCache, cells, portions, tokens
+from playground.backends.prompt_cache import KEPT, SHORTEST, Portion, PromptCache, cells, portions, tokens
 from playground.backends.text import ByteText
 from playground.errors import VariantError
 from playground.events import TokenLogprob
 from playground.presets import Sampling
+from playground.prompts import choose, opening
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +56,8 @@ class LlamaRow(Row):
     """A row with its sequence in the shared cache, its sampler chain and the token drawn for it.
 
     `held`: what the model held of that token, where the request asks. `portions`: the prompt as it is read, and
-    `cached` what of it is in the cache. `alone`: no other row was open at any time of it.
+    `cached` what of it is in the cache. `opened`: its last portion ends where an answer begins, as one of the next
+    prompt of its conversation will. `alone`: no other row was open at any time of it.
     """
 
     sequence: int = 0
@@ -65,6 +67,7 @@ class LlamaRow(Row):
     decoder: ByteText = field(default_factory=ByteText)
     portions: list[tuple[int, ...]] = field(default_factory=list)
     cached: list[Portion] = field(default_factory=list)
+    opened: bool = False
     alone: bool = False
 
     @property
@@ -100,6 +103,7 @@ class LlamaCppBackend:
         self.score_tokens, self.score_batch = min(SCORE_TOKENS, context), min(SCORE_BATCH, context)
         self._free = list(range(MAX_ROWS))
         self._open: list[LlamaRow] = []
+        self._openings: dict[str | None, tuple[int, ...]] = {}
         self._aborting: LlamaRow | None = None
         self._abort = lib.ggml_abort_callback(self._is_aborted)
         self._never_abort = lib.ggml_abort_callback()
@@ -219,7 +223,9 @@ class LlamaCppBackend:
         if not self._open:
             self._attend(flash=self._on_card)
         row = LlamaRow(request, prompt, sequence=self._free.pop(), sampler=self._chain(request.sampling, prompt))
-        row.portions = portions(prompt, self._is_control, min(BATCH, self.info.context))
+        header = self._opening(request)
+        row.portions = portions(prompt, self._is_control, min(BATCH, self.info.context), header)
+        row.opened = bool(header) and row.portions[-1][-len(header) :] == header and len(row.portions[-1]) >= SHORTEST
         row.alone = not self._open
         for other in self._open:
             other.alone = False
@@ -230,6 +236,16 @@ class LlamaCppBackend:
         needed = sum(one.needed for one in self._open)
         self._cache.fit([one.cached for one in self._open], needed, self.info.context)
         return row
+
+    def _opening(self, request: RowRequest) -> tuple[int, ...]:
+        """The tokens that an answer begins after; none for raw prompts."""
+        if not request.messages:
+            return ()
+        if request.prompt_format not in self._openings:
+            chosen = choose(request.variant, self._template or None, request.prompt_format)
+            text = opening(chosen, self._bos, self._eos)
+            self._openings[request.prompt_format] = tuple(self.encode(text, add_special=False))
+        return self._openings[request.prompt_format]
 
     def _is_control(self, token: int) -> bool:
         return bool(lib.llama_vocab_is_control(self._vocab, token))
@@ -262,11 +278,12 @@ class LlamaCppBackend:
             self._read(row, portion, last)
             row.cached.append(Portion(portion))
             row.read += len(portion)
+            whole = lib.llama_memory_seq_pos_min(self._memory, row.sequence) == 0
+            if whole and (row.opened or not last):  # no window has forgotten its beginning
+                self._cache.keep(row.sequence, row.cached, row.alone)
             if last:
                 self._draw(row, len(portion) - 1)
                 return True
-            if lib.llama_memory_seq_pos_min(self._memory, row.sequence) == 0:  # no window has forgotten its beginning
-                self._cache.keep(row.sequence, row.cached, row.alone)
             if row.read - begun + len(row.portions[len(row.cached)]) > BATCH:
                 return False
 

@@ -1,8 +1,8 @@
 """What prompts begin with alike is read once: the conversation so far, a system prompt that many share.
 
 The same seed gives the same answer whether or not its prompt was kept: a row that has the cache to itself sees the very
-bits that an empty cache would give. Two rules make it so. A prompt is read in portions, and where one ends depends
-only on what stands before that: kernels for quantized weights round by the shape of a batch (the same prompt in one
+bits that an empty cache would give. Two rules make it so. A prompt is read in portions that follow from it alone, and
+only whole portions are shared: kernels for quantized weights round by the shape of a batch (the same prompt in one
 portion and in two: up to 0.9 apart in its logits; SmolLM2-135M, Q4_K_M, on a CPU). And such a row finds the beginning
 of its own prompt at the beginning of the cache and nothing else: attention sums in an order that follows the cells.
 Rows that are answered at once share what they can; their bits depend on each other, kept prompts or not.
@@ -13,6 +13,10 @@ from dataclasses import dataclass, field
 
 SHORTEST = 16
 """Tokens: shorter portions cost more, each a step of its own, than they can save."""
+BRIEF = 64
+"""Tokens: a shorter question is read in one step with the header of its answer."""
+NEAR = 4
+"""Tokens between the end of a question and the header of its answer, at most."""
 KEPT = 4
 """Prompts that are kept, where the context holds them beside the answers."""
 
@@ -109,14 +113,26 @@ class PromptCache:
         self._free.append(kept.sequence)
 
 
-def portions(prompt: Sequence[int], is_control: Callable[[int], bool], most: int) -> list[tuple[int, ...]]:
-    """A prompt as it is read: a portion ends before a control token, as turns begin with, or where it is full."""
-    ends = [0]
+def portions(
+    prompt: Sequence[int], is_control: Callable[[int], bool], most: int, opening: Sequence[int] = ()
+) -> list[tuple[int, ...]]:
+    """A prompt as it is read: a portion ends before a control token, as turns begin with, or where it is full.
+
+    `opening`: what answers begin after. A portion ends after it, too, so that the next prompt of a conversation begins
+    with all of this one; and a brief question keeps its opening, which would be a step of its own otherwise.
+    """
+    prompt, opening, ends = tuple(prompt), tuple(opening), [0]
+
+    def opens(begin: int) -> bool:
+        return bool(opening) and begin >= 0 and prompt[begin : begin + len(opening)] == opening
+
     for index, token in enumerate(prompt):
         size = index - ends[-1]
-        if size == most or (size >= SHORTEST and is_control(token)):
+        brief = size < BRIEF and any(opens(near) for near in range(index, index + NEAR))
+        turn = opens(index - len(opening)) or (is_control(token) and not brief)
+        if size == most or (turn and size >= SHORTEST):
             ends.append(index)
-    return [tuple(prompt[begin:end]) for begin, end in zip(ends, [*ends[1:], len(prompt)], strict=True)]
+    return [prompt[begin:end] for begin, end in zip(ends, [*ends[1:], len(prompt)], strict=True)]
 
 
 def tokens(held: Iterable[Portion]) -> int:

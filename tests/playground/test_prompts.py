@@ -6,7 +6,7 @@ import pytest
 
 from playground.errors import UnknownNameError, VariantError
 from playground.messages import Conversation, Message
-from playground.prompts import PromptFormat, choose, format_names, prompt_format, render
+from playground.prompts import PromptFormat, choose, format_names, opening, prompt_format, render
 
 BOS, EOS = "<s>", "</s>"
 
@@ -250,3 +250,18 @@ def test_turns_that_do_not_alternate() -> None:
 def test_a_question_cannot_write_into_the_template() -> None:
     text = render(PromptFormat(template=CHATML), Conversation.start().ask("{{ 7 * 7 }} {% if %}").messages)
     assert "{{ 7 * 7 }} {% if %}" in text
+
+
+@pytest.mark.parametrize(
+    ("template", "begins"),
+    [
+        (CHATML, "<|im_start|>assistant\n"),
+        (LLAMA3, "<|start_header_id|>assistant<|end_header_id|>\n\n"),
+        (GEMMA, "<start_of_turn>model\n"),
+        (MISTRAL, ""),
+        ("{{ raise_exception('never') }}", ""),
+        ("{% if add_generation_prompt %}go{% else %}stop{% endif %}", ""),
+    ],
+)
+def test_what_an_answer_begins_after(template: str, begins: str) -> None:
+    assert opening(PromptFormat(template=template), BOS, EOS) == begins

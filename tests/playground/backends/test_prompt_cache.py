@@ -162,6 +162,37 @@ def test_a_portion_ends_before_a_control_token_or_full(prompt: Sequence[int], si
     assert flat(made) == list(prompt)
 
 
+OPENING = (CONTROL, 8, 9)
+"""An answer's header; a turn ends with the control token 7 and a line break, 5."""
+
+
+@pytest.mark.parametrize(
+    ("turns", "sizes"),
+    [
+        ([20], [25]),
+        ([70], [70, 5]),
+        ([20, 30], [25, 35]),
+        ([20, 70], [25, 70, 5]),
+        ([3, 30], [43]),
+    ],
+)
+def test_a_brief_question_is_read_with_the_header_of_its_answer(turns: list[int], sizes: list[int]) -> None:
+    prompt = [token for turn in turns for token in (*[1] * turn, CONTROL, 5, *OPENING)]
+    made = portions(prompt, CONTROL.__eq__, 512, OPENING)
+    assert [len(portion) for portion in made] == sizes
+    assert flat(made) == prompt
+
+
+@pytest.mark.parametrize("asked", [1, 12, 20, 58, 64, 70, 600])
+@pytest.mark.parametrize("answered", [1, 15, 30, 90, 700])
+def test_a_conversation_goes_on_with_all_of_its_last_prompt(asked: int, answered: int) -> None:
+    first = [CONTROL, *[2] * 18, *[1] * asked, CONTROL, 5, *OPENING]
+    second = [*first, *[3] * answered, CONTROL, 5, *[1] * asked, CONTROL, 5, *OPENING]
+    begun, whole = (portions(prompt, CONTROL.__eq__, 512, OPENING) for prompt in (first, second))
+    short = len(begun[-1]) < 16  # such a rest is no portion by itself
+    assert whole[: len(begun) - short] == begun[: len(begun) - short]
+
+
 def test_what_comes_after_changes_no_earlier_portion() -> None:
     """What makes a kept portion the same as one read anew."""
     prompt = ([1] * 18 + [CONTROL]) * 6 + [2] * 100
