@@ -11,8 +11,8 @@ from pathlib import Path
 from benchmarks.common import RUNS
 from playground.budget import usable_cores
 
-NAMES = ["gguf_pane", "hf_pane", "base_and_adapter", "three_panes", "page_start", "prepare", "kobest"]
-NAMES += ["data", "training", "train_memory", "export", "parity"]
+NAMES = ["gguf_pane", "long_prompt", "hf_pane", "base_and_adapter", "three_panes", "page_start", "prepare"]
+NAMES += ["kobest", "data", "training", "train_memory", "export", "parity"]
 NAMES += ["api", "api_batch", "api_native", "api_soak"]
 
 

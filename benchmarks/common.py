@@ -72,11 +72,14 @@ class Answer:
     wall_s: float
 
 
-def ask(playground: Playground, names: list[str], tokens: int, preset: str = "factual") -> dict[str, Answer]:
+def ask(
+    playground: Playground, names: list[str], tokens: int, preset: str = "factual", prompt: str = PROMPT
+) -> dict[str, Answer]:
     """Ask all variants at once and time each, as a page would see them."""
-    message = (Message(role="user", content=PROMPT),)
+    message = (Message(role="user", content=prompt),)
     chosen = sampling(preset, seed=7, max_new_tokens=tokens)
-    start, first, answers = time.perf_counter(), {}, {}
+    first: dict[str, float] = {}
+    start, answers = time.perf_counter(), {}
     for event in playground.ask([Question(variant=name, messages=message, sampling=chosen) for name in names]):
         now = time.perf_counter() - start
         if isinstance(event, Delta):

@@ -1,4 +1,7 @@
-"""Peer: llama-cpp-python on one GGUF file, `bare` (low-level loop, nothing but tokens) or `chat` (Llama's stream)."""
+"""Peer: llama-cpp-python on one GGUF file, `bare` (low-level loop, nothing but tokens) or `chat` (Llama's stream).
+
+`flash` is `bare` with flash attention, as llama.cpp's own programs choose by themselves.
+"""
 
 import sys
 import time
@@ -11,7 +14,13 @@ from benchmarks.common import serve_peer
 from playground.budget import usable_cores
 
 MODEL = llama_cpp.Llama(
-    sys.argv[1], n_ctx=4096, n_batch=512, n_threads=usable_cores(), n_threads_batch=usable_cores(), verbose=False
+    sys.argv[1],
+    n_ctx=4096,
+    n_batch=512,
+    n_threads=usable_cores(),
+    n_threads_batch=usable_cores(),
+    flash_attn=sys.argv[2] == "flash",
+    verbose=False,
 )
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 
@@ -36,15 +45,18 @@ def bare(prompt: str, tokens: int) -> list[float]:
     lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_temp(0.1))
     lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_top_p(0.9, 1))
     lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_dist(7))
-    array = (lib.llama_token * len(ids))(*ids)
-    lib.llama_decode(context, lib.llama_batch_get_one(array, len(ids)))
+    for begin in range(0, len(ids), 512):
+        part = ids[begin : begin + 512]
+        array = (lib.llama_token * len(part))(*part)
+        lib.llama_decode(context, lib.llama_batch_get_one(array, len(part)))
     times = []
     while len(times) < tokens:
         token = lib.llama_sampler_sample(chain, context, -1)
         times.append(time.perf_counter())
         if token == MODEL.token_eos():
             break
-        lib.llama_decode(context, lib.llama_batch_get_one((lib.llama_token * 1)(token), 1))
+        array = (lib.llama_token * 1)(token)
+        lib.llama_decode(context, lib.llama_batch_get_one(array, 1))
     lib.llama_sampler_free(chain)
     return times
 
@@ -65,7 +77,7 @@ def handle(request: dict[str, Any]) -> dict[str, Any]:
     if "prefill" in request:
         return prefill(request["prefill"])
     start = time.perf_counter()
-    times = (bare if sys.argv[2] == "bare" else chat)(request["prompt"], request["tokens"])
+    times = (chat if sys.argv[2] == "chat" else bare)(request["prompt"], request["tokens"])
     return {"first_s": times[0] - start, "tokens_per_s": (len(times) - 1) / (times[-1] - times[0])}
 
 
