@@ -14,6 +14,7 @@ from rich.table import Table
 
 from playground import budget, reach, variants
 from playground.compare import Playground, Question
+from playground.engines.registry import sweep
 from playground.errors import ConfigError, MadangError, UnknownNameError
 from playground.events import Failed, Finished, Started
 from playground.loadable import Loader, remote_spec
@@ -129,6 +130,7 @@ def list_models(
     if context.invoked_subcommand is not None:
         return
     settings: Settings = context.obj
+    sweep(settings)
     catalogue = Catalogue.load(settings)
     if as_json:
         for variant in catalogue:

@@ -39,6 +39,7 @@ class RemoteWorker:
         self._stopped = False
         self._stale = False
         self._refusal: MadangError | None = None
+        self._server: Server | None = None
         self._gate = threading.Lock()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._run, name=f"remote {spec.name}", daemon=True).start()
@@ -69,7 +70,7 @@ class RemoteWorker:
 
     def wait_loaded(self) -> None:
         """Block until the server has said what it serves; raise why it has not."""
-        with suppress(CancelledError):
+        with suppress(CancelledError, Exception):  # what it was is the refusal
             self._greeted.result()
         if self._refusal is not None:
             raise self._refusal
@@ -139,21 +140,24 @@ class RemoteWorker:
         self._loop.close()
 
     async def _begin(self) -> None:
-        self._server = Server(self.spec)
-        self._scorer = Scorer(self._server)
         try:
-            await self._greet()
-        except MadangError as error:
-            await self._server.close()
-            self._refusal = error
+            self._server = Server(self.spec)
+            self._scorer = Scorer(self._server)
+            await self._greet(self._server)
+        except Exception as error:
+            self._refusal = error if isinstance(error, MadangError) else _fault(error)
+            if self._server is not None:
+                await self._server.close()
+            if not isinstance(error, MadangError):
+                raise
 
-    async def _greet(self) -> None:
+    async def _greet(self, server: Server) -> None:
         try:
             async with asyncio.timeout(GREETING_S):
-                self.info = await self._server.greet()
+                self.info = await server.greet()
         except TimeoutError as error:
             raise WorkerError(
-                f"{self.spec.name}: {self._server.line.host} took more than {GREETING_S:g} s to say what it serves.",
+                f"{self.spec.name}: {server.line.host} took more than {GREETING_S:g} s to say what it serves.",
                 "Is it still loading? Ask again later.",
             ) from error
         self._stale = False
@@ -181,9 +185,10 @@ class RemoteWorker:
 
     async def _answer(self, answer: Answer) -> None:
         """Answer one row, whatever comes: nobody may wait for it in vain."""
+        assert self._server is not None
         try:
             if self._stale:  # it failed before: another model may be served there now
-                await self._greet()
+                await self._greet(self._server)
             if answer.request.prompt_format is not None:  # such prompts hold the token that ends a turn
                 with suppress(MadangError):
                     await self._scorer.vocabulary()
@@ -194,10 +199,12 @@ class RemoteWorker:
             self._stale = True
             answer.fail(error)
         except Exception as error:
-            answer.fail(WorkerError(f"A fault inside Madang: {type(error).__name__}: {error}.", BUG_HINT))
+            answer.fail(_fault(error))
             raise
 
     def _cancelled(self, answer: Answer) -> None:
+        if answer.ended:
+            return
         if self._stopped:
             answer.fail(WorkerError(f"{self.spec.name} was unloaded while it was answering.", "Ask again."))
         else:
@@ -209,14 +216,15 @@ class RemoteWorker:
         for task in (*tasks, *others):
             task.cancel()
         await asyncio.gather(*tasks, *others, return_exceptions=True)
-        await self._server.close()
+        if self._server is not None:
+            await self._server.close()
 
     async def _encode(self, arguments: dict[str, Any]) -> list[list[int]]:
         return await self._scorer.encode(arguments["texts"], arguments["add_special"])
 
     async def _vocabulary(self, arguments: dict[str, Any]) -> dict[str, Any]:
         words = await self._scorer.vocabulary()
-        self.info = self._server.info  # where letters stand for tokens, more of them fit
+        self.info = self._scorer.server.info  # where letters stand for tokens, more of them fit
         return words.model_dump()
 
     async def _score(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -225,3 +233,7 @@ class RemoteWorker:
 
     def _gone(self) -> WorkerError:
         return WorkerError(f"The line to {self.spec.name} was closed.", "Ask again: a new one is opened.")
+
+
+def _fault(error: Exception) -> WorkerError:
+    return WorkerError(f"A fault inside Madang: {type(error).__name__}: {error}.", BUG_HINT)

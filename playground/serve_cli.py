@@ -100,7 +100,7 @@ def _serve_ourselves(context: typer.Context, settings: Settings, names: list[str
 def _plans(context: typer.Context, engine: EngineName, names: list[str], wish: "Wish") -> "list[Plan]":
     """What to start, from the catalogue. Embedded models are made, files on the Hub fetched."""
     from playground.engines import llama_server, registry, vllm
-    from playground.engines.plan import check_host
+    from playground.engines.plan import check_flags, check_host
 
     registry.sweep(wish.settings)
     catalogue = Catalogue.load(wish.settings)
@@ -110,6 +110,7 @@ def _plans(context: typer.Context, engine: EngineName, names: list[str], wish: "
         raise ConfigError(f"Which variant should {engine} serve?", f"Name one: madang serve NAME. There are {known}.")
     names = list(dict.fromkeys(names))
     check_host(wish.settings)
+    check_flags(wish.flags)
     prepare_embedded(context, names)
     console = Console(stderr=True)
     with console.status(f"Looking at {', '.join(names)}") as status:

@@ -7,11 +7,14 @@ then the user's own `variants.toml` in the data folder, which may override a bui
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import tomlkit
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from playground.atomic import write_beside
@@ -23,12 +26,14 @@ BUILT_IN = Path(__file__).with_name("variants.toml")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|[0-9A-Fa-f:.]+")
+LAST_NUMBER = re.compile(r"(^|\.)\d+$")
 VISIBLE = re.compile(r"[!-~]+")
 ROW = re.compile(r"\s*\[\[\s*variant\s*\]\]")
 SECRETIVE = ("key_env", "url")
 """Fields whose wrong values are not shown: people paste keys and passwords there."""
 FAKE = "fake:"
 """Sources that begin so run on backends/fake.py: for tests and page work, without a model."""
+LOCK_S = 10.0
 Dtype = Literal["auto", "bf16", "fp16", "fp32"]
 
 
@@ -115,12 +120,22 @@ def checked_address(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not HOST.fullmatch(parts.hostname or "") or not VISIBLE.fullmatch(url):
         raise ValueError("an address begins with http:// or https:// and names a host")
+    if LAST_NUMBER.search(parts.hostname or "") and not _is_ip(parts.hostname or ""):
+        raise ValueError("a host of numbers is an IP address, four of them from 0 to 255")
     if parts.username or parts.password:
         raise ValueError("an address holds no user and no password; name the key's variable as key_env")
     if parts.query or parts.fragment:
         raise ValueError("an address ends with its path, normally /v1")
     _ = parts.port  # out of range: ValueError
     return url
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 Variant: TypeAlias = Annotated[Base | Adapter | Gguf | Remote, Field(discriminator="kind")]
@@ -287,6 +302,11 @@ def _placed(row: Any, folder: Path, settings: Settings) -> Any:
 
 def add(settings: Settings, variant: Variant, replace: bool = False) -> None:
     """Write one variant into the user's catalogue, keeping the file's comments; whole or not at all."""
+    with _editing(settings.catalogue):
+        _add(settings, variant, replace)
+
+
+def _add(settings: Settings, variant: Variant, replace: bool) -> None:
     catalogue = Catalogue.load(settings)
     if not replace:
         check_new(catalogue, variant)
@@ -308,6 +328,11 @@ def check_new(catalogue: Catalogue, variant: Variant) -> None:
 
 def remove(settings: Settings, name: str) -> None:
     """Take one variant out of the user's catalogue, keeping the file's comments; its files stay where they are."""
+    with _editing(settings.catalogue):
+        _remove(settings, name)
+
+
+def _remove(settings: Settings, name: str) -> None:
     rows = _rows(settings.catalogue)
     built_in = name in [row["name"] for row in _toml(BUILT_IN)["variant"]]
     if name not in [row.get("name") for row in rows]:
@@ -317,6 +342,21 @@ def remove(settings: Settings, name: str) -> None:
     if children and not built_in:
         raise VariantError(f"{', '.join(children)} still build on {name!r}.", "Remove those first.")
     _write(settings.catalogue, _without(settings.catalogue, name))
+
+
+@contextmanager
+def _editing(path: Path) -> Iterator[None]:
+    """The file for oneself: of two programs that read, change and write it at once one would lose its row."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_S)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ConfigError(f"{path} is being changed by another program.", "Try again in a moment.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _text(path: Path) -> str:
@@ -348,5 +388,4 @@ def _without(path: Path, name: str) -> str:
 def _write(path: Path, text: str) -> None:
     """Replace the file whole or not at all; what would not read back is not written."""
     tomllib.loads(text)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_beside(path, text)

@@ -8,6 +8,7 @@ A worker that died is replaced at the next question. Nothing in this process imp
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -173,8 +174,9 @@ class WorkerPool:
             self._closed = True
             workers, self._workers = list(self._workers.values()), {}
             self._changed.notify_all()
-        for worker in workers:
-            worker.stop()
+        with ExitStack() as stack:  # one that cannot be stopped keeps none of the others
+            for worker in workers:
+                stack.callback(worker.stop)
 
     def _start(self, spec: ModelSpec, wait: Wait) -> AnyWorker:
         """Make room, then start; called with the lock held, which waiting for room gives away."""

@@ -1,20 +1,21 @@
 """Answers of an OpenAI-compatible server: a row becomes a request, its stream becomes events.
 
 A chat goes to /chat/completions as messages, the server's own template around them; a raw text, token ids, or turns in
-a named prompt format go to /completions.
+a named prompt format go to /completions. Ollama is asked by its own API instead.
 """
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from playground.backends import openai_dialect
+from playground.backends import ollama, openai_dialect
 from playground.backends.base import DEFAULT_CONTEXT, ModelInfo, ModelSpec, RowRequest
 from playground.backends.openai_answer import Answer
-from playground.backends.openai_chunks import parsed
+from playground.backends.openai_chunks import Chunk, parsed
 from playground.backends.openai_dialect import Dialect
 from playground.backends.openai_http import PAUSES_S, Line, Refused, words
-from playground.errors import ContextError, VariantError, WorkerError
+from playground.errors import ContextError, MadangError, VariantError, WorkerError
 from playground.messages import Conversation
 from playground.prompts import prompt_format, render
 
@@ -26,7 +27,16 @@ OF_THE_REQUEST = (400, 413, 422)
 """Refusals that another request may not get; all others are the server's own trouble, or its owner's."""
 CONTEXT_FIELDS = ("max_model_len", "n_ctx", "context_length", "context_window", "n_ctx_train")
 TOO_LONG = ("context_length_exceeded", "exceed_context_size", "context length", "context size", "context window")
-NEUTRAL_WORDS = {"seed": "leave `seed` out", "top_p": "set `top_p` to 1", "stop": "take the stop strings out"}
+NEUTRAL_WORDS = {"seed": "leave `seed` out", "stop": "take the stop strings out"}
+NEWER = "max_completion_tokens"
+UNKNOWN = ("unsupported", "not supported", "instead", "unknown", "unrecognized", "not permitted")
+"""Words of a refusal that mean the field, not its value."""
+GIVEN_UP = ("abort", "aborted", "error", "cancelled")
+"""Reasons for which an answer ended that mean it is not whole."""
+LAST_S = 5.0
+"""How long a stream may take to end once its answer has."""
+KIND_S = 2.0
+"""How long a server may take to say that it is Ollama; others may let such a question hang."""
 
 
 class Server:
@@ -40,7 +50,9 @@ class Server:
         self.dialect: Dialect = openai_dialect.PLAIN
         self.info = self._info({})
         self.eos = ""
+        self.is_ollama = False
         self._learned: set[str] = set()
+        self._left_out: set[str] = set()
 
     @property
     def named(self) -> dict[str, Any]:
@@ -53,7 +65,8 @@ class Server:
         try:
             listed = await self.line.get("/models")
         except Refused as refusal:
-            if refusal.status not in (404, 405, 501) or not self.spec.remote.model:
+            known = self.spec.remote.model and self.line.has_path  # without one, the /v1 was forgotten
+            if refusal.status not in (404, 405, 501) or not known:
                 raise
             listed = {}
         rows = _listed(listed.get("data") if isinstance(listed, dict) else None)
@@ -61,7 +74,17 @@ class Server:
         row = self._row(rows)
         self.dialect = openai_dialect.of(str(row.get("owned_by", "")))
         self.info = self._info(row)
+        self.is_ollama = self.dialect is openai_dialect.PLAIN and await self._says_ollama()
         return self.info
+
+    async def _says_ollama(self) -> bool:
+        """Whether it has Ollama's own API beside /v1; asked once, and without patience."""
+        try:
+            async with asyncio.timeout(KIND_S):
+                found = await self.line.get(ollama.VERSION, root=True)
+        except (MadangError, TimeoutError):
+            return False
+        return isinstance(found, dict) and isinstance(found.get("version"), str)
 
     def _row(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """The entry of this variant's model; the only one where it names none."""
@@ -100,63 +123,89 @@ class Server:
         while True:
             path, body, prompt = self.asked(answer.request)
             try:
-                async with self.line.stream(path, body, _limit(answer.request)) as batches:
+                most = _limit(answer.request)
+                async with self.line.stream(path, body, most, root=self.is_ollama) as batches:
                     answer.start(prompt)
                     await self._hear(answer, batches)
                 return
             except Refused as refusal:
-                self._again(answer, body, refusal)
+                self._again(answer, path, body, refusal)
 
     def asked(self, request: RowRequest) -> tuple[str, dict[str, Any], str]:
         """Path and body of a request, and the prompt for people to see: the text, or the messages as they are sent."""
-        body = self.named | {"stream": True} | openai_dialect.fields(self.dialect, request.sampling, self.info.context)
-        if "max_completion_tokens" in self._learned:
-            body["max_completion_tokens"] = body.pop("max_tokens")
+        stops = [stop for stop in request.sampling.stop if stop]
+        text = request.text
+        if text is None and request.ids is None and request.prompt_format is not None:
+            chosen = prompt_format(request.prompt_format)
+            text = render(chosen, request.messages, "", self.eos)
+            stops += [stop for stop in chosen.stop if stop not in stops]
+        make = self._asked_of_ollama if self.is_ollama else self._asked
+        path, body = make(request, text, stops)
+        shown = text if text is not None else str(body.get("prompt", ""))
+        if "messages" in body:
+            shown = json.dumps(body["messages"], ensure_ascii=False, indent=2)
+        return path, self.named | body, shown
+
+    def _asked_of_ollama(self, request: RowRequest, text: str | None, stops: list[str]) -> tuple[str, dict[str, Any]]:
+        return ollama.asked(request, text, stops, self.spec.context)
+
+    def _asked(self, request: RowRequest, text: str | None, stops: list[str]) -> tuple[str, dict[str, Any]]:
+        is_chat = text is None and request.ids is None
+        body: dict[str, Any] = {"stream": True}
+        body |= openai_dialect.fields(self.dialect, request.sampling, self.info.context)
+        idle = [name for name in self._left_out if openai_dialect.is_idle(self.dialect, name, body.get(name))]
+        body = {name: value for name, value in body.items() if name not in idle}
+        if is_chat and NEWER in self._learned:
+            body[NEWER] = body.pop("max_tokens")
         if "stream_options" not in self._learned:
             body["stream_options"] = {"include_usage": True}
-        stops = [stop for stop in request.sampling.stop if stop]
-        path, text = "/completions", request.text
-        if request.ids is not None:
-            body["prompt"], text = list(request.ids), str(list(request.ids))
-        elif text is not None:
-            body["prompt"] = text
-        elif request.prompt_format is not None:
-            chosen = prompt_format(request.prompt_format)
-            body["prompt"] = text = render(chosen, request.messages, "", self.eos)
-            stops += [stop for stop in chosen.stop if stop not in stops]
-        else:
-            path, body["messages"] = "/chat/completions", [message.model_dump() for message in request.messages]
-            text = json.dumps(body["messages"], ensure_ascii=False, indent=2)
         if stops:
             body["stop"] = stops
-        if request.top_logprobs is not None:
-            is_chat = path.startswith("/chat")
-            body |= {"logprobs": True, "top_logprobs": request.top_logprobs} if is_chat else {}
-            body |= {} if is_chat else {"logprobs": request.top_logprobs}
-        return path, body, text
+        top = request.top_logprobs
+        if is_chat:
+            body["messages"] = [message.model_dump() for message in request.messages]
+            return "/chat/completions", body | ({} if top is None else {"logprobs": True, "top_logprobs": top})
+        body["prompt"] = text if text is not None else list(request.ids or ())
+        return "/completions", body | ({} if top is None else {"logprobs": top})
 
     async def _hear(self, answer: Answer, batches: AsyncIterator[list[str]]) -> None:
-        """Take a stream in to its end; one that ends before its answer does broke off."""
+        """Take a stream in to its end; one that ends before its answer does broke off.
+
+        Once the answer has ended only numbers may follow: a server that breaks off or goes silent then has said it all.
+        """
         done = False
-        async for batch in batches:
+        read: Callable[[str], Chunk | None] = ollama.parsed if self.is_ollama else parsed
+        while not done:
+            try:
+                async with asyncio.timeout(None if answer.reason is None else LAST_S):
+                    batch = await anext(batches, None)
+            except (TimeoutError, MadangError):
+                if answer.reason is None:
+                    raise
+                break
+            if batch is None:
+                break
             for data in batch:
                 done = data.strip() == "[DONE]"
                 if done:
                     break
-                self._take(answer, data)
+                self._take(answer, read(data))
             answer.show()
-            if done:
-                break
-        if not done and answer.reason is None:
+        self._end(answer, done)
+
+    def _end(self, answer: Answer, done: bool) -> None:
+        who = f"{answer.request.variant}: {self.line.host}"
+        if answer.reason is None and not (done and answer.heard):
             raise WorkerError(
-                f"{answer.request.variant}: {self.line.host} ended in the middle of its answer.", "Ask again."
+                f"{who} ended {'in the middle of' if answer.heard else 'without'} an answer.", "Ask again."
             )
+        if answer.reason in GIVEN_UP:
+            raise WorkerError(f"{who} gave up in the middle of its answer ({answer.reason}).", "Ask again.")
         if answer.reason == "content_filter":
-            raise VariantError(f"{answer.request.variant}: {self.line.host} held the answer back (content_filter).")
+            raise VariantError(f"{who} held the answer back (content_filter).")
         answer.finish("length" if answer.reason == "length" else "stop")
 
-    def _take(self, answer: Answer, data: str) -> None:
-        chunk = parsed(data)
+    def _take(self, answer: Answer, chunk: Chunk | None) -> None:
         if chunk is None:
             raise self.line.broken(f"{self.line.host} streamed something that is no part of an answer.")
         if chunk.error is not None:
@@ -167,24 +216,33 @@ class Server:
             if choice.index == 0:
                 answer.take(choice)
 
-    def _again(self, answer: Answer, body: dict[str, Any], refusal: Refused) -> None:
+    def _again(self, answer: Answer, path: str, body: dict[str, Any], refusal: Refused) -> None:
         """Change a request that was refused where its meaning stays, or raise why it was."""
         said = refusal.said
+        of_field = refusal.status in (400, 422) and any(word in said.lower() for word in UNKNOWN)
         if "stream_options" in said and "stream_options" in body:
             self._learned.add("stream_options")
-        elif "max_completion_tokens" in said and "max_tokens" in body:
-            self._learned.add("max_completion_tokens")
-        elif refusal.status in OF_THE_REQUEST and any(words in said.lower() for words in TOO_LONG):
+        elif refusal.status in OF_THE_REQUEST and is_too_long(said):
             shorter = Conversation(messages=answer.request.messages).without_oldest_turn()
             if shorter is None:
                 hint = "Shorten the question or the system prompt, or ask for fewer new tokens."
                 raise ContextError(refusal.message, hint) from refusal
             answer.request = answer.request.model_copy(update={"messages": shorter.messages})
             answer.dropped += 1
+        elif of_field and path == "/chat/completions" and NEWER in said and "max_tokens" in body:
+            self._learned.add(NEWER)
+        elif (idle := self._idle(body, refusal)) is not None:
+            self._left_out.add(idle)
         elif refusal.status not in OF_THE_REQUEST:
             raise WorkerError(refusal.message, refusal.hint) from refusal
         else:
             raise self._explained(body, refusal)
+
+    def _idle(self, body: dict[str, Any], refusal: Refused) -> str | None:
+        """The field that was refused although, at its value, it changes nothing."""
+        name = openai_dialect.refused(body, refusal.said) if refusal.status in (400, 422) else None
+        sent = self.dialect.names.get(name or "", name or "")
+        return sent if sent in body and openai_dialect.is_idle(self.dialect, sent, body[sent]) else None
 
     def _explained(self, body: dict[str, Any], refusal: Refused) -> VariantError:
         name = openai_dialect.refused(body, refusal.said) if refusal.status in (400, 422) else None
@@ -199,6 +257,11 @@ class Server:
     async def close(self) -> None:
         """Close its connections."""
         await self.line.close()
+
+
+def is_too_long(said: str) -> bool:
+    """Whether a server's words say that the prompt does not fit."""
+    return any(words in said.lower() for words in TOO_LONG)
 
 
 def _listed(found: Any) -> list[Any]:

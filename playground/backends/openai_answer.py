@@ -10,6 +10,8 @@ from playground.errors import MadangError
 from playground.events import Delta, Event, Failed, Finished, FinishReason, Started, Stats, TokenLogprob
 
 Emit = Callable[[Event], None]
+SHORTEST_S = 0.05
+"""What comes within less was held back on its way, or is too little: no speed can be told from it."""
 
 
 @dataclass
@@ -27,7 +29,10 @@ class Answer:
     parts: int = 0
     usage: Usage | None = None
     reason: str | None = None
+    heard: bool = False
+    """Whether the server has said anything of this answer, if only its end."""
     thinking: bool = False
+    thought: bool = False
     first_at: float | None = None
     last_at: float = 0.0
     ended: bool = False
@@ -47,15 +52,15 @@ class Answer:
 
     def take(self, choice: Choice) -> None:
         """Add one part."""
+        self.heard = True
         part = choice.delta or choice.message
         text = self._thought(part.reasoning_content or part.reasoning or "", part.content or "") if part else ""
         text += choice.text or ""
         if choice.logprobs is not None and self.request.top_logprobs is not None:
             self.entries += choice.logprobs.entries()
-        self.reason = choice.finish_reason or self.reason
+        whole = "stop" if choice.message is not None else None
+        self.reason = choice.finish_reason or self.reason or whole
         if text:
-            self.last_at = time.monotonic()
-            self.first_at = self.last_at if self.first_at is None else self.first_at
             self.parts += 1
             self.pending += text
 
@@ -64,10 +69,14 @@ class Answer:
         before = "<think>\n" if thought and not self.thinking else ""
         after = "\n</think>\n\n" if said and (self.thinking or thought) else ""
         self.thinking = (self.thinking or bool(thought)) and not said
+        self.thought |= bool(thought)
         return before + thought + after + said
 
     def show(self) -> None:
         """Pass on what has come since the last time."""
+        if self.pending:  # parts that came together have one time
+            self.last_at = time.monotonic()
+            self.first_at = self.last_at if self.first_at is None else self.first_at
         if self.pending or self.entries:
             self.emit(Delta(variant=self.request.variant, text=self.pending, tokens=tuple(self.entries)))
             self.shown, self.pending, self.entries = self.shown + self.pending, "", []
@@ -88,11 +97,12 @@ class Answer:
     def _stats(self) -> Stats:
         tokens = self.usage.completion_tokens if self.usage else self.parts
         lasted = self.last_at - (self.first_at or 0.0)
+        seen = tokens - (self.usage.thought if self.usage and not self.thought else 0)
         return Stats(
             prompt_tokens=self.usage.prompt_tokens if self.usage else 0,
             tokens=tokens,
             first_token_s=None if self.first_at is None else self.first_at - self.asked_at,
-            tokens_per_s=(tokens - 1) / lasted if self.first_at is not None and lasted > 0 and tokens > 1 else None,
+            tokens_per_s=(seen - 1) / lasted if self.first_at and lasted >= SHORTEST_S and seen > 1 else None,
             memory_bytes=0,
             dtype=self.info.dtype,
         )

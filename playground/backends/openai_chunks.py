@@ -1,11 +1,31 @@
 """What an OpenAI-compatible server streams, as types. Unknown fields pass: every server adds some of its own."""
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WrapValidator, model_validator
 
 from playground.events import Likely, TokenLogprob
+
+
+def _or_nothing(value: Any, validate: Any) -> Any:
+    """None for what has another form than it should: better an answer without it than none."""
+    try:
+        return validate(value)
+    except ValidationError:
+        return None
+
+
+def _number(value: Any) -> Any:
+    return 0 if value is None else value
+
+
+def _list(value: Any) -> Any:
+    return [] if value is None else value
+
+
+Number = Annotated[int, BeforeValidator(_number)]
 
 
 class Part(BaseModel):
@@ -14,6 +34,18 @@ class Part(BaseModel):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, given: Any) -> Any:
+        """Mistral's reasoning models send a list of parts: what they thought, and what they say."""
+        if not isinstance(given, Mapping) or not isinstance(given.get("content"), list):
+            return given
+        parts = [part for part in given["content"] if isinstance(part, Mapping)]
+        said = [str(part.get("text") or "") for part in parts if part.get("type") == "text"]
+        inner = [part["thinking"] for part in parts if isinstance(part.get("thinking"), list)]
+        thought = [str(one.get("text") or "") for some in inner for one in some if isinstance(one, Mapping)]
+        return {**given, "content": "".join(said) or None, "reasoning": "".join(thought) or None}
 
 
 class TopToken(BaseModel):
@@ -63,27 +95,48 @@ class Logprobs(BaseModel):
 class Choice(BaseModel):
     """One answer's next part: `text` in completions, `delta` (or, not streamed, `message`) in a chat."""
 
-    index: int = 0
+    index: Number = 0
     text: str | None = None
     delta: Part | None = None
     message: Part | None = None
     finish_reason: str | None = None
-    logprobs: Logprobs | None = None
+    logprobs: Annotated[Logprobs | None, WrapValidator(_or_nothing)] = None
+
+
+class Details(BaseModel):
+    """Of the tokens of an answer, those that the model thought."""
+
+    reasoning_tokens: Number = 0
 
 
 class Usage(BaseModel):
     """Counted by the server."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: Number = 0
+    completion_tokens: Number = 0
+    completion_tokens_details: Annotated[Details | None, WrapValidator(_or_nothing)] = None
+
+    @property
+    def thought(self) -> int:
+        """Tokens of the answer that were thoughts."""
+        return self.completion_tokens_details.reasoning_tokens if self.completion_tokens_details else 0
 
 
 class Chunk(BaseModel):
     """One event of a stream, or a whole answer."""
 
-    choices: list[Choice] = Field(default_factory=list)
-    usage: Usage | None = None
+    choices: Annotated[list[Choice], BeforeValidator(_list)] = Field(default_factory=list)
+    usage: Annotated[Usage | None, WrapValidator(_or_nothing)] = None
     error: Any = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fault(cls, given: Any) -> Any:
+        """Errors come under other names, too: `{"object": "error", "message": …}`, `{"detail": …}`."""
+        if isinstance(given, Mapping) and "choices" not in given and "usage" not in given and not given.get("error"):
+            found = next((given[name] for name in ("message", "detail") if given.get(name)), None)
+            return given if found is None else {**given, "error": {"message": found}}
+        return given
 
 
 def parsed(data: str) -> Chunk | None:

@@ -2,7 +2,7 @@
 
 Temperature, top_p, max_tokens, seed, stop and two penalties are everybody's. The rest are extensions: a server that
 says what it is gets all of them, since its own defaults (llama-server: top_k 40, min_p 0.05) are not neutral; any other
-gets those that change something, and may refuse them.
+gets those that change something, and may refuse them. What is refused although it changes nothing is left out.
 """
 
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from playground.presets import Sampling
 
 EXTENSIONS = ("top_k", "min_p", "repetition_penalty")
-NEUTRAL: dict[str, float] = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+NEUTRAL: dict[str, float] = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "top_p": 1.0, "temperature": 1.0}
 ORDER = ["penalties", "temperature", "top_k", "top_p", "min_p"]
 
 
@@ -80,8 +80,14 @@ def fields(dialect: Dialect, sampling: Sampling, context: int) -> dict[str, Any]
 
 def refused(body: dict[str, Any], said: str) -> str | None:
     """The extension that a server's message complains of, by its name in the catalogue and on the page."""
-    for name in (*EXTENSIONS, "seed", "presence_penalty", "frequency_penalty", "top_p", "stop"):
+    for name in (*EXTENSIONS, "seed", "presence_penalty", "frequency_penalty", "top_p", "temperature", "stop"):
         sent = [other for other in (name, "repeat_penalty") if other in body] if name in EXTENSIONS[2:] else [name]
         if any(other in body and other in said for other in sent):
             return name
     return None
+
+
+def is_idle(dialect: Dialect, field: str, value: object) -> bool:
+    """Whether a field of the body changes nothing at this value."""
+    name = next((ours for ours, theirs in dialect.names.items() if theirs == field), field)
+    return name in NEUTRAL and value in (NEUTRAL[name], dialect.no_top_k if name == "top_k" else NEUTRAL[name])

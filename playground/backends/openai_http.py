@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from playground.backends.base import Address
-from playground.backends.sse import Events, TooLong
+from playground.backends.sse import Events, Lines, TooLong
 from playground.errors import MadangError, VariantError, WorkerError
 
 PAUSES_S = (0.5, 1.0, 2.0)
@@ -56,7 +56,22 @@ class Line:
     _client: httpx.AsyncClient = field(init=False)
 
     def __post_init__(self) -> None:
-        self._client = httpx.AsyncClient(
+        try:
+            self._client = self._opened()
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise VariantError(
+                f"{self.name}: {self.address.url} is no address: {error}.", "Correct its row."
+            ) from error
+        except (OSError, ssl.SSLError) as error:  # httpx reads the file that this variable names
+            named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "the system's certificates"
+            text = f"{self.name}: {named} cannot be read: {error.strerror or error}."
+            raise VariantError(text, "Correct SSL_CERT_FILE, or leave it out.") from error
+        except (ImportError, ValueError) as error:  # a proxy that httpx cannot speak to
+            hint = "Set ALL_PROXY or HTTPS_PROXY to an http:// address, or name the server's host in NO_PROXY."
+            raise VariantError(f"{self.name}: the proxy cannot be used: {error}", hint) from error
+
+    def _opened(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
             trust_env=not is_loopback(self.address.url),
             verify=httpx.create_ssl_context() if self.address.url.startswith("https") else _TRUSTS_NOBODY,
             timeout=httpx.Timeout(self.address.timeout_s, connect=min(CONNECT_S, self.address.timeout_s), pool=None),
@@ -69,6 +84,11 @@ class Line:
         """Host and port, as people say them."""
         return httpx.URL(self.address.url).netloc.decode()
 
+    @property
+    def has_path(self) -> bool:
+        """Whether the address names more than a host."""
+        return httpx.URL(self.address.url).path.strip("/") != ""
+
     async def get(self, path: str, root: bool = False) -> Any:
         """The JSON of a page below the address (`root`: below the address without its /v1)."""
         return await self._json("GET", self._url(path, root), None)
@@ -78,9 +98,11 @@ class Line:
         return await self._json("POST", self._url(path, root), body)
 
     @asynccontextmanager
-    async def stream(self, path: str, body: dict[str, Any], limit: int) -> AsyncIterator[AsyncIterator[list[str]]]:
+    async def stream(
+        self, path: str, body: dict[str, Any], limit: int, root: bool = False
+    ) -> AsyncIterator[AsyncIterator[list[str]]]:
         """The data of a stream's events, those that came together in one list; more than `limit` bytes are an error."""
-        response = await self._open("POST", self._url(path, False), body)
+        response = await self._open("POST", self._url(path, root), body)
         try:
             yield self._events(response, limit)
         finally:
@@ -134,7 +156,7 @@ class Line:
 
     async def _parts(self, response: httpx.Response) -> AsyncIterator[bytes]:
         """The body as it came: packed bodies could grow without bounds, so none was asked for and none is taken."""
-        if response.headers.get("content-encoding", "identity") != "identity":
+        if response.headers.get("content-encoding", "identity").strip() not in ("identity", "none", ""):
             raise self.broken(f"{self.host} packed its answer, which it was asked not to.")
         try:
             async for part in response.aiter_raw():
@@ -147,10 +169,12 @@ class Line:
             ) from error
 
     async def _events(self, response: httpx.Response, limit: int) -> AsyncIterator[list[str]]:
-        if "json" in response.headers.get("content-type", ""):  # a server that does not stream
+        kind = response.headers.get("content-type", "")
+        lines = "ndjson" in kind or "jsonl" in kind
+        if "json" in kind and not lines:  # a server that does not stream
             yield [(await self._read(response, limit)).decode(errors="replace")]
             return
-        events, taken = Events(), 0
+        events, taken = Lines() if lines else Events(), 0
         async for part in self._parts(response):
             taken += len(part)
             try:
@@ -161,7 +185,7 @@ class Line:
                 raise self.broken(f"{self.host} sent more than {limit:,} bytes for one answer.")
             if found:
                 yield found
-        if last := events.end():
+        if (last := events.end()) and _is_whole(last):
             yield [last]
 
     async def _open(self, method: str, url: str, body: dict[str, Any] | None) -> httpx.Response:
@@ -265,6 +289,15 @@ def words(raw: bytes) -> str:
         if isinstance(found, dict) and name in found:
             found = found[name]
     return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+
+
+def _is_whole(data: str) -> bool:
+    """Whether the last data of a stream was not cut off."""
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError):
+        return data.strip() == "[DONE]"
+    return True
 
 
 def retry_after(response: httpx.Response) -> float | None:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from playground.backends.base import Choices, Scored, Vocabulary
-from playground.backends.openai import Server
+from playground.backends.openai import Server, is_too_long
 from playground.backends.openai_chunks import Chunk, Logprobs
 from playground.backends.openai_http import Refused
 from playground.errors import MadangError, VariantError
@@ -95,7 +95,7 @@ class Scorer:
                 await self._tokens("a", False)
                 self._by_letter = False
             except Refused as refusal:
-                if refusal.status not in (404, 405, 501):
+                if refusal.status not in (401, 403, 404, 405, 501):  # a proxy may let /v1 through alone
                     raise
                 self._by_letter = True
                 room = {"context": LETTERS_AS_CONTEXT, "trained_context": LETTERS_AS_CONTEXT}
@@ -183,8 +183,13 @@ class Scorer:
 
     async def _completed(self, body: dict[str, Any], count: int) -> list[Logprobs]:
         """The log-probabilities of each prompt, in the prompts' order."""
-        async with self._room:
-            answer = await self.server.line.post("/completions", body | self.server.named)
+        try:
+            async with self._room:
+                answer = await self.server.line.post("/completions", body | self.server.named)
+        except Refused as refusal:
+            if body.get("echo") and refusal.status in (400, 422) and not is_too_long(refusal.said):
+                raise self._mute() from refusal
+            raise
         try:
             choices = sorted(Chunk.model_validate(answer).choices, key=lambda choice: choice.index)
         except ValidationError as error:
@@ -203,13 +208,16 @@ class Scorer:
     def _by_offset(self, held: Logprobs, pair: tuple[tuple[int, ...], tuple[int, ...]]) -> Found:
         begin = len(pair[0])
         end = begin + len(pair[1])
-        if len(held.text_offset) != len(held.token_logprobs) or end not in (*held.text_offset, _length(held)):
+        if not held.tokens or not len(held.tokens) == len(held.text_offset) == len(held.token_logprobs):
             raise self._mute()
-        if begin not in held.text_offset:
+        offsets = _offsets(held, _spelled((*pair[0], *pair[1])))
+        if offsets is None or end not in (*offsets, offsets[-1] + len(held.tokens[-1])):
+            raise self._unscored("echoes tokens that do not spell the prompt", "Let /tokenize of the server through.")
+        if begin not in offsets:
             raise self._unscored(
                 "joins a choice with the end of its question in one token", "Score it on this machine."
             )
-        return self._summed(held, [i for i, offset in enumerate(held.text_offset) if begin <= offset < end])
+        return self._summed(held, [i for i, offset in enumerate(offsets) if begin <= offset < end])
 
     def _summed(self, held: Logprobs, places: Sequence[int]) -> Found:
         values = [held.token_logprobs[place] for place in places]
@@ -234,6 +242,29 @@ def _spelled(letters: Sequence[int]) -> str:
     return "".join(map(chr, letters))
 
 
-def _length(held: Logprobs) -> int:
-    """Letters of everything that came back."""
-    return (held.text_offset[-1] + len(held.tokens[-1])) if held.tokens and held.text_offset else 0
+def _offsets(held: Logprobs, text: str) -> list[int] | None:
+    """Where each token that came back begins in the text that was sent; None where they do not spell it.
+
+    A token in front that is none of the text, BOS, begins before it; some servers count its letters, some do not.
+    """
+    first = held.tokens[0]
+    if _is_partial(first) or text.startswith(first):
+        return held.text_offset if _spells(held.tokens, held.text_offset, text) else None
+    for shift in (len(first), 0):
+        offsets = [offset - shift for offset in held.text_offset[1:]]
+        if _spells(held.tokens[1:], offsets, text):
+            return [-1, *offsets]
+    return None
+
+
+def _spells(tokens: Sequence[str], offsets: Sequence[int], text: str) -> bool:
+    """Whether tokens are what the text has at their offsets; parts of characters and what follows the text pass."""
+    return all(
+        _is_partial(token) or offset >= len(text) or (offset >= 0 and text.startswith(token, offset))
+        for token, offset in zip(tokens, offsets, strict=True)
+    )
+
+
+def _is_partial(token: str) -> bool:
+    """Whether it is part of a character, as far as its text tells."""
+    return not token or token.startswith("bytes:") or "\ufffd" in token

@@ -41,8 +41,8 @@ class Events:
             self._data.append(value.removeprefix(b" ").decode(errors="replace"))
 
     def end(self) -> str | None:
-        """What is whole but for its blank line, where the stream has ended: some servers save it."""
-        return self._taken() if self._data else None
+        """What is whole but for its blank line, or its line's end, where the stream has ended: some servers save it."""
+        return next(self.feed(b"\n"), None) or (self._taken() if self._data else None)
 
     def _taken(self) -> str:
         data, self._data, self._size = "\n".join(self._data), [], 0
@@ -61,3 +61,11 @@ class Events:
         self._rest = text[begin:]
         if len(self._rest) > self._limit:
             raise TooLong(self._limit)
+
+
+class Lines(Events):
+    """The same of a stream that has a JSON object in every line (application/x-ndjson)."""
+
+    def feed(self, part: bytes) -> Iterator[str]:
+        """The lines that this part completes, empty ones left out. Raises TooLong."""
+        yield from (line.decode(errors="replace") for line in self._lines(part) if line.strip())

@@ -18,6 +18,20 @@ KEYS = "MADANG_API_KEYS"
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
 """Hosts that stand for every address, and the one under which this machine reaches them."""
 LAST_PORT = 65_535
+OURS = {
+    "--host": "Madang's own --host",
+    "--port": "Madang's own --port",
+    "--api-key": KEYS,
+    "--api-key-file": KEYS,
+    "--served-model-name": "--name, which names the rows",
+    "--alias": "--name, which names the rows",
+    "--uds": "a proxy before Madang's --port",
+    "--ssl-keyfile": "a proxy before Madang's --port",
+    "--ssl-certfile": "a proxy before Madang's --port",
+    "--ssl-key-file": "a proxy before Madang's --port",
+    "--ssl-cert-file": "a proxy before Madang's --port",
+}
+"""Flags of the engines that Madang must know of, since it reaches them by what they say, and what to use instead."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,14 @@ def address(host: str, port: int) -> str:
     """Where this machine reaches a server that listens on a host and a port."""
     near = EVERYWHERE.get(host.strip("[]"), host.strip("[]"))
     return f"http://{f'[{near}]' if ':' in near else near}:{port}"
+
+
+def check_flags(flags: Sequence[str]) -> None:
+    """Refuse flags of an engine's that would have it listen, or call its models, otherwise than its rows say."""
+    for flag in flags:
+        name = flag.partition("=")[0].replace("_", "-")
+        if name in OURS:
+            raise ConfigError(f"{flag} after -- would hide the engine from Madang.", f"Use {OURS[name]}.")
 
 
 def check_host(settings: Settings) -> None:

@@ -28,7 +28,7 @@ class Engine:
     """A running plan. Its keeper ends it when this process ends, even by a kill."""
 
     def __init__(self, plan: Plan, settings: Settings, key: str | None) -> None:
-        self.plan = plan
+        self.plan, self._key = plan, key
         self.log = new_log(settings.logs_dir, f"{plan.title}-{plan.rows[0].model}")
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -51,15 +51,15 @@ class Engine:
         return self._process.pid
 
     def wait_ready(self, limit_s: float, waiting: Waiting = lambda seconds, said: None) -> None:
-        """Block until `/health` answers 200; raises WorkerError where the process ends first or takes too long, and
-        what the plan says of words in the log that mean wrong answers."""
+        """Block until `/health` answers 200; raises WorkerError where the process ends first, takes too long, or
+        another answers in its place, and what the plan says of words in the log that mean wrong answers."""
         began = time.monotonic()
         while (passed := time.monotonic() - began) < limit_s:
             if not self.alive:
                 raise self.epitaph("before it was ready ")
             healthy = self._healthy()
             self._check_log()
-            if healthy:
+            if healthy and self._has_its_models():
                 return
             waiting(passed, last_line(self.log))
             time.sleep(POLL_S)
@@ -97,9 +97,33 @@ class Engine:
             if words in said:
                 raise error
 
+    def _has_its_models(self) -> bool:
+        """Whether it lists the plan's models; False where it does not say so yet.
+
+        Raises WorkerError where it lists others: another server may hold the port that ours still waits for.
+        """
+        try:
+            listed = self._get("/v1/models").json()["data"]
+            found = {str(name) for row in listed for name in (row["id"], *(row.get("aliases") or ()))}
+        except httpx.HTTPError:
+            return False
+        except (ValueError, KeyError, TypeError, AttributeError):
+            found = set()
+        if missing := [row.model for row in self.plan.rows if row.model not in found]:
+            raise WorkerError(
+                f"What answers at {self.plan.address} does not serve {', '.join(map(str, missing))}"
+                f"{', but ' + ', '.join(sorted(found)) if found else ''}.",
+                f"Another server may hold the port: choose one with --port. The engine's log: {self.log}",
+            )
+        return True
+
+    def _get(self, path: str) -> httpx.Response:
+        headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
+        return httpx.get(f"{self.plan.address}{path}", headers=headers, timeout=ANSWER_S, trust_env=False)
+
     def _healthy(self) -> bool:
         try:
-            answer = httpx.get(f"{self.plan.address}/health", timeout=ANSWER_S, trust_env=False)
+            answer = self._get("/health")
         except httpx.HTTPError:
             return False
         return answer.status_code == 200 and self.alive

@@ -5,9 +5,10 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
 
@@ -21,6 +22,13 @@ from playground.settings import Settings
 
 def run(plans: list[Plan], wish: Wish, limit_s: float, keep: bool) -> None:
     """Start the engines one after another, put them into the catalogue, and stay until Ctrl-C or until one ends."""
+    with ExitStack() as ports:
+        for plan in plans:
+            ports.enter_context(_claimed(plan, wish.settings))
+        _run(plans, wish, limit_s, keep)
+
+
+def _run(plans: list[Plan], wish: Wish, limit_s: float, keep: bool) -> None:
     console = Console(stderr=True)
     _check(plans, wish.settings)
     registration = registry.Registration(wish.settings)
@@ -51,6 +59,26 @@ def _check(plans: list[Plan], settings: Settings) -> None:
             raise SetupError(f"{plan.title} is not here.", f"{plan.missing} Or run it where it is: {plan.shown}")
         check_port(plan.host, plan.port)
     registry.check_names(settings, [row for plan in plans for row in plan.rows])
+
+
+@contextmanager
+def _claimed(plan: Plan, settings: Settings) -> Iterator[None]:
+    """Hold a port against another of our engines: vLLM binds its own minutes before it listens, and lets others do so,
+    so that no look at the port tells."""
+    folder = settings.data / "engines"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"port-{plan.port}.lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise SetupError(
+            f"Port {plan.port} is held by another `madang serve --engine`.",
+            f"Stop it, or choose another port: --port {plan.port + 1}",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _until_ready(engine: Engine, console: Console, limit_s: float) -> None:

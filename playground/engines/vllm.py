@@ -34,6 +34,8 @@ QUIET = {"DO_NOT_TRACK": "1"}
 """vLLM reports its use to its makers otherwise; nothing that Madang starts does."""
 CLOSED = ("--allowed-origins", "[]")
 """Without it vLLM lets every web page that is open in a browser on this machine ask the model."""
+TOLD = ("--enable-tokenizer-info-endpoint",)
+"""Prompts in a named format are rendered here, and only this page tells the token that ends a turn in them."""
 ON_CPU = "device_config=cpu"
 """What vLLM's log says where it computes on a CPU. There its LoRA operations take the index of a request without an
 adapter (-1) for the last adapter: the base answers with an adapter's weights, and prompts' log-probabilities end the
@@ -226,7 +228,7 @@ def _arguments(base: Base, loras: list[_Lora], quantized: str | None, chat: str 
     if quantized:
         words += ["--quantization", quantized]
     if chat:
-        words += ["--chat-template", str(plan.template_file(wish.settings, chat))]
+        words += ["--chat-template", str(plan.template_file(wish.settings, chat)), *TOLD]
     if loras:
         rank = next(allowed for allowed in RANKS if allowed >= max(lora.rank for lora in loras))
         words += ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(min(len(loras), MAX_LORAS))]

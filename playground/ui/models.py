@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from playground import reach, variants
 from playground.compare import Playground
+from playground.engines.registry import sweep
 from playground.errors import ConfigError, MadangError
 from playground.loadable import Loader, remote_spec
 from playground.ui import models_rows, panes
@@ -37,6 +38,7 @@ class Said:
 def table(playground: Playground, ask: bool = True) -> str:
     """The catalogue as a table; where it cannot be read, the reason. `ask`: see whether remote variants answer."""
     try:
+        sweep(playground.settings)
         catalogue = playground.catalogue
     except MadangError as error:
         return panes.problem(error.message, error.hint)

@@ -181,6 +181,34 @@ def test_a_refused_greeting_leaves_no_thread(open_playground: Any) -> None:
     until(lambda: not [thread for thread in threading.enumerate() if thread.name == "remote gone"])
 
 
+def test_a_line_that_cannot_be_made_costs_one_pane_an_error(
+    planted: Planted, open_playground: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/not/there.pem")
+    far_away = Remote(name="far", url="https://10.0.0.1/v1")
+    playground = open_playground(far_away, Base(name="near", source="fake:near"))
+    found = ends(playground, "far", "near")
+    assert isinstance(found["near"], Finished)
+    assert isinstance(found["far"], Failed)
+    assert "/not/there.pem cannot be read" in found["far"].message
+    looked = reach.reached([remote_spec(far_away)])
+    assert isinstance(looked["far"], VariantError)
+    playground.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "remote far"]
+
+
+def test_a_fault_of_ours_at_the_greeting_is_an_error_of_the_pane(
+    planted: Planted, open_playground: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("playground.remote.Server", lambda spec: 1 / 0)
+    playground = open_playground(far(planted), Base(name="near", source="fake:near"))
+    found = ends(playground, "far", "near")
+    assert isinstance(found["near"], Finished)
+    assert isinstance(found["far"], Failed)
+    assert "ZeroDivisionError" in found["far"].message
+    playground.close()
+
+
 def test_asking_after_the_end_is_refused(planted: Planted) -> None:
     worker = RemoteWorker(remote_spec(far(planted)))
     worker.stop()
@@ -257,6 +285,7 @@ def test_a_remote_row_is_written_and_read(tmp_path: Path) -> None:
         {"url": "http://user:sk-secret@host/v1"},
         {"url": "http://host/v1?key=sk-secret"},
         {"url": "http://ho st/v1"},
+        {"url": "http://10.0.0.256:8000/v1"},
         {"url": "http://host:99999/v1"},
         {"url": "http://host/v1", "key_env": "sk-secret"},
         {"url": "http://host/v1", "timeout_s": 0},

@@ -16,8 +16,10 @@ import httpx
 import pytest
 
 import app
+from playground.compare import Playground
 from playground.engines import registry
 from playground.settings import Settings
+from playground.ui import models
 from playground.variants import Catalogue
 
 pytestmark = pytest.mark.timeout(120)
@@ -126,13 +128,13 @@ def test_what_only_engines_take(words: tuple[str, ...], shell: Shell, ourselves:
 
 
 def test_printing_starts_nothing_and_passes_flags_on(shell: Shell, settings: Settings, tmp_path: Path) -> None:
-    code, out, err = shell("qwen", "--engine", "vllm", "--print", "--", "--tensor-parallel-size", "2", "--port", "1")
+    code, out, err = shell("qwen", "--engine", "vllm", "--print", "--", "--tensor-parallel-size", "2", "--seed", "1")
     assert code == 0
     assert out.splitlines() == [
         f"vllm serve {tmp_path}/qwen --served-model-name qwen --host 127.0.0.1 --port 8000 --dtype auto "
         "--max-model-len auto --allowed-origins '[]' --enable-lora --max-lora-rank 8 --max-loras 1 "
         f"--lora-modules qwen:good={tmp_path}/good "
-        "--tensor-parallel-size 2 --port 1"
+        "--tensor-parallel-size 2 --seed 1"
     ]
     assert "qwen:bad is left out. vLLM cannot serve 'qwen:bad' beside its base: it uses DoRA (use_dora)." in err
     assert "madang export qwen:bad --to merged" in err
@@ -153,6 +155,10 @@ def test_printing_starts_nothing_and_passes_flags_on(shell: Shell, settings: Set
         (("qwen", "--engine", "vllm", "--host", "0.0.0.0"), "open to other machines", "MADANG_API_KEYS"),
         (("qwen", "--engine", "vllm", "--name", "a", "--name", "b"), "1 variants and 2 names", "--name once for each"),
         (("qwen", "--engine", "vllm", "--print", "--name", "no name"), "no name", "letters"),
+        (("qwen", "--engine", "vllm", "--print", "--", "--host", "0.0.0.0"), "--host after --", "Madang's own --host"),
+        (("qwen", "--engine", "vllm", "--print", "--", "--port=9"), "--port=9 after --", "Madang's own --port"),
+        (("qwen", "--engine", "vllm", "--print", "--", "--served_model_name", "x"), "would hide the engine", "--name"),
+        (("qwen:Q4", "--engine", "llama-server", "--print", "--", "--api-key", "x"), "--api-key", "MADANG_API_KEYS"),
     ],
 )
 def test_what_is_wrong_is_said_in_two_lines(words: tuple[str, ...], error: str, hint: str, shell: Shell) -> None:
@@ -256,6 +262,20 @@ def test_a_base_alone_may_be_served_on_a_cpu(serving: Callable[..., Serving], po
     assert serving(*words).ready(1) == ["qwen-vllm"]
 
 
+def test_a_port_that_another_engine_still_loads_on_is_refused(
+    serving: Callable[..., Serving], shell: Shell, settings: Settings, port: int
+) -> None:
+    words = ("--engine", "vllm", "--port", str(port))
+    serving("qwen", *words, "--no-adapters", "--command", fake("never"))
+    while not list((settings.data / "engines").glob(f"port-{port}.lock")) or not list(settings.logs_dir.glob("*.log")):
+        time.sleep(0.1)
+    code, _, err = shell("qwen:good", *words, "--command", fake("ready"), "--name", "other")
+    assert code == 2
+    assert f"Port {port} is held by another `madang serve --engine`." in err
+    assert f"--port {port + 1}" in err
+    assert remotes(settings) == []
+
+
 def healthy(port: int) -> bool:
     try:
         return httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
@@ -337,8 +357,9 @@ def test_kept_rows_outlive_it_and_serve_again(serving: Callable[..., Serving], s
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("by", ["engine", "models", "page"])
 def test_a_kill_leaves_rows_that_the_next_one_sweeps(
-    serving: Callable[..., Serving], settings: Settings, port: int, shell: Shell
+    by: str, serving: Callable[..., Serving], settings: Settings, port: int, shell: Shell
 ) -> None:
     running = serving("qwen:good", "--engine", "vllm", "--command", fake("ready"), "--port", str(port))
     running.ready(2)
@@ -348,9 +369,20 @@ def test_a_kill_leaves_rows_that_the_next_one_sweeps(
     running.end()
     assert remotes(settings) == ["qwen-vllm", "qwen:good-vllm"]
     assert unreachable(port)
-    assert shell("qwen", "--engine", "vllm", "--print")[0] == 0
+    if by == "models":
+        assert "qwen-vllm" not in listed(settings)
+    elif by == "page":
+        models.table(Playground(settings), ask=False)
+    else:
+        assert shell("qwen", "--engine", "vllm", "--print")[0] == 0
     assert remotes(settings) == []
     registry.sweep(settings)
+
+
+def listed(settings: Settings) -> str:
+    """What `madang models` prints."""
+    words = [sys.executable, app.__file__, "--data", str(settings.data), "models"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
 def test_a_key_goes_to_the_engine_by_its_environment(

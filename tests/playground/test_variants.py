@@ -1,13 +1,16 @@
 """The catalogue: every fault at once, sources resolved, links held, edits that keep the file."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from playground import variants
 from playground.errors import ConfigError, UnknownNameError, VariantError
 from playground.settings import Settings
-from playground.variants import Adapter, Base, Catalogue, Gguf
+from playground.variants import Adapter, Base, Catalogue, Gguf, Remote
 
 
 @pytest.fixture
@@ -229,7 +232,7 @@ def test_adding_and_removing_keep_every_other_line(settings: Settings) -> None:
     ]
     assert "# the first" in left
     assert [variant.name for variant in variants.read(settings.catalogue, settings)] == ["one", "three"]
-    assert [path.name for path in settings.data.iterdir()] == ["variants.toml"]
+    assert sorted(path.name for path in settings.data.iterdir()) == [".variants.toml.lock", "variants.toml"]
 
 
 def test_replacing_is_asked_for(settings: Settings) -> None:
@@ -262,6 +265,37 @@ def test_an_edit_that_fails_leaves_the_file_as_it_was(settings: Settings, monkey
     with pytest.raises(OSError, match="no space"):
         variants.add(settings, Base(name="x", source="a/b"))
     assert settings.catalogue.read_text(encoding="utf-8") == OWN
+
+
+def test_two_programs_that_add_and_remove_at_once_lose_no_row(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from playground import variants
+from playground.settings import Settings
+from playground.variants import Catalogue, Remote
+settings = Settings(data=Path(sys.argv[1]))
+for number in range(30):
+    row = Remote(name=f"{sys.argv[2]}-{number}", url="http://127.0.0.1:1/v1")
+    variants.add(settings, row)
+    assert row.name in Catalogue.load(settings).names, row.name
+    if number % 2:
+        variants.remove(settings, row.name)
+"""
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    both = [subprocess.Popen([*words, name], stderr=subprocess.PIPE, text=True) for name in ("a", "b")]
+    told = [process.communicate(timeout=60)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    rows = [variant.name for variant in Catalogue.load(Settings(data=tmp_path)) if variant.kind == "remote"]
+    assert sorted(rows) == sorted(f"{name}-{number}" for name in "ab" for number in range(0, 30, 2))
+
+
+def test_a_catalogue_that_is_locked_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("playground.variants.LOCK_S", 0.1)
+    lock = FileLock(settings.catalogue.with_name(f".{settings.catalogue.name}.lock"))
+    with lock, pytest.raises(ConfigError, match="is being changed by another program"):
+        variants.add(settings, Remote(name="far", url="http://127.0.0.1:1/v1"))
+    variants.add(settings, Remote(name="far", url="http://127.0.0.1:1/v1"))
 
 
 def test_what_cannot_be_removed(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -197,6 +198,99 @@ def test_a_stream_that_ends_too_soon_broke_off(planted: Planted) -> None:
     assert "ended in the middle" in refused(planted, WorkerError).message
 
 
+def events(*chunks: Any, rest: bytes = b"") -> bytes:
+    return b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + rest
+
+
+STOP = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        streams(events(chat("서울"), STOP), end=False),
+        streams(events(chat("서울")), b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}'),
+        streams(events(chat("서울"), STOP), b'data: {"choices": [], "usa'),
+        streams(events(chat("서울")), b"data: [DONE]"),
+        streams(
+            events({"choices": None, "usage": {"prompt_tokens": None}}, chat("서울", index=None, logprobs=5), STOP)
+        ),
+        lambda handler, body: handler.json({"choices": [{"message": {"content": "서울"}, "finish_reason": None}]}),
+        lambda handler, body: handler.json(
+            {"choices": [{"message": {"content": "서울"}, "finish_reason": "stop"}]}, content_encoding="none"
+        ),
+    ],
+)
+def test_a_whole_answer_is_taken_however_it_ends(planted: Planted, reply: Any) -> None:
+    planted.replies = [reply]
+    assert end(ask(planted)).text == "서울"
+
+
+def test_a_line_that_stays_open_after_the_answer_is_left(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("playground.backends.openai.LAST_S", 0.2)
+
+    def reply(handler: Any, body: dict[str, Any]) -> None:
+        handler.begin()
+        handler.send(events(chat("서울"), STOP))
+        handler.wait()
+
+    planted.replies = [reply]
+    assert end(ask(planted)).text == "서울"
+    assert planted.hung_up.wait(5)
+
+
+def test_parts_of_a_list_are_thoughts_and_text(planted: Planted) -> None:
+    thought = {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]}]}
+    said = {"content": [{"type": "text", "text": "서울"}]}
+    planted.replies = [streams(events(*({"choices": [{"delta": part}]} for part in (thought, said)), STOP))]
+    assert end(ask(planted)).text == "<think>\nHm\n</think>\n\n서울"
+
+
+@pytest.mark.parametrize("reason", ["abort", "error"])
+def test_an_answer_that_was_given_up_is_not_whole(planted: Planted, reason: str) -> None:
+    planted.replies = [says("half an ans", reason=reason)]
+    assert f"gave up in the middle of its answer ({reason})" in refused(planted, WorkerError).message
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (events({"object": "error", "message": "no room"}, rest=b"data: [DONE]\n\n"), "gave up: no room"),
+        (events({"detail": "no room"}), "gave up: no room"),
+        (b"event: error\n" + events({"message": "no room"}), "gave up: no room"),
+        (b"data: [DONE]\n\n", "ended without an answer"),
+    ],
+)
+def test_an_error_by_another_name_is_said(planted: Planted, raw: bytes, said: str) -> None:
+    planted.replies = [streams(raw)]
+    assert said in refused(planted, WorkerError).message
+
+
+def test_no_speed_is_told_of_what_came_at_once(planted: Planted) -> None:
+    usage = {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 128}}
+    planted.replies = [streams(events(*map(chat, "abcdefgh"), STOP, usage))]
+    stats = end(ask(planted)).stats
+    assert (stats.tokens, stats.tokens_per_s) == (128, None)
+
+
+def test_hidden_thoughts_do_not_make_a_model_fast(planted: Planted) -> None:
+    def reply(handler: Any, body: dict[str, Any]) -> None:
+        handler.begin()
+        for letter in "abcde":
+            handler.event(chat(letter))
+            time.sleep(0.05)
+        details = {"completion_tokens_details": {"reasoning_tokens": 1000}}
+        handler.event(STOP | {"usage": {"prompt_tokens": 5, "completion_tokens": 1005} | details})
+        handler.event("[DONE]")
+        handler.send(b"")
+
+    planted.replies = [reply]
+    stats = end(ask(planted)).stats
+    assert stats.tokens == 1005
+    assert stats.tokens_per_s is not None
+    assert stats.tokens_per_s < 30
+
+
 @pytest.mark.parametrize("texts", [(), ("Seo",)])
 def test_silence_has_an_end(planted: Planted, texts: tuple[str, ...]) -> None:
     planted.replies = [hangs(*texts)]
@@ -296,6 +390,44 @@ def test_a_field_with_a_newer_name_is_renamed(planted: Planted) -> None:
     assert "max_tokens" not in body
 
 
+TOO_LARGE = "'max_tokens' or 'max_completion_tokens' is too large: 8. This model's maximum context length is 8 tokens"
+
+
+def test_a_prompt_that_is_too_long_renames_nothing(planted: Planted) -> None:
+    planted.replies = [status(400, TOO_LARGE), says("a")]
+    earlier = (Message(role="user", content="old"), Message(role="assistant", content="older"))
+    ask(planted, messages=(*earlier, *ASKED), prompt_format="alpaca")
+    bodies = planted.bodies("/v1/completions")
+    assert [body["max_tokens"] for body in bodies] == [8, 8]
+    assert "old" not in bodies[1]["prompt"]
+
+
+def test_completions_know_no_newer_name(planted: Planted) -> None:
+    planted.replies = [status(400, "unsupported: use max_completion_tokens instead")]
+    assert refused(planted, VariantError, messages=(), text="Once")
+    assert len(planted.bodies("/v1/completions")) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        ("Unsupported parameter: 'top_p' is not supported with this model.", "top_p"),
+        ("`temperature` and `top_p` cannot both be specified for this model.", "top_p"),
+        ("Unsupported value: 'temperature' does not support 1.0 with this model.", "temperature"),
+    ],
+)
+def test_what_is_refused_and_changes_nothing_is_left_out(planted: Planted, said: str, field: str) -> None:
+    planted.pages["/v1/models"] = {"data": [{"id": "there", "owned_by": "openai"}]}
+    planted.replies = [status(400, said), says("a")]
+    assert end(ask(planted, sampling=NEUTRAL.model_copy(update={"temperature": 1.0}))).text == "a"
+    first, second = planted.bodies("/v1/chat/completions")
+    assert first.pop(field) == 1.0
+    assert first == second
+    planted.replies = [status(400, said)]
+    other = NEUTRAL.model_copy(update={"temperature": 0.7, "top_p": 0.9})
+    assert f"set `{field}` to 1" in refused(planted, VariantError, sampling=other).hint
+
+
 def test_the_oldest_turn_goes_where_all_do_not_fit(planted: Planted) -> None:
     long = status(400, "This model's maximum context length is 8 tokens")
     planted.replies = [long, says("a")]
@@ -339,6 +471,31 @@ def test_a_server_without_a_list_needs_a_name(planted: Planted) -> None:
     planted.replies = [says("a")]
     assert "/v1" in refused(planted).hint
     assert end(ask(planted, more={"model": "m"})).text == "a"
+
+
+def test_a_forgotten_v1_is_said_though_a_model_is_named(planted: Planted) -> None:
+    error = refused(planted, more={"model": "m", "url": planted.url.removesuffix("/v1")})
+    assert "normally ends in /v1" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "url", "said"),
+    [
+        ("ALL_PROXY", "socks9://127.0.0.1:1", "http://10.0.0.1/v1", "the proxy cannot be used"),
+        ("SSL_CERT_FILE", "/not/there.pem", "https://10.0.0.1/v1", "/not/there.pem cannot be read"),
+        ("MADANG_X", "", "http://xn--a/v1", "is no address"),
+    ],
+)
+def test_a_line_that_cannot_be_made_is_said(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, url: str, said: str
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(VariantError) as caught:
+        Server(ModelSpec(engine="openai", name="far", path=url, remote=Address(url=url)))
+    assert said in caught.value.message
+    assert caught.value.hint
 
 
 def test_a_page_of_a_website_is_no_server(planted: Planted) -> None:

@@ -10,7 +10,7 @@ from playground.backends.base import Address, Choices, ModelSpec, Scored
 from playground.backends.openai import Server
 from playground.backends.openai_scores import Scorer
 from playground.errors import VariantError
-from tests.planted import Handler, Planted, serving
+from tests.planted import Handler, Planted, serving, status
 
 
 @pytest.fixture
@@ -120,6 +120,61 @@ def forces(handler: Handler, body: dict[str, Any]) -> None:
     top = {"id": 5, "token": "x", "logprob": -0.1, "bytes": [1]}
     held = {"id": token, "token": "t", "logprob": -token / 10, "bytes": [1], "top_logprobs": [top]}
     handler.json({"choices": [{"index": 0, "text": "t", "logprobs": {"content": [held]}}]})
+
+
+def spelt(tokens: list[str], counted: bool = True) -> Any:
+    """Echoes these tokens, the n-th of them as likely as e^-n; `counted`: the first one's letters stand in offsets."""
+
+    def reply(handler: Handler, body: dict[str, Any]) -> None:
+        choices = []
+        for index, prompt in enumerate(body["prompt"]):
+            own = [token for token in tokens if token in prompt or token not in "abcdefghijkl"]
+            offsets = [sum(map(len, own[:number])) for number in range(len(own))]
+            if not counted:
+                offsets = [0, *(offset - len(own[0]) for offset in offsets[1:])]
+            values: list[float | None] = [None, *(-float(number) for number in range(1, len(own)))]
+            held = {"tokens": own, "text_offset": offsets, "token_logprobs": values}
+            held["top_logprobs"] = [None, *({"?": 0.0} for _ in own[1:])]
+            choices.append({"index": index, "text": "", "logprobs": held})
+        handler.json({"choices": choices})
+
+    return reply
+
+
+CHOICES = [Choices(context=letters("abcdef"), continuations=(letters("ghi"), letters("ghijkl")))]
+
+
+@pytest.mark.parametrize(
+    ("bos", "counted", "found"),
+    [((), True, [-2.0, -5.0]), (("<s>",), True, [-3.0, -7.0]), (("<|bos|>",), True, [-3.0, -7.0])]
+    + [(("<s>",), False, [-3.0, -7.0])],
+)
+def test_a_token_in_front_of_the_text_moves_nothing(
+    planted: Planted, bos: tuple[str, ...], counted: bool, found: list[float]
+) -> None:
+    planted.by_path = {"/v1/completions": spelt([*bos, "abc", "def", "ghi", "jkl"], counted)}
+    assert scored(planted, CHOICES).logprobs == [found]
+
+
+def test_tokens_that_spell_another_text_are_not_scored(planted: Planted) -> None:
+    planted.by_path = {"/v1/completions": spelt(["<s>", "ABC", "def", "ghi", "jkl"])}
+    with pytest.raises(VariantError, match="do not spell the prompt"):
+        scored(planted, CHOICES)
+
+
+@pytest.mark.parametrize("code", [401, 403, 404])
+def test_a_proxy_may_keep_tokenize_to_itself(planted: Planted, code: int) -> None:
+    planted.by_path = {"/tokenize": status(code), "/v1/completions": spelt(["abc", "def", "ghi", "jkl"])}
+    assert scored(planted, CHOICES).logprobs == [[-2.0, -5.0]]
+
+
+def test_a_server_that_takes_no_lists_of_prompts_is_not_scored(planted: Planted) -> None:
+    planted.by_path = {"/v1/completions": status(400, "json: cannot unmarshal array into Go struct field")}
+    with pytest.raises(VariantError, match="gives no log-probabilities of a prompt"):
+        scored(planted, CHOICES)
+    planted.by_path = {"/v1/completions": status(400, "This model's maximum context length is 8 tokens")}
+    with pytest.raises(VariantError, match="maximum context length"):
+        scored(planted, CHOICES)
 
 
 def test_a_llama_server_is_scored_token_by_token(planted: Planted) -> None:

@@ -95,6 +95,12 @@ def test_never_ready_is_given_up(start: Start) -> None:
     assert "--timeout" in caught.value.hint
 
 
+def test_another_server_in_its_place_is_not_taken_for_it(start: Start) -> None:
+    with pytest.raises(WorkerError, match="does not serve x, but somebody-else") as caught:
+        start("other").wait_ready(60)
+    assert "--port" in caught.value.hint
+
+
 def test_a_program_that_is_not_there(start: Start) -> None:
     with pytest.raises(WorkerError, match="exit code 127: no-such-engine cannot be started: No such file"):
         start("", command=("no-such-engine",)).wait_ready(60)

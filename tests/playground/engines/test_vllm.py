@@ -126,6 +126,9 @@ def test_a_named_prompt_format_is_a_template_file(shelf: Any) -> None:
     file = Path(after(words(shelf, "qwen"), "--chat-template"))
     assert file.read_text(encoding="utf-8") == prompt_format("alpaca").template
     assert file.is_relative_to(shelf.settings.data)
+    assert "--enable-tokenizer-info-endpoint" in words(shelf, "qwen")  # where the format's end of a turn is read
+    shelf.base("other")
+    assert "--enable-tokenizer-info-endpoint" not in words(shelf, "other")
 
 
 def test_a_base_without_a_template_follows_its_adapter(shelf: Any) -> None:
