@@ -11,13 +11,15 @@ from playground.errors import ConfigError, UnknownNameError
 PRESETS_FILE = Path(__file__).with_name("presets.toml")
 DEFAULT_PRESET = "balanced"
 MAX_SEED = 2**32 - 1
+COLDEST = 1e-5
+"""Logits divided by less leave the range of float32; drawn at this, the likeliest token comes anyway."""
 
 
 class Sampling(BaseModel):
     """Every sampler field, the same in every engine, in this order: penalties, temperature, top_k, top_p, min_p.
 
     The repetition penalty sees prompt and answer; presence and frequency see the answer alone, as OpenAI's do.
-    `temperature` 0 is greedy: the most likely token after the penalties. `seed` None draws a fresh one.
+    `temperature` 0 (or below 1e-5) is greedy: the most likely token after the penalties. `seed` None draws a fresh one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,7 +38,7 @@ class Sampling(BaseModel):
     @property
     def greedy(self) -> bool:
         """Whether the most likely token is taken, without drawing."""
-        return self.temperature == 0.0
+        return self.temperature < COLDEST
 
 
 @cache

@@ -7,7 +7,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from playground.backends.openai_answer import Answer
 from playground.backends.openai_scores import Scorer
 from playground.errors import BUG_HINT, MadangError, VariantError, WorkerError
 from playground.events import Event
+from playground.waiting import LOOK_S, GivenUp, never
 
 Sink = Callable[[Event], None]
 GREETING_S = 15.0
@@ -68,10 +69,11 @@ class RemoteWorker:
         """Bytes it holds here: none to speak of."""
         return budget.Need(ram=0)
 
-    def wait_loaded(self) -> None:
-        """Block until the server has said what it serves; raise why it has not."""
-        with suppress(CancelledError, Exception):  # what it was is the refusal
-            self._greeted.result()
+    def wait_loaded(self, given_up: GivenUp = never) -> None:
+        """Block until the server has said what it serves; raise why it has not, or that nobody waits any more."""
+        while not wait([self._greeted], LOOK_S).done:  # what it raises is the refusal
+            if given_up():
+                raise WorkerError(f"{self.spec.name} was cancelled before it was asked.")
         if self._refusal is not None:
             raise self._refusal
         if self.info is None:
@@ -90,7 +92,7 @@ class RemoteWorker:
         with suppress(RuntimeError):  # the loop is closed, and its rows have been told
             self._loop.call_soon_threadsafe(self._cancel, list(ids))
 
-    def call(self, name: str, **arguments: Any) -> Any:
+    def call(self, name: str, given_up: GivenUp = never, **arguments: Any) -> Any:
         """Tokens and scores, as playground.backends.calls gives them; what no server can do is a VariantError."""
         calls: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
             "encode": self._encode,
@@ -109,6 +111,9 @@ class RemoteWorker:
                 if not self.alive:
                     raise self._gone()
                 answer = asyncio.run_coroutine_threadsafe(calls[name](arguments), self._loop)
+            while not wait([answer], LOOK_S).done:
+                if given_up():
+                    answer.cancel()
             return answer.result()
         except CancelledError as error:
             raise self._gone() from error

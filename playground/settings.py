@@ -46,7 +46,9 @@ class Settings(BaseSettings):
     api_max_prompt_tokens: int = Field(
         default=131_072, ge=1, description="Longest prompt that the API takes, in tokens"
     )
-    api_max_tokens: int = Field(default=8192, ge=1, description="Longest answer that the API gives, in tokens")
+    api_max_tokens: int = Field(
+        default=8192, ge=1, le=131_072, description="Longest answer that the API gives, in tokens"
+    )  # no more than Sampling takes: a longer one would pass here and fail there
     api_queue: int = Field(
         default=64, ge=1, description="Requests to the API that wait or run at once; more are told to come again"
     )

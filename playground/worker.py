@@ -24,6 +24,7 @@ from playground import budget, events
 from playground.backends.base import ModelInfo, ModelSpec, RowRequest
 from playground.errors import ContextError, MadangError, VariantError, WorkerError
 from playground.logs import last_line
+from playground.waiting import LOOK_S, GivenUp, never
 
 Sink = Callable[[events.Event], None]
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(events.Event)}
@@ -112,9 +113,11 @@ class Worker:
             return budget.Need(ram=0)
         return budget.Need(ram=ram, vram=self.info.vram_bytes if self.info else 0)
 
-    def wait_loaded(self) -> None:
-        """Block until the model is loaded; raise why it could not be."""
-        self._ready.wait()
+    def wait_loaded(self, given_up: GivenUp = never) -> None:
+        """Block until the model is loaded; raise why it could not be, or that nobody waits for it any more."""
+        while not self._ready.wait(LOOK_S):
+            if given_up():
+                raise WorkerError(f"{self.spec.name} was cancelled before it was loaded.")
         if self._refusal is not None:
             raise self._refusal
 
@@ -133,15 +136,18 @@ class Worker:
             raise WorkerError(f"The worker of {self.spec.name} is gone.", "Ask again: a fresh one starts.") from error
 
     def cancel(self, ids: Sequence[str]) -> None:
-        """Stop rows; each still reports Finished with the reason `cancelled`."""
+        """Stop rows, each of which still reports Finished with the reason `cancelled`, and calls."""
         if self.alive:
             try:
                 self._write({"op": "cancel", "ids": list(ids)})
             except OSError:
                 return  # it just died, and its rows have been told
 
-    def call(self, name: str, **arguments: Any) -> Any:
-        """Have the backend do one thing (playground.backends.calls) and wait for what it gives."""
+    def call(self, name: str, given_up: GivenUp = never, **arguments: Any) -> Any:
+        """Have the backend do one thing (playground.backends.calls) and wait for what it gives.
+
+        Raises WorkerError where it is given up; the backend ends it then.
+        """
         call_id = f"call-{next(_call_numbers)}"
         answer: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         with self._lock:
@@ -151,7 +157,7 @@ class Worker:
             self._write({"op": "call", "id": call_id, "name": name, "arguments": arguments})
             if not self.alive:
                 raise WorkerError(f"The worker of {self.spec.name} is gone.", "Try again: a fresh one starts.")
-            result = answer.get()
+            result = self._result(call_id, answer, given_up)
         except OSError as error:
             raise WorkerError(f"The worker of {self.spec.name} is gone.", "Try again: a fresh one starts.") from error
         finally:
@@ -162,6 +168,14 @@ class Worker:
         if "value" not in result:
             raise result.get("error") or REFUSALS[result["error_kind"]](result["message"], result["hint"])
         return result["value"]
+
+    def _result(self, call_id: str, answer: "queue.SimpleQueue[dict[str, Any]]", given_up: GivenUp) -> dict[str, Any]:
+        while True:
+            with suppress(queue.Empty):
+                return answer.get(timeout=LOOK_S)
+            if given_up():
+                self.cancel([call_id])
+                raise WorkerError(f"{self.spec.name} was asked for something that nobody waits for any more.")
 
     def stop(self) -> None:
         """End the process and wait for it; rows under way fail."""

@@ -18,6 +18,7 @@ from playground.errors import MadangError, MemoryBudgetError, WorkerError
 from playground.logs import new_log
 from playground.remote import RemoteWorker
 from playground.settings import Settings
+from playground.waiting import GivenUp, never
 from playground.worker import Sink, Worker
 
 
@@ -64,8 +65,8 @@ class AnyWorker(Protocol):
         """Bytes it holds now."""
         ...
 
-    def wait_loaded(self) -> None:
-        """Block until it can be asked; raise why it cannot."""
+    def wait_loaded(self, given_up: GivenUp = never) -> None:
+        """Block until it can be asked; raise why it cannot, or WorkerError where it is given up."""
         ...
 
     def ask(self, rows: Sequence[RowRequest], sink: Sink) -> None:
@@ -76,8 +77,8 @@ class AnyWorker(Protocol):
         """Stop rows; each still reports Finished with the reason `cancelled`."""
         ...
 
-    def call(self, name: str, **arguments: Any) -> Any:
-        """One thing (playground.backends.calls), and wait for what it gives."""
+    def call(self, name: str, given_up: GivenUp = never, **arguments: Any) -> Any:
+        """One thing (playground.backends.calls), and wait for what it gives; WorkerError where it is given up."""
         ...
 
     def stop(self) -> None:
@@ -127,7 +128,7 @@ class WorkerPool:
         """
         worker = self._held(spec, wait)
         try:
-            worker.wait_loaded()
+            worker.wait_loaded(wait.given_up)
             if wait.given_up():
                 raise WorkerError(f"{spec.name} was cancelled before it was asked.")
             worker.ask(rows, sink)
@@ -139,7 +140,7 @@ class WorkerPool:
         """The spec's worker, loaded and kept from eviction until `release`: for calls that belong together."""
         worker = self._held(spec, wait)
         try:
-            worker.wait_loaded()
+            worker.wait_loaded(wait.given_up)
         except MadangError:
             self.release(worker)
             raise

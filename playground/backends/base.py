@@ -68,6 +68,10 @@ class RowRequest(BaseModel):
     prompt_format: str | None = None
     adapter: str | None = None
     """Folder of the LoRA adapter this row runs with; None is the base itself."""
+    group: str = ""
+    """Rows of one request have one name: groups with fewer answers under way come first."""
+    whole: bool = False
+    """Whether a prompt that does not fit is refused, where it would lose its oldest turns."""
 
 
 class ModelInfo(BaseModel):
@@ -164,13 +168,31 @@ class Cancelled(Exception):  # noqa: N818 - a signal, not an error
     """Raised out of an engine call when the row it works for was cancelled."""
 
 
+@dataclass
+class Pause:
+    """What a call that takes long does before each of its batches: others go on; it ends where nobody wants it."""
+
+    given_up: Callable[[], bool] = lambda: False
+    others: Callable[[], None] = lambda: None
+
+    def __call__(self) -> None:
+        """Raises Cancelled."""
+        if self.given_up():
+            raise Cancelled
+        self.others()
+        if self.given_up():
+            raise Cancelled
+
+
 class Backend(Protocol):
     """An engine with one loaded model. Calls come from one thread; `close` frees everything.
 
-    A row's life: `open`, `prefill` until it returns True, then `sample` and `decode` in turn, `close_row`.
+    A row's life: `open`, `prefill` until it returns True, then `sample` and `decode` in turn, `close_row`. `score`,
+    `logprobs` and `prompt_logprobs` call `pause` before each of their batches; rows open, go on and close in it.
     """
 
     info: ModelInfo
+    pause: Pause
 
     def has_room(self, prompt: list[int], sampling: Sampling) -> bool:
         """Whether a row can be opened now; always true while no row is open."""

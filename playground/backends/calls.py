@@ -97,4 +97,4 @@ CALLS: dict[str, Callable[[Backend, Arguments], Any]] = {
     "render": render,
 }
 AT_ONCE = frozenset({"encode", "vocabulary", "pieces", "render"})
-"""Calls that leave the model alone: they run between two steps of the rows. The others wait until no row is open."""
+"""Calls that leave the model alone: they run between two steps of the rows. The others compute, one at a time."""

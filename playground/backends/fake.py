@@ -23,6 +23,7 @@ from playground.backends.base import (
     Choices,
     ModelInfo,
     ModelSpec,
+    Pause,
     PromptToken,
     Row,
     RowRequest,
@@ -69,6 +70,7 @@ class FakeBackend:
             os.read(0, 1000)
         self._chunk = 64
         self._slow = spec.path.endswith("slow")
+        self.pause = Pause()
         self.info = ModelInfo(
             dtype="fake",
             device="cpu",
@@ -155,7 +157,9 @@ class FakeBackend:
 
     def score(self, questions: Sequence[Choices], adapter: str | None = None) -> Scored:
         """Longer continuations are less likely; bytes that the context holds are a little more likely."""
-        time.sleep(0.3 if self._slow else 0)
+        for _ in questions:
+            self.pause()
+            time.sleep(0.3 / len(questions) if self._slow else 0)
         logprobs = [
             [sum(-0.5 if token in set(q.context) else -1.0 for token in choice) for choice in q.continuations]
             for q in questions
@@ -175,6 +179,8 @@ class FakeBackend:
         """As the head of this file says."""
         rows = []
         for ids in prompts:
+            self.pause()
+            time.sleep(0.1 if self._slow else 0)
             row = [PromptToken(id=ids[0], raw=tuple(_piece(ids[0])), logprob=None)]
             for place in range(1, len(ids)):
                 logprob, best = _held(ids[place], ids[:place], top)

@@ -22,6 +22,7 @@ from playground.backends.base import (
     Choices,
     ModelInfo,
     ModelSpec,
+    Pause,
     PromptToken,
     Row,
     RowRequest,
@@ -29,6 +30,7 @@ from playground.backends.base import (
     Vocabulary,
 )
 from playground.backends.likely import held
+from playground.backends.llama_contexts import BATCH, Contexts
 from playground.backends.llama_log import LOG
 from playground.backends.llama_samplers import samplers
 from playground.backends.prompt_cache import KEPT, SHORTEST, Portion, PromptCache, cells, portions, tokens
@@ -41,7 +43,6 @@ from playground.prompts import choose, opening
 if TYPE_CHECKING:
     import numpy as np
 
-BATCH = 512
 MAX_ROWS = 16
 SCORE_TOKENS = 512
 SCORE_BATCH = 256
@@ -90,13 +91,12 @@ class LlamaCppBackend:
         stateful = lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
         self._stateful = bool(stateful)
         """Whether a state goes with a sequence, which no part of a prompt can be cut from."""
-        self._threads = spec.threads
         self._on_card = bool(lib.llama_supports_gpu_offload()) and spec.gpu_layers != 0
-        self._tokens = context
-        self._context: Any = None
-        self._flash = False
-        self._attend(flash=self._on_card)
         kept = () if self._stateful else range(MAX_ROWS, MAX_ROWS + KEPT)
+        self._contexts = Contexts(self._model, spec.name, context, MAX_ROWS + len(kept), self._reason)
+        self._contexts.threads, self._contexts.answers_flash = spec.threads, self._on_card
+        self._contexts.have_answers()
+        self.pause = Pause()
         self._cache = PromptCache(kept, self._copy_cells, self._drop_sequence)
         self._batch = lib.llama_batch_init(BATCH, 0, MAX_ROWS)
         self.max_rows = MAX_ROWS
@@ -105,6 +105,7 @@ class LlamaCppBackend:
         self._open: list[LlamaRow] = []
         self._openings: dict[str | None, tuple[int, ...]] = {}
         self._aborting: LlamaRow | None = None
+        self._scores_under_way = False
         self._abort = lib.ggml_abort_callback(self._is_aborted)
         self._never_abort = lib.ggml_abort_callback()
         self._template = _text(lib.llama_model_chat_template(self._model, None))
@@ -121,37 +122,6 @@ class LlamaCppBackend:
             reason = self._errors[0] if self._errors else "llama.cpp gave no reason"
             raise VariantError(f"llama.cpp cannot load {spec.path}: {reason}.", "Download or export the file again.")
         return model
-
-    def _attend(self, flash: bool) -> None:
-        """Have a context with or without flash attention; it is empty where it is another than before.
-
-        On a CPU flash attention reads prompts a seventh faster, and after 1,000 tokens makes the next ones at half the
-        speed: scoring goes with it, answers go without.
-        """
-        if self._context is None or flash != self._flash:
-            lib.llama_free(self._context)  # before the next one is made: there need not be room for two
-            self._context = None
-            self._context, self._flash = self._make_context(flash), flash
-            self._memory = lib.llama_get_memory(self._context)
-
-    def _make_context(self, flash: bool) -> Any:
-        tokens = self._tokens
-        params = lib.llama_context_default_params()
-        params.n_ctx = tokens
-        params.n_batch = params.n_ubatch = min(BATCH, tokens)
-        params.n_seq_max = MAX_ROWS if self._stateful else MAX_ROWS + KEPT
-        params.kv_unified = True
-        params.n_threads = params.n_threads_batch = self._threads
-        if not flash:
-            params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        context = lib.llama_init_from_model(self._model, params)
-        if not context:
-            reason = self._errors[-1] if self._errors else "no reason given"
-            raise VariantError(
-                f"llama.cpp cannot make a context of {tokens} tokens for {self._spec.name}: {reason}.",
-                "Lower `context` in its catalogue row.",
-            )
-        return context
 
     def _describe(self, spec: ModelSpec, context: int) -> ModelInfo:
         buffer = ctypes.create_string_buffer(256)
@@ -172,9 +142,7 @@ class LlamaCppBackend:
 
     def use_threads(self, threads: int) -> None:
         """Compute with so many CPU threads from now on."""
-        self._threads = threads
-        if self._context is not None:
-            lib.llama_set_n_threads(self._context, threads, threads)
+        self._contexts.use_threads(threads)
 
     def vocabulary(self) -> Vocabulary:
         """Special tokens and chat template, as the file names them."""
@@ -195,11 +163,13 @@ class LlamaCppBackend:
 
     def score(self, questions: Sequence[Choices], adapter: str | None = None) -> Scored:
         """Score choices: the tokens of a context belong to the sequences of all its choices."""
-        return llama_scoring.score(self, questions)
+        with self._scoring():
+            return llama_scoring.score(self, questions)
 
     def logprobs(self, ids: Sequence[int], adapter: str | None = None) -> "np.ndarray[Any, np.dtype[np.float32]]":
         """Log-probabilities [tokens, vocabulary] of what follows each token."""
-        return llama_scoring.logprobs(self, ids)
+        with self._scoring():
+            return llama_scoring.logprobs(self, ids)
 
     def prompt_logprobs(
         self, prompts: Sequence[Sequence[int]], top: int, adapter: str | None = None
@@ -210,7 +180,8 @@ class LlamaCppBackend:
         def read(questions: list[Choices]) -> list[echo.Read]:
             return llama_scoring.read(self, questions, top)
 
-        return echo.prompt_logprobs(prompts, room, read, self.piece)
+        with self._scoring():
+            return echo.prompt_logprobs(prompts, room, read, self.piece)
 
     def has_room(self, prompt: list[int], sampling: Sampling) -> bool:
         """Whether the shared cache can hold one more row to its end."""
@@ -220,8 +191,7 @@ class LlamaCppBackend:
 
     def open(self, request: RowRequest, prompt: list[int]) -> LlamaRow:
         """A row with a sequence of its own and a sampler that has seen the prompt."""
-        if not self._open:
-            self._attend(flash=self._on_card)
+        self._contexts.have_answers()
         row = LlamaRow(request, prompt, sequence=self._free.pop(), sampler=self._chain(request.sampling, prompt))
         header = self._opening(request)
         row.portions = portions(prompt, self._is_control, min(BATCH, self.info.context), header)
@@ -256,10 +226,10 @@ class LlamaCppBackend:
         row.read = tokens(row.cached)
 
     def _copy_cells(self, source: int, target: int, begin: int, end: int) -> None:
-        lib.llama_memory_seq_cp(self._memory, source, target, begin, end)
+        lib.llama_memory_seq_cp(self._contexts.memory, source, target, begin, end)
 
     def _drop_sequence(self, sequence: int, begin: int = 0) -> None:
-        lib.llama_memory_seq_rm(self._memory, sequence, begin, -1)
+        lib.llama_memory_seq_rm(self._contexts.memory, sequence, begin, -1)
 
     def _chain(self, sampling: Sampling, prompt: list[int]) -> Any:
         chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
@@ -278,7 +248,7 @@ class LlamaCppBackend:
             self._read(row, portion, last)
             row.cached.append(Portion(portion))
             row.read += len(portion)
-            whole = lib.llama_memory_seq_pos_min(self._memory, row.sequence) == 0
+            whole = lib.llama_memory_seq_pos_min(self._contexts.memory, row.sequence) == 0
             if whole and (row.opened or not last):  # no window has forgotten its beginning
                 self._cache.keep(row.sequence, row.cached, row.alone)
             if last:
@@ -293,9 +263,9 @@ class LlamaCppBackend:
             self.put(index, token, row.read + index, [row.sequence], last and index == len(portion) - 1)
         self._batch.n_tokens = len(portion)
         self._aborting = row
-        lib.llama_set_abort_callback(self._context, self._abort, None)
-        code = lib.llama_decode(self._context, self._batch)
-        lib.llama_set_abort_callback(self._context, self._never_abort, None)
+        lib.llama_set_abort_callback(self._contexts.current, self._abort, None)
+        code = lib.llama_decode(self._contexts.current, self._batch)
+        lib.llama_set_abort_callback(self._contexts.current, self._never_abort, None)
         self._aborting = None
         if code == ABORTED or row.cancelled():
             raise Cancelled
@@ -303,7 +273,7 @@ class LlamaCppBackend:
 
     def _draw(self, row: LlamaRow, place: int) -> None:
         """Draw at once: the next batch, another row's prompt perhaps, overwrites these logits."""
-        row.drawn = int(lib.llama_sampler_sample(row.sampler, self._context, place))
+        row.drawn = int(lib.llama_sampler_sample(row.sampler, self._contexts.current, place))
         top = row.request.top_logprobs
         if top is not None:
             row.held = held(self.logits(place), row.drawn, top, self.piece)
@@ -336,31 +306,50 @@ class LlamaCppBackend:
     def decode_batch(self, tokens: int) -> None:
         """Run the first `tokens` places of the batch."""
         self._batch.n_tokens = tokens
-        self._check(lib.llama_decode(self._context, self._batch), tokens)
+        self._check(lib.llama_decode(self._contexts.current, self._batch), tokens)
 
     def logits(self, index: int) -> "np.ndarray[Any, np.dtype[np.float32]]":
         """A copy of the logits [vocabulary] at a place of the last batch."""
         import numpy as np
 
-        pointer = lib.llama_get_logits_ith(self._context, index)
+        pointer = lib.llama_get_logits_ith(self._contexts.current, index)
         return np.ctypeslib.as_array(pointer, shape=(self.info.vocabulary,)).copy()
 
     @contextmanager
-    def exclusively(self) -> Iterator[None]:
-        """The whole cache for one call; the rows of open answers would be overwritten, so there may be none."""
-        if self._open:
-            raise VariantError(f"{self._spec.name} is answering.", "Score again when the answers are complete.")
-        self._cache.forget_all()
-        self._attend(flash=True)
+    def _scoring(self) -> Iterator[None]:
+        """A call that scores, in a context of its own."""
+        if not self._open:
+            self._cache.forget_all()  # the answers' context goes
+        self._contexts.have_scores(beside_answers=bool(self._open))
         try:
             yield
         finally:
-            lib.llama_memory_clear(self._memory, True)
+            self._contexts.leave_scores()
+
+    @contextmanager
+    def computing_scores(self) -> Iterator[None]:
+        """A block that computes part of a score; it ends inside llama.cpp where nobody wants the score any more."""
+        with self._contexts.scoring():
+            self._scores_under_way = True
+            lib.llama_set_abort_callback(self._contexts.current, self._abort, None)
+            try:
+                yield
+            finally:
+                self._scores_under_way = False
+                lib.llama_set_abort_callback(self._contexts.current, self._never_abort, None)
+
+    def forget_scores(self) -> None:
+        """Nothing of what was scored stays in the cache."""
+        self._contexts.clear_scores()
+
+    def _reason(self) -> str:
+        return self._errors[-1] if self._errors else "no reason given"
 
     def _check(self, code: int, tokens: int) -> None:
+        if code == ABORTED and self._scores_under_way:
+            raise Cancelled
         if code != 0:
-            reason = self._errors[-1] if self._errors else "no reason given"
-            raise RuntimeError(f"llama_decode answered {code} for {tokens} tokens: {reason}")
+            raise RuntimeError(f"llama_decode answered {code} for {tokens} tokens: {self._reason()}")
 
     def likely(self, row: Row, token: int) -> TokenLogprob:
         """What was read when the token was drawn."""
@@ -397,7 +386,7 @@ class LlamaCppBackend:
     def close(self) -> None:
         """Free the context and the model."""
         lib.llama_batch_free(self._batch)
-        lib.llama_free(self._context)
+        self._contexts.close()
         lib.llama_model_free(self._model)
 
     def _piece(self, token: int, special: bool) -> bytes:
@@ -412,6 +401,8 @@ class LlamaCppBackend:
         return self._piece(token, special=True).decode(errors="replace") if token >= 0 else ""
 
     def _is_aborted(self, data: object) -> bool:
+        if self._scores_under_way:
+            return self.pause.given_up()
         return self._aborting is not None and self._aborting.cancelled()
 
 

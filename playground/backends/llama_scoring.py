@@ -151,21 +151,25 @@ def _decode(backend: "LlamaCppBackend", layout: Layout, take: Take) -> None:
 
     Each row is handed over as it comes: held together, they take more memory than a small model.
     """
-    with backend.exclusively():
+    try:
         for begin in range(0, len(layout.tokens), backend.score_batch):
+            backend.pause()
             part = range(begin, min(begin + backend.score_batch, len(layout.tokens)))
-            for place, index in enumerate(part):
-                backend.put(
-                    place,
-                    layout.tokens[index],
-                    layout.positions[index],
-                    layout.sequences[index],
-                    index in layout.wanted,
-                )
-            backend.decode_batch(len(part))
-            for place, index in enumerate(part):
-                if index in layout.wanted:
-                    take(index, backend.logits(place))
+            with backend.computing_scores():
+                _compute(backend, layout, part, take)
+    finally:
+        backend.forget_scores()
+
+
+def _compute(backend: "LlamaCppBackend", layout: Layout, part: range, take: Take) -> None:
+    """One batch of a layout, and its logits."""
+    for place, index in enumerate(part):
+        wanted = index in layout.wanted
+        backend.put(place, layout.tokens[index], layout.positions[index], layout.sequences[index], wanted)
+    backend.decode_batch(len(part))
+    for place, index in enumerate(part):
+        if index in layout.wanted:
+            take(index, backend.logits(place))
 
 
 def logprobs(backend: "LlamaCppBackend", ids: Sequence[int]) -> Floats:

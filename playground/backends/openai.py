@@ -224,7 +224,7 @@ class Server:
             self._learned.add("stream_options")
         elif refusal.status in OF_THE_REQUEST and is_too_long(said):
             shorter = Conversation(messages=answer.request.messages).without_oldest_turn()
-            if shorter is None:
+            if shorter is None or answer.request.whole:
                 hint = "Shorten the question or the system prompt, or ask for fewer new tokens."
                 raise ContextError(refusal.message, hint) from refusal
             answer.request = answer.request.model_copy(update={"messages": shorter.messages})

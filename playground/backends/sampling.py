@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
+from playground.errors import VariantError
 from playground.presets import Sampling
 
 CANDIDATES = 256
@@ -30,6 +31,8 @@ class Sampler:
 
     def draw(self, logits: torch.Tensor) -> int:
         """The next token from logits [vocabulary] of any float dtype; it joins the tokens seen."""
+        if not bool(torch.isfinite(logits.max())):  # of NaN and infinity among them, one is the largest
+            raise VariantError("The model computed no numbers.", 'Give its row dtype = "bf16" or "fp32".')
         if self.sampling.greedy:
             token = int(self._penalized(logits.float()).argmax())
         else:

@@ -4,6 +4,7 @@ Rows join and leave between two steps, so a pane that starts late or is cancelle
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,10 +13,12 @@ from playground.backends.base import Backend, Cancelled, Prompt, Row, RowRequest
 from playground.backends.text import StopFilter
 from playground.errors import ContextError, MadangError, VariantError
 from playground.events import Delta, Event, Failed, Finished, FinishReason, Progress, Started, Stats, TokenLogprob
-from playground.messages import Conversation
+from playground.messages import Conversation, Message
 
 EMIT_EVERY_S = 0.04
 PROGRESS_AFTER_TOKENS = 512
+READ_TOKENS = 512
+"""Tokens of prompts that are read, by all who wait together, between two tokens of those who are answered."""
 
 Emit = Callable[[str, Event], None]
 
@@ -47,6 +50,8 @@ class Scheduler:
     _queued: list[tuple[RowRequest, float, Prompt]] = field(default_factory=list)
     _waiting: list[_Active] = field(default_factory=list)
     _running: list[_Active] = field(default_factory=list)
+    _last: tuple[object, Prompt] | None = None
+    """The prompt built last and what of: the answers of one request share it."""
 
     @property
     def idle(self) -> bool:
@@ -55,6 +60,9 @@ class Scheduler:
 
     def add(self, request: RowRequest, asked_at: float) -> None:
         """Take one request in; a prompt that cannot be built or does not fit ends the row with Failed."""
+        if self.is_cancelled(request.id):
+            self._finish(_Active(Row(request, []), StopFilter(()), asked_at), "cancelled")
+            return
         try:
             prompt, dropped = self._fit(request)
         except MadangError as error:
@@ -73,35 +81,53 @@ class Scheduler:
         self.emit(request.id, started)
 
     def step(self) -> None:
-        """Read one chunk of every waiting prompt, then make one token for every running row."""
+        """Read some of the waiting prompts, then make one token for every running row."""
         self._drop_cancelled()
         self._open_queued()
-        for active in list(self._waiting):
-            self._read(active)
+        self._read_prompts()
         if self._running:
             self._make_tokens()
 
     def _fit(self, request: RowRequest) -> tuple[Prompt, int]:
         """The prompt, and how many of the oldest turns had to go until it and its answer fit the context."""
-        conversation: Conversation | None = Conversation(messages=request.messages)
-        context, dropped = self.backend.info.context, 0
+        context = self.backend.info.context
         room = min(request.sampling.max_new_tokens, max(context // 4, 1))
-        while conversation is not None:
-            prompt = prompt_of(self.backend, request.model_copy(update={"messages": conversation.messages}))
-            if 0 < len(prompt.ids) <= context - room:
-                return prompt, dropped
-            if not prompt.ids:
-                raise VariantError("The prompt is empty.", "Type a question.")
-            conversation, dropped = conversation.without_oldest_turn(), dropped + 1
+        prompt = self._prompt(request)
+        if not prompt.ids:
+            raise VariantError("The prompt is empty.", "Type a question.")
+        if len(prompt.ids) <= context - room:
+            return prompt, 0
+        turns = [] if request.whole else _shortened(request.messages)
+        fewest, most = 0, len(turns)  # how many go: the first that fits is looked for by halves
+        while fewest < most:
+            middle = (fewest + most) // 2
+            shorter = self._prompt(request.model_copy(update={"messages": turns[middle]}))
+            fits = len(shorter.ids) <= context - room
+            fewest, most = (fewest, middle) if fits else (middle + 1, most)
+        if fewest < len(turns):
+            return self._prompt(request.model_copy(update={"messages": turns[fewest]})), fewest + 1
+        if turns:
+            prompt = self._prompt(request.model_copy(update={"messages": turns[-1]}))
         raise ContextError(
             f"The question takes {len(prompt.ids)} tokens; {request.variant} holds {context}, {room} for the answer.",
             "Shorten the question or the system prompt, ask for fewer new tokens, or raise `context` in the catalogue.",
         )
 
+    def _prompt(self, request: RowRequest) -> Prompt:
+        made_of = (request.messages, request.text, request.ids, request.prompt_format)
+        if self._last is None or self._last[0] != made_of:
+            self._last = (made_of, prompt_of(self.backend, request))
+        return self._last[1]
+
     def _open_queued(self) -> None:
-        """Open rows in the order they came, as long as the backend has room."""
-        while self._queued and self.backend.has_room(self._queued[0][2].ids, self._queued[0][0].sampling):
-            request, asked_at, prompt = self._queued.pop(0)
+        """Open rows as long as the backend has room: first those whose group has the fewest, then as they came."""
+        while self._queued:
+            under_way = Counter(active.row.request.group for active in (*self._waiting, *self._running))
+            item = min(self._queued, key=lambda one: under_way[one[0].group] if one[0].group else 0)
+            request, asked_at, prompt = item
+            if not self.backend.has_room(prompt.ids, request.sampling):
+                return
+            self._queued.remove(item)
             try:
                 row = self.backend.open(request, prompt.ids)
             except MadangError as error:
@@ -111,9 +137,15 @@ class Scheduler:
             row.cancelled = partial(self.is_cancelled, request.id)
             self._waiting.append(_Active(row, StopFilter((*request.sampling.stop, *prompt.stops)), asked_at))
 
-    def _fail(self, request: RowRequest, error: MadangError) -> None:
-        kind = type(error).__name__
-        self.emit(request.id, Failed(variant=request.variant, message=error.message, hint=error.hint, error=kind))
+    def _fail(self, request: RowRequest, error: MadangError, text: str = "") -> None:
+        said = {"message": error.message, "hint": error.hint, "error": type(error).__name__}
+        self.emit(request.id, Failed(variant=request.variant, text=text, **said))
+
+    def _break(self, active: _Active, error: MadangError) -> None:
+        """End an answer that cannot go on; what it said stays said."""
+        self._show(active, active.last_at)
+        self.backend.close_row(active.row)
+        self._fail(active.row.request, error, active.shown)
 
     def _drop_cancelled(self) -> None:
         for item in [item for item in self._queued if self.is_cancelled(item[0].id)]:
@@ -125,24 +157,37 @@ class Scheduler:
                     group.remove(active)
                     self._finish(active, "cancelled")
 
+    def _read_prompts(self) -> None:
+        """A chunk of each waiting prompt in turn, until some have been read: whoever is answered waits no longer."""
+        left = READ_TOKENS
+        while self._waiting and left > 0:
+            active = self._waiting.pop(0)
+            before = active.row.read
+            self._read(active)
+            left -= max(active.row.read - before, 1)
+
     def _read(self, active: _Active) -> None:
+        """Read a chunk of a prompt that was taken out of those that wait: it runs then, or waits behind the others."""
         row = active.row
         try:
             ready = self.backend.prefill(row)
         except Cancelled:
-            self._waiting.remove(active)
             self._finish(active, "cancelled")
             return
-        if ready:
-            self._waiting.remove(active)
-            self._running.append(active)
-        elif len(row.prompt) > PROGRESS_AFTER_TOKENS:
+        (self._running if ready else self._waiting).append(active)
+        if not ready and len(row.prompt) > PROGRESS_AFTER_TOKENS:
             done = Progress(variant=row.request.variant, step="reading", fraction=row.read / len(row.prompt))
             self.emit(row.request.id, done)
 
     def _make_tokens(self) -> None:
         for active in list(self._running):
-            reason = self._take(active, self.backend.sample(active.row))
+            try:
+                token = self.backend.sample(active.row)
+            except MadangError as error:
+                self._running.remove(active)
+                self._break(active, error)
+                continue
+            reason = self._take(active, token)
             if reason is not None:
                 self._running.remove(active)
                 self._finish(active, reason)
@@ -201,3 +246,13 @@ class Scheduler:
             memory_bytes=ram + vram,
             dtype=self.backend.info.dtype,
         )
+
+
+def _shortened(messages: tuple[Message, ...]) -> list[tuple[Message, ...]]:
+    """A conversation without its oldest turn, without its two oldest, and so on."""
+    turns = []
+    left = Conversation(messages=messages).without_oldest_turn()
+    while left is not None:
+        turns.append(left.messages)
+        left = left.without_oldest_turn()
+    return turns

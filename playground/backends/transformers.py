@@ -4,7 +4,8 @@ transformers brings the model and its tokenizer; the decode loop is ours, becaus
 one stop and one padded history for a whole batch. Here each row has its own sampler, generator, history and adapter.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from playground.backends.base import (
     Choices,
     ModelInfo,
     ModelSpec,
+    Pause,
     PromptToken,
     Row,
     RowRequest,
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 
 CHUNK = 512
 WHOLE_BATCH = 1 << 30
+CPU_ROWS, CARD_ROWS = 32, 128
+"""Answers in one batch at most: each holds a cache of its own."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
@@ -84,6 +88,10 @@ class TransformersBackend:
         self._scorer = scorer(self._model, device, self._stateful)
         self._watch_cancels()
         self._reading: TorchRow | None = None
+        self._rows = 0
+        self._scoring = False
+        self.pause = Pause()
+        self._most_rows = CARD_ROWS if device.type == "cuda" else CPU_ROWS
         trained = getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or DEFAULT_CONTEXT
         ram, vram = self.memory()
         self.info = ModelInfo(
@@ -124,13 +132,14 @@ class TransformersBackend:
 
     def score(self, questions: Sequence[Choices], adapter: str | None = None) -> Scored:
         """Score choices in as few passes as their lengths allow."""
-        self._use(adapter)
-        return self._scorer.score(questions)
+        with self._computing(adapter):
+            return self._scorer.score(questions)
 
     def logprobs(self, ids: Sequence[int], adapter: str | None = None) -> "np.ndarray[Any, np.dtype[np.float32]]":
         """Log-probabilities [tokens, vocabulary] of what follows each token."""
-        self._use(adapter)
-        with torch.inference_mode():
+        self.pause()
+        with self._computing(adapter), torch.inference_mode():
+            self._use(adapter)
             logits = self._model(input_ids=torch.tensor([list(ids)], device=self._device), use_cache=False).logits[0]
             return torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
 
@@ -138,9 +147,26 @@ class TransformersBackend:
         self, prompts: Sequence[Sequence[int]], top: int, adapter: str | None = None
     ) -> list[list[PromptToken]]:
         """Every token of every prompt; what prompts begin with alike is computed once where the model allows it."""
-        self._use(adapter)
         room = echo.Room(self._scorer.longest, len(prompts), self._scorer.budget)
-        return echo.prompt_logprobs(prompts, room, partial(self._scorer.read, top=top), self.piece)
+        with self._computing(adapter):
+            return echo.prompt_logprobs(prompts, room, partial(self._scorer.read, top=top), self.piece)
+
+    @contextmanager
+    def _computing(self, adapter: str | None) -> Iterator[None]:
+        """A call with an adapter or none: rows that go on in its pauses leave theirs behind."""
+
+        def pause() -> None:
+            self._scoring = False
+            self.pause()
+            self._scoring = True
+            self._use(adapter)
+
+        self._scorer.pause_by(pause)
+        self._scoring = True
+        try:
+            yield
+        finally:
+            self._scoring = False
 
     def _use(self, adapter: str | None) -> None:
         """Have the next passes run with an adapter on all rows, or with none."""
@@ -149,14 +175,15 @@ class TransformersBackend:
         self._adapters.routing.slices = [(0, WHOLE_BATCH, adapter)] if adapter else []
 
     def has_room(self, prompt: list[int], sampling: Sampling) -> bool:
-        """Caches grow as needed; the number of rows is limited by the scheduler's patience alone."""
-        return True
+        """Caches grow as needed, up to a number of rows."""
+        return self._rows < self._most_rows
 
     def open(self, request: RowRequest, prompt: list[int]) -> TorchRow:
         """A row with an empty cache of its own; its adapter is attached first where it is new."""
         if request.adapter:
             self._adapters.attach(request.adapter)
         sampler = Sampler(request.sampling, prompt, self._device)
+        self._rows += 1
         return TorchRow(request, prompt, sampler=sampler, cache=self._empty_cache())
 
     def _empty_cache(self) -> Any:
@@ -229,12 +256,14 @@ class TransformersBackend:
         return logits
 
     def _watch_cancels(self) -> None:
-        """Let a cancelled row leave a long prompt between two decoder layers."""
+        """Let a cancelled row leave a long prompt, or a call that is given up its batch, between two layers."""
 
         def look(module: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
             row = self._reading
             if row is not None and row.cancelled():
                 self._reading = None
+                raise Cancelled
+            if self._scoring and self.pause.given_up():
                 raise Cancelled
 
         for layer in _decoder_layers(self._model):
@@ -262,6 +291,7 @@ class TransformersBackend:
     def close_row(self, row: Row) -> None:
         """Let go of the row's cache."""
         assert isinstance(row, TorchRow)
+        self._rows -= 1
         row.cache = row.logits = None
 
     def memory(self) -> tuple[int, int]:

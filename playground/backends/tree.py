@@ -54,6 +54,7 @@ class TreeScorer:
         self._name = f"madang_tree_{next(_numbers)}"
         self._width = 0
         self._mask: torch.Tensor | None = None
+        self._pause: Callable[[], None] = lambda: None
         on_card = device.type == "cuda"
         self.budget = GPU_BUDGET if on_card else CPU_BUDGET
         vocabulary = model.config.get_text_config().vocab_size
@@ -61,12 +62,17 @@ class TreeScorer:
         AttentionInterface.register(self._name, self._attend)
         AttentionMaskInterface.register(self._name, lambda *arguments, **options: None)
 
+    def pause_by(self, pause: Callable[[], None]) -> None:
+        """Call this before each batch; it may run the model."""
+        self._pause = pause
+
     def score(self, questions: Sequence[Choices]) -> Scored:
         """Every choice of every question, in their order."""
         logprobs: list[list[float]] = [[] for _ in questions]
         greedy: list[list[bool]] = [[] for _ in questions]
         computed = 0
         for indices in batches(questions, self.budget):
+            self._pause()
             batch = Batch.of([questions[index] for index in indices])
             computed += batch.tokens
             for index, (values, best) in zip(indices, self._pass(batch), strict=True):
@@ -77,6 +83,7 @@ class TreeScorer:
         """Every token of every question but the first of its context, with the `top` likeliest of its place."""
         found: dict[int, Read] = {}
         for indices in batches(questions, self.budget):
+            self._pause()
             batch = Batch.of([questions[index] for index in indices])
             found |= zip(indices, self._read(batch, top), strict=True)
         return [found[index] for index in range(len(questions))]
@@ -258,6 +265,11 @@ class WindowedScorer(TreeScorer):
         super().__init__(model, device)
         self.longest = self._window = window
         self._plain = PlainScorer(model, device)
+
+    def pause_by(self, pause: Callable[[], None]) -> None:
+        """Call this before each batch, also of those that go a row a choice."""
+        super().pause_by(pause)
+        self._plain.pause_by(pause)
 
     def score(self, questions: Sequence[Choices]) -> Scored:
         """Every choice of every question, in their order."""

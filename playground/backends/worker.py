@@ -2,8 +2,8 @@
 
 In:  {"op": "load", "spec": …} once, then {"op": "rows", "rows": […]}, {"op": "cancel", "ids": […]},
      {"op": "threads", "threads": n} and
-     {"op": "call", "id": …, "name": …, "arguments": {…}}, which runs between two steps of the rows, or, where it needs
-     the model to itself, once the rows before it have ended; rows that come after such a call wait for it.
+     {"op": "call", "id": …, "name": …, "arguments": {…}}, which runs between two steps of the rows; one that computes
+     stops before each of its batches, so that the rows get as much time as the batch before took.
 Out: {"type": "loaded", …} or {"type": "refused", …}, then {"type": "event", "id": …, "kind": …, "event": …} and
      {"type": "result", "id": …, "value": …} or {"type": "result", "id": …, "message": …, "hint": …, "error_kind": …}.
 
@@ -17,10 +17,11 @@ import sys
 import threading
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from playground.backends.base import Backend, ModelSpec, RowRequest, load
+from playground.backends.base import Backend, Cancelled, ModelSpec, Pause, RowRequest, load
 from playground.backends.calls import AT_ONCE, CALLS
 from playground.backends.scheduler import Scheduler
 from playground.errors import MadangError
@@ -34,7 +35,9 @@ class Worker:
         self._source, self._sink = source, sink
         self._operations: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._held: deque[dict[str, Any]] = deque()
-        """A call that waits for the rows before it to end, and whatever came after it."""
+        """Calls that compute, in the order they came: one at a time."""
+        self._batch_at = self._rows_until = 0.0
+        """When the batch under way began, and how long the rows come first (monotonic seconds)."""
         self._cancelled: set[str] = set()
 
     def run(self) -> None:
@@ -57,22 +60,39 @@ class Worker:
     def _turn(self, scheduler: Scheduler) -> None:
         """Take in what has come, waiting for it where there is nothing to do, and go one step on with the rows."""
         while (scheduler.idle and not self._held) or not self._operations.empty():
-            self._sort(scheduler, self._operations.get())
-        while self._held and (scheduler.idle or not _waits(self._held[0])):
-            self._take(scheduler, self._held.popleft())
+            self._take(scheduler, self._operations.get())
+        if self._held and (scheduler.idle or time.monotonic() >= self._rows_until):
+            self._compute(scheduler, self._held.popleft())
         scheduler.step()
 
-    def _sort(self, scheduler: Scheduler, operation: dict[str, Any]) -> None:
-        """Do what can be done between two steps. Answers under way come before a call that needs the model to itself,
-        and rows that came after such a call stay behind it: neither waits for ever."""
-        held = _waits(operation) and not scheduler.idle
-        if held or (self._held and operation["op"] == "rows"):
-            self._held.append(operation)
-        else:
-            self._take(scheduler, operation)
+    def _compute(self, scheduler: Scheduler, operation: dict[str, Any]) -> None:
+        """Do a call that computes; nothing is said of one that is given up."""
+        given_up = partial(self._cancelled.__contains__, operation["id"])
+        scheduler.backend.pause = Pause(given_up, partial(self._let_rows_go_on, scheduler))
+        self._batch_at = time.monotonic()
+        try:
+            if not given_up():
+                self._call(scheduler.backend, operation)
+        except Cancelled:
+            pass
+        self._cancelled.discard(operation["id"])
+        self._rows_until = 2 * time.monotonic() - self._batch_at
+
+    def _let_rows_go_on(self, scheduler: Scheduler) -> None:
+        """Between two batches of a call: take in what has come, and give the rows as much time as the batch took."""
+        self._rows_until = 2 * time.monotonic() - self._batch_at
+        while not self._operations.empty():
+            self._take(scheduler, self._operations.get())
+        while not scheduler.idle and time.monotonic() < self._rows_until:
+            scheduler.step()
+            while not self._operations.empty():
+                self._take(scheduler, self._operations.get())
+        self._batch_at = time.monotonic()
 
     def _take(self, scheduler: Scheduler, operation: dict[str, Any]) -> None:
-        if operation["op"] == "call":
+        if operation["op"] == "call" and operation["name"] not in AT_ONCE:
+            self._held.append(operation)
+        elif operation["op"] == "call":
             self._call(scheduler.backend, operation)
         elif operation["op"] == "threads":
             scheduler.backend.use_threads(operation["threads"])
@@ -107,11 +127,6 @@ class Worker:
     def _send(self, message: dict[str, Any]) -> None:
         self._sink.write(json.dumps(message) + "\n")
         self._sink.flush()
-
-
-def _waits(operation: dict[str, Any]) -> bool:
-    """Whether it needs the model to itself."""
-    return bool(operation["op"] == "call" and operation["name"] not in AT_ONCE)
 
 
 def main() -> None:

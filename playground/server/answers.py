@@ -56,7 +56,7 @@ class Answers:
         """A row as its worker gets it."""
         own: dict[str, str | None] = {"id": self._ids[index], "variant": self.target.variant.name}
         own |= {"adapter": self.target.loadable.adapter, "prompt_format": self.target.prompt_format}
-        return self.rows[index].model_copy(update=own)
+        return self.rows[index].model_copy(update=own | {"group": self._ids[0], "whole": True})
 
     def sink(self, index: int) -> Callable[[Event], None]:
         """Where a worker's thread leaves a row's events."""
@@ -130,11 +130,7 @@ class Answers:
         return index, event
 
     def _check(self, started: Started) -> None:
-        """Refuse what had to be shortened: a client must know what its model has read."""
-        if started.dropped_turns:
-            text = f"The messages do not fit the context of '{self.target.id}' beside the answer."
-            remedy = f"Leave out the {started.dropped_turns} oldest turns, or ask for fewer tokens."
-            raise ApiError(400, f"{text} {remedy}", self._param, TOO_LONG)
+        """Refuse what is longer than this server takes."""
         if started.prompt_tokens > self._limits.prompt_tokens:
             text = f"The prompt takes {started.prompt_tokens} tokens; this server takes {self._limits.prompt_tokens}."
             raise ApiError(400, text, self._param, TOO_LONG)

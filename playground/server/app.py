@@ -11,7 +11,7 @@ from playground.compare import Playground
 from playground.ports import check_port
 from playground.server import chat, completions, models
 from playground.server.asking import Asker
-from playground.server.errors import ApiError, install
+from playground.server.errors import ApiError, asked, install
 from playground.server.guards import guard
 from playground.server.keys import check_binding, is_loopback, read_keys
 from playground.server.serving import serve
@@ -41,8 +41,8 @@ def create(playground: Playground) -> FastAPI:
 async def _nothing_there(path: str, request: Request) -> Response:
     """What /v1 has no route for: OpenAI's errors, where the page's would be its own."""
     if any(route.matches(request.scope)[0] is Match.PARTIAL for route in request.app.router.routes):
-        raise ApiError(405, f"Not allowed to {request.method} on {request.url.path}.", code="method_not_supported")
-    raise ApiError(404, f"Invalid URL ({request.method} {request.url.path})", code="unknown_url")
+        raise ApiError(405, f"Not allowed: {asked(request)}.", code="method_not_supported")
+    raise ApiError(404, f"Invalid URL ({asked(request)})", code="unknown_url")
 
 
 def is_served_beside_the_page(settings: Settings) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from playground.backends.base import ModelSpec, RowRequest
+from playground.backends.base import ModelInfo, ModelSpec, RowRequest
 from playground.compare import Playground
 from playground.errors import ContextError, VariantError, WorkerError
 from playground.server.answers import Answers
@@ -16,43 +16,53 @@ from playground.server.errors import ApiError, said
 from playground.server.known import Known, Target
 from playground.server.limits import Limits
 from playground.server.record import Record
+from playground.waiting import GivenUp
 from playground.workers import AnyWorker
 
 T = TypeVar("T")
-SPARE_THREADS = 8
-"""Threads beyond one a place in the queue: for lists of models and cancels."""
+QUICK_THREADS = 8
+"""For what never waits for a model: lists of models and cancels."""
 
 
 class Asker:
-    """Asks models for requests. What may block runs on its threads; `close` lets them go."""
+    """Asks models for requests. What may block runs on its threads, one a place in the queue and a few that are always
+    free for what is quick; `close` lets them go."""
 
     def __init__(self, playground: Playground, limits: Limits) -> None:
         self.limits = limits
         self.known = Known(playground)
         self.loading = Loading()
         self._pool = playground.pool
-        self._threads = ThreadPoolExecutor(limits.queue + SPARE_THREADS, "api")
+        self._threads = ThreadPoolExecutor(limits.queue, "api")
+        self._quick = ThreadPoolExecutor(QUICK_THREADS, "api-quick")
 
     async def thread(self, work: Callable[[], T]) -> T:
-        """Run what may block beside the event loop."""
+        """Run what reads files, but waits for no model, beside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._quick, work)
+
+    async def _waiting(self, work: Callable[[], T]) -> T:
+        """Run what may wait for a model beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def ask(self, model: str, rows: Sequence[RowRequest], choices: int, record: Record) -> Answers:
         """Answers that have begun: every row has its prompt, `choices` rows the same. Whoever gets them closes them."""
-        answers = Answers(rows, choices, record, self.limits, self._threads)
+        answers = Answers(rows, choices, record, self.limits, self._quick)
+        asking = asyncio.ensure_future(self._waiting(lambda: self._ask(model, answers)))
+        beginning = asyncio.ensure_future(answers.begin())
         try:
-            await self.thread(lambda: self._ask(model, answers))
-            await answers.begin()
+            await asyncio.gather(asking, beginning)  # so that one row's refusal keeps the others from being asked
         except BaseException:
             answers.close()
+            asking.cancel()
+            beginning.cancel()
             raise
         return answers
 
-    async def with_worker(self, model: str | None, work: Callable[[Target, AnyWorker], T]) -> T:
+    async def with_worker(self, model: str | None, work: Callable[[Target, "Held"], T]) -> T:
         """Run calls that belong together on a model's worker, loaded first where it is not; None is the only model."""
         gone = threading.Event()
         try:
-            return await self.thread(lambda: self._hold(model, work, gone.is_set))
+            return await self._waiting(lambda: self._hold(model, work, gone.is_set))
         finally:
             gone.set()
 
@@ -63,28 +73,31 @@ class Asker:
     def close(self) -> None:
         """Take no more work."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._quick.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, model: str, answers: Answers) -> None:
         answers.target = self._target(model, answers.is_gone)
         spec = answers.target.loadable.spec
         with self.loading.watched(spec):
             for index in range(len(answers.rows)):
+                if answers.is_gone():  # one of them was refused already, and the others would be too
+                    return
                 wait = _Wait(answers.is_gone, self.loading, spec)
                 answers.asked(index, self._pool.ask(spec, [answers.row(index)], answers.sink(index), wait))
 
-    def _hold(self, model: str | None, work: Callable[[Target, AnyWorker], T], gone: Callable[[], bool]) -> T:
+    def _hold(self, model: str | None, work: Callable[[Target, "Held"], T], gone: GivenUp) -> T:
         target = self._target(model if model is not None else self.known.only(), gone)
         spec = target.loadable.spec
         with self.loading.watched(spec):
             worker = self._pool.hold(spec, _Wait(gone, self.loading, spec))
         try:
-            return work(target, worker)
+            return work(target, Held(worker, gone))
         except (VariantError, ContextError) as error:  # the model is there, so it is the request that it refuses
             raise ApiError(400, said(error.message, error.hint), "prompt", "invalid_prompt") from error
         finally:
             self._pool.release(worker)
 
-    def _target(self, model: str, gone: Callable[[], bool]) -> Target:
+    def _target(self, model: str, gone: GivenUp) -> Target:
         def progress(done: float, what: str) -> None:
             if gone():
                 raise WorkerError(f"{model} was cancelled while it was being downloaded.")
@@ -92,7 +105,24 @@ class Asker:
         return self.known.target(model, progress)
 
 
-def spelled(worker: AnyWorker, ids: Sequence[int]) -> str:
+@dataclass(frozen=True)
+class Held:
+    """A worker that is kept for one request, whose calls end when its client has gone."""
+
+    worker: AnyWorker
+    gone: GivenUp
+
+    @property
+    def info(self) -> ModelInfo | None:
+        """What the loaded model says of itself."""
+        return self.worker.info
+
+    def call(self, name: str, **arguments: Any) -> Any:
+        """One thing (playground.backends.calls), and wait for what it gives."""
+        return self.worker.call(name, self.gone, **arguments)
+
+
+def spelled(worker: Held, ids: Sequence[int]) -> str:
     """The text that token ids spell, control tokens by name; for the threads, as it waits for the worker."""
     return b"".join(map(bytes, worker.call("pieces", ids=list(ids)))).decode(errors="replace")
 
@@ -129,7 +159,7 @@ class Loading:
 class _Wait:
     """Tells a pool whether a request still wants its model."""
 
-    gone: Callable[[], bool]
+    gone: GivenUp
     told: Loading
     spec: ModelSpec
 

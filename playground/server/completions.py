@@ -1,12 +1,13 @@
 """/v1/completions: a text or token ids in, what follows out; whole or as a stream, with the prompt echoed if asked."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from playground.backends.base import RowRequest
+from playground.backends.text import ByteText
 from playground.events import Delta, Finished
 from playground.presets import Sampling
 from playground.server import logprobs
@@ -14,10 +15,11 @@ from playground.server.answers import Answers
 from playground.server.asking import Asker
 from playground.server.echo import Echo, at_once, read
 from playground.server.errors import TOO_LONG, ApiError
+from playground.server.limits import Limits
 from playground.server.logprobs import Placed, Placing
 from playground.server.record import Record, record_of
 from playground.server.requests import CompletionRequest
-from playground.server.responses import Reason, TextChoice, TextCompletion
+from playground.server.responses import Reason, TextChoice, TextCompletion, TextLogprobs
 from playground.server.sampled import sampling, seeded
 from playground.server.streams import EventStream, unless_gone, whole
 from playground.server.told import REFUSALS, STREAMED, Head, reason, usage
@@ -35,7 +37,7 @@ async def _answer(body: CompletionRequest, request: Request) -> Response:
     body.check()
     asker: Asker = request.app.state.asker
     drawn = sampling(body, asker.limits)
-    _check_size(body, asker.limits.prompt_characters)
+    _check_size(body, asker.limits)
     needs_prompt = body.limit == 0 or (body.echo and (body.logprobs is not None or not _is_text(body)))
     echoes = await read(body, drawn, asker) if needs_prompt else []
     if body.limit == 0 or (at_once(body, drawn) and all(echo.next for echo in echoes)):
@@ -55,10 +57,12 @@ def _is_text(body: CompletionRequest) -> bool:
     return all(isinstance(prompt, str) for prompt in body.prompts)
 
 
-def _check_size(body: CompletionRequest, most: int) -> None:
+def _check_size(body: CompletionRequest, limits: Limits) -> None:
+    """Refuse a prompt that is too long whatever its tokens are; every prompt of a request is of one kind."""
+    unit, most = ("characters", limits.prompt_characters) if _is_text(body) else ("tokens", limits.prompt_tokens)
     size = max(len(prompt) for prompt in body.prompts)
     if size > most:
-        raise ApiError(400, f"A prompt has {size} characters; this server takes {most}.", "prompt", TOO_LONG)
+        raise ApiError(400, f"A prompt has {size} {unit}; this server takes {most}.", "prompt", TOO_LONG)
 
 
 def _rows(body: CompletionRequest, drawn: Sampling, echoes: list[Echo]) -> list[RowRequest]:
@@ -75,6 +79,13 @@ def _rows(body: CompletionRequest, drawn: Sampling, echoes: list[Echo]) -> list[
     return rows
 
 
+class _Opening(NamedTuple):
+    """What is told before an answer, the same for every choice of a prompt: the prompt, where it is echoed."""
+
+    text: str
+    told: TextLogprobs | None = None
+
+
 class _Making:
     """Puts the choices of one request together, while their rows are answered or from what is known already."""
 
@@ -82,27 +93,39 @@ class _Making:
         self.body, self.head, self.echoes = body, head, echoes
         self.choices = body.n or 1
         self.count = len(body.prompts) * self.choices
-        self.placings = [Placing() for _ in range(self.count)]
+        self.openings: dict[int, _Opening] = {}
+        self.placings = [Placing(before=len(self._echoed(index // self.choices))) for index in range(self.count)]
 
     def object(self, *choices: TextChoice) -> TextCompletion:
         """An answer, or an event of a stream."""
         return TextCompletion(object="text_completion", **self.head, choices=list(choices))
 
-    def choice(self, index: int, text: str, placed: list[Placed], why: Reason | None) -> TextChoice:
+    def choice(self, index: int, text: str, told: TextLogprobs | None, why: Reason | None) -> TextChoice:
         """A choice, or more of it."""
-        told = logprobs.text(placed) if self.body.logprobs is not None else None
         return TextChoice(index=index, text=text, logprobs=told, finish_reason=why)
 
-    def opening(self, index: int) -> tuple[str, list[Placed]]:
-        """What is told before the answer: the prompt, where it is echoed."""
-        if not self.body.echo:
-            return "", []
+    def told(self, placed: list[Placed]) -> TextLogprobs | None:
+        """What is told of tokens, where it is asked for."""
+        return logprobs.text(placed) if self.body.logprobs is not None else None
+
+    def opening(self, index: int) -> _Opening:
+        """What a choice begins with; made once for all choices of its prompt."""
         place = index // self.choices
-        if not self.echoes:
-            return str(self.body.prompts[place]), []
-        echo = self.echoes[place]
-        placing = self.placings[index]
-        return echo.text, placing.feed(echo.text, echo.tokens) + placing.end(stopped=False)
+        if place not in self.openings:
+            self.openings[place] = self._opening(place)
+        return self.openings[place]
+
+    def _opening(self, place: int) -> _Opening:
+        text = self._echoed(place)
+        if not self.body.echo or not self.echoes:
+            return _Opening(text)
+        placing = Placing()
+        return _Opening(text, self.told(placing.feed(text, self.echoes[place].tokens) + placing.end(stopped=False)))
+
+    def _echoed(self, place: int) -> str:
+        if not self.body.echo:
+            return ""
+        return self.echoes[place].text if self.echoes else str(self.body.prompts[place])
 
     def more(self, index: int, event: Delta | Finished) -> list[Placed]:
         """The tokens that an event lets out."""
@@ -112,31 +135,33 @@ class _Making:
 
     async def whole(self, answers: Answers) -> TextCompletion:
         """The answer in one piece."""
-        openings = [self.opening(index) for index in range(self.count)]
-        texts = [text for text, _ in openings]
-        placed = [list(tokens) for _, tokens in openings]
-        reasons: dict[int, Reason] = {}
+        placed: list[list[Placed]] = [[] for _ in range(self.count)]
+        ended: dict[int, Finished] = {}
         async for index, event in answers:
             placed[index] += self.more(index, event)
             if isinstance(event, Finished):
-                texts[index] += event.text
-                reasons[index] = reason(event)
-        made = self.object(*(self.choice(i, texts[i], placed[i], reasons[i]) for i in range(self.count)))
+                ended[index] = event
+        made = self.object(*(self._joined(i, ended[i].text, placed[i], reason(ended[i])) for i in range(self.count)))
         made.usage = usage(answers.prompt_tokens, answers.answer_tokens)
         return made
+
+    def _joined(self, index: int, text: str, placed: list[Placed], why: Reason) -> TextChoice:
+        """A whole choice, with what it begins with."""
+        opening = self.opening(index)
+        return self.choice(index, opening.text + text, logprobs.joined(opening.told, self.told(placed)), why)
 
     async def chunks(self, answers: Answers) -> AsyncIterator[TextCompletion]:
         """The answer as events."""
         for index in range(self.count):
-            text, placed = self.opening(index)
-            if text or placed:
-                yield self._event(self.choice(index, text, placed, None))
+            opening = self.opening(index)
+            if opening.text or (opening.told and opening.told.tokens):
+                yield self._event(self.choice(index, opening.text, opening.told, None))
         async for index, event in answers:
             placed = self.more(index, event)
             if isinstance(event, Finished):
-                yield self._event(self.choice(index, "", placed, reason(event)))
+                yield self._event(self.choice(index, "", self.told(placed), reason(event)))
             elif event.text or placed:
-                yield self._event(self.choice(index, event.text, placed, None))
+                yield self._event(self.choice(index, event.text, self.told(placed), None))
         if self.body.with_usage:
             yield self._last(answers.prompt_tokens, answers.answer_tokens)
 
@@ -144,15 +169,14 @@ class _Making:
         """The choices that need no row, and how many tokens they write."""
         made, written = [], 0
         for index in range(self.count):
-            text, placed = self.opening(index)
-            echo = self.echoes[index // self.choices]
-            why: Reason = "length"
-            if self.body.limit and echo.next is not None:
-                said = "" if echo.ends else bytes(echo.next.raw).decode(errors="ignore")
-                placing = self.placings[index]
-                placed += placing.feed(said, [echo.next]) + placing.end(stopped=False)
-                text, why, written = text + said, "stop" if echo.ends else "length", written + (not echo.ends)
-            made.append(self.choice(index, text, placed, why))
+            echo, placing = self.echoes[index // self.choices], self.placings[index]
+            if not self.body.limit or echo.next is None:
+                made.append(self._joined(index, "", [], "length"))
+                continue
+            said = "" if echo.ends else ByteText().feed(bytes(echo.next.raw))
+            placed = placing.feed(said, [echo.next]) + placing.end(stopped=False)
+            made.append(self._joined(index, said, placed, "stop" if echo.ends else "length"))
+            written += not echo.ends
         return made, written
 
     async def known_chunks(self, choices: list[TextChoice], prompt: int, written: int) -> AsyncIterator[TextCompletion]:

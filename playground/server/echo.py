@@ -4,20 +4,22 @@ lm-eval scores choices so: prompt and choice together as the prompt, echoed, and
 Where that token is greedy it is read off the prompt's own pass, which costs half of reading the prompt once more.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from playground.backends.base import PromptToken
 from playground.presets import Sampling
-from playground.server.asking import Asker, spelled
+from playground.server.asking import Asker, Held, spelled
 from playground.server.errors import TOO_LONG, ApiError
 from playground.server.known import Target
 from playground.server.requests import CompletionRequest, Ids
-from playground.workers import AnyWorker
 
 PORTION = 512
 """Tokens of prompts in one call, where they begin with nothing alike."""
+MAX_TOLD = 1_000_000
+"""Log-probabilities told of echoed prompts in one answer: tens of megabytes, made while others wait."""
 
 
 @dataclass
@@ -35,34 +37,45 @@ class Echo:
 async def read(body: CompletionRequest, sampling: Sampling, asker: Asker) -> list[Echo]:
     """Every prompt as the model reads it, with what `echo` and `logprobs` ask for."""
 
-    def encode(target: Target, worker: AnyWorker) -> list[Echo]:
+    def encode(target: Target, worker: Held) -> list[Echo]:
         echoes = _encoded(body.prompts, worker)
         _check(echoes, worker, asker.limits.prompt_tokens)
         return echoes
 
     echoes = await asker.with_worker(body.model, encode)
-    if body.logprobs is not None:
+    if body.echo and body.logprobs is not None:
+        _check_told(sum(len(echo.ids) for echo in echoes), body.n or 1, body.logprobs)
         for part in portions(echoes):  # between two of them others are answered, and a client that has gone is heard
             await asker.with_worker(body.model, partial(_score, part, body.logprobs, at_once(body, sampling)))
     return echoes
 
 
 def portions(echoes: Sequence[Echo]) -> list[list[Echo]]:
-    """Prompts that are read in one call, which nothing interrupts: few tokens, but what begins alike is read once."""
+    """Prompts that are read in one call; other calls wait for it. Few tokens, but what begins alike is read once.
+
+    A beginning that is shared does not count, and is read again only where as many tokens beyond it have been read.
+    """
     parts: list[list[Echo]] = []
     size = 0
     for echo in echoes:
-        if not parts or (size + len(echo.ids) > PORTION and not _alike(parts[-1][-1].ids, echo.ids)):
+        shared = _shared(parts[-1][-1].ids, echo.ids) if parts else 0
+        own = len(echo.ids) - shared
+        if not parts or size - shared + own > max(PORTION, shared):
             parts.append([])
-            size = 0
+            size, own = 0, len(echo.ids)
         parts[-1].append(echo)
-        size += len(echo.ids)
+        size += own
     return parts
 
 
-def _alike(one: Ids, other: Ids) -> bool:
-    half = max(len(one), len(other)) // 2
-    return one[:half] == other[:half]
+def _shared(one: Ids, other: Ids) -> int:
+    """How many tokens two prompts begin with alike; 0 where those are less than half of the longer one."""
+    half, shorter = max(len(one), len(other)) // 2, min(len(one), len(other))
+    if one[:half] != other[:half]:
+        return 0
+    return bisect_left(
+        range(shorter), True, lo=half, key=lambda place: one[half : place + 1] != other[half : place + 1]
+    )
 
 
 def at_once(body: CompletionRequest, sampling: Sampling) -> bool:
@@ -71,7 +84,7 @@ def at_once(body: CompletionRequest, sampling: Sampling) -> bool:
     return bool(body.echo and body.logprobs is not None and body.limit == 1 and plain)
 
 
-def _encoded(prompts: Sequence[str | Ids], worker: AnyWorker) -> list[Echo]:
+def _encoded(prompts: Sequence[str | Ids], worker: Held) -> list[Echo]:
     texts = [prompt for prompt in prompts if isinstance(prompt, str)]
     encoded = iter(worker.call("encode", texts=texts, add_special=None) if texts else [])
     echoes = []
@@ -83,7 +96,7 @@ def _encoded(prompts: Sequence[str | Ids], worker: AnyWorker) -> list[Echo]:
     return echoes
 
 
-def _check(echoes: Sequence[Echo], worker: AnyWorker, most: int) -> None:
+def _check(echoes: Sequence[Echo], worker: Held, most: int) -> None:
     """Refuse prompts that are empty or that neither the model nor this server takes."""
     room = min(worker.info.context if worker.info else most, most)
     longest = max(len(echo.ids) for echo in echoes)
@@ -93,7 +106,18 @@ def _check(echoes: Sequence[Echo], worker: AnyWorker, most: int) -> None:
         raise ApiError(400, "A prompt is empty: send at least one token.", "prompt", "invalid_prompt")
 
 
-def _score(echoes: Sequence[Echo], top: int, one_more: bool, target: Target, worker: AnyWorker) -> None:
+def _check_told(tokens: int, choices: int, top: int) -> None:
+    """Refuse an echo whose log-probabilities would be more than one answer can tell."""
+    told = tokens * choices * (1 + top)
+    if told > MAX_TOLD:
+        text = (
+            f"{tokens} prompt tokens, {1 + top} log-probabilities each, echoed in each of {choices} answers make {told}"
+        )
+        remedy = "Lower 'n' or 'logprobs', or send fewer or shorter prompts."
+        raise ApiError(400, f"{text} of them; {MAX_TOLD} are told at once. {remedy}", "n", "invalid_value")
+
+
+def _score(echoes: Sequence[Echo], top: int, one_more: bool, target: Target, worker: Held) -> None:
     """The log-probabilities of the prompts. A token is put behind each to learn what the model would say there."""
     context = worker.info.context if worker.info else 0
     one_more = one_more and all(len(echo.ids) < context for echo in echoes)

@@ -135,12 +135,17 @@ async def _unreadable(request: Request, error: Exception) -> Response:
     return ApiError(400, "The body of the request cannot be read as JSON. Send it as UTF-8.").response()
 
 
+def asked(request: Request) -> str:
+    """Method and path of a request, cut where they are longer than any of ours."""
+    return f"{request.method[:20]} {request.url.path[:200]}"
+
+
 async def _no_path(request: Request, error: Exception) -> Response:
-    return ApiError(404, f"Invalid URL ({request.method} {request.url.path})", code="unknown_url").response()
+    return ApiError(404, f"Invalid URL ({asked(request)})", code="unknown_url").response()
 
 
 async def _no_method(request: Request, error: Exception) -> Response:
-    text = f"Not allowed to {request.method} on {request.url.path}."
+    text = f"Not allowed: {asked(request)}."
     return ApiError(405, text, code="method_not_supported", headers=getattr(error, "headers", None)).response()
 
 

@@ -16,6 +16,8 @@ from playground.settings import Settings
 
 BODY_S = 60.0
 """How long a body may take to arrive."""
+STALL_S = 60.0
+"""How long a client may read nothing of an answer that is sent to it."""
 RETRY_S = 1
 """When to come again to a full queue, in seconds: a place may be free at any moment."""
 CHARACTERS_A_TOKEN = 16
@@ -113,12 +115,20 @@ def _late(wait_s: float) -> Refusal:
     return refusal("slow", 408, f"The request's body did not arrive in {wait_s:g} s.", "request_timeout")
 
 
-class Queue:
-    """Places for requests that ask a model for work, held to the answer's last byte, an error or a hang-up."""
+class _StalledError(Exception):
+    """A client reads nothing any more. Only Queue raises and catches it."""
 
-    def __init__(self, app: ASGIApp, places: int) -> None:
+
+class Queue:
+    """Places for requests that ask a model for work, held to the answer's last byte, an error or a hang-up.
+
+    A client that stops reading counts as gone: its connection may stay open for ever.
+    """
+
+    def __init__(self, app: ASGIApp, places: int, stall_s: float = STALL_S) -> None:
         self.app = app
         self.places = places
+        self.stall_s = stall_s
         self.held: set[Record] = set()
 
     def waiting(self) -> int:
@@ -141,10 +151,16 @@ class Queue:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.body" and not message.get("more_body", False):
                 self.held.discard(record)  # the engine is done, however slowly the client reads
-            await send(message)
+            try:
+                async with asyncio.timeout(self.stall_s):
+                    await send(message)
+            except TimeoutError:
+                raise _StalledError from None
 
         try:
             await self.app(scope, receive, sending)
+        except _StalledError:  # it went through the app, which has let go of everything by now
+            record.left = True
         finally:
             self.held.discard(record)
 

@@ -10,6 +10,8 @@ from playground.events import Likely, TokenLogprob
 from playground.server.responses import ChatLogprobs, ContentLogprob, TextLogprobs, TopLogprob
 
 Token = PromptToken | TokenLogprob
+WHOLE = (b"", 0)
+"""The state of a decoder that waits for nothing."""
 LEAST = -9999.0
 """What OpenAI says of a token that cannot come: JSON has no infinity."""
 
@@ -24,42 +26,75 @@ class Placed(NamedTuple):
 class Placing:
     """Gives tokens out as the text that they spell is shown; those of a stop string, which never is, are kept.
 
-    A token that the text does not spell (a control token) comes with its neighbours.
+    The text is what a decoder makes of the tokens' bytes one after another: U+FFFD where they are no character. A token
+    that the text does not spell (a control token) comes with its neighbours.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before: int = 0) -> None:
+        """`before`: characters of a text that the tokens go on from."""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._shown = bytearray()
         """Text that no token has been found for yet."""
         self._waiting: deque[Token] = deque()
+        self._halved: list[Placed] = []
+        """Tokens that were found, and wait for the rest of a character."""
         self._begun = False
-        self._offset = 0
+        self._offset = before
 
     def feed(self, text: str, tokens: Iterable[Token]) -> list[Placed]:
         """More text and tokens; the tokens that are through."""
         self._shown += text.encode()
         self._waiting += tokens
-        ready = []
-        while self._waiting:
-            raw = self._spelled(self._waiting[0])
-            if len(self._shown) < len(raw) and raw.startswith(bytes(self._shown)):
-                break
-            ready.append(self._placed(raw if self._shown.startswith(raw) else b""))
+        ready: list[Placed] = []
+        while self._waiting and self._find(self._waiting[0]):
+            self._waiting.popleft()
+            if not self._is_half:
+                ready += self._halved
+                self._halved = []
         return ready
 
     def end(self, stopped: bool) -> list[Placed]:
         """What is left at the end: where a stop string ended the text, only a token that begins before it."""
-        left = list(self._waiting)
-        if stopped:
-            left = left[:1] if self._shown and left else []
-        return [self._placed(self._spelled(token)) for token in left]
+        shown = self._offset + len(self._shown.decode())
+        left = self._halved + [self._placed(token, *self._read(self._spelled(token))) for token in self._waiting]
+        return [placed for placed in left if not stopped or placed.offset < shown]
 
-    def _placed(self, raw: bytes) -> Placed:
-        placed = Placed(self._waiting.popleft(), self._offset)
-        del self._shown[: len(raw)]  # costs nothing at the front of a bytearray, however long the rest
-        self._offset += len(self._decoder.decode(raw))
-        self._begun |= bool(raw)
+    def _find(self, token: Token) -> bool:
+        """Look for a token at the beginning of what is shown; False where that may still become its text."""
+        raw, before = self._spelled(token), self._decoder.getstate()
+        for state in dict.fromkeys((before, WHOLE)):  # a server elsewhere may leave half a character out of its text
+            self._decoder.setstate(state)
+            text, own = self._read(raw)
+            spelled = text.encode()
+            if self._shown.startswith(spelled):
+                self._begun |= bool(raw)
+                del self._shown[: len(spelled)]  # costs nothing at the front of a bytearray, however long the rest
+                self._halved.append(self._placed(token, text, own))
+                return True
+            self._decoder.setstate(before)
+            if len(self._shown) < len(spelled) and spelled.startswith(bytes(self._shown)):
+                return False
+        self._halved.append(Placed(token, self._offset))
+        return True
+
+    @property
+    def _is_half(self) -> bool:
+        """Whether the bytes read so far end within a character."""
+        return bool(self._decoder.getstate()[0])
+
+    def _placed(self, token: Token, text: str, own: int) -> Placed:
+        placed = Placed(token, self._offset + own)
+        self._offset += len(text)
         return placed
+
+    def _read(self, raw: bytes) -> tuple[str, int]:
+        """The text that a token's bytes complete, and where in it the character stands that the first one is of.
+
+        That is at its beginning, but where it breaks off a half character: U+FFFD, which is of the tokens before.
+        """
+        first = self._decoder.decode(raw[:1])
+        own = len(first) if self._is_half else max(len(first) - 1, 0)
+        return first + self._decoder.decode(raw[1:]), own
 
     def _spelled(self, token: Token) -> bytes:
         """A token's bytes; the space that some vocabularies put in front of every text is not in the text."""
@@ -90,6 +125,18 @@ def text(placed: Sequence[Placed]) -> TextLogprobs:
         token_logprobs=[None if token.logprob is None else _value(token.logprob) for token, _ in placed],
         top_logprobs=[_tops(token) for token, _ in placed],
         text_offset=[offset for _, offset in placed],
+    )
+
+
+def joined(first: TextLogprobs | None, second: TextLogprobs | None) -> TextLogprobs | None:
+    """What is told of a text and of what follows it, as one; it is not checked again."""
+    if first is None or second is None:
+        return first or second
+    return TextLogprobs.model_construct(
+        tokens=first.tokens + second.tokens,
+        token_logprobs=first.token_logprobs + second.token_logprobs,
+        top_logprobs=first.top_logprobs + second.top_logprobs,
+        text_offset=first.text_offset + second.text_offset,
     )
 
 

@@ -1,16 +1,17 @@
 """/v1/models: the variants of the catalogue; /health; and /tokenize and /detokenize, as llama.cpp's server has them."""
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from playground.server.asking import Asker, spelled
-from playground.server.errors import ErrorBody, Problem
+from playground.server.asking import Asker, Held, spelled
+from playground.server.errors import TOO_LONG, ApiError, ErrorBody, Problem
 from playground.server.known import Target
 from playground.server.requests import DetokenizeRequest, TokenizeRequest
-from playground.server.responses import Content, Health, ModelCard, ModelList, TokenPiece, Tokens
+from playground.server.responses import Content, Health, ModelCard, ModelList, Tokens
 from playground.server.streams import unless_gone
 from playground.server.told import REFUSALS
-from playground.workers import AnyWorker
 
 OWNER = "madang"
 router = APIRouter(responses=REFUSALS)
@@ -56,16 +57,18 @@ async def model(model: str, request: Request) -> ModelCard:
 async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     """Token ids of a text, control tokens parsed; with BOS only where `add_special` asks for it."""
     asker: Asker = request.app.state.asker
+    _check("content", body.content, "characters", asker.limits.prompt_characters)
 
-    def encode(target: Target, worker: AnyWorker) -> Tokens:
+    def encode(target: Target, worker: Held) -> Response:
         [ids] = worker.call("encode", texts=[body.content], add_special=None if body.add_special else False)
-        if not body.with_pieces:
-            return Tokens(tokens=ids)
+        if not body.with_pieces:  # either is written here, on the thread: it may be long
+            return JSONResponse({"tokens": ids})
         raws = worker.call("pieces", ids=ids)
-        return Tokens(tokens=[TokenPiece(id=token, piece=_piece(raw)) for token, raw in zip(ids, raws, strict=True)])
+        told = [{"id": token, "piece": _piece(raw)} for token, raw in zip(ids, raws, strict=True)]
+        return JSONResponse({"tokens": told})
 
     async def answer() -> Response:
-        return JSONResponse((await asker.with_worker(body.model, encode)).model_dump())
+        return await asker.with_worker(body.model, encode)
 
     return await unless_gone(request, answer())
 
@@ -74,14 +77,22 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Response:
 async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
     """The text that token ids spell, control tokens by name."""
     asker: Asker = request.app.state.asker
+    _check("tokens", body.tokens, "tokens", asker.limits.prompt_tokens)
 
-    def spell(target: Target, worker: AnyWorker) -> Content:
-        return Content(content=spelled(worker, body.tokens))
+    def spell(target: Target, worker: Held) -> Response:
+        return JSONResponse({"content": spelled(worker, body.tokens)})
 
     async def answer() -> Response:
-        return JSONResponse((await asker.with_worker(body.model, spell)).model_dump())
+        return await asker.with_worker(body.model, spell)
 
     return await unless_gone(request, answer())
+
+
+def _check(name: str, given: Sequence[object], unit: str, most: int) -> None:
+    """Refuse what no model here would take as a prompt."""
+    if len(given) > most:
+        text = f"'{name}' has {len(given)} {unit}; this server takes {most}."
+        raise ApiError(400, text, name, TOO_LONG)
 
 
 def _piece(raw: list[int]) -> str | list[int]:

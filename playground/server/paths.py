@@ -1,9 +1,13 @@
 """Which paths are the API's: the page on the same port is none of the guards' business."""
 
+import re
+
 from starlette.types import Scope
 
 METRICS = "/metrics"
 SINGLE = ("/tokenize", "/detokenize", METRICS)
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+"""Open to nobody unasked: `$` in the router's patterns looks past a newline at a path's end."""
 
 
 def route_path(scope: Scope) -> str:
@@ -15,8 +19,9 @@ def route_path(scope: Scope) -> str:
 
 
 def is_guarded(path: str) -> bool:
-    """Whether the API answers there; a slash at the end changes nothing, as the router redirects it."""
-    return path == "/v1" or path.startswith("/v1/") or path.rstrip("/") in SINGLE
+    """Whether the API answers there, or may; a slash at the end changes nothing, as the router redirects it."""
+    known = path == "/v1" or path.startswith("/v1/") or path.rstrip("/") in SINGLE
+    return known or CONTROL.search(path) is not None
 
 
 def route_of(scope: Scope) -> str:

@@ -16,9 +16,16 @@ MAX_STOPS = 64
 MAX_TOP = 20
 MAX_FIELDS = 100
 """Fields of one object: no client has so many, and each unknown one would get a sentence."""
+MAX_UNKNOWN = 200
+"""Characters of unknown names in one object that an answer repeats."""
+MAX_MODEL = 1000
+"""Characters of a model's name: longer than any, and cheap to look for."""
+MAX_INT = 2**31 - 1
+"""More than any count or token id: integers may have thousands of digits, and answers repeat them."""
 DEFAULT_COMPLETION = 16
 """Tokens of a completion for which none are asked: OpenAI's own default."""
-Ids = Annotated[list[int], Field(fail_fast=True)]
+Id = Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)]
+Ids = Annotated[list[Id], Field(fail_fast=True)]
 """Lists stop at their first fault: megabytes of wrong items would hold up everyone else's requests."""
 
 
@@ -33,6 +40,7 @@ def _unicode(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_unicode)]
 Stop = Annotated[Text, Field(max_length=1000)]
+Model = Annotated[Text, Field(max_length=MAX_MODEL)]
 
 
 class _Asked(BaseModel):
@@ -46,6 +54,16 @@ class _Asked(BaseModel):
             raise ApiError(400, text, code="invalid_value")
         return given
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named_shortly(cls, given: Any) -> Any:
+        """Unknown names that would make a long answer are counted in place of being told."""
+        unknown = [name for name in given if name not in cls.model_fields] if isinstance(given, dict) else []
+        if sum(map(len, unknown)) > MAX_UNKNOWN:
+            text = f"Unknown parameters: {len(unknown)}, the first of them '{unknown[0][:MAX_UNKNOWN]}'."
+            raise ApiError(400, text, code="unknown_parameter")
+        return given
+
 
 class StreamOptions(_Asked):
     """What a stream tells beside its text."""
@@ -57,7 +75,7 @@ class StreamOptions(_Asked):
 class _Request(_Asked):
     """What both kinds of completion take. The fields of the last group are Madang's own."""
 
-    model: Text = Field(min_length=1)
+    model: Model = Field(min_length=1)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
@@ -77,7 +95,9 @@ class _Request(_Asked):
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
 
-    preset: str | None = Field(default=None, description="factual, balanced or creative: sets what is not sent itself")
+    preset: str | None = Field(
+        default=None, max_length=100, description="factual, balanced or creative: sets what is not sent itself"
+    )
     top_k: int | None = Field(default=None, ge=-1, le=2**31 - 1, description="0 or -1: off")
     min_p: float | None = Field(default=None, ge=0, lt=1)
     repetition_penalty: float | None = Field(default=None, gt=0, le=3)
@@ -112,12 +132,13 @@ class Part(BaseModel):
 
 
 class ChatTurn(_Asked):
-    """One message. `name` changes nothing; the calls of tools cannot be served."""
+    """One message. `name` and `annotations` change nothing; the calls of tools cannot be served."""
 
     role: str
     content: Text | Annotated[list[Part], Field(fail_fast=True)] | None = None
     name: str | None = None
     refusal: str | None = None
+    annotations: Any = None
     audio: Any = None
     tool_calls: Any = None
     tool_call_id: Any = None
@@ -128,8 +149,8 @@ class ChatRequest(_Request):
     """The body of /v1/chat/completions."""
 
     messages: Annotated[list[ChatTurn], Field(fail_fast=True, min_length=1)]
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1, le=MAX_INT)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=MAX_INT)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP)
 
@@ -188,7 +209,7 @@ class CompletionRequest(_Request):
             list[Annotated[Ids, Field(min_length=1)]], Field(fail_fast=True, min_length=1, max_length=MAX_PROMPTS)
         ]
     )
-    max_tokens: int | None = Field(default=None, ge=0)
+    max_tokens: int | None = Field(default=None, ge=0, le=MAX_INT)
     logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP)
     echo: bool | None = None
     best_of: int | None = None
@@ -222,7 +243,7 @@ class TokenizeRequest(_Asked):
     """The body of /tokenize, as llama.cpp's server has it; `model` may be left out where one model is loaded alone."""
 
     content: Text
-    model: str | None = None
+    model: Model | None = None
     add_special: bool | None = None
     parse_special: Literal[True] | None = None
     with_pieces: bool | None = None
@@ -232,7 +253,7 @@ class DetokenizeRequest(_Asked):
     """The body of /detokenize, as llama.cpp's server has it."""
 
     tokens: Ids
-    model: str | None = None
+    model: Model | None = None
 
 
 def unsupported(name: str, what: str = "") -> ApiError:

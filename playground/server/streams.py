@@ -13,6 +13,8 @@ from playground.server.answers import Answers
 from playground.server.errors import ApiError, of
 
 DONE = "data: [DONE]\n\n"
+BREAKS = {letter: f"\\u{ord(letter):04x}" for letter in "\x85\u2028\u2029"}
+"""What JSON leaves as it is and many readers, Python's `splitlines` among them, take for the end of a line."""
 LEFT = 499
 """The status of an answer that nobody waited for, as nginx logs it."""
 
@@ -37,12 +39,20 @@ async def _lines(objects: AsyncIterator[BaseModel]) -> AsyncIterator[str]:
     """Events; an error after the first is an event itself, as the status has been told."""
     try:
         async for item in objects:
-            yield f"data: {item.model_dump_json(exclude_unset=True)}\n\n"
+            yield _event(item.model_dump_json(exclude_unset=True))
         yield DONE
     except ApiError as error:
-        yield f"data: {error.body.model_dump_json()}\n\n"
+        yield _event(error.body.model_dump_json())
     except MadangError as error:
-        yield f"data: {of(error).body.model_dump_json()}\n\n"
+        yield _event(of(error).body.model_dump_json())
+
+
+def _event(data: str) -> str:
+    """JSON as one event, on one line for every reader: in JSON such letters stand in strings alone."""
+    if not data.isascii():
+        for letter, escaped in BREAKS.items():
+            data = data.replace(letter, escaped)
+    return f"data: {data}\n\n"
 
 
 def whole(answer: BaseModel) -> Response:

@@ -57,6 +57,7 @@ def test_what_is_no_number_is_refused(field: str, value: str) -> None:
         sampling("balanced", **{field: value})
 
 
-def test_greedy_is_temperature_zero() -> None:
+def test_greedy_is_temperature_zero_and_what_comes_to_the_same() -> None:
     assert sampling("balanced", temperature=0).greedy
-    assert not sampling("balanced", temperature=1e-6).greedy
+    assert sampling("balanced", temperature=1e-40).greedy
+    assert not sampling("balanced", temperature=1e-4).greedy

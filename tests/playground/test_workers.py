@@ -1,6 +1,7 @@
 """Worker processes within a budget: who is evicted, who is waited for, who is refused."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -248,7 +249,7 @@ def test_asking_a_dead_worker_starts_a_fresh_one(make_pool: Callable[..., Worker
     first.cancel(["a"])  # nothing to stop, and no error
 
 
-def test_words_are_looked_up_while_others_answer_and_scores_wait(make_pool: Callable[..., WorkerPool]) -> None:
+def test_words_are_looked_up_and_scores_read_while_others_answer(make_pool: Callable[..., WorkerPool]) -> None:
     pool = make_pool(2.5)
     sink, read = Asked(), threading.Event()
     worker = pool.ask(spec("a"), [row("r", ENDLESS)], sink, Patient())
@@ -263,12 +264,38 @@ def test_words_are_looked_up_while_others_answer_and_scores_wait(make_pool: Call
     assert worker.call("encode", texts=["ab"], add_special=None) == [[97, 98]]
     assert worker.call("pieces", ids=[97]) == [[97]]
     assert worker.call("render", variant="v", messages=[], prompt_format=None)["stops"] == []
-    assert not read.is_set()
-    assert not any(isinstance(event, Finished) for event in sink.events)
-    worker.cancel(["r"])
     scorer.join(60)
     assert read.is_set()
+    assert not any(isinstance(event, Finished) for event in sink.events)
+    worker.cancel(["r"])
     assert isinstance(sink.end(), Finished)
+
+
+def test_a_call_that_is_given_up_holds_nobody_up(make_pool: Callable[..., WorkerPool]) -> None:
+    pool = make_pool(2.5)
+    worker = pool.hold(spec("a", "fake:slow"), Patient())
+    gone = threading.Event()
+    threading.Timer(0.3, gone.set).start()
+    with pytest.raises(WorkerError, match="nobody waits for"):
+        worker.call("prompt_logprobs", gone.is_set, prompts=[[97, 98]] * 1000, top=1, adapter=None)
+    began = time.monotonic()
+    assert worker.call("prompt_logprobs", prompts=[[97, 98]], top=0, adapter=None)
+    assert time.monotonic() - began < 5  # of 100 s that the other would have taken
+    pool.release(worker)
+    assert not worker.busy
+
+
+def test_who_gives_up_while_it_loads_need_not_wait_for_it(make_pool: Callable[..., WorkerPool]) -> None:
+    pool, wait = make_pool(2.5), Patient()
+    threading.Timer(0.3, setattr, (wait, "enough", True)).start()
+    for ask in (
+        lambda: pool.ask(spec("s", "fake:sleepy"), [row("r")], Asked(), wait),
+        lambda: pool.hold(spec("s", "fake:sleepy"), wait),
+    ):
+        with pytest.raises(WorkerError, match="was cancelled before it was"):
+            ask()
+    [worker] = pool._workers.values()
+    assert worker.holds == 0
 
 
 def test_a_refused_call_says_what_it_was(make_pool: Callable[..., WorkerPool]) -> None:

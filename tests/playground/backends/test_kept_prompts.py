@@ -55,7 +55,7 @@ def fresh(load: Callable[..., Watched]) -> Callable[[RowRequest], list[TokenLogp
     backend = load()
 
     def ask(row: RowRequest) -> list[TokenLogprob]:
-        with backend.exclusively():
+        with backend._scoring():
             """Forgets everything."""
         return said(backend, row)
 

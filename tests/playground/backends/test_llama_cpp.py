@@ -9,8 +9,8 @@ from typing import Any
 import llama_cpp.llama_cpp as lib
 import pytest
 
-from playground.backends import llama_cpp
-from playground.backends.base import Choices, ModelSpec, RowRequest, prompt_of
+from playground.backends import llama_contexts
+from playground.backends.base import Cancelled, Choices, ModelSpec, Pause, RowRequest, prompt_of
 from playground.backends.llama_cpp import LlamaCppBackend
 from playground.backends.scheduler import Scheduler
 from playground.backends.transformers import TransformersBackend
@@ -282,13 +282,13 @@ def test_another_user_of_llama_cpp_in_the_process_survives_ours(demo_f16: Path) 
 def contexts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The kind of attention of every context that is made, as llama.cpp numbers them."""
     made: list[int] = []
-    real = llama_cpp.lib.llama_init_from_model
+    real = llama_contexts.lib.llama_init_from_model
 
     def watch(model: Any, params: Any) -> Any:
         made.append(params.flash_attn_type)
         return real(model, params)
 
-    monkeypatch.setattr(llama_cpp.lib, "llama_init_from_model", watch)
+    monkeypatch.setattr(llama_contexts.lib, "llama_init_from_model", watch)
     return made
 
 
@@ -304,9 +304,70 @@ def test_answers_go_without_flash_attention_and_scores_with_it(demo_f16: Path, c
     backend.use_threads(1)
     assert answer(run(backend, [request(PROMPTS[0])])).text == first
     assert contexts == [off, auto, off]
-    assert lib.llama_n_threads(backend._context) == 1
+    assert lib.llama_n_threads(backend._contexts.current) == 1
     scores.append(backend.score([question]).logprobs)
     assert scores[0] == scores[1] == scores[2]
+    backend.close()
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_scores_and_answers_go_on_together_and_are_what_they_are_alone(demo_f16: Path, joined: bool) -> None:
+    spec = ModelSpec(engine="llama_cpp", name="f16", path=str(demo_f16), threads=2, gpu_layers=0, context=512)
+    backend = LlamaCppBackend(spec)
+    context = backend.encode("Paris is the capital of")
+    questions = [Choices(context=[*context, number], continuations=[[5, number], [6]]) for number in range(20)]
+    prompts = [[*context, number] for number in range(5)]
+    alone = backend.score(questions), backend.prompt_logprobs(prompts, 2)
+    alone_said = answer(run(backend, [request(PROMPTS[0], temperature=0.8)])).text
+
+    events: list[tuple[str, Event]] = []
+    scheduler = Scheduler(backend, lambda row_id, event: events.append((row_id, event)), lambda row_id: False)
+    pauses: list[int] = []
+
+    def others() -> None:
+        """The first row is under way; the second, if any, comes in the middle of a score."""
+        pauses.append(len(events))
+        if joined and len(pauses) == 2:
+            scheduler.add(request(PROMPTS[1], "1", temperature=0.8), 0.0)
+        scheduler.step()
+
+    scheduler.add(request(PROMPTS[0], "0", temperature=0.8), 0.0)
+    scheduler.step()
+    backend.pause = Pause(others=others)
+    together = backend.score(questions), backend.prompt_logprobs(prompts, 2)
+    backend.pause = Pause()
+    assert len(pauses) > 2
+    assert together == alone
+    while not scheduler.idle:
+        scheduler.step()
+    ends = {row_id: event.text for row_id, event in events if isinstance(event, Finished)}
+    assert len(ends) == 1 + joined
+    if not joined:  # two rows in one batch round otherwise than one
+        assert ends["0"] == alone_said
+    assert backend.score(questions) == alone[0]
+    assert backend._contexts._answers is None  # one context where one will do
+    backend.close()
+
+
+def test_a_score_that_nobody_wants_ends_inside_llama_cpp(demo_f16: Path) -> None:
+    spec = ModelSpec(engine="llama_cpp", name="f16", path=str(demo_f16), threads=2, gpu_layers=0, context=1024)
+    backend = LlamaCppBackend(spec)
+    asked = 0
+
+    def given_up() -> bool:
+        """Only once llama.cpp asks, in the middle of a batch."""
+        nonlocal asked
+        asked += 1
+        return asked > 4
+
+    prompt = [[number % 500 for number in range(1000)]]
+    whole = backend.prompt_logprobs(prompt, 1)
+    backend.pause = Pause(given_up=given_up)
+    with pytest.raises(Cancelled):
+        backend.prompt_logprobs(prompt, 1)
+    assert asked == 5
+    backend.pause = Pause()
+    assert backend.prompt_logprobs(prompt, 1) == whole
     backend.close()
 
 
@@ -315,7 +376,7 @@ def test_no_room_for_another_context_is_said_and_got_over(demo_f16: Path, monkey
     backend = LlamaCppBackend(spec)
     question = Choices(context=backend.encode("Paris is the capital of"), continuations=[backend.encode(" France")])
     with monkeypatch.context() as patch:
-        patch.setattr(llama_cpp.lib, "llama_init_from_model", lambda model, params: None)
+        patch.setattr(llama_contexts.lib, "llama_init_from_model", lambda model, params: None)
         with pytest.raises(VariantError, match="cannot make a context of 256 tokens for f16"):
             backend.score([question])
         backend.use_threads(1)

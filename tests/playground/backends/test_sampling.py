@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from playground.backends.sampling import Sampler
+from playground.errors import VariantError
 from playground.presets import Sampling, presets
 
 VOCABULARY = 49152
@@ -213,3 +214,14 @@ def test_draws_follow_the_distribution() -> None:
     counts = torch.bincount(torch.tensor([sampler.draw(logits) for _ in range(4000)]), minlength=4) / 4000
     assert distance(counts, torch.tensor([0.5, 0.3, 0.15, 0.0]) / 0.95) < 0.03
     assert counts[3] == 0
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("worst", [float("nan"), float("inf")])
+def test_logits_that_are_no_numbers_are_said(temperature: float, worst: float) -> None:
+    """As float16 gives them where a model leaves its range: drawing from them would end the process."""
+    logits = torch.zeros(8)
+    logits[3] = worst
+    with pytest.raises(VariantError, match="computed no numbers") as caught:
+        Sampler(Sampling(temperature=temperature), [1], CPU).draw(logits)
+    assert "bf16" in caught.value.hint

@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from playground.backends.base import Cancelled, ModelSpec, RowRequest, prompt_of
+from playground.backends.base import Cancelled, Choices, ModelSpec, Pause, RowRequest, prompt_of
 from playground.backends.scheduler import Scheduler
 from playground.backends.transformers import TorchRow, TransformersBackend
 from playground.errors import VariantError
@@ -198,3 +198,66 @@ def test_gradients_stay_the_process_s_own_affair(tiny: Callable[[str], Path]) ->
     backend = load(tiny("llama"))
     assert not any(weight.requires_grad for weight in backend._model.parameters())
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "mistral"])
+def test_scores_and_answers_go_on_together_and_are_what_they_are_alone(
+    family: str, tiny: Callable[[str], Path], tiny_adapter: Callable[..., Path], ask: Callable[..., RowRequest]
+) -> None:
+    """Rows of base and adapter in the pauses of a score with the other's weights, and the other way round."""
+    base = tiny(family)
+    adapter = str(tiny_adapter(base))
+    backend = load(base)
+    asked = [ask(QUESTIONS[0], seed=1), ask(QUESTIONS[1], seed=2).model_copy(update={"adapter": adapter})]
+    said = [run(backend, [row])[0] for row in asked]
+    questions = [Choices(context=(5, 6, n % 40), continuations=((8, 9), (n % 50,))) for n in range(400)]
+    prompts = [[5, 6, 7, number] for number in range(8)]
+    alone = [(backend.score(questions, a), backend.prompt_logprobs(prompts, 2, a)) for a in (None, adapter)]
+    scheduler = Scheduler(backend, lambda row_id, event: None, lambda row_id: False)
+    tokens: dict[str, list[int]] = {}
+    real = backend.close_row
+
+    def close(row: Any) -> None:
+        tokens[row.request.id] = list(row.tokens)
+        real(row)
+
+    backend.close_row = close  # type: ignore[method-assign]
+    backend.pause = Pause(others=scheduler.step)
+    for row in asked:
+        scheduler.add(row, 0.0)
+    scheduler.step()
+    together = [(backend.score(questions, a), backend.prompt_logprobs(prompts, 2, a)) for a in (None, adapter)]
+    while not scheduler.idle:
+        scheduler.step()
+    assert together == alone
+    assert [tokens[row.id] for row in asked] == said
+
+
+def test_a_score_that_nobody_wants_ends_between_two_layers(tiny: Callable[[str], Path]) -> None:
+    backend = load(tiny("llama"))
+    asked = iter(range(99))
+    backend.pause = Pause(given_up=lambda: next(asked) == 2)  # not at the pause, but in its batch
+    with pytest.raises(Cancelled):
+        backend.prompt_logprobs([[5, 6, 7]], 1)
+    backend.pause = Pause()
+    assert len(backend.prompt_logprobs([[5, 6, 7]], 1)[0]) == 3
+
+
+def test_answers_at_once_are_bounded(
+    tiny: Callable[[str], Path], ask: Callable[..., RowRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("playground.backends.transformers.CPU_ROWS", 2)
+    backend = load(tiny("llama"))
+    widths: list[int] = []
+    real = backend.decode
+    monkeypatch.setattr(backend, "decode", lambda rows: widths.append(len(rows)) or real(rows))
+    assert len(run(backend, [ask(text, seed=seed) for seed, text in enumerate(QUESTIONS)])) == 3
+    assert max(widths) == 2
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-40, 1e-6])
+def test_the_coldest_temperatures_take_the_likeliest_token(
+    temperature: float, tiny: Callable[[str], Path], ask: Callable[..., RowRequest]
+) -> None:
+    backend = load(tiny("llama"))
+    assert run(backend, [ask("안녕?", temperature=temperature)]) == run(backend, [ask("안녕?", temperature=0.0)])

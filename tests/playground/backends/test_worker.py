@@ -2,6 +2,8 @@
 
 import io
 import json
+import threading
+import time
 from typing import Any
 
 from playground.backends.base import ModelSpec, RowRequest
@@ -22,24 +24,94 @@ def call(name: str, **arguments: Any) -> dict[str, Any]:
     return {"op": "call", "id": name, "name": name, "arguments": arguments}
 
 
-def test_who_comes_after_a_call_that_waits_stays_behind_it() -> None:
-    """Otherwise answers that keep coming would keep a score from ever being read, or the other way round."""
-    sink = io.StringIO()
-    worker = Worker(io.StringIO(), sink)
-    backend = FakeBackend(ModelSpec(engine="fake", name="fake", path="fake:x"))
-    scheduler = Scheduler(backend, worker._emit, worker._cancelled.__contains__)
+class Desk:
+    """A worker without its process, and what it has told."""
 
-    def told() -> list[str]:
-        lines = [json.loads(line) for line in sink.getvalue().splitlines()]
-        return [line["id"] for line in lines if line["type"] == "result" or line.get("kind") == "Finished"]
+    def __init__(self, path: str = "fake:x") -> None:
+        self.sink = io.StringIO()
+        self.worker = Worker(io.StringIO(), self.sink)
+        self.backend = FakeBackend(ModelSpec(engine="fake", name="fake", path=path))
+        self.scheduler = Scheduler(self.backend, self.worker._emit, self.worker._cancelled.__contains__)
 
-    score = call("prompt_logprobs", prompts=[[97]], top=0, adapter=None)
-    for operation in (rows("long", "!long"), score, rows("behind"), call("pieces", ids=[97])):
-        worker._operations.put(operation)
-    for _ in range(40):
-        worker._turn(scheduler)
-    assert told() == ["pieces"]
-    worker._cancelled.add("long")
-    while len(told()) < 4:
-        worker._turn(scheduler)
-    assert told() == ["pieces", "long", "prompt_logprobs", "behind"]
+    def put(self, *operations: dict[str, Any]) -> None:
+        for operation in operations:
+            self.worker._operations.put(operation)
+
+    def turn(self) -> None:
+        self.worker._turn(self.scheduler)
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.sink.getvalue().splitlines()]
+
+    def told(self) -> list[str]:
+        ends = [line for line in self.lines() if line["type"] == "result" or line.get("kind") == "Finished"]
+        return [line["id"] for line in ends]
+
+
+def score(name: str, prompts: int) -> dict[str, Any]:
+    arguments = {"prompts": [[97, 98]] * prompts, "top": 0, "adapter": None}
+    return call("prompt_logprobs", **arguments) | {"id": name}
+
+
+def test_a_long_call_and_answers_go_on_by_turns() -> None:
+    """Neither waits for the other: who comes in the middle of the call is answered before it ends, and it does end."""
+    desk = Desk("fake:slow")
+    desk.put(rows("long", "!long !slow"), score("score", 4))
+    desk.turn()  # takes the row, and the call with its first pause
+    desk.put(rows("behind"), call("pieces", ids=[97]))
+    while len(desk.told()) < 3:
+        desk.turn()
+    assert set(desk.told()) == {"pieces", "behind", "score"}
+    desk.worker._cancelled.add("long")
+    while "long" not in desk.told():
+        desk.turn()
+
+
+def test_who_comes_while_a_call_computes_is_answered_between_two_of_its_batches() -> None:
+    desk = Desk("fake:slow")
+    real, prompts = desk.backend.pause, 4
+    desk.put(score("score", prompts))
+    waited = iter(range(prompts))
+
+    def others() -> None:
+        if next(waited) == 1:
+            desk.put(rows("behind"), call("pieces", ids=[97]))
+
+    go_on = desk.worker._let_rows_go_on
+
+    def let(scheduler: Scheduler) -> None:
+        others()
+        go_on(scheduler)
+
+    desk.worker._let_rows_go_on = let  # type: ignore[method-assign]
+    desk.turn()
+    assert desk.told() == ["pieces", "behind", "score"]
+    assert desk.backend.pause is not real
+
+
+def test_calls_that_compute_come_one_after_another() -> None:
+    desk = Desk()
+    desk.put(score("one", 2), score("two", 2), rows("row"))
+    while len(desk.told()) < 3:
+        desk.turn()
+    assert [name for name in desk.told() if name != "row"] == ["one", "two"]
+
+
+def test_a_call_that_is_given_up_is_not_begun_or_ends_at_its_next_pause() -> None:
+    desk = Desk("fake:slow")
+    computed: list[Any] = []
+    held = desk.backend.prompt_logprobs
+    desk.backend.prompt_logprobs = lambda *given: computed.append(given) or held(*given)  # type: ignore[func-returns-value,method-assign,assignment]
+    desk.worker._cancelled.add("gone")
+    desk.put(score("gone", 3), score("here", 1))
+    while not desk.told():
+        desk.turn()
+    assert desk.told() == ["here"]
+    assert len(computed) == 1
+    desk.put(score("leaves", 1000))
+    threading.Timer(0.3, desk.worker._cancelled.add, ("leaves",)).start()
+    began = time.monotonic()
+    desk.turn()
+    assert time.monotonic() - began < 5
+    assert desk.told() == ["here"]
+    assert desk.worker._cancelled == set()

@@ -57,6 +57,11 @@ kind = "base"
 source = "fake:aborts"
 
 [[variant]]
+name = "slow"
+kind = "base"
+source = "fake:slow"
+
+[[variant]]
 name = "huge"
 kind = "base"
 source = "fake:huge"

@@ -2,7 +2,9 @@
 
 import json
 import socket
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,8 +13,11 @@ import openai
 import pytest
 from fastapi import FastAPI
 
+from playground.compare import Playground
 from playground.events import Delta, Finished
-from tests.playground.server.conftest import HeardPool, until
+from playground.server.app import create
+from playground.settings import Settings
+from tests.playground.server.conftest import HeardPool, serving, until
 
 LONG: Any = [{"role": "user", "content": "!slow !long"}]
 
@@ -29,7 +34,9 @@ def hang_up(
     with socket.create_connection((str(place.hostname), int(place.port or 0))) as connection:
         connection.sendall(f"{head}\r\n\r\n".encode() + raw)
         got = b""
+        deadline = time.monotonic() + 20
         while not when(got):
+            assert time.monotonic() < deadline, got
             connection.settimeout(0.05)
             try:
                 got += connection.recv(4096)
@@ -75,6 +82,51 @@ def test_a_client_that_hangs_up_while_its_prompt_is_read(address: str, pool: Hea
     hang_up(address, body, lambda got: b'"role":"assistant"' in got)
     until(lambda: cancelled(pool, since) == 1 and idle(pool))
     assert not any(isinstance(event, Delta) for event in pool.heard[since:])
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_client_that_hangs_up_on_an_echo_frees_the_engine(
+    streaming: bool, address: str, pool: HeardPool, http: httpx.Client
+) -> None:
+    """Whether its prompts are being read, or wait for those of another to be read first; nobody behind it waits."""
+    body = {"model": "slow", "prompt": ["x" * 100] * 500, "echo": True, "logprobs": 1, "max_tokens": 1}
+
+    def is_loaded(got: bytes) -> bool:
+        return any(row.spec.name == "slow" for row in pool.loaded())
+
+    hang_up(address, body | {"stream": streaming}, is_loaded, "/v1/completions")
+    began = time.monotonic()
+    found = http.post("/v1/completions", json=body | {"prompt": "abc"})
+    assert found.status_code == 200
+    assert time.monotonic() - began < 5
+    until(lambda: idle(pool))
+
+
+def test_clients_that_leave_a_loading_model_hold_no_threads(tmp_path: Path) -> None:
+    rows = "".join(f'[[variant]]\nname = "{name}"\nkind = "base"\nsource = "fake:{name}"\n' for name in ("sleepy", "b"))
+    (tmp_path / "variants.toml").write_text(rows, encoding="utf-8")
+    settings = Settings(data=tmp_path, api_queue=4)
+    pool = HeardPool(settings)
+    try:
+        with serving(create(Playground(settings, pool=pool))) as address:
+            for _ in range(8):
+                wait = time.monotonic() + 0.1
+                hang_up(address, {"model": "sleepy", "messages": LONG}, lambda got, w=wait: time.monotonic() > w)
+            began = time.monotonic()
+            assert httpx.get(f"{address}/v1/models").status_code == 200
+            asked = {"model": "b", "messages": [{"role": "user", "content": "hi"}]}
+            until(lambda: httpx.post(f"{address}/v1/chat/completions", json=asked, timeout=20).status_code == 200)
+            assert time.monotonic() - began < 10
+    finally:
+        pool.close()
+
+
+def test_many_turns_that_do_not_fit_are_refused_at_once(http: httpx.Client) -> None:
+    turns = [{"role": ("user", "assistant")[number % 2], "content": f"turn {number}"} for number in range(4001)]
+    began = time.monotonic()
+    found = http.post("/v1/chat/completions", json={"model": "base", "messages": turns})
+    assert time.monotonic() - began < 5
+    assert (found.status_code, found.json()["error"]["code"]) == (400, "context_length_exceeded")
 
 
 def test_one_refused_prompt_takes_the_others_with_it(http: httpx.Client, pool: HeardPool) -> None:

@@ -1,6 +1,7 @@
 """/v1/chat/completions as OpenAI's own clients ask it."""
 
 import asyncio
+import json
 from typing import Any
 
 import httpx
@@ -86,6 +87,27 @@ def test_hangul_and_emoji_come_whole_in_streams(client: openai.OpenAI) -> None:
     pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
     assert "".join(pieces) == "안녕 👩‍👩‍👧 마당 🎉"
     assert not any("\ufffd" in piece for piece in pieces)
+
+
+def test_letters_that_end_a_line_elsewhere_break_no_event(http: httpx.Client) -> None:
+    asked = said("a\u2028b\u2029c\x85d 안")
+    body = {"model": "other", "messages": asked, "temperature": 0, "stream": True}
+    with http.stream("POST", "/v1/chat/completions", json=body) as answer:
+        *events, done = [line.removeprefix("data: ") for line in answer.iter_lines() if line]
+    assert done == "[DONE]"
+    deltas = [json.loads(event)["choices"][0]["delta"] for event in events]
+    assert "".join(delta.get("content", "") for delta in deltas) == "other heard: a\u2028b\u2029c\x85d 안"
+
+
+def test_an_answer_goes_back_as_the_client_dumps_it(client: openai.OpenAI) -> None:
+    messages = list(HI)
+    for _ in range(2):
+        answer = client.chat.completions.create(model="other", messages=messages, temperature=0)
+        messages.append(answer.choices[0].message.model_dump())
+        messages += said("more")
+    assert answer.choices[0].message.content == "other heard: more"
+    messages[1]["annotations"] = [{"type": "url_citation"}]
+    assert client.chat.completions.create(model="other", messages=messages).choices
 
 
 def test_stop_max_tokens_and_reason(client: openai.OpenAI) -> None:
@@ -209,6 +231,30 @@ def test_thousands_of_faults_get_one_short_answer(http: httpx.Client, change: di
     assert len(answer.json()["error"]["message"]) < 200
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "x" * 10**6},
+        {"model": "x" * 1000},
+        {"preset": "x" * 10**6},
+        {"preset": "x" * 100},
+        {"max_tokens": 10**4000},
+        {"max_completion_tokens": 10**4000},
+        {"k" * 10**6: 1},
+        {f"{place}{'k' * 5000}": 1 for place in range(50)},
+        {"stream_options": {"k" * 10**6: 1}, "stream": True},
+        {"messages": [{"role": "user", "content": "a", "k" * 10**6: 1}]},
+        {"messages": [{"role": "r" * 10**6, "content": "a"}]},
+        {"messages": [{"role": "user", "content": [{"type": "t" * 10**6}]}]},
+    ],
+)
+def test_little_of_what_was_sent_comes_back(http: httpx.Client, change: dict[str, Any]) -> None:
+    answer = http.post("/v1/chat/completions", json={"model": "other", "messages": HI} | change)
+    assert answer.status_code in (400, 404)
+    assert len(answer.json()["error"]["message"]) < 300
+    assert len(answer.content) < 500
+
+
 REFUSED: list[tuple[dict[str, Any], str | None, str]] = [
     ({"foo": 1}, "foo", "unknown_parameter"),
     ({"Foo": 1}, "Foo", "unknown_parameter"),
@@ -254,6 +300,8 @@ REFUSED: list[tuple[dict[str, Any], str | None, str]] = [
     ({"logit_bias": {"5": 1}}, "logit_bias", "unsupported_parameter"),
     ({"reasoning_effort": "low"}, "reasoning_effort", "unsupported_parameter"),
     ({"preset": "factal"}, "preset", "invalid_value"),
+    ({"preset": "x" * 101}, "preset", "invalid_value"),
+    ({"model": "x" * 1001}, "model", "invalid_value"),
 ]
 
 

@@ -122,6 +122,46 @@ def test_an_echoed_prompt_has_its_logprobs(client: openai.OpenAI, prompt: Any, s
     assert tops == [None, {"!": -0.25, " ": -2.0}, {"a": -1.0}, {"o": -1.0}, {"t": -1.0}]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "text", "offsets"),
+    [
+        ([255, 97, 98, 99], "\ufffdabc", [0, 1, 2, 3, 4, 5]),
+        ([*"안".encode()[1:], 97, 98, 99], "\ufffd\ufffdabc", [0, 1, 2, 3, 4, 5, 6]),
+        ([97, 0xEC], "a\ufffd", [0, 1, 2, 3]),
+    ],
+)
+def test_an_echo_of_half_characters_has_the_offsets_of_its_text(
+    client: openai.OpenAI, prompt: list[int], text: str, offsets: list[int]
+) -> None:
+    asked: Any = {"model": "other", "prompt": prompt, "temperature": 0, "echo": True, "logprobs": 0}
+    [choice] = client.completions.create(**asked, max_tokens=2).choices
+    assert choice.text == f"{text}ot"
+    assert choice.logprobs is not None
+    assert choice.logprobs.text_offset == offsets
+    [stopped] = client.completions.create(**asked, max_tokens=9, stop="her").choices
+    assert stopped.logprobs is not None
+    assert (stopped.text, stopped.logprobs.text_offset) == (f"{text}ot", offsets)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_every_choice_of_an_echo_is_told_alike(client: openai.OpenAI, stream: bool) -> None:
+    asked: Any = {"model": "other", "prompt": [[97, 98], [99]], "n": 2, "temperature": 0, "echo": True, "logprobs": 1}
+    made = client.completions.create(**asked, max_tokens=2, stream=stream)
+    told: list[list[str]] = [[], [], [], []]
+    for choice in [chunk.choices[0] for chunk in made] if stream else made.choices:
+        if choice.logprobs is not None:
+            told[choice.index] += choice.logprobs.tokens
+            assert len(choice.logprobs.tokens) == len(choice.logprobs.top_logprobs) == len(choice.logprobs.text_offset)
+    assert ["".join(tokens) for tokens in told] == ["abot", "abot", "cot", "cot"]
+
+
+def test_what_is_told_of_an_echoed_prompt_is_made_once() -> None:
+    body = CompletionRequest(model="m", prompt=[97], n=3, logprobs=0, echo=True)
+    making = _Making(body, {}, [Echo([97], "a", [PromptToken(id=97, raw=(97,), logprob=None)])])
+    assert making.opening(0).told is not None
+    assert making.opening(0) is making.opening(1) is making.opening(2)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_no_tokens_at_all_give_the_prompt_alone(client: openai.OpenAI, stream: bool) -> None:
     asked: Any = {"model": "other", "prompt": [[97, 98], [99]], "echo": True, "logprobs": 1, "max_tokens": 0}
@@ -175,6 +215,24 @@ def test_an_end_that_lm_eval_throws_away_is_a_token_without_text() -> None:
     assert choice.logprobs.token_logprobs == [None, -0.5]
 
 
+@pytest.mark.parametrize(("raw", "said"), [(b"\xec", ""), (b"\x95 a", "\ufffd a"), (b"a\xec", "a")])
+def test_that_token_is_said_as_a_row_says_it(raw: bytes, said: str) -> None:
+    body = CompletionRequest(model="m", prompt="a", max_tokens=1, logprobs=0, echo=True, temperature=0)
+    after = PromptToken(id=1, raw=tuple(raw), logprob=-0.5)
+    [choice], _ = _Making(body, {}, [Echo([97], "a", [PromptToken(id=97, raw=(97,), logprob=None)], after)]).known()
+    assert choice.text == f"a{said}"
+    assert choice.logprobs is not None
+    assert choice.logprobs.text_offset == [0, 1]
+
+
+def test_token_ids_that_are_too_many_are_not_read(http: httpx.Client, pool: Any) -> None:
+    heard = len(pool.heard)
+    error = http.post("/v1/completions", json={"model": "base", "prompt": [[97], [97] * 3001]}).json()["error"]
+    assert (error["param"], error["code"]) == ("prompt", "context_length_exceeded")
+    assert error["message"] == "A prompt has 3001 tokens; this server takes 3000."
+    assert len(pool.heard) == heard
+
+
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"prompt": None}, "prompt", "invalid_type"),
     ({"prompt": {"a": 1}}, "prompt", "invalid_type"),
@@ -189,6 +247,9 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"prompt": "x" * 50_000}, "prompt", "context_length_exceeded"),
     ({"prompt": ["a"] * 2049}, "prompt", "invalid_value"),
     ({"prompt": ["a"] * 100, "n": 100}, "n", "invalid_value"),
+    ({"prompt": [10**4000]}, "prompt", "invalid_value"),
+    ({"max_tokens": 10**4000}, "max_tokens", "invalid_value"),
+    ({"prompt": [[97] * 250] * 4, "n": 100, "echo": True, "logprobs": 20}, "n", "invalid_value"),
     ({"best_of": 3}, "best_of", "unsupported_parameter"),
     ({"suffix": "x"}, "suffix", "unsupported_parameter"),
     ({"logprobs": 21}, "logprobs", "invalid_value"),
@@ -205,6 +266,7 @@ def test_a_wrong_request_is_a_400_that_names_it(
     answer = http.post("/v1/completions", content=body, headers={"Content-Type": "application/json"})
     error = answer.json()["error"]
     assert (answer.status_code, error["param"], error["code"]) == (400, param, code)
+    assert len(error["message"]) < 300
 
 
 def test_a_missing_field_is_named(http: httpx.Client) -> None:

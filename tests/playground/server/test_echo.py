@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from playground.presets import Sampling
-from playground.server.echo import PORTION, Echo, portions, read
+from playground.server.echo import MAX_TOLD, PORTION, Echo, _check_told, portions, read
+from playground.server.errors import ApiError
 from playground.server.requests import CompletionRequest
 
 GREEDY = Sampling(temperature=0.0, repetition_penalty=1.0, max_new_tokens=1)
@@ -23,6 +24,24 @@ def test_portions_are_small_and_keep_together_what_begins_alike() -> None:
     assert sizes([1] * PORTION, [2] * PORTION, [3] * 5) == [1, 1, 1]
     assert sizes([1] * PORTION, [*[1] * PORTION, 5], [*[1] * PORTION, 6, 7], [2] * PORTION) == [3, 1]
     assert sizes([1] * 5000) == [1]
+
+
+def test_what_begins_alike_is_read_in_bounded_portions() -> None:
+    beginning = [1] * 1000
+    assert sizes(*([*beginning, *[number] * 100] for number in range(2, 32))) == [10, 10, 10]
+    assert sizes(*([1] * 300 + [number] * 200 for number in range(2, 8))) == [2, 2, 2]
+    assert sizes(*[[1] * 5000] * 50) == [50]
+    assert sizes(*([number] for number in range(PORTION + 1))) == [PORTION, 1]
+
+
+def test_more_than_an_answer_can_tell_is_refused() -> None:
+    _check_told(MAX_TOLD // 4, 2, 1)
+    with pytest.raises(ApiError) as caught:
+        _check_told(MAX_TOLD // 4 + 1, 2, 1)
+    problem = caught.value.problem
+    assert (caught.value.status, problem.param, problem.code) == (400, "n", "invalid_value")
+    for word in (f"{MAX_TOLD // 4 + 1}", "1000000", "'n'", "'logprobs'"):
+        assert word in problem.message
 
 
 def test_a_client_that_has_gone_is_heard_between_two_portions() -> None:

@@ -125,11 +125,17 @@ def test_with_keys_a_key_is_wanted_and_the_place_does_not_matter(
         "/detokenize/",
         "/metrics",
         "/metrics/",
+        "/tokenize%0A",
+        "/detokenize%0A",
+        "/metrics%0A",
+        "/health%00",
+        "/%7F",
     ],
 )
 def test_the_api_is_guarded_whatever_the_path_ends_in(tmp_path: Path, path: str) -> None:
     assert ask(small(tmp_path, api_keys=KEY), path).status_code == 401
     assert ask(small(tmp_path), path, address="203.0.113.9").status_code == 403
+    assert ask(small(tmp_path), path, {"Host": "evil.example"}).status_code == 403
 
 
 @pytest.mark.parametrize("path", ["/health", "/", "/gradio_api/info", "/config", "/assets/a.js", "/v1x", "/metricsx"])

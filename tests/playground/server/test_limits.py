@@ -1,18 +1,28 @@
 """How much the API takes: bodies, places in the queue, requests a minute. Hang-ups are seen and free their place."""
 
 import asyncio
+import json
+import logging
 import socket
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from playground.compare import Playground
+from playground.errors import ConfigError
+from playground.events import Finished
+from playground.presets import Sampling
+from playground.server import guards
+from playground.server.app import create
 from playground.server.limits import BUCKETS, Body, Limits, Queue, Rate, _lasting
 from playground.server.record import Record, record_of
-from playground.settings import Settings
+from playground.settings import Settings, load_settings
+from tests.playground.server.conftest import HeardPool, serving, until
 from tests.playground.server.small_app import KEY, OTHER, served, small
 
 MB = 1_000_000
@@ -36,6 +46,13 @@ def test_the_caps_come_from_the_settings() -> None:
         "rate_per_minute": 9,
     }
     assert limits.prompt_characters == 160
+
+
+def test_no_answer_is_longer_than_a_sampling_can_be() -> None:
+    most = load_settings(api_max_tokens=131_072).api_max_tokens
+    assert Sampling(max_new_tokens=most).max_new_tokens == most
+    with pytest.raises(ConfigError, match="api_max_tokens = 131073"):
+        load_settings(api_max_tokens=most + 1)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -148,6 +165,39 @@ def test_a_client_that_hangs_up_is_seen_and_gives_its_place_back(tmp_path: Path)
             time.sleep(0.01)
         assert app.closed.is_set()
         assert "madang_clients_left_total 1.0" in client.get("/metrics").text
+
+
+def test_a_client_that_reads_nothing_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(guards, "Queue", partial(Queue, stall_s=0.5))
+    row = "[[variant]]\nname = 'base'\nkind = 'base'\nsource = 'fake:base'\ncontext = 200_000\n"
+    (tmp_path / "variants.toml").write_text(row, encoding="utf-8")
+    settings = Settings(data=tmp_path, api_queue=1, api_max_tokens=100_000)
+    pool = HeardPool(settings)
+    asked = {"model": "base", "messages": [{"role": "user", "content": "!long" + "x" * 100}], "max_tokens": 100_000}
+    body = json.dumps(asked | {"logprobs": True, "top_logprobs": 20, "stream": True}).encode()
+    with (
+        serving(create(Playground(settings, pool=pool))) as url,
+        httpx.Client(base_url=url, timeout=30) as client,
+        socket.socket() as plug,
+    ):
+        monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
+        caplog.set_level(logging.ERROR, "uvicorn.error")
+        plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        plug.connect(("127.0.0.1", int(url.rpartition(":")[2])))
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
+        plug.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+        ping = {"model": "base", "content": "a"}
+        until(lambda: client.post("/tokenize", json=ping).status_code == 429)
+        until(lambda: client.post("/tokenize", json=ping).status_code == 200)
+        until(lambda: any(isinstance(event, Finished) for event in pool.heard))
+        metrics = client.get("/metrics").text
+    pool.close()
+    [finished] = [event for event in pool.heard if isinstance(event, Finished)]
+    assert finished.reason == "cancelled"
+    assert "madang_clients_left_total 1.0" in metrics
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_the_last_byte_frees_the_place_before_a_slow_client_has_read_it() -> None:

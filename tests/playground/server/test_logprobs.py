@@ -43,12 +43,37 @@ def test_tokens_come_when_their_text_is_shown() -> None:
         ([("Hello you", [b" Hello", b" you"])], True, [(b" Hello", 0), (b" you", 5)]),
         ([("Hello you", [b"<s>", b" Hello", b" you"])], True, [(b"<s>", 0), (b" Hello", 0), (b" you", 5)]),
         ([("a", [b"a", b"\xec\x95"])], False, [(b"a", 0), (b"\xec\x95", 1)]),
+        ([("he", [b"he", b"\xec\x95"]), ("", [b"\x88"])], True, [(b"he", 0)]),
+        ([("a", [b"a\xec"]), ("", [b"\x95\x88"])], True, [(b"a\xec", 0)]),
+        ([("\ufffdabc", [b"\xff", b"a", b"b", b"c"])], False, [(b"\xff", 0), (b"a", 1), (b"b", 2), (b"c", 3)]),
+        ([("\ufffda", [b"\xff", b"a", b"ST", b"OP"])], True, [(b"\xff", 0), (b"a", 1)]),
+        ([("\ufffd\ufffda", [b"\x95", b"\x88", b"a"])], False, [(b"\x95", 0), (b"\x88", 1), (b"a", 2)]),
+        ([("", [b"\xec"]), ("\ufffda", [b"a"]), ("b", [b"b"])], False, [(b"\xec", 0), (b"a", 1), (b"b", 2)]),
+        ([("", [b"\xec"]), ("안a", [b"<t>", b"\x95\x88a"])], False, [(b"\xec", 0), (b"<t>", 0), (b"\x95\x88a", 0)]),
+        (
+            [("", [b"\xec"]), ("", [b"\x95\x88b"]), ("안bc", [b"c"])],
+            False,
+            [(b"\xec", 0), (b"\x95\x88b", 0), (b"c", 2)],
+        ),
+        ([("ab", [b"\xec", b"a", b"b"])], False, [(b"\xec", 0), (b"a", 0), (b"b", 1)]),
     ],
 )
 def test_offsets_count_the_characters_of_the_text(
     pieces: list[tuple[str, list[bytes]]], stopped: bool, wanted: list[tuple[bytes, int]]
 ) -> None:
     assert given(*pieces, stopped=stopped) == wanted
+
+
+def test_half_a_character_waits_for_its_rest() -> None:
+    placing = Placing()
+    assert placing.feed("a", [token(b"a\xec")]) == []
+    assert placing.feed("", [token(b"\x95")]) == []
+    assert [placed.offset for placed in placing.feed("안b", [token(b"\x88b")])] == [0, 1, 1]
+
+
+def test_tokens_behind_a_text_go_on_from_it() -> None:
+    placed = Placing(before=3).feed(" xy", [token(b" x"), token(b"y")])
+    assert [offset for _, offset in placed] == [3, 5]
 
 
 def test_what_json_cannot_say_is_said_as_openai_does() -> None:

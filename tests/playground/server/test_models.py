@@ -2,18 +2,32 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
 import pytest
 from fastapi import FastAPI
+from fastapi.responses import JSONResponse
 
 from playground.compare import Playground
+from playground.server import models
 from playground.server.app import create
 from playground.settings import Settings
 from tests.playground.server.conftest import HeardPool, serving, until
 
-IDS = ["smollm2", "smollm2:demo", "smollm2:demo:Q4_K_M", "base", "base:one", "base:two", "other", "broken", "aborts"]
+IDS = [
+    "smollm2",
+    "smollm2:demo",
+    "smollm2:demo:Q4_K_M",
+    "base",
+    "base:one",
+    "base:two",
+    "other",
+    "broken",
+    "aborts",
+    "slow",
+]
 
 
 def test_every_variant_is_a_model(client: openai.OpenAI) -> None:
@@ -78,6 +92,34 @@ def test_tokens_as_llama_cpps_server_gives_them(http: httpx.Client) -> None:
     assert http.post("/detokenize", json={"model": "other", "tokens": []}).json() == {"content": ""}
     answer = http.post("/detokenize", json={"model": "other", "tokens": [99999]})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_prompt")
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "most"), [("/tokenize", "content", "x" * 48_000), ("/detokenize", "tokens", [97] * 3000)]
+)
+def test_what_is_longer_than_a_prompt_is_not_tokenized(http: httpx.Client, path: str, field: str, most: Any) -> None:
+    assert http.post(path, json={"model": "other", field: most}).status_code == 200
+    answer = http.post(path, json={"model": "other", field: most + most[:1]})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"], error["code"]) == (400, field, "context_length_exceeded")
+    assert f"{len(most) + 1}" in error["message"]
+    answer = http.post(path, json={"model": "x" * 1001, field: most[:1]})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
+
+
+def test_tokens_are_written_beside_the_event_loop(http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+
+    class Noted(JSONResponse):
+        def render(self, content: Any) -> bytes:
+            threads.append(threading.current_thread().name)
+            return super().render(content)
+
+    monkeypatch.setattr(models, "JSONResponse", Noted)
+    for body in ({"content": "a안", "with_pieces": True}, {"content": "a"}):
+        assert http.post("/tokenize", json={"model": "other"} | body).status_code == 200
+    assert http.post("/detokenize", json={"model": "other", "tokens": [97]}).status_code == 200
+    assert [name.startswith("api") for name in threads] == [True] * 3
 
 
 def test_without_a_name_the_only_model_is_meant(api_settings: Settings) -> None:
