@@ -193,6 +193,8 @@ class Backend(Protocol):
 
     info: ModelInfo
     pause: Pause
+    max_rows: int
+    """Rows that can be open at once."""
 
     def has_room(self, prompt: list[int], sampling: Sampling) -> bool:
         """Whether a row can be opened now; always true while no row is open."""

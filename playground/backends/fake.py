@@ -71,6 +71,7 @@ class FakeBackend:
         self._chunk = 64
         self._slow = spec.path.endswith("slow")
         self.pause = Pause()
+        self.max_rows = 64
         self.info = ModelInfo(
             dtype="fake",
             device="cpu",

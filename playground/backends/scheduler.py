@@ -120,12 +120,16 @@ class Scheduler:
         return self._last[1]
 
     def _open_queued(self) -> None:
-        """Open rows as long as the backend has room: first those whose group has the fewest, then as they came."""
+        """Open rows as long as the backend has room: first those whose group has the fewest, then as they came.
+
+        No group takes the last quarter of the places, so that whoever comes beside it need not wait for one.
+        """
         while self._queued:
-            under_way = Counter(active.row.request.group for active in (*self._waiting, *self._running))
-            item = min(self._queued, key=lambda one: under_way[one[0].group] if one[0].group else 0)
+            under_way = self._under_way()
+            item = min(self._queued, key=lambda one: under_way[one[0].group])
             request, asked_at, prompt = item
-            if not self.backend.has_room(prompt.ids, request.sampling):
+            full = under_way[request.group] >= max(self.backend.max_rows * 3 // 4, 1)
+            if full or not self.backend.has_room(prompt.ids, request.sampling):
                 return
             self._queued.remove(item)
             try:
@@ -157,11 +161,21 @@ class Scheduler:
                     group.remove(active)
                     self._finish(active, "cancelled")
 
+    def _under_way(self) -> Counter[str]:
+        """How many rows of each group are open; those without a group are each their own."""
+        return Counter(
+            active.row.request.group for active in (*self._waiting, *self._running) if active.row.request.group
+        )
+
     def _read_prompts(self) -> None:
-        """A chunk of each waiting prompt in turn, until some have been read: whoever is answered waits no longer."""
-        left = READ_TOKENS
-        while self._waiting and left > 0:
-            active = self._waiting.pop(0)
+        """A chunk of each waiting prompt in turn, small groups first, until some have been read: whoever is answered
+        waits no longer."""
+        left, under_way = READ_TOKENS, self._under_way()
+        while self._waiting:
+            active = min(self._waiting, key=lambda one: under_way[one.row.request.group])
+            if left < min(len(active.row.prompt) - active.row.read, READ_TOKENS):
+                return
+            self._waiting.remove(active)
             before = active.row.read
             self._read(active)
             left -= max(active.row.read - before, 1)

@@ -91,7 +91,7 @@ class TransformersBackend:
         self._rows = 0
         self._scoring = False
         self.pause = Pause()
-        self._most_rows = CARD_ROWS if device.type == "cuda" else CPU_ROWS
+        self.max_rows = CARD_ROWS if device.type == "cuda" else CPU_ROWS
         trained = getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or DEFAULT_CONTEXT
         ram, vram = self.memory()
         self.info = ModelInfo(
@@ -176,7 +176,7 @@ class TransformersBackend:
 
     def has_room(self, prompt: list[int], sampling: Sampling) -> bool:
         """Caches grow as needed, up to a number of rows."""
-        return self._rows < self._most_rows
+        return self._rows < self.max_rows
 
     def open(self, request: RowRequest, prompt: list[int]) -> TorchRow:
         """A row with an empty cache of its own; its adapter is attached first where it is new."""

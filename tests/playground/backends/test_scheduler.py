@@ -240,6 +240,25 @@ def test_a_request_of_many_rows_does_not_hold_another_up() -> None:
     desk.run()
 
 
+def test_no_request_takes_every_place_nor_is_read_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "READ_TOKENS", 64)  # one chunk of the fake's between two tokens
+    backend = Narrow(rooms=8)
+    backend.max_rows = 8
+    desk = Desk(backend)
+    for number in range(20):
+        desk.add(f"many {number}", "x" * 200, group="many")
+    desk.scheduler.step()
+    assert len(backend.open_rows) == 6
+    desk.add("one", group="one")
+    steps = 0
+    while "Finished" not in desk.kinds("one"):
+        desk.scheduler.step()
+        steps += 1
+    assert steps < 20  # its own tokens, and nobody else's prompt before its own
+    assert [name for name in desk.said if "Finished" in desk.kinds(name)] == ["one"]
+    desk.run()
+
+
 def test_whoever_is_answered_gets_tokens_while_many_prompts_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "READ_TOKENS", 128)  # two chunks of the fake's
     backend = Narrow()
