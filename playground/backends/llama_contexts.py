@@ -1,20 +1,35 @@
-"""The contexts of one llama.cpp model: answers have one, scores have one, and each exists only while it is needed.
+"""A llama.cpp model and its contexts: answers have one, scores have one, and each exists only while it is needed.
 
 On a CPU flash attention reads prompts a seventh faster, and after 1,000 tokens makes the next ones at half the speed:
 scores go with it, answers go without. A score that comes while answers are under way takes a context beside theirs, so
 that neither waits for the other; otherwise one is freed before the other is made, as there need not be room for both.
 """
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
 
+from playground.backends.base import ModelSpec
 from playground.errors import VariantError
 
 BATCH = 512
 """Tokens in one `llama_decode` at most."""
+ALL_LAYERS = 10_000
+
+
+def load_model(spec: ModelSpec, errors: Sequence[str]) -> Any:
+    """A spec's file, loaded. `errors`: what llama.cpp has logged. Raises VariantError with its reason."""
+    params = lib.llama_model_default_params()
+    on_card = bool(lib.llama_supports_gpu_offload())
+    params.n_gpu_layers = 0 if not on_card else ALL_LAYERS if spec.gpu_layers == "auto" else spec.gpu_layers
+    model = lib.llama_model_load_from_file(os.fsencode(spec.path), params)
+    if not model:
+        reason = errors[0] if errors else "llama.cpp gave no reason"
+        raise VariantError(f"llama.cpp cannot load {spec.path}: {reason}.", "Download or export the file again.")
+    return model
 
 
 class Contexts:

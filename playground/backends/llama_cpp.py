@@ -6,7 +6,6 @@ transformers does. Sequences decode in one batch.
 """
 
 import ctypes
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,12 +29,11 @@ from playground.backends.base import (
     Vocabulary,
 )
 from playground.backends.likely import held
-from playground.backends.llama_contexts import BATCH, Contexts
+from playground.backends.llama_contexts import BATCH, Contexts, load_model
 from playground.backends.llama_log import LOG
 from playground.backends.llama_samplers import samplers
 from playground.backends.prompt_cache import KEPT, SHORTEST, Portion, PromptCache, cells, portions, tokens
 from playground.backends.text import ByteText
-from playground.errors import VariantError
 from playground.events import TokenLogprob
 from playground.presets import Sampling
 from playground.prompts import choose, opening
@@ -48,7 +46,6 @@ SCORE_TOKENS = 512
 SCORE_BATCH = 256
 """As fast as 512 at once, with half the logits in memory."""
 ABORTED = 2
-ALL_LAYERS = 10_000
 QUANT_SIZES = {" - Small": "_S", " - Medium": "_M", " - Large": "_L"}
 
 
@@ -84,7 +81,7 @@ class LlamaCppBackend:
         self._spec = spec
         self._errors = LOG.listen()
         lib.llama_backend_init()
-        self._model = self._load_model(spec)
+        self._model = load_model(spec, self._errors)
         self._vocab = lib.llama_model_get_vocab(self._model)
         trained = lib.llama_model_n_ctx_train(self._model)
         context = min(spec.context or DEFAULT_CONTEXT, trained or DEFAULT_CONTEXT)
@@ -112,16 +109,6 @@ class LlamaCppBackend:
         self._bos = self._special(lib.llama_vocab_bos(self._vocab))
         self._eos = self._special(lib.llama_vocab_eos(self._vocab))
         self.info = self._describe(spec, context)
-
-    def _load_model(self, spec: ModelSpec) -> Any:
-        params = lib.llama_model_default_params()
-        on_card = bool(lib.llama_supports_gpu_offload())
-        params.n_gpu_layers = 0 if not on_card else ALL_LAYERS if spec.gpu_layers == "auto" else spec.gpu_layers
-        model = lib.llama_model_load_from_file(os.fsencode(spec.path), params)
-        if not model:
-            reason = self._errors[0] if self._errors else "llama.cpp gave no reason"
-            raise VariantError(f"llama.cpp cannot load {spec.path}: {reason}.", "Download or export the file again.")
-        return model
 
     def _describe(self, spec: ModelSpec, context: int) -> ModelInfo:
         buffer = ctypes.create_string_buffer(256)

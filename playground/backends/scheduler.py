@@ -4,6 +4,7 @@ Rows join and leave between two steps, so a pane that starts late or is cancelle
 """
 
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from playground.backends.base import Backend, Cancelled, Prompt, Row, RowRequest
 from playground.backends.text import StopFilter
 from playground.errors import ContextError, MadangError, VariantError
 from playground.events import Delta, Event, Failed, Finished, FinishReason, Progress, Started, Stats, TokenLogprob
-from playground.messages import Conversation, Message
+from playground.messages import Conversation
 
 EMIT_EVERY_S = 0.04
 PROGRESS_AFTER_TOKENS = 512
@@ -97,17 +98,11 @@ class Scheduler:
             raise VariantError("The prompt is empty.", "Type a question.")
         if len(prompt.ids) <= context - room:
             return prompt, 0
-        turns = [] if request.whole else _shortened(request.messages)
-        fewest, most = 0, len(turns)  # how many go: the first that fits is looked for by halves
-        while fewest < most:
-            middle = (fewest + most) // 2
-            shorter = self._prompt(request.model_copy(update={"messages": turns[middle]}))
-            fits = len(shorter.ids) <= context - room
-            fewest, most = (fewest, middle) if fits else (middle + 1, most)
-        if fewest < len(turns):
-            return self._prompt(request.model_copy(update={"messages": turns[fewest]})), fewest + 1
-        if turns:
-            prompt = self._prompt(request.model_copy(update={"messages": turns[-1]}))
+        shorter = [] if request.whole else _shortened(request)
+        place = bisect_left(shorter, True, key=lambda one: len(self._prompt(one).ids) <= context - room)
+        if place < len(shorter):
+            return self._prompt(shorter[place]), place + 1
+        prompt = self._prompt(shorter[-1]) if shorter else prompt
         raise ContextError(
             f"The question takes {len(prompt.ids)} tokens; {request.variant} holds {context}, {room} for the answer.",
             "Shorten the question or the system prompt, ask for fewer new tokens, or raise `context` in the catalogue.",
@@ -168,8 +163,7 @@ class Scheduler:
         )
 
     def _read_prompts(self) -> None:
-        """A chunk of each waiting prompt in turn, small groups first, until some have been read: whoever is answered
-        waits no longer."""
+        """A chunk of each waiting prompt in turn, small groups first, until whoever is answered has waited enough."""
         left, under_way = READ_TOKENS, self._under_way()
         while self._waiting:
             active = min(self._waiting, key=lambda one: under_way[one.row.request.group])
@@ -262,11 +256,11 @@ class Scheduler:
         )
 
 
-def _shortened(messages: tuple[Message, ...]) -> list[tuple[Message, ...]]:
-    """A conversation without its oldest turn, without its two oldest, and so on."""
-    turns = []
-    left = Conversation(messages=messages).without_oldest_turn()
+def _shortened(request: RowRequest) -> list[RowRequest]:
+    """A request without its oldest turn, without its two oldest, and so on."""
+    requests = []
+    left = Conversation(messages=request.messages).without_oldest_turn()
     while left is not None:
-        turns.append(left.messages)
+        requests.append(request.model_copy(update={"messages": left.messages}))
         left = left.without_oldest_turn()
-    return turns
+    return requests
