@@ -70,6 +70,14 @@ def pieces(backend: Backend, arguments: Arguments) -> list[list[int]]:
     return [list(backend.piece(token)) for token in (checked(backend, arguments["ids"]) if arguments["ids"] else ())]
 
 
+def ends(backend: Backend, arguments: Arguments) -> list[bool]:
+    """Whether each token ends an answer: there may be more of them than the one that `vocabulary` names.
+
+    In: {"ids": [id, …]}. Out: [true, …]. Refused: an id outside the vocabulary.
+    """
+    return [backend.is_end(token) for token in (checked(backend, arguments["ids"]) if arguments["ids"] else ())]
+
+
 def render(backend: Backend, arguments: Arguments) -> dict[str, Any]:
     """The prompt that turns become, as an answer to them would begin with.
 
@@ -94,7 +102,8 @@ CALLS: dict[str, Callable[[Backend, Arguments], Any]] = {
     "logprobs": logprobs,
     "prompt_logprobs": prompt_logprobs,
     "pieces": pieces,
+    "ends": ends,
     "render": render,
 }
-AT_ONCE = frozenset({"encode", "vocabulary", "pieces", "render"})
+AT_ONCE = frozenset({"encode", "vocabulary", "pieces", "ends", "render"})
 """Calls that leave the model alone: they run between two steps of the rows. The others compute, one at a time."""

@@ -124,15 +124,16 @@ def _score(echoes: Sequence[Echo], top: int, one_more: bool, target: Target, wor
     prompts = [[*echo.ids, echo.ids[0]] if one_more else echo.ids for echo in echoes]
     wanted = max(top, 1) if one_more else top
     rows = worker.call("prompt_logprobs", prompts=prompts, top=wanted, adapter=target.loadable.adapter)
-    end = worker.call("vocabulary")["eos_id"] if one_more else None
     for echo, row in zip(echoes, rows, strict=True):
-        tokens = [_cut(PromptToken.model_validate(token), top) for token in row]
+        echo.tokens = [_cut(PromptToken.model_validate(token), top) for token in row]
         if one_more:
             best = PromptToken.model_validate(row[-1]).top[0]
-            top_after = tokens.pop().top
+            top_after = echo.tokens.pop().top
             echo.next = PromptToken(id=best.id, raw=best.raw, logprob=best.logprob, top=top_after)
-            echo.ends = best.id == end
-        echo.tokens = tokens
+    after = {echo.next.id for echo in echoes if echo.next is not None}
+    ends = dict(zip(after, worker.call("ends", ids=list(after)), strict=True)) if after else {}
+    for echo in echoes:
+        echo.ends = echo.next is not None and ends[echo.next.id]
 
 
 def _cut(token: PromptToken, top: int) -> PromptToken:

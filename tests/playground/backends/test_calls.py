@@ -44,6 +44,11 @@ def test_pieces() -> None:
         call("pieces", ids=[5, 300])
 
 
+def test_ends() -> None:
+    assert call("ends", ids=[97, END]) == [False, True]
+    assert call("ends", ids=[]) == []
+
+
 def test_render() -> None:
     turns = [{"role": "user", "content": "hi"}]
     own = call("render", variant="v", messages=turns, prompt_format=None)
