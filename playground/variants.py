@@ -7,18 +7,18 @@ then the user's own `variants.toml` in the data folder, which may override a bui
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import tomlkit
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from playground.atomic import write_beside
 from playground.errors import ConfigError, UnknownNameError, VariantError
+from playground.locks import locked
 from playground.names import Name, PromptFormat
 from playground.settings import Settings
 
@@ -344,19 +344,10 @@ def _remove(settings: Settings, name: str) -> None:
     _write(settings.catalogue, _without(settings.catalogue, name))
 
 
-@contextmanager
-def _editing(path: Path) -> Iterator[None]:
+def _editing(path: Path) -> AbstractContextManager[None]:
     """The file for oneself: of two programs that read, change and write it at once one would lose its row."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_S)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise ConfigError(f"{path} is being changed by another program.", "Try again in a moment.") from error
-    try:
-        yield
-    finally:
-        lock.release()
+    refusal = ConfigError(f"{path} is being changed by another program.", "Try again in a moment.")
+    return locked(path.with_name(f".{path.name}.lock"), refusal, LOCK_S)
 
 
 def _text(path: Path) -> str:

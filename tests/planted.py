@@ -1,5 +1,6 @@
 """A server on the loopback that speaks the OpenAI API as a test plants it: well, badly, or not at all."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -8,6 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from playground.backends.base import ModelSpec, RowRequest
+from playground.backends.openai import Server
+from playground.backends.openai_answer import Answer
+from playground.events import Event, Finished
 
 Reply = Callable[["Handler", dict[str, Any]], None]
 ONE_MODEL = {"object": "list", "data": [{"id": "there", "owned_by": "vllm", "max_model_len": 777}]}
@@ -178,6 +184,28 @@ def streams(*parts: bytes, end: bool = True) -> Reply:
         handler.close_connection = True
 
     return reply
+
+
+def answered(spec: ModelSpec, row: RowRequest) -> list[Event]:
+    """The events of a row that this server is asked, after its greeting; raises what the row failed of."""
+    events: list[Event] = []
+
+    async def run() -> None:
+        server = Server(spec)
+        try:
+            await server.greet()
+            await server.answer(Answer(row, events.append, 0.0, server.info))
+        finally:
+            await server.close()
+
+    asyncio.run(run())
+    return events
+
+
+def end(events: list[Event]) -> Finished:
+    """How a row ended that did not fail."""
+    assert isinstance(events[-1], Finished)
+    return events[-1]
 
 
 def free_port() -> int:

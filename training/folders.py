@@ -2,8 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BaseModel
 
 from playground.atomic import replacing
 from playground.errors import SetupError
+from playground.locks import locked
 
 S = TypeVar("S", bound=BaseModel)
 STATE, EVENTS, LOCK = "state.json", "events.jsonl", ".lock"
@@ -72,21 +72,11 @@ class Folder(Generic[S]):
         with replacing(self.folder / name) as part:
             part.write_text(text, encoding="utf-8")
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Hold the folder: two processes at work would spoil it. The system frees it when a process dies."""
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.folder / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            said = self.taken.format(name=self.name)
-            raise SetupError(f"{said} by another process.", "Wait for it, or stop it first.") from error
-        try:
-            yield
-        finally:
-            lock.release()
+        said = self.taken.format(name=self.name)
+        refusal = SetupError(f"{said} by another process.", "Wait for it, or stop it first.")
+        return locked(self.folder / LOCK, refusal)
 
     @property
     def held(self) -> bool:

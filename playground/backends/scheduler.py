@@ -85,7 +85,8 @@ class Scheduler:
         """Read some of the waiting prompts, then make one token for every running row."""
         self._drop_cancelled()
         self._open_queued()
-        self._read_prompts()
+        if self._waiting:
+            self._read_prompts()
         if self._running:
             self._make_tokens()
 

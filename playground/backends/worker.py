@@ -59,8 +59,9 @@ class Worker:
 
     def _turn(self, scheduler: Scheduler) -> None:
         """Take in what has come, waiting for it where there is nothing to do, and go one step on with the rows."""
-        while (scheduler.idle and not self._held) or not self._operations.empty():
+        while scheduler.idle and not self._held:
             self._take(scheduler, self._operations.get())
+        self._take_all(scheduler)
         if self._held and (scheduler.idle or time.monotonic() >= self._rows_until):
             self._compute(scheduler, self._held.popleft())
         scheduler.step()
@@ -81,13 +82,16 @@ class Worker:
     def _let_rows_go_on(self, scheduler: Scheduler) -> None:
         """Between two batches of a call: take in what has come, and give the rows as much time as the batch took."""
         self._rows_until = 2 * time.monotonic() - self._batch_at
-        while not self._operations.empty():
-            self._take(scheduler, self._operations.get())
+        self._take_all(scheduler)
         while not scheduler.idle and time.monotonic() < self._rows_until:
             scheduler.step()
-            while not self._operations.empty():
-                self._take(scheduler, self._operations.get())
+            self._take_all(scheduler)
         self._batch_at = time.monotonic()
+
+    def _take_all(self, scheduler: Scheduler) -> None:
+        """Take in what has come, without waiting for more."""
+        while not self._operations.empty():
+            self._take(scheduler, self._operations.get())
 
     def _take(self, scheduler: Scheduler, operation: dict[str, Any]) -> None:
         if operation["op"] == "call" and operation["name"] not in AT_ONCE:

@@ -5,10 +5,9 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
 
@@ -16,6 +15,7 @@ from playground.engines import registry
 from playground.engines.plan import Plan, Wish
 from playground.engines.process import POLL_S, Engine
 from playground.errors import SetupError
+from playground.locks import locked
 from playground.ports import check_port
 from playground.settings import Settings
 
@@ -61,24 +61,14 @@ def _check(plans: list[Plan], settings: Settings) -> None:
     registry.check_names(settings, [row for plan in plans for row in plan.rows])
 
 
-@contextmanager
-def _claimed(plan: Plan, settings: Settings) -> Iterator[None]:
+def _claimed(plan: Plan, settings: Settings) -> AbstractContextManager[None]:
     """Hold a port against another of our engines: vLLM binds its own minutes before it listens, and lets others do so,
     so that no look at the port tells."""
-    folder = settings.data / "engines"
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"port-{plan.port}.lock", blocking=False)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise SetupError(
-            f"Port {plan.port} is held by another `madang serve --engine`.",
-            f"Stop it, or choose another port: --port {plan.port + 1}",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+    refusal = SetupError(
+        f"Port {plan.port} is held by another `madang serve --engine`.",
+        f"Stop it, or choose another port: --port {plan.port + 1}",
+    )
+    return locked(settings.data / "engines" / f"port-{plan.port}.lock", refusal)
 
 
 def _until_ready(engine: Engine, console: Console, limit_s: float) -> None:

@@ -1,21 +1,17 @@
 """Ollama is found by its own page, and asked by its own API, as nothing that was set is lost there."""
 
-import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from playground.backends import ollama
 from playground.backends.base import Address, ModelSpec, RowRequest
-from playground.backends.openai import Server
-from playground.backends.openai_answer import Answer
 from playground.errors import MadangError, VariantError, WorkerError
-from playground.events import Delta, Event, Finished, Started
+from playground.events import Delta, Event, Started
 from playground.messages import Message
 from playground.presets import Sampling
-from tests.planted import Handler, Planted, serving, status
+from tests.planted import Handler, Planted, answered, end, status
 
 ASKED = (Message(role="system", content="짧게."), Message(role="user", content="수도가 어디야?"))
 SET = Sampling(
@@ -24,11 +20,11 @@ SET = Sampling(
 
 
 @pytest.fixture
-def planted() -> Iterator[Planted]:
-    with serving() as planted:
-        planted.pages["/v1/models"] = {"data": [{"id": "qwen3:4b", "owned_by": "library"}]}
-        planted.pages["/api/version"] = {"version": "0.13.5"}
-        yield planted
+def planted(planted: Planted) -> Planted:
+    """The server as Ollama."""
+    planted.pages["/v1/models"] = {"data": [{"id": "qwen3:4b", "owned_by": "library"}]}
+    planted.pages["/api/version"] = {"version": "0.13.5"}
+    return planted
 
 
 def lines(*rows: dict[str, Any]) -> Any:
@@ -51,25 +47,9 @@ SEOUL = [{"message": {"content": "서"}, "done": False}, {"message": {"content":
 
 
 def ask(planted: Planted, context: int | None = None, **request: Any) -> list[Event]:
-    events: list[Event] = []
     row = RowRequest(**{"id": "r", "variant": "far", "messages": ASKED, "sampling": SET} | request)
     spec = ModelSpec(engine="openai", name="far", path="", context=context, remote=Address(url=planted.url))
-
-    async def run() -> None:
-        server = Server(spec, patient=False)
-        try:
-            await server.greet()
-            await server.answer(Answer(row, events.append, 0.0, server.info))
-        finally:
-            await server.close()
-
-    asyncio.run(run())
-    return events
-
-
-def end(events: list[Event]) -> Finished:
-    assert isinstance(events[-1], Finished)
-    return events[-1]
+    return answered(spec, row)
 
 
 def test_a_chat_with_everything_that_was_set(planted: Planted) -> None:

@@ -1,7 +1,6 @@
 """Choices scored over an OpenAI-compatible API, in each of the ways that servers allow."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,14 +9,7 @@ from playground.backends.base import Address, Choices, ModelSpec, Scored
 from playground.backends.openai import Server
 from playground.backends.openai_scores import Scorer
 from playground.errors import VariantError
-from tests.planted import Handler, Planted, serving, status
-
-
-@pytest.fixture
-def planted() -> Iterator[Planted]:
-    with serving() as planted:
-        yield planted
-
+from tests.planted import Handler, Planted, status
 
 QUESTIONS = [
     Choices(context=(1, 2), continuations=((3, 4), (5,))),

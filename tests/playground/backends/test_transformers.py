@@ -24,9 +24,8 @@ def load(folder: Path, **fields: Any) -> TransformersBackend:
     return TransformersBackend(ModelSpec(engine="transformers", name="tiny", path=str(folder), dtype="fp32", **fields))
 
 
-def run(backend: TransformersBackend, requests: Sequence[RowRequest], late: int = 0) -> list[list[int]]:
-    """The tokens of each request, asked together; the last `late` join after a few steps."""
-    events: list[tuple[str, Event]] = []
+def kept(backend: TransformersBackend) -> dict[str, list[int]]:
+    """The tokens of each row by its id, once the backend has closed it."""
     tokens: dict[str, list[int]] = {}
     real = backend.close_row
 
@@ -35,6 +34,14 @@ def run(backend: TransformersBackend, requests: Sequence[RowRequest], late: int 
         real(row)
 
     backend.close_row = close  # type: ignore[method-assign]
+    return tokens
+
+
+def run(backend: TransformersBackend, requests: Sequence[RowRequest], late: int = 0) -> list[list[int]]:
+    """The tokens of each request, asked together; the last `late` join after a few steps."""
+    events: list[tuple[str, Event]] = []
+    real = backend.close_row
+    tokens = kept(backend)
     scheduler = Scheduler(backend, lambda row_id, event: events.append((row_id, event)), lambda row_id: False)
     early = len(requests) - late
     for request in requests[:early]:
@@ -214,14 +221,7 @@ def test_scores_and_answers_go_on_together_and_are_what_they_are_alone(
     prompts = [[5, 6, 7, number] for number in range(8)]
     alone = [(backend.score(questions, a), backend.prompt_logprobs(prompts, 2, a)) for a in (None, adapter)]
     scheduler = Scheduler(backend, lambda row_id, event: None, lambda row_id: False)
-    tokens: dict[str, list[int]] = {}
-    real = backend.close_row
-
-    def close(row: Any) -> None:
-        tokens[row.request.id] = list(row.tokens)
-        real(row)
-
-    backend.close_row = close  # type: ignore[method-assign]
+    tokens = kept(backend)
     backend.pause = Pause(others=scheduler.step)
     for row in asked:
         scheduler.add(row, 0.0)
