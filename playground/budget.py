@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict
 
-from playground.backends.base import ModelSpec
 from playground.files import safetensors_bytes
+from playground.protocol import ModelSpec
 from playground.settings import Settings
 
 GIB = 2**30

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from playground import budget, files
-from playground.backends.base import Address, ModelSpec
 from playground.errors import VariantError
 from playground.hub import Hub, choose_gguf
+from playground.protocol import Address, ModelSpec
 from playground.settings import Settings
 from playground.variants import FAKE, Adapter, Base, Catalogue, Gguf, Remote, Variant
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from playground.backends.base import Choices, ModelInfo, RowRequest, Scored, Vocabulary
 from playground.compare import Playground
 from playground.errors import ContextError, VariantError, WorkerError
 from playground.events import Event, Failed, Finished
 from playground.loadable import Loadable, Loader
 from playground.presets import Sampling
+from playground.protocol import Choices, ModelInfo, RowRequest, Scored, Vocabulary
 from playground.worker import Worker
 from playground.workers import AnyWorker, WorkerPool
 

@@ -13,12 +13,12 @@ from functools import partial
 from typing import Any
 
 from playground import budget
-from playground.backends.base import Choices, ModelInfo, ModelSpec, RowRequest
 from playground.backends.openai import Server
 from playground.backends.openai_answer import Answer
 from playground.backends.openai_scores import Scorer
 from playground.errors import BUG_HINT, MadangError, VariantError, WorkerError
 from playground.events import Event
+from playground.protocol import Choices, ModelInfo, ModelSpec, RowRequest
 from playground.waiting import LOOK_S, GivenUp, never
 
 Sink = Callable[[Event], None]

@@ -21,9 +21,9 @@ from typing import Any, get_args
 import psutil
 
 from playground import budget, events
-from playground.backends.base import ModelInfo, ModelSpec, RowRequest
 from playground.errors import ContextError, MadangError, VariantError, WorkerError
 from playground.logs import last_line
+from playground.protocol import ModelInfo, ModelSpec, RowRequest
 from playground.waiting import LOOK_S, GivenUp, never
 
 Sink = Callable[[events.Event], None]

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from playground import budget
-from playground.backends.base import ModelInfo, ModelSpec, RowRequest
 from playground.errors import MadangError, MemoryBudgetError, WorkerError
 from playground.logs import new_log
+from playground.protocol import ModelInfo, ModelSpec, RowRequest
 from playground.remote import RemoteWorker
 from playground.settings import Settings
 from playground.waiting import GivenUp, never

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from playground.backends.base import ModelSpec, RowRequest
 from playground.backends.openai import Server
 from playground.backends.openai_answer import Answer
 from playground.events import Event, Finished
+from playground.protocol import ModelSpec, RowRequest
 
 Reply = Callable[["Handler", dict[str, Any]], None]
 ONE_MODEL = {"object": "list", "data": [{"id": "there", "owned_by": "vllm", "max_model_len": 777}]}

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from playground.backends.base import Backend, Choices, RowRequest, checked, prompt_of
+from playground.backends.prompting import checked, prompt_of
 from playground.errors import ContextError
 from playground.messages import Message
 from playground.presets import Sampling
+from playground.protocol import Backend, Choices, RowRequest
 
 Arguments = dict[str, Any]
 

@@ -7,8 +7,8 @@ questions as it does for scores, only that a context's own tokens are read as we
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from playground.backends.base import Choices, PromptToken
 from playground.backends.likely import Piece, named
+from playground.protocol import Choices, PromptToken
 
 ALONE = 0
 """For engines that cannot share a context: no group is long enough."""

@@ -18,7 +18,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from playground.backends.base import (
+from playground.backends.text import ByteText
+from playground.errors import VariantError
+from playground.events import Likely, TokenLogprob
+from playground.presets import Sampling
+from playground.prompts import PromptFormat
+from playground.protocol import (
     Cancelled,
     Choices,
     ModelInfo,
@@ -30,11 +35,6 @@ from playground.backends.base import (
     Scored,
     Vocabulary,
 )
-from playground.backends.text import ByteText
-from playground.errors import VariantError
-from playground.events import Likely, TokenLogprob
-from playground.presets import Sampling
-from playground.prompts import PromptFormat
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from playground.backends.base import Choices
+from playground.protocol import Choices
 
 SHORT = 384
 """Up to so many tokens a question takes one mask of tokens x tokens: cheaper than padding its context apart."""

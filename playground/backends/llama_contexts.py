@@ -12,8 +12,8 @@ from typing import Any
 
 import llama_cpp.llama_cpp as lib
 
-from playground.backends.base import ModelSpec
 from playground.errors import VariantError
+from playground.protocol import ModelSpec
 
 BATCH = 512
 """Tokens in one `llama_decode` at most."""

@@ -15,7 +15,16 @@ import llama_cpp.llama_cpp as lib
 import psutil
 
 from playground.backends import echo, llama_scoring
-from playground.backends.base import (
+from playground.backends.likely import held
+from playground.backends.llama_contexts import BATCH, Contexts, load_model
+from playground.backends.llama_log import LOG
+from playground.backends.llama_samplers import samplers
+from playground.backends.prompt_cache import KEPT, SHORTEST, Portion, PromptCache, cells, portions, tokens
+from playground.backends.text import ByteText
+from playground.events import TokenLogprob
+from playground.presets import Sampling
+from playground.prompts import choose, opening
+from playground.protocol import (
     DEFAULT_CONTEXT,
     Cancelled,
     Choices,
@@ -28,15 +37,6 @@ from playground.backends.base import (
     Scored,
     Vocabulary,
 )
-from playground.backends.likely import held
-from playground.backends.llama_contexts import BATCH, Contexts, load_model
-from playground.backends.llama_log import LOG
-from playground.backends.llama_samplers import samplers
-from playground.backends.prompt_cache import KEPT, SHORTEST, Portion, PromptCache, cells, portions, tokens
-from playground.backends.text import ByteText
-from playground.events import TokenLogprob
-from playground.presets import Sampling
-from playground.prompts import choose, opening
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from playground.backends.base import Choices, Scored
 from playground.backends.echo import Held, Read
 from playground.backends.likely import Floats, likeliest, logsumexp
+from playground.protocol import Choices, Scored
 
 if TYPE_CHECKING:
     from playground.backends.llama_cpp import LlamaCppBackend

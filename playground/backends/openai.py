@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from playground.backends import ollama, openai_dialect
-from playground.backends.base import DEFAULT_CONTEXT, ModelInfo, ModelSpec, RowRequest
 from playground.backends.openai_answer import Answer
 from playground.backends.openai_chunks import Chunk, parsed
 from playground.backends.openai_dialect import Dialect
@@ -18,6 +17,7 @@ from playground.backends.openai_http import PAUSES_S, Line, Refused, words
 from playground.errors import ContextError, MadangError, VariantError, WorkerError
 from playground.messages import Conversation
 from playground.prompts import prompt_format, render
+from playground.protocol import DEFAULT_CONTEXT, ModelInfo, ModelSpec, RowRequest
 
 BYTES_BESIDE = 2**20
 BYTES_A_TOKEN = 2**11

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from playground.backends.base import Backend, Cancelled, Prompt, Row, RowRequest, prompt_of
+from playground.backends.prompting import Prompt, prompt_of
 from playground.backends.text import StopFilter
 from playground.errors import ContextError, MadangError, VariantError
 from playground.events import Delta, Event, Failed, Finished, FinishReason, Progress, Started, Stats, TokenLogprob
 from playground.messages import Conversation
+from playground.protocol import Backend, Cancelled, Row, RowRequest
 
 EMIT_EVERY_S = 0.04
 PROGRESS_AFTER_TOKENS = 512

@@ -17,7 +17,18 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.cache_utils import DynamicCache
 
 from playground.backends import echo
-from playground.backends.base import (
+from playground.backends.kv import RowsCache
+from playground.backends.likely import held
+from playground.backends.lora import Adapters
+from playground.backends.pieces import Pieces
+from playground.backends.sampling import Sampler
+from playground.backends.text import ByteText
+from playground.backends.tree import scorer
+from playground.budget import cpu_has_bf16
+from playground.errors import VariantError
+from playground.events import TokenLogprob
+from playground.presets import Sampling
+from playground.protocol import (
     DEFAULT_CONTEXT,
     Cancelled,
     Choices,
@@ -30,17 +41,6 @@ from playground.backends.base import (
     Scored,
     Vocabulary,
 )
-from playground.backends.kv import RowsCache
-from playground.backends.likely import held
-from playground.backends.lora import Adapters
-from playground.backends.pieces import Pieces
-from playground.backends.sampling import Sampler
-from playground.backends.text import ByteText
-from playground.backends.tree import scorer
-from playground.budget import cpu_has_bf16
-from playground.errors import VariantError
-from playground.events import TokenLogprob
-from playground.presets import Sampling
 
 if TYPE_CHECKING:
     import numpy as np

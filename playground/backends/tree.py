@@ -18,9 +18,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
-from playground.backends.base import Choices, Scored
 from playground.backends.echo import ALONE, Held, Read
 from playground.backends.layout import Batch, batches
+from playground.protocol import Choices, Scored
 
 CPU_BUDGET = 768
 GPU_BUDGET = 16_384

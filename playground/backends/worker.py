@@ -21,11 +21,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from playground.backends.base import Backend, Cancelled, ModelSpec, Pause, RowRequest, load
 from playground.backends.calls import AT_ONCE, CALLS
+from playground.backends.loading import load
 from playground.backends.scheduler import Scheduler
 from playground.errors import MadangError
 from playground.events import Event, Failed, Finished
+from playground.protocol import Backend, Cancelled, ModelSpec, Pause, RowRequest
 
 
 class Worker:

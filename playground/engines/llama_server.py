@@ -11,13 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from playground import files
-from playground.backends.base import DEFAULT_CONTEXT
 from playground.engines import plan
 from playground.engines.plan import Plan, Wish
 from playground.errors import ConfigError, VariantError
 from playground.hub import Hub
 from playground.loadable import FetchProgress, Loader
 from playground.prompts import format_names
+from playground.protocol import DEFAULT_CONTEXT
 from playground.variants import FAKE, Catalogue, Gguf, Variant
 
 ENGINE = "llama-server"

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from playground.backends.base import RowRequest
 from playground.events import Delta, Event, Failed, Finished, Started
+from playground.protocol import RowRequest
 from playground.server.errors import TOO_LONG, ApiError, failed
 from playground.server.known import Target
 from playground.server.limits import Limits

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from playground.backends.base import ModelInfo, ModelSpec, RowRequest
 from playground.compare import Playground
 from playground.errors import ContextError, VariantError, WorkerError
+from playground.protocol import ModelInfo, ModelSpec, RowRequest
 from playground.server.answers import Answers
 from playground.server.errors import ApiError, said
 from playground.server.known import Known, Target

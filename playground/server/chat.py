@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from playground.backends.base import RowRequest
 from playground.events import Delta, Finished
 from playground.messages import Message, Role
+from playground.protocol import RowRequest
 from playground.server import logprobs
 from playground.server.answers import Answers
 from playground.server.asking import Asker

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from playground.backends.base import RowRequest
 from playground.backends.text import ByteText
 from playground.events import Delta, Finished
 from playground.presets import Sampling
+from playground.protocol import RowRequest
 from playground.server import logprobs
 from playground.server.answers import Answers
 from playground.server.asking import Asker

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from playground.backends.base import PromptToken
 from playground.presets import Sampling
+from playground.protocol import PromptToken
 from playground.server.asking import Asker, Held, spelled
 from playground.server.errors import TOO_LONG, ApiError
 from playground.server.known import Target

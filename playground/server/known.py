@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from playground.backends.base import ModelSpec
 from playground.compare import Playground
 from playground.loadable import FetchProgress, Loadable, Loader
+from playground.protocol import ModelSpec
 from playground.server.errors import ApiError
 from playground.server.naming import Names
 from playground.variants import BUILT_IN, Variant

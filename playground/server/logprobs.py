@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from playground.backends.base import PromptToken
 from playground.events import Likely, TokenLogprob
+from playground.protocol import PromptToken
 from playground.server.responses import ChatLogprobs, ContentLogprob, TextLogprobs, TopLogprob
 
 Token = PromptToken | TokenLogprob

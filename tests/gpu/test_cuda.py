@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from playground.backends.base import Choices, ModelSpec, RowRequest
 from playground.backends.scheduler import Scheduler
 from playground.backends.transformers import TransformersBackend
 from playground.events import Finished
+from playground.protocol import Choices, ModelSpec, RowRequest
 
 pytestmark = [
     pytest.mark.gpu,

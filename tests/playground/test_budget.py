@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from playground import budget
-from playground.backends.base import ModelSpec
 from playground.budget import GIB
+from playground.protocol import ModelSpec
 from playground.settings import Settings
 
 CGroup = Callable[..., None]

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from playground import budget
-from playground.backends.base import ModelSpec
 from playground.errors import VariantError
 from playground.hub import HubFile
 from playground.loadable import Loader
+from playground.protocol import ModelSpec
 from playground.settings import Settings
 from playground.variants import Adapter, Base, Catalogue, Gguf
 

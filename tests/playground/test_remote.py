@@ -13,7 +13,6 @@ import pytest
 import uvicorn
 
 from playground import reach, variants
-from playground.backends.base import Choices, RowRequest
 from playground.budget import GIB, Need
 from playground.compare import Playground, Question
 from playground.errors import ConfigError, MadangError, VariantError, WorkerError
@@ -22,6 +21,7 @@ from playground.loadable import Loader, remote_spec
 from playground.messages import Message
 from playground.presets import Sampling
 from playground.probe import Probe, probing
+from playground.protocol import Choices, RowRequest
 from playground.remote import RemoteWorker
 from playground.server.app import create
 from playground.settings import Settings

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from playground.backends.base import ModelSpec, RowRequest
 from playground.budget import GIB, Need
 from playground.compare import Comparison, Playground, Question
 from playground.errors import MemoryBudgetError, VariantError, WorkerError
@@ -15,6 +14,7 @@ from playground.events import Delta, Event, Failed, Finished, Progress
 from playground.logs import LOGS_KEPT
 from playground.messages import Conversation
 from playground.presets import Sampling
+from playground.protocol import ModelSpec, RowRequest
 from playground.settings import Settings
 from playground.worker import Worker
 from playground.workers import WorkerPool

@@ -10,9 +10,9 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from playground.backends.base import RowRequest
 from playground.messages import Message
 from playground.presets import Sampling
+from playground.protocol import RowRequest
 from tests.planted import Planted, serving
 
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

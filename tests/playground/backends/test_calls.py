@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from playground.backends.base import ModelSpec
 from playground.backends.calls import AT_ONCE, CALLS
 from playground.backends.fake import END, FakeBackend
 from playground.errors import ContextError, UnknownNameError, VariantError
+from playground.protocol import ModelSpec
 
 
 def call(name: str, **arguments: Any) -> Any:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from playground.backends.base import ModelSpec, PromptToken
 from playground.backends.echo import Room, grouped, prompt_logprobs
 from playground.backends.transformers import TransformersBackend
+from playground.protocol import ModelSpec, PromptToken
 
 ROOMY = Room(10**6, 10**6, 10**6)
 FAMILIES = ["llama", "qwen3", "gemma2", "mistral", "mamba2"]

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from playground.backends.base import Choices, ModelSpec, RowRequest
 from playground.backends.llama_cpp import LlamaCppBackend, LlamaRow
 from playground.events import TokenLogprob
 from playground.messages import Message
 from playground.presets import Sampling
+from playground.protocol import Choices, ModelSpec, RowRequest
 from tests.playground.backends.test_llama_cpp import run
 
 pytestmark = pytest.mark.models

@@ -10,14 +10,15 @@ import llama_cpp.llama_cpp as lib
 import pytest
 
 from playground.backends import llama_contexts
-from playground.backends.base import Cancelled, Choices, ModelSpec, Pause, RowRequest, prompt_of
 from playground.backends.llama_cpp import LlamaCppBackend
+from playground.backends.prompting import prompt_of
 from playground.backends.scheduler import Scheduler
 from playground.backends.transformers import TransformersBackend
 from playground.errors import VariantError
 from playground.events import Delta, Event, Finished, Started, TokenLogprob
 from playground.messages import Message
 from playground.presets import Sampling
+from playground.protocol import Cancelled, Choices, ModelSpec, Pause, RowRequest
 
 pytestmark = pytest.mark.models
 

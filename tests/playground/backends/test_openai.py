@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from playground.backends import openai_dialect
-from playground.backends.base import Address, ModelSpec, RowRequest
 from playground.backends.openai import Server
 from playground.backends.openai_http import is_loopback, words
 from playground.errors import ContextError, MadangError, VariantError
 from playground.events import Delta, Event, Started
 from playground.messages import Message
 from playground.presets import Sampling
+from playground.protocol import Address, ModelSpec, RowRequest
 from tests.planted import Planted, answered, end, says, serving, status, streams
 
 NEUTRAL = Sampling(temperature=0.0, top_p=1.0, repetition_penalty=1.0, max_new_tokens=8, seed=3)

@@ -11,10 +11,10 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerFast
 
-from playground.backends.base import ModelSpec, RowRequest
 from playground.backends.pieces import Pieces
 from playground.backends.text import ByteText
 from playground.backends.transformers import TorchRow, TransformersBackend
+from playground.protocol import ModelSpec, RowRequest
 
 TEXTS = ["안녕 👩‍👩‍👧 마당 🎉 end", "hello world", " two  spaces ", "ㅎ\n힣", "a"]
 WORDS = ["▁", "a", "b", "▁a", "마", "당", "▁마", "▁hello", "o"]

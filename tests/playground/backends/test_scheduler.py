@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from playground.backends import scheduler as module
-from playground.backends.base import ModelSpec, RowRequest
 from playground.backends.fake import FakeBackend
 from playground.backends.scheduler import Scheduler
 from playground.errors import VariantError
 from playground.events import Delta, Event, Failed, Finished, Progress, Started, TokenLogprob
 from playground.messages import Conversation, Message
 from playground.presets import Sampling
+from playground.protocol import ModelSpec, RowRequest
 
 GREEDY = Sampling(temperature=0.0)
 

@@ -3,9 +3,10 @@
 import pytest
 
 from playground.backends import scheduler as module
-from playground.backends.base import Backend, Prompt, RowRequest
+from playground.backends.prompting import Prompt
 from playground.events import Failed, Started
 from playground.messages import Conversation, Message
+from playground.protocol import Backend, RowRequest
 from tests.playground.backends.test_scheduler import GREEDY, Desk, Narrow
 
 

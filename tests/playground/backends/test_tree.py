@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from playground.backends.base import Choices, ModelSpec
 from playground.backends.layout import Batch, batches
 from playground.backends.transformers import TransformersBackend
 from playground.backends.tree import PlainScorer, TreeScorer, WindowedScorer
+from playground.protocol import Choices, ModelSpec
 
 
 def load(folder: Path) -> TransformersBackend:

@@ -6,12 +6,12 @@ import threading
 import time
 from typing import Any
 
-from playground.backends.base import ModelSpec, RowRequest
 from playground.backends.fake import FakeBackend
 from playground.backends.scheduler import Scheduler
 from playground.backends.worker import Worker
 from playground.messages import Message
 from playground.presets import Sampling
+from playground.protocol import ModelSpec, RowRequest
 
 
 def rows(name: str, text: str = "q") -> dict[str, Any]:

@@ -13,9 +13,9 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from playground.backends.base import ModelSpec, RowRequest
 from playground.compare import Playground
 from playground.events import Event
+from playground.protocol import ModelSpec, RowRequest
 from playground.server.app import create
 from playground.settings import Settings
 from playground.worker import Sink

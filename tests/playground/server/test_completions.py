@@ -8,8 +8,8 @@ import httpx
 import openai
 import pytest
 
-from playground.backends.base import PromptToken
 from playground.events import Likely
+from playground.protocol import PromptToken
 from playground.server.completions import _Making
 from playground.server.echo import Echo
 from playground.server.requests import CompletionRequest

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from playground.backends.base import Vocabulary
 from playground.presets import Sampling
 from playground.probe import Probe
 from playground.prompts import PromptFormat, render
+from playground.protocol import Vocabulary
 from training.export.parity import prompts
 from training.export.parity.thresholds import thresholds
 from training.export.parity.verdict import Step

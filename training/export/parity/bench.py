@@ -1,11 +1,11 @@
 """The variants of one check, loaded as in Chat: the source in fp32 and builds that no catalogue names yet."""
 
-from playground.backends.base import Vocabulary
 from playground.compare import Playground
 from playground.errors import ConfigError, VariantError
 from playground.hub import Hub, HuggingFaceHub
 from playground.loadable import Loadable, Loader
 from playground.prompts import PromptFormat, choose
+from playground.protocol import Vocabulary
 from playground.settings import Settings
 from playground.variants import Adapter, Base, Catalogue, Gguf
 

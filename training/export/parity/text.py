@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from playground.backends.base import Vocabulary
 from playground.errors import VariantError
 from playground.messages import Message
 from playground.probe import Probe
 from playground.prompts import PromptFormat, render
+from playground.protocol import Vocabulary
 from training.export.parity import prompts
 from training.export.parity.verdict import Step
 

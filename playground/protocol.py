@@ -1,16 +1,14 @@
-"""The Backend protocol: what an engine must do, and nothing else. Everything here lives inside a worker process."""
+"""What a worker speaks: the types that pages, servers and engines share, and the Backend protocol. Data alone."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from playground.errors import VariantError
 from playground.events import Likely, TokenLogprob
 from playground.messages import Message
 from playground.presets import Sampling
-from playground.prompts import choose, render
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,14 +140,6 @@ class Vocabulary(BaseModel):
     template: str | None
 
 
-class Prompt(NamedTuple):
-    """What a model receives: the text, its token ids, and the strings at which an answer in this format ends."""
-
-    text: str
-    ids: list[int]
-    stops: tuple[str, ...]
-
-
 @dataclass(eq=False)
 class Row:
     """One answer being made. A backend subclasses it to keep the row's own cache and sampler."""
@@ -269,48 +259,3 @@ class Backend(Protocol):
     def close(self) -> None:
         """Free the model."""
         ...
-
-
-def prompt_of(backend: Backend, request: RowRequest) -> Prompt:
-    """The prompt of a request: its raw text, or its turns through the model's own template or the named format.
-
-    Encoded with its control tokens parsed, and never with a second BOS: a template of the model's own brings the first.
-    Token ids are taken as they are; their text is what they spell, control tokens by name.
-    """
-    if request.ids is not None:
-        ids = checked(backend, request.ids)
-        return Prompt(b"".join(map(backend.piece, ids)).decode(errors="replace"), ids, ())
-    if request.text is not None:
-        return Prompt(request.text, backend.encode(request.text), ())
-    words = backend.vocabulary()
-    chosen = choose(request.variant, words.template, request.prompt_format)
-    text = render(chosen, request.messages, words.bos, words.eos)
-    return Prompt(text, backend.encode(text, None if request.prompt_format else False), chosen.stop)
-
-
-def checked(backend: Backend, ids: Sequence[int]) -> list[int]:
-    """Token ids that the model knows, at least one. Raises VariantError: an engine would end its whole process."""
-    size = backend.info.vocabulary
-    if not ids:
-        raise VariantError("The prompt is empty.", "Send at least one token.")
-    strange = next((token for token in ids if not 0 <= token < size), None)
-    if strange is not None:
-        raise VariantError(
-            f"Token id {strange} is none of this model's {size}.", "Encode the text with this model's own tokenizer."
-        )
-    return list(ids)
-
-
-def load(spec: ModelSpec) -> Backend:
-    """The backend of a spec's engine, with its model loaded; imports that engine and no other."""
-    if spec.engine == "transformers":
-        from playground.backends.transformers import TransformersBackend
-
-        return TransformersBackend(spec)
-    if spec.engine == "llama_cpp":
-        from playground.backends.llama_cpp import LlamaCppBackend
-
-        return LlamaCppBackend(spec)
-    from playground.backends.fake import FakeBackend
-
-    return FakeBackend(spec)

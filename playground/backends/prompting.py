@@ -1,0 +1,46 @@
+"""From a request to the prompt that a model receives, the same for every engine."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from playground.errors import VariantError
+from playground.prompts import choose, render
+from playground.protocol import Backend, RowRequest
+
+
+class Prompt(NamedTuple):
+    """What a model receives: the text, its token ids, and the strings at which an answer in this format ends."""
+
+    text: str
+    ids: list[int]
+    stops: tuple[str, ...]
+
+
+def prompt_of(backend: Backend, request: RowRequest) -> Prompt:
+    """The prompt of a request: its raw text, or its turns through the model's own template or the named format.
+
+    Encoded with its control tokens parsed, and never with a second BOS: a template of the model's own brings the first.
+    Token ids are taken as they are; their text is what they spell, control tokens by name.
+    """
+    if request.ids is not None:
+        ids = checked(backend, request.ids)
+        return Prompt(b"".join(map(backend.piece, ids)).decode(errors="replace"), ids, ())
+    if request.text is not None:
+        return Prompt(request.text, backend.encode(request.text), ())
+    words = backend.vocabulary()
+    chosen = choose(request.variant, words.template, request.prompt_format)
+    text = render(chosen, request.messages, words.bos, words.eos)
+    return Prompt(text, backend.encode(text, None if request.prompt_format else False), chosen.stop)
+
+
+def checked(backend: Backend, ids: Sequence[int]) -> list[int]:
+    """Token ids that the model knows, at least one. Raises VariantError: an engine would end its whole process."""
+    size = backend.info.vocabulary
+    if not ids:
+        raise VariantError("The prompt is empty.", "Send at least one token.")
+    strange = next((token for token in ids if not 0 <= token < size), None)
+    if strange is not None:
+        raise VariantError(
+            f"Token id {strange} is none of this model's {size}.", "Encode the text with this model's own tokenizer."
+        )
+    return list(ids)
