@@ -17,10 +17,10 @@ import typer
 from eval.cli import evaluate, leaderboard
 from playground.cli import PREPARE, chat, models
 from playground.errors import MadangError
-from playground.ports import check_port
 from playground.serve_cli import WithFlags
 from playground.serve_cli import serve as serve_api
 from playground.settings import Settings, load_settings
+from playground.system.ports import check_port
 from training.cli import demo as demo_verbs
 from training.cli import ensure
 from training.data.cli import BENCHMARK

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from eval.progress import ProgressFile
 from playground.cli import prepare_embedded
 from playground.errors import ConfigError
-from playground.interrupts import asked_to_stop
 from playground.settings import Settings
+from playground.system.interrupts import asked_to_stop
 from playground.variants import Catalogue
 
 if TYPE_CHECKING:  # the page imports this module, and statistics take their time

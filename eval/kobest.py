@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from playground.atomic import explained, replacing
 from playground.errors import MadangError, UnknownNameError
+from playground.system.atomic import explained, replacing
 
 Row = dict[str, str | int]
 SPLITS = {"train": "train", "validation": "dev", "test": "test"}

@@ -19,13 +19,13 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
-from playground.atomic import explained
 from playground.errors import VariantError
 from playground.messages import Message
 from playground.presets import Sampling
 from playground.probe import Probe
 from playground.prompts import choose, render
 from playground.protocol import Choices
+from playground.system.atomic import explained
 
 PIECE_TOKENS = int(os.environ.get("MADANG_EVAL_PIECE_TOKENS", "8192"))
 """About so many tokens go to the worker at once: between two pieces progress is told and saved."""

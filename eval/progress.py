@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from playground.atomic import write_beside
+from playground.system.atomic import write_beside
 
 if TYPE_CHECKING:  # the page imports this module through eval.cli, and the runner takes its time
     from eval.runner import Progress

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.results import Facts, folder_name
-from playground.atomic import explained, replacing
+from playground.system.atomic import explained, replacing
 
 TOLD = ("model_source", "system_instruction", "fewshot_as_multiturn", "chat_template", "total_evaluation_time_seconds")
 

@@ -19,7 +19,7 @@ from playground.backends.openai_scores import Scorer
 from playground.errors import BUG_HINT, MadangError, VariantError, WorkerError
 from playground.events import Event
 from playground.protocol import Choices, ModelInfo, ModelSpec, RowRequest
-from playground.waiting import LOOK_S, GivenUp, never
+from playground.system.waiting import LOOK_S, GivenUp, never
 
 Sink = Callable[[Event], None]
 GREETING_S = 15.0

@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
-from playground.atomic import write_beside
 from playground.errors import ConfigError, UnknownNameError, VariantError
-from playground.locks import locked
 from playground.names import Name, PromptFormat
 from playground.settings import Settings
+from playground.system.atomic import write_beside
+from playground.system.locks import locked
 
 BUILT_IN = Path(__file__).with_name("variants.toml")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")

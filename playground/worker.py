@@ -22,9 +22,9 @@ import psutil
 
 from playground import budget, events
 from playground.errors import ContextError, MadangError, VariantError, WorkerError
-from playground.logs import last_line
 from playground.protocol import ModelInfo, ModelSpec, RowRequest
-from playground.waiting import LOOK_S, GivenUp, never
+from playground.system.logs import last_line
+from playground.system.waiting import LOOK_S, GivenUp, never
 
 Sink = Callable[[events.Event], None]
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(events.Event)}

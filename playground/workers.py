@@ -14,11 +14,11 @@ from typing import Any, Protocol
 
 from playground import budget
 from playground.errors import MadangError, MemoryBudgetError, WorkerError
-from playground.logs import new_log
 from playground.protocol import ModelInfo, ModelSpec, RowRequest
 from playground.remote import RemoteWorker
 from playground.settings import Settings
-from playground.waiting import GivenUp, never
+from playground.system.logs import new_log
+from playground.system.waiting import GivenUp, never
 from playground.worker import Sink, Worker
 
 

@@ -2,8 +2,8 @@
 
 import time
 
-from playground import jobs
 from playground.settings import Settings
+from playground.system import jobs
 
 
 def ended(settings: Settings, job: jobs.Job) -> jobs.Job:

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from playground.atomic import replacing
 from playground.errors import SetupError
-from playground.locks import locked
+from playground.system.atomic import replacing
+from playground.system.locks import locked
 
 S = TypeVar("S", bound=BaseModel)
 STATE, EVENTS, LOCK = "state.json", "events.jsonl", ".lock"

@@ -15,8 +15,8 @@ from typing import Any
 
 import psutil
 
-from playground.atomic import disk_full, replacing
 from playground.errors import MadangError, SetupError
+from playground.system.atomic import disk_full, replacing
 from training import loading
 from training.runs import Run
 

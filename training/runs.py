@@ -22,9 +22,9 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from playground.atomic import replacing, to_disk
 from playground.errors import ConfigError, SetupError, UnknownNameError
 from playground.settings import Settings
+from playground.system.atomic import replacing, to_disk
 from training import recipe as recipes
 from training.folders import Folder, place
 from training.recipe import Recipe

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from playground.atomic import replacing
+from playground.system.atomic import replacing
 from training.data.encoder import Encoder, Pair, Tokens
 from training.data.examples import Example
 

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from playground.atomic import write_beside
 from playground.errors import ConfigError, SetupError
-from playground.interrupts import asked_to_stop
 from playground.settings import Settings
+from playground.system.atomic import write_beside
+from playground.system.interrupts import asked_to_stop
 from training.data.cli import BENCHMARK
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _check_room(settings: Settings, prepared: "Prepared") -> None:
 
 
 def _begin(settings: Settings, prepared: "Prepared") -> "Run":
-    from playground.atomic import remove
+    from playground.system.atomic import remove
     from training import preparing
     from training import runs as folders
 

@@ -12,8 +12,8 @@ import torch
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer, pack_dataset
 
-from playground.atomic import disk_full
 from playground.errors import ConfigError, SetupError
+from playground.system.atomic import disk_full
 from training import tokenized
 from training.guards import Overfitting, Recorder, Watch
 from training.loading import Loaded

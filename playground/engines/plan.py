@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from playground import variants
-from playground.atomic import write_beside
 from playground.errors import ConfigError, MadangError
 from playground.prompts import prompt_format
 from playground.settings import Settings
+from playground.system.atomic import write_beside
 from playground.variants import Remote, Stored
 
 KEYS = "MADANG_API_KEYS"

@@ -13,8 +13,8 @@ import httpx
 from playground.engines.keeper import GRACE_S
 from playground.engines.plan import Plan
 from playground.errors import WorkerError
-from playground.logs import last_line, new_log
 from playground.settings import Settings
+from playground.system.logs import last_line, new_log
 
 KEEPER = (sys.executable, "-m", "playground.engines.keeper")
 POLL_S = 0.5

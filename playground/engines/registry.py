@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 
 from playground import variants
-from playground.atomic import write_beside
 from playground.errors import MadangError, VariantError
 from playground.settings import Settings
+from playground.system.atomic import write_beside
 from playground.variants import Catalogue, Remote
 
 

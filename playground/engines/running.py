@@ -15,9 +15,9 @@ from playground.engines import registry
 from playground.engines.plan import Plan, Wish
 from playground.engines.process import POLL_S, Engine
 from playground.errors import SetupError
-from playground.locks import locked
-from playground.ports import check_port
 from playground.settings import Settings
+from playground.system.locks import locked
+from playground.system.ports import check_port
 
 
 def run(plans: list[Plan], wish: Wish, limit_s: float, keep: bool) -> None:

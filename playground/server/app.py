@@ -8,7 +8,6 @@ from fastapi.responses import Response
 from starlette.routing import Match
 
 from playground.compare import Playground
-from playground.ports import check_port
 from playground.server import chat, completions, models
 from playground.server.asking import Asker
 from playground.server.errors import ApiError, asked, install
@@ -16,6 +15,7 @@ from playground.server.guards import guard
 from playground.server.keys import check_binding, is_loopback, read_keys
 from playground.server.serving import serve
 from playground.settings import Settings
+from playground.system.ports import check_port
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 

@@ -16,7 +16,7 @@ from playground.server.errors import ApiError, said
 from playground.server.known import Known, Target
 from playground.server.limits import Limits
 from playground.server.record import Record
-from playground.waiting import GivenUp
+from playground.system.waiting import GivenUp
 from playground.workers import AnyWorker
 
 T = TypeVar("T")

@@ -16,9 +16,9 @@ import uvicorn
 from fastapi import FastAPI
 
 import app
-from playground import jobs
 from playground.compare import Playground
 from playground.settings import Settings
+from playground.system import jobs
 from playground.ui.page import build, launch_options, mounted
 from playground.ui.tabs import Tab
 from tests.fakes import EMBEDDED

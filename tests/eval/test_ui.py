@@ -12,8 +12,8 @@ from eval.ui import board as boards
 from eval.ui import flips, plots, runs, table
 from eval.ui.board import Asked
 from eval.words import words
-from playground import jobs
 from playground.settings import Settings
+from playground.system import jobs
 from tests.waiting import ended
 
 from .runs import make_run

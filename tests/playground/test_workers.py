@@ -11,11 +11,11 @@ from playground.budget import GIB, Need
 from playground.compare import Comparison, Playground, Question
 from playground.errors import MemoryBudgetError, VariantError, WorkerError
 from playground.events import Delta, Event, Failed, Finished, Progress
-from playground.logs import LOGS_KEPT
 from playground.messages import Conversation
 from playground.presets import Sampling
 from playground.protocol import ModelSpec, RowRequest
 from playground.settings import Settings
+from playground.system.logs import LOGS_KEPT
 from playground.worker import Worker
 from playground.workers import WorkerPool
 

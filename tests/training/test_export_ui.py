@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from playground import jobs, variants
+from playground import variants
 from playground.settings import Settings
+from playground.system import jobs
 from playground.variants import Gguf
 from tests.waiting import ended
 from training.export import exports

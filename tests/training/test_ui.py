@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from playground import jobs
 from playground.settings import Settings
+from playground.system import jobs
 from tests.waiting import ended
 from training import recipe as recipes
 from training import runs as folders

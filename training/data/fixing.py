@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from playground.atomic import replacing, room_for
 from playground.errors import ConfigError
+from playground.system.atomic import replacing, room_for
 from training.data.broken import mended
 from training.data.checks import CONTENT, Sight, duplicates
 from training.data.examples import Example, Turn

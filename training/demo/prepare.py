@@ -64,7 +64,7 @@ def prepare_base(models_dir: Path) -> None:
 
 
 def _make(artefacts: list[Artefact], models_dir: Path, progress: Progress) -> None:
-    from playground.atomic import replacing, room_for, sweep
+    from playground.system.atomic import replacing, room_for, sweep
 
     with _turn(models_dir, progress):
         sweep(models_dir)

@@ -15,8 +15,8 @@ from typing import Any
 
 import typer
 
-from playground.atomic import replacing
 from playground.settings import Settings
+from playground.system.atomic import replacing
 from training.demo.examples import Message, train_conversations
 from training.demo.prepare import BASE, SHIPPED_ADAPTER, prepare_base
 from training.demo.unpack import UPSTREAM

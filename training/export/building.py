@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from playground.atomic import remove, replacing
+from playground.system.atomic import remove, replacing
 from training.export import gguf, gptq, imatrix, merge, modelfile
 from training.export.exports import Asked, Export
 from training.export.origin import Origin

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from playground.atomic import write_beside
 from playground.errors import ConfigError
 from playground.settings import Settings
+from playground.system.atomic import write_beside
 
 if TYPE_CHECKING:
     from training.export.making import Outcome, Prepared

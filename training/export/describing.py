@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from playground.atomic import replacing
 from playground.errors import ConfigError
 from playground.files import read_json
+from playground.system.atomic import replacing
 from playground.variants import HUB_ID, Catalogue
 from training.export import card, registering
 from training.export.card import Data, Info, Kind, Score

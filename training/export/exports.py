@@ -21,9 +21,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from playground.atomic import remove
 from playground.errors import SetupError, UnknownNameError
 from playground.settings import Settings
+from playground.system.atomic import remove
 from training import folders
 from training.export.plan import Wanted
 from training.folders import EVENTS, LOCK, STATE, Folder

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from playground.atomic import remove, room_for, sweep
 from playground.errors import ConfigError, MadangError
 from playground.settings import Settings
+from playground.system.atomic import remove, room_for, sweep
 from playground.variants import Catalogue
 from training.export import checking, exports, judging, origin, plan, registering
 from training.export.building import DTYPES, Builder

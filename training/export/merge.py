@@ -9,10 +9,10 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from playground.atomic import remove, replacing
 from playground.errors import ConfigError, VariantError
 from playground.files import check_base, read_json
 from playground.prompts import prompt_format
+from playground.system.atomic import remove, replacing
 from training.export.deltas import deltas, why_in_memory
 from training.export.pieces import complete
 from training.export.shards import is_4bit, rewrite

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from playground.atomic import SUFFIX
+from playground.system.atomic import SUFFIX
 
 Progress = Callable[[float, str], None]
 EVERY_S = 0.5

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from playground import jobs
 from playground.errors import MadangError
 from playground.settings import Settings
+from playground.system import jobs
 from training.ui import checking, form, looking, runs
 from training.ui.asked import Program
 from training.words import problem

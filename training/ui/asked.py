@@ -7,9 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from playground import jobs
-from playground.jobs import Job
 from playground.settings import Settings
+from playground.system import jobs
+from playground.system.jobs import Job
 from playground.web import Html, button, lasting
 from training.words import both, card, known
 

@@ -8,9 +8,9 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
-from playground import jobs
 from playground.errors import MadangError
 from playground.settings import Settings
+from playground.system import jobs
 from playground.web import GO, SILENT, Speaker, Updates, clocked, in_turn, plain, style, tab_here
 from training.ui import export_showing, export_sizes, exporting, runs
 from training.ui.asked import Program

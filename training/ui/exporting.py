@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from playground import jobs
 from playground.errors import ConfigError, MadangError
-from playground.jobs import Job
 from playground.settings import Settings
+from playground.system import jobs
+from playground.system.jobs import Job
 from playground.variants import HUB_ID, Adapter, Catalogue
 from training import runs
 from training.export import exports, plan, registering

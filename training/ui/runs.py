@@ -5,10 +5,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from playground import jobs
 from playground.errors import ConfigError
-from playground.jobs import Job
 from playground.settings import Settings
+from playground.system import jobs
+from playground.system.jobs import Job
 from training import runs as folders
 from training.recipe import Recipe
 from training.runs import Run

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from playground import atomic
 from playground.errors import SetupError
+from playground.system import atomic
 from training.demo import prepare as demo
 from training.demo.prepare import Artefact, Progress, prepare, prepared
 

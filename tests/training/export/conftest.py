@@ -8,8 +8,8 @@ import pytest
 
 import app
 from playground import variants
-from playground.atomic import replacing
 from playground.settings import Settings
+from playground.system.atomic import replacing
 from playground.variants import Adapter, Base
 from tests.playground.backends.conftest import tiny_adapter
 from training.export import building, judging

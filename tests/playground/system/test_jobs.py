@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from playground import jobs
 from playground.errors import UnknownNameError
-from playground.jobs import Job
 from playground.settings import Settings
+from playground.system import jobs
+from playground.system.jobs import Job
 
 POLITE = """
 import json, pathlib, signal, sys, time

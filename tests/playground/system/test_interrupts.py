@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from playground.interrupts import asked_to_stop
+from playground.system.interrupts import asked_to_stop
 
 
 def test_the_first_one_asks_and_the_second_ends() -> None:

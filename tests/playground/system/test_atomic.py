@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from playground.atomic import disk_full, explained, replacing, room_for, sweep, write_beside
 from playground.errors import MadangError, SetupError
+from playground.system.atomic import disk_full, explained, replacing, room_for, sweep, write_beside
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -19,7 +19,7 @@ Usage = namedtuple("Usage", "total used free")
 BUILD_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-from playground.atomic import replacing
+from playground.system.atomic import replacing
 with replacing(Path(sys.argv[1])) as part:
     part.mkdir()
     (part / "x").write_text("x")

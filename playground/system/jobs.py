@@ -22,9 +22,9 @@ from typing import Any, Literal
 import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from playground.atomic import write_beside
 from playground.errors import ConfigError, SetupError, UnknownNameError
 from playground.settings import Settings
+from playground.system.atomic import write_beside
 
 State = Literal["running", "cancelling", "done", "failed", "cancelled", "lost"]
 POLL_S = 0.2
@@ -34,7 +34,7 @@ GRACE_S = 20.0
 """How long a cancelled command may take to put away what it has."""
 KEPT = 20
 TAIL_BYTES = 16_384
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Job(BaseModel):
@@ -139,7 +139,7 @@ def start(
         where.mkdir(parents=True)
         _write(job)
         keeper = subprocess.Popen(
-            [sys.executable, "-m", "playground.jobs", str(where)],
+            [sys.executable, "-m", "playground.system.jobs", str(where)],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

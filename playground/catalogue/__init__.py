@@ -1,0 +1,1 @@
+"""What there is: variants, their names, and the files behind them."""

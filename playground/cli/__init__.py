@@ -1,0 +1,1 @@
+"""The playground's verbs. What people see of them, nothing that decides."""

@@ -1,0 +1,1 @@
+"""What evaluation and parity ask of a loaded variant."""

@@ -1,0 +1,1 @@
+"""The kit that the tabs of every wing are made of."""

@@ -1,0 +1,1 @@
+"""Variants that a server elsewhere answers for."""

@@ -1,0 +1,1 @@
+"""What stands around the routes: log, metrics, keys, rate, body and queue."""

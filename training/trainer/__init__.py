@@ -1,0 +1,1 @@
+"""The process that trains, and who watches it."""
