@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.common import RUNS
-from playground.budget import usable_cores
+from playground.system.hardware import usable_cores
 
 NAMES = ["gguf_pane", "long_prompt", "hf_pane", "base_and_adapter", "three_panes", "page_start", "prepare"]
 NAMES += ["kobest", "data", "training", "train_memory", "export", "parity"]

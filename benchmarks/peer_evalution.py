@@ -12,7 +12,7 @@ from evalution.config import Model
 from evalution.engines import LlamaCpp, Transformers
 
 from benchmarks.common import serve_peer
-from playground.budget import usable_cores
+from playground.system.hardware import usable_cores
 
 MODEL, ENGINE, ROWS = sys.argv[1:]
 # its own method calls super() in a class that dataclass(slots=True) has made anew, which raises after the scoring

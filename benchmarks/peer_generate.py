@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.common import serve_peer
-from playground.budget import cpu_has_bf16, usable_cores
+from playground.system.hardware import cpu_has_bf16, usable_cores
 
 torch.set_num_threads(usable_cores())
 DTYPE = torch.bfloat16 if cpu_has_bf16() else torch.float32

@@ -11,7 +11,7 @@ import llama_cpp
 import llama_cpp.llama_cpp as lib
 
 from benchmarks.common import serve_peer
-from playground.budget import usable_cores
+from playground.system.hardware import usable_cores
 
 MODEL = llama_cpp.Llama(
     sys.argv[1],

@@ -5,7 +5,7 @@ import threading
 
 import xllamacpp
 
-from playground.budget import usable_cores
+from playground.system.hardware import usable_cores
 
 FILE, PORT, PARALLEL = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 

@@ -9,7 +9,7 @@ from lm_eval.models.huggingface import HFLM
 
 from benchmarks.common import serve_peer
 from benchmarks.kobest import timed
-from playground.budget import usable_cores
+from playground.system.hardware import usable_cores
 
 torch.set_num_threads(usable_cores())
 FOLDER, DTYPE, ROWS = sys.argv[1:]

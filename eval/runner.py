@@ -24,10 +24,10 @@ from playground import drift
 from playground.compare import Playground
 from playground.errors import MadangError
 from playground.files import weight_files
-from playground.loadable import Loadable
 from playground.probe import Probe, probing
 from playground.system.atomic import explained
 from playground.variants import Base, Gguf, Remote, Stored, Variant
+from playground.workers.loadable import Loadable
 
 Tell = Callable[["Progress"], None]
 MEASURES = ("speed", "drift")

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict
 
 from playground import drift
 from playground.files import weight_files
-from playground.loadable import Loadable
 from playground.presets import Sampling
 from playground.probe import Probe
+from playground.workers.loadable import Loadable
 
 RUNS = 3
 ANSWER_TOKENS = 64

@@ -12,17 +12,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from playground import budget, reach, variants
+from playground import reach, variants
 from playground.compare import Playground, Question
 from playground.engines.registry import sweep
 from playground.errors import ConfigError, MadangError, UnknownNameError
 from playground.events import Failed, Finished, Started
-from playground.loadable import Loader, remote_spec
 from playground.messages import Conversation
 from playground.presets import DEFAULT_PRESET, Sampling, sampling
 from playground.settings import Settings
+from playground.system import hardware
 from playground.terminal import Chat, show_answers
 from playground.variants import Adapter, Base, Catalogue, Remote, Stored, Variant
+from playground.workers import memory
+from playground.workers.loadable import Loader, remote_spec
 
 DEFAULT_VARIANTS = ["smollm2", "smollm2:demo", "smollm2:demo:Q4_K_M"]
 ESCAPE, ESCAPES = re.compile(r"\\([ntr\\])"), {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
@@ -186,7 +188,7 @@ def add(
     loader = Loader(settings, playground.catalogue.with_variant(variant), playground.hub)
     console = Console(stderr=True)
     size = loader.download_bytes(variant)
-    if size and not yes and not typer.confirm(f"{source} is {size / budget.GIB:.2f} GiB to download. Go on?"):
+    if size and not yes and not typer.confirm(f"{source} is {size / hardware.GIB:.2f} GiB to download. Go on?"):
         raise typer.Exit(1)
     with console.status(f"Checking {name}") as status:
         loadable = loader.loadable(variant, lambda done, what: status.update(escape(f"{what} ({done:.0%})")))
@@ -238,9 +240,9 @@ def _verdict(loader: Loader, variant: Variant) -> str:
     if loadable.spec.remote is not None:
         found = reach.look(loadable.spec)
         return escape(f"ok, answers; {found.model or 'its model'}, context {found.info.context:,}")
-    need = budget.need(loadable.spec)
+    need = memory.need(loadable.spec)
     alone = f"; runs on a copy of its own: {loadable.why_not_shared}" if loadable.why_not_shared else ""
-    return escape(f"ok, needs about {(need.ram + need.vram) / budget.GIB:.2f} GiB{alone}")
+    return escape(f"ok, needs about {(need.ram + need.vram) / hardware.GIB:.2f} GiB{alone}")
 
 
 @models.command()

@@ -17,13 +17,13 @@ from pydantic import BaseModel, ConfigDict
 from playground.errors import BUG_HINT, ConfigError, MadangError, WorkerError
 from playground.events import Event, Failed, Finished, Progress, Stats
 from playground.hub import Hub, HuggingFaceHub
-from playground.loadable import Loadable, Loader
 from playground.messages import Message
 from playground.presets import MAX_SEED, Sampling
 from playground.protocol import ModelSpec, RowRequest
 from playground.settings import Settings
 from playground.variants import Catalogue
-from playground.workers import AnyWorker, WorkerPool
+from playground.workers.loadable import Loadable, Loader
+from playground.workers.pool import AnyWorker, WorkerPool
 
 MAX_VARIANTS = 8
 

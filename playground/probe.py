@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from playground.compare import Playground
 from playground.errors import ContextError, VariantError, WorkerError
 from playground.events import Event, Failed, Finished
-from playground.loadable import Loadable, Loader
 from playground.presets import Sampling
 from playground.protocol import Choices, ModelInfo, RowRequest, Scored, Vocabulary
-from playground.worker import Worker
-from playground.workers import AnyWorker, WorkerPool
+from playground.workers.loadable import Loadable, Loader
+from playground.workers.pool import AnyWorker, WorkerPool
+from playground.workers.process import Worker
 
 if TYPE_CHECKING:
     import numpy as np

@@ -30,7 +30,7 @@ class Address(BaseModel):
 
 
 class ModelSpec(BaseModel):
-    """What one worker loads: local paths alone, decided by playground.loadable. Equal specs share a worker."""
+    """What one worker loads: local paths alone, decided by playground.workers.loadable. Equal specs share a worker."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

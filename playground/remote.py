@@ -12,7 +12,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from playground import budget
 from playground.backends.openai import Server
 from playground.backends.openai_answer import Answer
 from playground.backends.openai_scores import Scorer
@@ -20,6 +19,7 @@ from playground.errors import BUG_HINT, MadangError, VariantError, WorkerError
 from playground.events import Event
 from playground.protocol import Choices, ModelInfo, ModelSpec, RowRequest
 from playground.system.waiting import LOOK_S, GivenUp, never
+from playground.workers import memory
 
 Sink = Callable[[Event], None]
 GREETING_S = 15.0
@@ -65,9 +65,9 @@ class RemoteWorker:
     def use_threads(self, threads: int) -> None:
         """Nothing is computed here."""
 
-    def memory(self) -> budget.Need:
+    def memory(self) -> memory.Need:
         """Bytes it holds here: none to speak of."""
-        return budget.Need(ram=0)
+        return memory.Need(ram=0)
 
     def wait_loaded(self, given_up: GivenUp = never) -> None:
         """Block until the server has said what it serves; raise why it has not, or that nobody waits any more."""

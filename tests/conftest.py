@@ -11,7 +11,7 @@ import platformdirs
 import psutil
 import pytest
 
-from playground.budget import usable_cores
+from playground.system.hardware import usable_cores
 
 LARGE = 6 << 30
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell hands it on to what it runs in the background

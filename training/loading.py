@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from playground import budget
 from playground.errors import ConfigError, SetupError
+from playground.system import hardware
 from training.recipe import Recipe
 from training.runs import Model, Plan
 
@@ -42,7 +42,7 @@ class Loaded:
 def engine(recipe: Recipe) -> str:
     """unsloth or peft: what the recipe asks for, else Unsloth where there is a card, the package and one device."""
     has = find_spec("unsloth") is not None
-    card = budget.vram_total() > 0
+    card = hardware.vram_total() > 0
     if recipe.engine == "unsloth" and not (has and card):
         lacks = "no NVIDIA GPU" if not card else "no package unsloth"
         raise SetupError(

@@ -14,7 +14,7 @@ from typing import Literal
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
-from playground.budget import usable_ram
+from playground.system.hardware import usable_ram
 from training.parameters import Shape
 
 MIB, GIB = 2**20, 2**30

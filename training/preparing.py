@@ -11,12 +11,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from playground import budget
 from playground.compare import Playground
 from playground.errors import ConfigError, VariantError
-from playground.loadable import Loader
 from playground.settings import Settings
+from playground.system import hardware
 from playground.variants import HUB_ID, Base, Catalogue
+from playground.workers.loadable import Loader
 from training import loading, memory, parameters, passthrough, tokenized
 from training import recipe as recipes
 from training.data import mix, sources
@@ -69,7 +69,7 @@ def look(
     progress: Progress = lambda what: None,
 ) -> Prepared:
     """Find, read, check and estimate; raises for whatever training could not use. Nothing is written."""
-    on_card = budget.vram_total() > 0
+    on_card = hardware.vram_total() > 0
     _check_machine(recipe, settings.data, on_card)
     written, recipe = recipe, recipes.resolved(recipe, on_card)
     progress("Checking the recipe")

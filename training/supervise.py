@@ -17,8 +17,8 @@ from typing import Any
 
 import psutil
 
-from playground import budget
 from playground.errors import MadangError, SetupError
+from playground.system import hardware
 from training import ladder
 from training.process import SUPERVISOR
 from training.recipe import Recipe
@@ -97,7 +97,7 @@ def command(run: Run, recipe: Recipe) -> list[str]:
 def environment(recipe: Recipe, threads: int | None = None) -> dict[str, str]:
     """Threads shared out among the processes, one card where one is asked for, no word to anyone outside."""
     mine = psutil.Process()
-    each = max(1, (threads or budget.usable_cores()) // recipe.devices)
+    each = max(1, (threads or hardware.usable_cores()) // recipe.devices)
     made = os.environ | {
         SUPERVISOR: f"{mine.pid}:{mine.create_time()}",
         "OMP_NUM_THREADS": str(each),
@@ -109,7 +109,7 @@ def environment(recipe: Recipe, threads: int | None = None) -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PYTORCH_ALLOC_CONF": os.environ.get("PYTORCH_ALLOC_CONF", "expandable_segments:True"),
     }
-    if recipe.devices == 1 and budget.vram_total():  # several visible cards would make Trainer split every batch
+    if recipe.devices == 1 and hardware.vram_total():  # several visible cards would make Trainer split every batch
         first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
         made["CUDA_VISIBLE_DEVICES"] = first or "0"
     return made

@@ -24,7 +24,6 @@ from playground.backends.pieces import Pieces
 from playground.backends.sampling import Sampler
 from playground.backends.text import ByteText
 from playground.backends.tree import scorer
-from playground.budget import cpu_has_bf16
 from playground.errors import VariantError
 from playground.events import TokenLogprob
 from playground.presets import Sampling
@@ -41,6 +40,7 @@ from playground.protocol import (
     Scored,
     Vocabulary,
 )
+from playground.system.hardware import cpu_has_bf16
 
 if TYPE_CHECKING:
     import numpy as np

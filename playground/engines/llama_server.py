@@ -15,10 +15,10 @@ from playground.engines import plan
 from playground.engines.plan import Plan, Wish
 from playground.errors import ConfigError, VariantError
 from playground.hub import Hub
-from playground.loadable import FetchProgress, Loader
 from playground.prompts import format_names
 from playground.protocol import DEFAULT_CONTEXT
 from playground.variants import FAKE, Catalogue, Gguf, Variant
+from playground.workers.loadable import FetchProgress, Loader
 
 ENGINE = "llama-server"
 VARIABLE = "MADANG_LLAMA_SERVER"

@@ -17,7 +17,7 @@ from playground.server.errors import TOO_LONG, ApiError, failed
 from playground.server.known import Target
 from playground.server.limits import Limits
 from playground.server.record import Record
-from playground.workers import AnyWorker
+from playground.workers.pool import AnyWorker
 
 _numbers = itertools.count(1)
 

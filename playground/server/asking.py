@@ -17,7 +17,7 @@ from playground.server.known import Known, Target
 from playground.server.limits import Limits
 from playground.server.record import Record
 from playground.system.waiting import GivenUp
-from playground.workers import AnyWorker
+from playground.workers.pool import AnyWorker
 
 T = TypeVar("T")
 QUICK_THREADS = 8

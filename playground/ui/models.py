@@ -12,10 +12,10 @@ from playground import reach, variants
 from playground.compare import Playground
 from playground.engines.registry import sweep
 from playground.errors import ConfigError, MadangError
-from playground.loadable import Loader, remote_spec
 from playground.ui import models_rows, panes
 from playground.ui.words import Markup, both
 from playground.variants import FAKE, Gguf, Remote, Variant
+from playground.workers.loadable import Loader, remote_spec
 
 _VARIANT: TypeAdapter[Variant] = TypeAdapter(Variant)
 FIELDS: dict[str, set[str]] = {

@@ -9,7 +9,7 @@ from playground.errors import MadangError
 from playground.ui import panes
 from playground.ui.words import both, both_plain, words
 from playground.variants import FAKE, Adapter, Base, Remote, Variant
-from playground.workers import Loaded
+from playground.workers.pool import Loaded
 
 COLUMNS = ("name", "kind", "source", "place", "format", "state", "actions")
 LONGEST_SOURCE = 44

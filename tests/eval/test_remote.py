@@ -13,10 +13,10 @@ from eval.suites import Suite
 from playground import variants
 from playground.compare import Playground
 from playground.errors import VariantError
-from playground.loadable import Loadable, remote_spec
 from playground.probe import probing
 from playground.settings import Settings
 from playground.variants import Base, Gguf, Remote
+from playground.workers.loadable import Loadable, remote_spec
 from tests.native import native_server
 from tests.planted import Handler, Planted, says, serving
 

@@ -13,7 +13,6 @@ from typing import Any
 import psutil
 import pytest
 
-from playground.budget import GIB, Need
 from playground.compare import MAX_VARIANTS, Comparison, Playground, Question
 from playground.errors import ConfigError, UnknownNameError
 from playground.events import Delta, Event, Failed, Finished, Progress, Started
@@ -21,7 +20,9 @@ from playground.hub import HubFile
 from playground.messages import Conversation
 from playground.presets import Sampling
 from playground.settings import Settings
-from playground.workers import WorkerPool
+from playground.system.hardware import GIB
+from playground.workers.memory import Need
+from playground.workers.pool import WorkerPool
 
 pytestmark = pytest.mark.timeout(120)
 SOON = 10.0
@@ -329,7 +330,7 @@ def test_unloading_while_it_answers(playground: Playground) -> None:
 
 
 def test_closing_leaves_no_processes_and_starts_none(fake_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("playground.workers.Worker.memory", lambda self: Need(ram=GIB))
+    monkeypatch.setattr("playground.workers.pool.Worker.memory", lambda self: Need(ram=GIB))
     settings = fake_settings.model_copy(update={"ram_budget_gb": 2.5})
     playground = Playground(settings, pool=WorkerPool(settings, estimate=lambda spec: Need(ram=GIB)))
     events = iter(ask(playground, base=ENDLESS))

@@ -13,11 +13,9 @@ import pytest
 import uvicorn
 
 from playground import reach, variants
-from playground.budget import GIB, Need
 from playground.compare import Playground, Question
 from playground.errors import ConfigError, MadangError, VariantError, WorkerError
 from playground.events import Delta, Event, Failed, Finished
-from playground.loadable import Loader, remote_spec
 from playground.messages import Message
 from playground.presets import Sampling
 from playground.probe import Probe, probing
@@ -25,9 +23,12 @@ from playground.protocol import Choices, RowRequest
 from playground.remote import RemoteWorker
 from playground.server.app import create
 from playground.settings import Settings
+from playground.system.hardware import GIB
 from playground.ui import models
 from playground.variants import Base, Catalogue, Gguf, Remote, Variant
-from playground.workers import WorkerPool
+from playground.workers.loadable import Loader, remote_spec
+from playground.workers.memory import Need
+from playground.workers.pool import WorkerPool
 from tests.native import native_server
 from tests.planted import Planted, free_port, hangs, says, serving, status
 

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 import app
-from playground import budget
 from playground.settings import Settings
+from playground.system import hardware
 from tests.training.conftest import ROWS, Write
 from tests.training.trained import begin
 from training import memory, runs
@@ -85,7 +85,7 @@ def error_and_hint(said: str) -> tuple[str, str]:
 
 @pytest.fixture(autouse=True)
 def _no_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "vram_total", lambda: 0)
+    monkeypatch.setattr(hardware, "vram_total", lambda: 0)
 
 
 @pytest.mark.parametrize("case", RECIPES)
@@ -141,7 +141,7 @@ def test_more_cards_than_there_are(
 ) -> None:
     asked: list[Path] = []
     here = memory.Machine(((1, 2),), (1, 2), (1, 2))
-    monkeypatch.setattr(budget, "vram_total", lambda: 2)
+    monkeypatch.setattr(hardware, "vram_total", lambda: 2)
     monkeypatch.setattr(memory, "machine", lambda folder: (asked.append(folder), here)[1])
     error, hint = error_and_hint(refused(settings, capsys, str(recipe(devices=2))))
     assert "devices: 2, and this machine has 1 GPUs" in error

@@ -81,7 +81,7 @@ def _benchmark(context: typer.Context, folder: Path | None) -> Any:
 def _encoder(context: typer.Context, model: str, prompt_format: str | None) -> "Encoder":
     """The tokenizer and prompt format of the base that a variant descends from."""
     from playground.compare import Playground
-    from playground.loadable import Loader
+    from playground.workers.loadable import Loader
     from training.data.encoder import Encoder
 
     prepare_embedded(context, [model])

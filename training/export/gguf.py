@@ -128,7 +128,7 @@ def _quantize_here(gguf_file: str, out_file: str, quant: str, imatrix: str) -> N
 
     import llama_cpp
 
-    from playground.budget import usable_cores
+    from playground.system.hardware import usable_cores
     from training.export.imatrix import read
 
     params = llama_cpp.llama_model_quantize_default_params()

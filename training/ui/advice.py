@@ -1,6 +1,6 @@
 """The guide's advice beside each field; a value in it is a button that sets the field. Data in words, drawn here."""
 
-from playground import budget
+from playground.system import hardware
 from playground.web import Html, button
 from training.words import both
 
@@ -31,7 +31,7 @@ def beside(field: str) -> str:
 
 
 def _sentence(field: str) -> str:
-    more = both("advice.no_card") if field == "load_in_4bit" and not budget.vram_total() else ""
+    more = both("advice.no_card") if field == "load_in_4bit" and not hardware.vram_total() else ""
     return f"<p>{both(f'advice.{field}')} {more}</p>"
 
 

@@ -18,8 +18,8 @@ from playground.events import Event
 from playground.protocol import ModelSpec, RowRequest
 from playground.server.app import create
 from playground.settings import Settings
-from playground.worker import Sink
-from playground.workers import AnyWorker, Wait, WorkerPool
+from playground.workers.pool import AnyWorker, Wait, WorkerPool
+from playground.workers.process import Sink
 
 CATALOGUE = """
 [[variant]]

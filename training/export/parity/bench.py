@@ -3,11 +3,11 @@
 from playground.compare import Playground
 from playground.errors import ConfigError, VariantError
 from playground.hub import Hub, HuggingFaceHub
-from playground.loadable import Loadable, Loader
 from playground.prompts import PromptFormat, choose
 from playground.protocol import Vocabulary
 from playground.settings import Settings
 from playground.variants import Adapter, Base, Catalogue, Gguf
+from playground.workers.loadable import Loadable, Loader
 
 
 class Bench(Playground):

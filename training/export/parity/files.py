@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from playground.budget import usable_cores
 from playground.errors import VariantError
 from playground.files import check_base, read_json
+from playground.system.hardware import usable_cores
 from training.export.parity import diagnosis, ends, heads, hyper, ropes, vocabulary
 from training.export.parity.lora import Lora
 from training.export.parity.pairs import CHECKED, Pair, Pairing, folder_pairs, gguf_pairs

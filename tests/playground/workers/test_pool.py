@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from playground.budget import GIB, Need
 from playground.compare import Comparison, Playground, Question
 from playground.errors import MemoryBudgetError, VariantError, WorkerError
 from playground.events import Delta, Event, Failed, Finished, Progress
@@ -15,9 +14,11 @@ from playground.messages import Conversation
 from playground.presets import Sampling
 from playground.protocol import ModelSpec, RowRequest
 from playground.settings import Settings
+from playground.system.hardware import GIB
 from playground.system.logs import LOGS_KEPT
-from playground.worker import Worker
-from playground.workers import WorkerPool
+from playground.workers.memory import Need
+from playground.workers.pool import WorkerPool
+from playground.workers.process import Worker
 
 pytestmark = pytest.mark.timeout(120)
 GREEDY = Sampling(temperature=0.0)

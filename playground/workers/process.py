@@ -20,11 +20,12 @@ from typing import Any, get_args
 
 import psutil
 
-from playground import budget, events
+from playground import events
 from playground.errors import ContextError, MadangError, VariantError, WorkerError
 from playground.protocol import ModelInfo, ModelSpec, RowRequest
 from playground.system.logs import last_line
 from playground.system.waiting import LOOK_S, GivenUp, never
+from playground.workers import memory
 
 Sink = Callable[[events.Event], None]
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(events.Event)}
@@ -105,13 +106,13 @@ class Worker:
         """The process id, for tests and for people who look at it."""
         return self._process.pid
 
-    def memory(self) -> budget.Need:
+    def memory(self) -> memory.Need:
         """Bytes it holds now: its resident set, and the VRAM it reported at loading."""
         try:
             ram = psutil.Process(self.pid).memory_info().rss
         except psutil.Error:
-            return budget.Need(ram=0)
-        return budget.Need(ram=ram, vram=self.info.vram_bytes if self.info else 0)
+            return memory.Need(ram=0)
+        return memory.Need(ram=ram, vram=self.info.vram_bytes if self.info else 0)
 
     def wait_loaded(self, given_up: GivenUp = never) -> None:
         """Block until the model is loaded; raise why it could not be, or that nobody waits for it any more."""

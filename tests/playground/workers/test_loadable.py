@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from playground import budget
 from playground.errors import VariantError
 from playground.hub import HubFile
-from playground.loadable import Loader
 from playground.protocol import ModelSpec
 from playground.settings import Settings
+from playground.system import hardware
 from playground.variants import Adapter, Base, Catalogue, Gguf
+from playground.workers.loadable import Loader
 
 
 class FakeHub:
@@ -46,7 +46,7 @@ def hub() -> FakeHub:
 
 @pytest.fixture(autouse=True)
 def _no_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "vram_total", lambda: 0)
+    monkeypatch.setattr(hardware, "vram_total", lambda: 0)
 
 
 def loader(tmp_path: Path, hub: FakeHub, *variants: Base | Adapter | Gguf) -> Loader:
@@ -163,7 +163,7 @@ def test_four_bits_need_a_card(tmp_path: Path, hub: FakeHub, model_files: Any, m
     with pytest.raises(VariantError, match="load_in_4bit") as caught:
         load.loadable(base)
     assert "Q4_K_M" in caught.value.hint
-    monkeypatch.setattr(budget, "vram_total", lambda: 8 * budget.GIB)
+    monkeypatch.setattr(hardware, "vram_total", lambda: 8 * hardware.GIB)
     assert load.loadable(base).spec.load_in_4bit
     assert load.loadable(gguf).spec.gpu_layers == "auto"
 

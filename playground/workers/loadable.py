@@ -4,11 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from playground import budget, files
+from playground import files
 from playground.errors import VariantError
 from playground.hub import Hub, choose_gguf
 from playground.protocol import Address, ModelSpec
 from playground.settings import Settings
+from playground.system import hardware
 from playground.variants import FAKE, Adapter, Base, Catalogue, Gguf, Remote, Variant
 
 FetchProgress = Callable[[float, str], None]
@@ -61,7 +62,7 @@ class Loader:
         folder = self._folder(base, progress)
         files.check_base(folder)
         files.check_packages(folder)
-        if base.load_in_4bit and not budget.vram_total():
+        if base.load_in_4bit and not hardware.vram_total():
             raise VariantError(
                 f"{base.name} asks for load_in_4bit, and this machine has no NVIDIA GPU.",
                 "Take load_in_4bit out of its catalogue row, or use a Q4_K_M GGUF build here.",
@@ -97,7 +98,7 @@ class Loader:
             engine="llama_cpp",
             name=gguf.name,
             path=str(path),
-            gpu_layers=gguf.gpu_layers if budget.vram_total() else 0,
+            gpu_layers=gguf.gpu_layers if hardware.vram_total() else 0,
             context=gguf.context,
             threads=self._threads(),
         )
@@ -125,7 +126,7 @@ class Loader:
         return Loadable(spec)
 
     def _threads(self) -> int:
-        return self.settings.threads or budget.usable_cores()
+        return self.settings.threads or hardware.usable_cores()
 
 
 def remote_spec(remote: Remote) -> ModelSpec:

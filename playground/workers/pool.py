@@ -12,14 +12,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from playground import budget
 from playground.errors import MadangError, MemoryBudgetError, WorkerError
 from playground.protocol import ModelInfo, ModelSpec, RowRequest
 from playground.remote import RemoteWorker
 from playground.settings import Settings
+from playground.system import hardware
 from playground.system.logs import new_log
 from playground.system.waiting import GivenUp, never
-from playground.worker import Sink, Worker
+from playground.workers import memory
+from playground.workers.process import Sink, Worker
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,13 @@ class Loaded:
 
     spec: ModelSpec
     info: ModelInfo
-    memory: budget.Need
+    memory: memory.Need
     busy: bool
     idle_s: float
 
 
 class AnyWorker(Protocol):
-    """What a worker process (playground.worker) and the worker of a remote variant (playground.remote) both are."""
+    """What a worker process and the worker of a remote variant both are."""
 
     spec: ModelSpec
     info: ModelInfo | None
@@ -61,7 +62,7 @@ class AnyWorker(Protocol):
         """Compute with so many threads from the next step on."""
         ...
 
-    def memory(self) -> budget.Need:
+    def memory(self) -> memory.Need:
         """Bytes it holds now."""
         ...
 
@@ -107,7 +108,7 @@ class WorkerPool:
     """The workers of this process, within a budget of RAM and VRAM; idle ones leave least recently used first."""
 
     settings: Settings
-    estimate: Callable[[ModelSpec], budget.Need] = budget.need
+    estimate: Callable[[ModelSpec], memory.Need] = memory.need
     _workers: dict[ModelSpec, AnyWorker] = field(default_factory=dict)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _closed: bool = False
@@ -210,7 +211,7 @@ class WorkerPool:
     def _make_room(self, spec: ModelSpec, wait: Wait) -> None:
         """Evict idle workers until the spec fits; wait for busy ones; refuse what can never fit."""
         wanted = self.estimate(spec)
-        limit = budget.Need(ram=budget.ram_budget(self.settings), vram=budget.vram_budget(self.settings))
+        limit = memory.Need(ram=hardware.ram_budget(self.settings), vram=hardware.vram_budget(self.settings))
         if wanted.ram > limit.ram or wanted.vram > limit.vram:
             raise _too_large(spec, wanted, limit)
         told = ""
@@ -232,7 +233,7 @@ class WorkerPool:
                 told = behind
             self._changed.wait(0.2)
 
-    def _fits(self, wanted: budget.Need, limit: budget.Need) -> bool:
+    def _fits(self, wanted: memory.Need, limit: memory.Need) -> bool:
         """Whether the wanted bytes fit beside the workers; one that still loads counts as what it will need."""
         self._workers = {spec: worker for spec, worker in self._workers.items() if worker.alive}
         held = [w.memory() if w.info is not None else self.estimate(w.spec) for w in self._workers.values()]
@@ -240,9 +241,9 @@ class WorkerPool:
         return ram_fits and sum(h.vram for h in held) + wanted.vram <= limit.vram
 
 
-def _too_large(spec: ModelSpec, wanted: budget.Need, limit: budget.Need) -> MemoryBudgetError:
+def _too_large(spec: ModelSpec, wanted: memory.Need, limit: memory.Need) -> MemoryBudgetError:
     kind, need, have = ("RAM", wanted.ram, limit.ram) if wanted.ram > limit.ram else ("VRAM", wanted.vram, limit.vram)
-    gib = budget.GIB
+    gib = hardware.GIB
     return MemoryBudgetError(
         f"{spec.name} needs about {need / gib:.1f} GiB of {kind}, and the budget is {have / gib:.1f} GiB.",
         f"Choose a smaller build (Q4_K_M, say), load_in_4bit on an NVIDIA GPU, or raise MADANG_{kind}_BUDGET_GB.",

@@ -1,4 +1,4 @@
-"""What this process may use: cores, RAM and VRAM, and what a model will need of them before it is loaded."""
+"""What this process may use of the machine: cores, RAM and VRAM, cut by containers and by settings."""
 
 import os
 import subprocess
@@ -6,27 +6,10 @@ from functools import cache
 from pathlib import Path
 
 import psutil
-from pydantic import BaseModel, ConfigDict
 
-from playground.files import safetensors_bytes
-from playground.protocol import ModelSpec
 from playground.settings import Settings
 
 GIB = 2**30
-RUNTIME_BYTES = {"transformers": int(0.55 * GIB), "llama_cpp": int(0.12 * GIB), "fake": 2**20}
-"""RAM of a worker before any weights: the interpreter and its engine's libraries (measured by benchmarks/memory.py)."""
-DTYPE_BYTES = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0}
-NF4_BYTES = 0.6
-"""Bytes a weight in NF4 with its scales, embeddings left in 16 bits included."""
-
-
-class Need(BaseModel):
-    """Bytes a model takes, estimated from its files."""
-
-    model_config = ConfigDict(frozen=True)
-
-    ram: int
-    vram: int = 0
 
 
 def usable_cores() -> int:
@@ -78,30 +61,3 @@ def ram_budget(settings: Settings) -> int:
 def vram_budget(settings: Settings) -> int:
     """Bytes of VRAM for all loaded models: the setting, else 90 % of the cards."""
     return int(settings.vram_budget_gb * GIB) if settings.vram_budget_gb else int(vram_total() * 0.9)
-
-
-def need(spec: ModelSpec) -> Need:
-    """What loading a spec will take, from the sizes of its files (kv cache and runtime included)."""
-    if spec.engine == "openai":
-        return Need(ram=0)
-    runtime = RUNTIME_BYTES[spec.engine]
-    weights = _weights(spec)
-    on_card = vram_total() > 0 and (spec.engine == "transformers" or spec.gpu_layers != 0)
-    if spec.engine == "fake":
-        return Need(ram=runtime)
-    work = int(weights * 0.1) + 64 * 2**20
-    return Need(ram=runtime, vram=weights + work) if on_card else Need(ram=runtime + weights + work)
-
-
-def _weights(spec: ModelSpec) -> int:
-    """Bytes the weights take once loaded."""
-    path = Path(spec.path)
-    if spec.engine == "llama_cpp":
-        return path.stat().st_size
-    if spec.engine == "fake":
-        return 0
-    parameters_at_16_bit = safetensors_bytes(path)
-    if spec.load_in_4bit:
-        return int(parameters_at_16_bit / 2 * NF4_BYTES)
-    dtype = spec.dtype if spec.dtype != "auto" else "bf16" if vram_total() or cpu_has_bf16() else "fp32"
-    return int(parameters_at_16_bit / 2 * DTYPE_BYTES[dtype])

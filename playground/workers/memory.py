@@ -1,0 +1,54 @@
+"""What a model takes of RAM and VRAM, told from its files before it is loaded."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from playground.files import safetensors_bytes
+from playground.protocol import ModelSpec
+from playground.system import hardware
+from playground.system.hardware import GIB
+
+RUNTIME_BYTES = {"transformers": int(0.55 * GIB), "llama_cpp": int(0.12 * GIB), "fake": 2**20}
+"""RAM of a worker before any weights: the interpreter and its engine's libraries (measured by benchmarks/memory.py)."""
+DTYPE_BYTES = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0}
+NF4_BYTES = 0.6
+"""Bytes a weight in NF4 with its scales, embeddings left in 16 bits included."""
+
+
+class Need(BaseModel):
+    """Bytes a model takes, estimated from its files."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ram: int
+    vram: int = 0
+
+
+def need(spec: ModelSpec) -> Need:
+    """What loading a spec will take, from the sizes of its files (kv cache and runtime included)."""
+    if spec.engine == "openai":
+        return Need(ram=0)
+    runtime = RUNTIME_BYTES[spec.engine]
+    weights = _weights(spec)
+    on_card = hardware.vram_total() > 0 and (spec.engine == "transformers" or spec.gpu_layers != 0)
+    if spec.engine == "fake":
+        return Need(ram=runtime)
+    work = int(weights * 0.1) + 64 * 2**20
+    return Need(ram=runtime, vram=weights + work) if on_card else Need(ram=runtime + weights + work)
+
+
+def _weights(spec: ModelSpec) -> int:
+    """Bytes the weights take once loaded."""
+    path = Path(spec.path)
+    if spec.engine == "llama_cpp":
+        return path.stat().st_size
+    if spec.engine == "fake":
+        return 0
+    parameters_at_16_bit = safetensors_bytes(path)
+    if spec.load_in_4bit:
+        return int(parameters_at_16_bit / 2 * NF4_BYTES)
+    dtype = (
+        spec.dtype if spec.dtype != "auto" else "bf16" if hardware.vram_total() or hardware.cpu_has_bf16() else "fp32"
+    )
+    return int(parameters_at_16_bit / 2 * DTYPE_BYTES[dtype])
