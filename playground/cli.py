@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from playground import reach, variants
+from playground import variants
 from playground.compare import Playground, Question
 from playground.engines.registry import sweep
 from playground.errors import ConfigError, MadangError, UnknownNameError
 from playground.events import Failed, Finished, Started
 from playground.messages import Conversation
 from playground.presets import DEFAULT_PRESET, Sampling, sampling
+from playground.remote import reach
 from playground.settings import Settings
 from playground.system import hardware
 from playground.terminal import Chat, show_answers

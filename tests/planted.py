@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from playground.backends.openai import Server
-from playground.backends.openai_answer import Answer
 from playground.events import Event, Finished
 from playground.protocol import ModelSpec, RowRequest
+from playground.remote.answer import Answer
+from playground.remote.openai import Server
 
 Reply = Callable[["Handler", dict[str, Any]], None]
 ONE_MODEL = {"object": "list", "data": [{"id": "there", "owned_by": "vllm", "max_model_len": 777}]}

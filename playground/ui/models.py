@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from playground import reach, variants
+from playground import variants
 from playground.compare import Playground
 from playground.engines.registry import sweep
 from playground.errors import ConfigError, MadangError
+from playground.remote import reach
 from playground.ui import models_rows, panes
 from playground.ui.words import Markup, both
 from playground.variants import FAKE, Gguf, Remote, Variant

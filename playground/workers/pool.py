@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from playground.errors import MadangError, MemoryBudgetError, WorkerError
 from playground.protocol import ModelInfo, ModelSpec, RowRequest
-from playground.remote import RemoteWorker
+from playground.remote.worker import RemoteWorker
 from playground.settings import Settings
 from playground.system import hardware
 from playground.system.logs import new_log

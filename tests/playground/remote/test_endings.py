@@ -5,10 +5,10 @@ import time
 from typing import Any
 
 import pytest
+from tests.playground.backends.test_openai import ask, refused
 
 from playground.errors import WorkerError
 from tests.planted import Planted, chat, end, hangs, says, streams
-from tests.playground.backends.test_openai import ask, refused
 
 
 def test_after_the_first_token_nothing_is_asked_again(planted: Planted) -> None:
@@ -53,7 +53,7 @@ def test_a_whole_answer_is_taken_however_it_ends(planted: Planted, reply: Any) -
 
 
 def test_a_line_that_stays_open_after_the_answer_is_left(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("playground.backends.openai.LAST_S", 0.2)
+    monkeypatch.setattr("playground.remote.openai.LAST_S", 0.2)
 
     def reply(handler: Any, body: dict[str, Any]) -> None:
         handler.begin()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from playground.backends.sse import Events, TooLong
+from playground.remote.sse import Events, TooLong
 
 STREAM = "\ufeffdata: 하나\r\n: comment\r\ndata: more\r\n\r\nevent: x\ndata:둘\n\ndata\n\nid: 7\n\n".encode()
 

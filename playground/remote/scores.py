@@ -13,12 +13,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from playground.backends.openai import Server, is_too_long
-from playground.backends.openai_chunks import Chunk, Logprobs
-from playground.backends.openai_http import Refused
 from playground.errors import MadangError, VariantError
 from playground.events import TokenLogprob
 from playground.protocol import Choices, Scored, Vocabulary
+from playground.remote.chunks import Chunk, Logprobs
+from playground.remote.http import Refused
+from playground.remote.openai import Server, is_too_long
 
 AT_ONCE = 8
 PROMPTS_A_REQUEST = 8

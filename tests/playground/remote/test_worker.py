@@ -12,7 +12,7 @@ import httpx
 import pytest
 import uvicorn
 
-from playground import reach, variants
+from playground import variants
 from playground.compare import Playground, Question
 from playground.errors import ConfigError, MadangError, VariantError, WorkerError
 from playground.events import Delta, Event, Failed, Finished
@@ -20,7 +20,8 @@ from playground.messages import Message
 from playground.presets import Sampling
 from playground.probe import Probe, probing
 from playground.protocol import Choices, RowRequest
-from playground.remote import RemoteWorker
+from playground.remote import reach
+from playground.remote.worker import RemoteWorker
 from playground.server.app import create
 from playground.settings import Settings
 from playground.system.hardware import GIB
@@ -44,7 +45,7 @@ def planted() -> Iterator[Planted]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("playground.backends.openai.PAUSES_S", (0.01,))
+    monkeypatch.setattr("playground.remote.openai.PAUSES_S", (0.01,))
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def test_cancelling_hangs_up_at_once(planted: Planted, open_playground: Any, tex
 def test_cancelling_between_attempts_ends_the_wait(
     planted: Planted, open_playground: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("playground.backends.openai.PAUSES_S", (600.0,))
+    monkeypatch.setattr("playground.remote.openai.PAUSES_S", (600.0,))
     playground = open_playground(far(planted))
     planted.replies = [status(503)]
     comparison = playground.ask(questions("far"))
@@ -201,7 +202,7 @@ def test_a_line_that_cannot_be_made_costs_one_pane_an_error(
 def test_a_fault_of_ours_at_the_greeting_is_an_error_of_the_pane(
     planted: Planted, open_playground: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("playground.remote.Server", lambda spec: 1 / 0)
+    monkeypatch.setattr("playground.remote.worker.Server", lambda spec: 1 / 0)
     playground = open_playground(far(planted), Base(name="near", source="fake:near"))
     found = ends(playground, "far", "near")
     assert isinstance(found["near"], Finished)
@@ -225,7 +226,7 @@ def test_a_bug_ends_its_row(planted: Planted, open_playground: Any, monkeypatch:
     async def breaks(*values: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("playground.backends.openai.Server.answer", breaks)
+    monkeypatch.setattr("playground.remote.openai.Server.answer", breaks)
     found = ends(open_playground(far(planted)), "far")["far"]
     assert isinstance(found, Failed)
     assert "ZeroDivisionError" in found.message

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from playground.backends import ollama
 from playground.errors import MadangError, VariantError, WorkerError
 from playground.events import Delta, Event, Started
 from playground.messages import Message
 from playground.presets import Sampling
 from playground.protocol import Address, ModelSpec, RowRequest
+from playground.remote import ollama
 from tests.planted import Handler, Planted, answered, end, status
 
 ASKED = (Message(role="system", content="짧게."), Message(role="user", content="수도가 어디야?"))

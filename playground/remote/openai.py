@@ -9,15 +9,15 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from playground.backends import ollama, openai_dialect
-from playground.backends.openai_answer import Answer
-from playground.backends.openai_chunks import Chunk, parsed
-from playground.backends.openai_dialect import Dialect
-from playground.backends.openai_http import PAUSES_S, Line, Refused, words
 from playground.errors import ContextError, MadangError, VariantError, WorkerError
 from playground.messages import Conversation
 from playground.prompts import prompt_format, render
 from playground.protocol import DEFAULT_CONTEXT, ModelInfo, ModelSpec, RowRequest
+from playground.remote import dialect, ollama
+from playground.remote.answer import Answer
+from playground.remote.chunks import Chunk, parsed
+from playground.remote.dialect import Dialect
+from playground.remote.http import PAUSES_S, Line, Refused, words
 
 BYTES_BESIDE = 2**20
 BYTES_A_TOKEN = 2**11
@@ -47,7 +47,7 @@ class Server:
         self.spec = spec
         self.line = Line(spec.name, spec.remote, PAUSES_S if patient else ())
         self.model = spec.remote.model or ""
-        self.dialect: Dialect = openai_dialect.PLAIN
+        self.dialect: Dialect = dialect.PLAIN
         self.info = self._info({})
         self.eos = ""
         self.is_ollama = False
@@ -72,9 +72,9 @@ class Server:
         rows = _listed(listed.get("data") if isinstance(listed, dict) else None)
         rows = [row for row in rows if isinstance(row, dict)]
         row = self._row(rows)
-        self.dialect = openai_dialect.of(str(row.get("owned_by", "")))
+        self.dialect = dialect.of(str(row.get("owned_by", "")))
         self.info = self._info(row)
-        self.is_ollama = self.dialect is openai_dialect.PLAIN and await self._says_ollama()
+        self.is_ollama = self.dialect is dialect.PLAIN and await self._says_ollama()
         return self.info
 
     async def _says_ollama(self) -> bool:
@@ -152,8 +152,8 @@ class Server:
     def _asked(self, request: RowRequest, text: str | None, stops: list[str]) -> tuple[str, dict[str, Any]]:
         is_chat = text is None and request.ids is None
         body: dict[str, Any] = {"stream": True}
-        body |= openai_dialect.fields(self.dialect, request.sampling, self.info.context)
-        idle = [name for name in self._left_out if openai_dialect.is_idle(self.dialect, name, body.get(name))]
+        body |= dialect.fields(self.dialect, request.sampling, self.info.context)
+        idle = [name for name in self._left_out if dialect.is_idle(self.dialect, name, body.get(name))]
         body = {name: value for name, value in body.items() if name not in idle}
         if is_chat and NEWER in self._learned:
             body[NEWER] = body.pop("max_tokens")
@@ -240,12 +240,12 @@ class Server:
 
     def _idle(self, body: dict[str, Any], refusal: Refused) -> str | None:
         """The field that was refused although, at its value, it changes nothing."""
-        name = openai_dialect.refused(body, refusal.said) if refusal.status in (400, 422) else None
+        name = dialect.refused(body, refusal.said) if refusal.status in (400, 422) else None
         sent = self.dialect.names.get(name or "", name or "")
-        return sent if sent in body and openai_dialect.is_idle(self.dialect, sent, body[sent]) else None
+        return sent if sent in body and dialect.is_idle(self.dialect, sent, body[sent]) else None
 
     def _explained(self, body: dict[str, Any], refusal: Refused) -> VariantError:
-        name = openai_dialect.refused(body, refusal.said) if refusal.status in (400, 422) else None
+        name = dialect.refused(body, refusal.said) if refusal.status in (400, 422) else None
         if name is None:
             return refusal
         neutral = NEUTRAL_WORDS.get(name, f"set `{name}` to {openai_dialect.NEUTRAL.get(name, 0):g}")

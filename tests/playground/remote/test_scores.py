@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from playground.backends.openai import Server
-from playground.backends.openai_scores import Scorer
 from playground.errors import VariantError
 from playground.protocol import Address, Choices, ModelSpec, Scored
+from playground.remote.openai import Server
+from playground.remote.scores import Scorer
 from tests.planted import Handler, Planted, status
 
 QUESTIONS = [

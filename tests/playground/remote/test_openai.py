@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from playground.backends import openai_dialect
-from playground.backends.openai import Server
-from playground.backends.openai_http import is_loopback, words
 from playground.errors import ContextError, MadangError, VariantError
 from playground.events import Delta, Event, Started
 from playground.messages import Message
 from playground.presets import Sampling
 from playground.protocol import Address, ModelSpec, RowRequest
+from playground.remote import dialect
+from playground.remote.http import is_loopback, words
+from playground.remote.openai import Server
 from tests.planted import Planted, answered, end, says, serving, status, streams
 
 NEUTRAL = Sampling(temperature=0.0, top_p=1.0, repetition_penalty=1.0, max_new_tokens=8, seed=3)
@@ -23,7 +23,7 @@ KEY = "sk-very-secret"
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("playground.backends.openai.PAUSES_S", (0.01, 0.01, 0.01))
+    monkeypatch.setattr("playground.remote.openai.PAUSES_S", (0.01, 0.01, 0.01))
 
 
 def spec(planted: Planted, **more: Any) -> ModelSpec:
@@ -82,13 +82,13 @@ def test_what_is_sent(planted: Planted) -> None:
         ("vllm", NEUTRAL, {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}, {"repeat_penalty"}),
         ("sglang", NEUTRAL, {"top_k": -1, "repetition_penalty": 1.0}, {"repeat_penalty"}),
         ("llamacpp", NEUTRAL, {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}, {"repetition_penalty"}),
-        ("llamacpp", NEUTRAL, {"repeat_last_n": 4096, "samplers": openai_dialect.ORDER}, set()),
+        ("llamacpp", NEUTRAL, {"repeat_last_n": 4096, "samplers": dialect.ORDER}, set()),
     ],
 )
 def test_extensions_by_the_kind_of_server(
     owner: str, sampling: Sampling, sent: dict[str, Any], unsent: set[str]
 ) -> None:
-    body = openai_dialect.fields(openai_dialect.of(owner), sampling, 4096)
+    body = dialect.fields(dialect.of(owner), sampling, 4096)
     assert {name: body[name] for name in sent} == sent
     assert not unsent & set(body)
 

@@ -8,10 +8,10 @@ model's template around completions, and cuts off the beginning of a prompt that
 import json
 from typing import Any
 
-from playground.backends.openai_chunks import Chunk
 from playground.errors import VariantError
 from playground.presets import Sampling
 from playground.protocol import RowRequest
+from playground.remote.chunks import Chunk
 
 VERSION = "/api/version"
 """The page that tells Ollama from others."""

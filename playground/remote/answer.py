@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from playground.backends.openai_chunks import Choice, Usage
 from playground.errors import MadangError
 from playground.events import Delta, Event, Failed, Finished, FinishReason, Started, Stats, TokenLogprob
 from playground.protocol import ModelInfo, RowRequest
+from playground.remote.chunks import Choice, Usage
 
 Emit = Callable[[Event], None]
 SHORTEST_S = 0.05

@@ -12,12 +12,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from playground.backends.openai import Server
-from playground.backends.openai_answer import Answer
-from playground.backends.openai_scores import Scorer
 from playground.errors import BUG_HINT, MadangError, VariantError, WorkerError
 from playground.events import Event
 from playground.protocol import Choices, ModelInfo, ModelSpec, RowRequest
+from playground.remote.answer import Answer
+from playground.remote.openai import Server
+from playground.remote.scores import Scorer
 from playground.system.waiting import LOOK_S, GivenUp, never
 from playground.workers import memory
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import httpx
 
-from playground.backends.sse import Events, Lines, TooLong
 from playground.errors import MadangError, VariantError, WorkerError
 from playground.protocol import Address
+from playground.remote.sse import Events, Lines, TooLong
 
 PAUSES_S = (0.5, 1.0, 2.0)
 """Between attempts where the server is out of reach or busy; a Retry-After replaces the pause, up to its limit."""

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from playground.backends.openai import Server
 from playground.errors import MadangError, WorkerError
 from playground.protocol import ModelInfo, ModelSpec
+from playground.remote.openai import Server
 
 LOOK_S = 3.0
 
