@@ -248,7 +248,7 @@ class Server:
         name = dialect.refused(body, refusal.said) if refusal.status in (400, 422) else None
         if name is None:
             return refusal
-        neutral = NEUTRAL_WORDS.get(name, f"set `{name}` to {openai_dialect.NEUTRAL.get(name, 0):g}")
+        neutral = NEUTRAL_WORDS.get(name, f"set `{name}` to {dialect.NEUTRAL.get(name, 0):g}")
         return VariantError(
             f"{self.spec.name}: {self.line.host} does not take `{name}`: {refusal.said}",
             f"For this server, {neutral} (More settings on the page, --set in the terminal).",

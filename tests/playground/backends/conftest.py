@@ -1,6 +1,6 @@
 """Tiny random models of several families, written as a user's folder would be, and adapters on them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from playground.messages import Message
 from playground.presets import Sampling
 from playground.protocol import RowRequest
-from tests.planted import Planted, serving
 
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 TEMPLATE += "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -35,12 +34,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": 16},
     "mamba2": {"head_dim": 16, "num_heads": 8, "n_groups": 1, "state_size": 16, "expand": 2, "chunk_size": 32},
 }
-
-
-@pytest.fixture
-def planted() -> Iterator[Planted]:
-    with serving() as planted:
-        yield planted
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
