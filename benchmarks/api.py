@@ -8,8 +8,8 @@ from typing import Any
 
 from benchmarks.common import PROMPT, Measured, Peer, settings
 from benchmarks.serving import VARIANT, Reply, Server, free_port, llama_cpp_python, madang, many, served
+from playground.catalogue.variants import Catalogue
 from playground.system.hardware import usable_cores
-from playground.variants import Catalogue
 
 TOKENS = 160
 CLIENTS = 8

@@ -7,8 +7,8 @@ import time
 
 from benchmarks.common import Measured, scratch, settings
 from benchmarks.serving import VARIANT, Server, free_port, madang, many, served
+from playground.catalogue.variants import Catalogue, Remote, add
 from playground.settings import Settings
-from playground.variants import Catalogue, Remote, add
 
 CLIENTS = 8
 TOKENS = 128

@@ -14,7 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from benchmarks.common import ROOT, Measured, scratch, settings
-from playground.variants import Catalogue
+from playground.catalogue.variants import Catalogue
 from training.data.checks import usable
 from training.data.encoder import Encoder
 from training.data.formats import Data, convert

@@ -3,7 +3,7 @@
 import time
 
 from benchmarks.common import PROMPT, Measured, Peer, ask, open_playground, settings
-from playground.variants import Catalogue
+from playground.catalogue.variants import Catalogue
 
 TOKENS = 160
 VARIANT = "smollm2:demo:Q4_K_M"

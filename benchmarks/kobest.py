@@ -17,10 +17,10 @@ from eval import kobest
 from eval.lm import VariantLM
 from eval.runner import quiet
 from eval.speed import peak_memory
+from playground.catalogue.variants import Catalogue
 from playground.compare import Playground
 from playground.probe import Probe, probing
 from playground.settings import Settings
-from playground.variants import Catalogue
 from training.export.gguf import convert
 
 SAMPLE = ROOT / "tests" / "eval" / "data" / "kobest"

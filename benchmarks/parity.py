@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.common import Measured, scratch, settings
-from playground.variants import Gguf
+from playground.catalogue.variants import Gguf
 from training.export import gguf
 from training.export.merge import merge
 from training.export.parity import Verdict, session

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from eval.progress import ProgressFile
+from playground.catalogue.variants import Catalogue
 from playground.cli import prepare_embedded
 from playground.errors import ConfigError
 from playground.settings import Settings
 from playground.system.interrupts import asked_to_stop
-from playground.variants import Catalogue
 
 if TYPE_CHECKING:  # the page imports this module, and statistics take their time
     from eval import leaderboard as boards

@@ -16,8 +16,8 @@ from eval.lineage import Lineage
 from eval.paired import ALPHA, MARGIN, correct_differences, correct_losses
 from eval.results import Facts, Result, Results
 from eval.samples import ResultsError
+from playground.catalogue.variants import Catalogue
 from playground.errors import UnknownNameError
-from playground.variants import Catalogue
 
 Setting = tuple[int, bool, str | None]
 """Shots, whether a chat template was applied, and the system instruction."""

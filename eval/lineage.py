@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from eval.results import Facts
-from playground.variants import Catalogue
+from playground.catalogue.variants import Catalogue
 
 QUANT = re.compile(r"(?:UD-)?(?:I?Q\d\w*|T?Q\d_\w+|B?F16|F32|MXFP4\w*)", re.IGNORECASE)
 MERGED = re.compile(r"merged?(?:[-_.]\w+)?", re.IGNORECASE)

@@ -7,7 +7,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 from playground import drift
-from playground.files import weight_files
+from playground.catalogue.files import weight_files
 from playground.presets import Sampling
 from playground.probe import Probe
 from playground.workers.loadable import Loadable

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from playground import variants
+from playground.catalogue import variants
+from playground.catalogue.variants import Adapter, Base, Catalogue, Remote, Stored, Variant
 from playground.compare import Playground, Question
 from playground.engines.registry import sweep
 from playground.errors import ConfigError, MadangError, UnknownNameError
@@ -23,7 +24,6 @@ from playground.remote import reach
 from playground.settings import Settings
 from playground.system import hardware
 from playground.terminal import Chat, show_answers
-from playground.variants import Adapter, Base, Catalogue, Remote, Stored, Variant
 from playground.workers import memory
 from playground.workers.loadable import Loader, remote_spec
 

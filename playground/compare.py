@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict
 
+from playground.catalogue.hub import Hub, HuggingFaceHub
+from playground.catalogue.variants import Catalogue
 from playground.errors import BUG_HINT, ConfigError, MadangError, WorkerError
 from playground.events import Event, Failed, Finished, Progress, Stats
-from playground.hub import Hub, HuggingFaceHub
 from playground.messages import Message
 from playground.presets import MAX_SEED, Sampling
 from playground.protocol import ModelSpec, RowRequest
 from playground.settings import Settings
-from playground.variants import Catalogue
 from playground.workers.loadable import Loadable, Loader
 from playground.workers.pool import AnyWorker, WorkerPool
 

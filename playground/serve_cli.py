@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperCommand
 
+from playground.catalogue.hub import HuggingFaceHub
+from playground.catalogue.variants import Catalogue
 from playground.cli import prepare_embedded
 from playground.errors import ConfigError
-from playground.hub import HuggingFaceHub
 from playground.settings import Settings
-from playground.variants import Catalogue
 
 if TYPE_CHECKING:
     from playground.engines.plan import Plan, Wish

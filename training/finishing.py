@@ -1,8 +1,8 @@
 """A finished run's adapter joins the catalogue, and its base where that was not there yet. Trains nothing."""
 
-from playground import variants
+from playground.catalogue import variants
+from playground.catalogue.variants import Adapter, Catalogue
 from playground.settings import Settings
-from playground.variants import Adapter, Catalogue
 from training.preparing import find_base, free_name
 from training.runs import Run
 

@@ -12,8 +12,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from playground.catalogue.files import read_json
 from playground.errors import ConfigError, VariantError
-from playground.files import read_json
 
 PACKED = ("quantization_config", "auto_map")
 """Keys of a config that change how weights are stored or who builds the model, never how many there are."""

@@ -11,11 +11,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from playground.catalogue.variants import HUB_ID, Base, Catalogue
 from playground.compare import Playground
 from playground.errors import ConfigError, VariantError
 from playground.settings import Settings
 from playground.system import hardware
-from playground.variants import HUB_ID, Base, Catalogue
 from playground.workers.loadable import Loader
 from training import loading, memory, parameters, passthrough, tokenized
 from training import recipe as recipes

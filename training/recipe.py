@@ -13,8 +13,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from playground.catalogue.names import PromptFormat, readable
 from playground.errors import ConfigError, UnknownNameError
-from playground.names import PromptFormat, readable
 
 FOLDER = Path(__file__).with_name("recipes")
 Method = Literal["sft", "dpo", "cpt"]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from eval.ui.said import Html, both, card, each, empty, fault
+from playground.catalogue.variants import Catalogue
 from playground.errors import MadangError
 from playground.settings import Settings
-from playground.variants import Catalogue
 
 if TYPE_CHECKING:  # statistics take a second to import: the page starts without them
     from eval.cells import Cell

@@ -7,11 +7,11 @@ from typing import Any
 
 from eval.ui.said import Html, both, card, empty
 from eval.words import words
+from playground.catalogue.variants import Catalogue
 from playground.errors import ConfigError, MadangError
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
-from playground.variants import Catalogue
 from playground.web import lasting
 
 KIND = "eval"

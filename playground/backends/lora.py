@@ -2,7 +2,7 @@
 
 Rows of a batch are ordered by adapter, so a layer adds each adapter's product to a slice of its output: no copy of
 the base, no gathered weights, nothing computed for base rows. The sum is PEFT's own: W x + scale B A x, with the scale
-folded into B. Only plain LoRA on linear layers runs here (playground.files tells); others get a merged copy.
+folded into B. Only plain LoRA on linear layers runs here (playground.catalogue.files tells); others get a merged copy.
 """
 
 import json

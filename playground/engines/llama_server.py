@@ -10,14 +10,14 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from playground import files
+from playground.catalogue import files
+from playground.catalogue.hub import Hub
+from playground.catalogue.variants import FAKE, Catalogue, Gguf, Variant
 from playground.engines import plan
 from playground.engines.plan import Plan, Wish
 from playground.errors import ConfigError, VariantError
-from playground.hub import Hub
 from playground.prompts import format_names
 from playground.protocol import DEFAULT_CONTEXT
-from playground.variants import FAKE, Catalogue, Gguf, Variant
 from playground.workers.loadable import FetchProgress, Loader
 
 ENGINE = "llama-server"

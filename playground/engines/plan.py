@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from playground import variants
+from playground.catalogue import variants
+from playground.catalogue.variants import Remote, Stored
 from playground.errors import ConfigError, MadangError
 from playground.prompts import prompt_format
 from playground.settings import Settings
 from playground.system.atomic import write_beside
-from playground.variants import Remote, Stored
 
 KEYS = "MADANG_API_KEYS"
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import psutil
 
-from playground import variants
+from playground.catalogue import variants
+from playground.catalogue.variants import Catalogue, Remote
 from playground.errors import MadangError, VariantError
 from playground.settings import Settings
 from playground.system.atomic import write_beside
-from playground.variants import Catalogue, Remote
 
 
 class Registration:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from playground import files
+from playground.catalogue import files
+from playground.catalogue.hub import Hub
+from playground.catalogue.variants import FAKE, Adapter, Base, Catalogue, Gguf, Remote
 from playground.engines import plan
 from playground.engines.plan import Plan, Wish
 from playground.errors import ConfigError, VariantError
-from playground.hub import Hub
 from playground.prompts import format_names
-from playground.variants import FAKE, Adapter, Base, Catalogue, Gguf, Remote
 
 ENGINE = "vllm"
 VARIABLE = "MADANG_VLLM"

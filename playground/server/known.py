@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from playground.catalogue.variants import BUILT_IN, Variant
 from playground.compare import Playground
 from playground.protocol import ModelSpec
 from playground.server.errors import ApiError
 from playground.server.naming import Names
-from playground.variants import BUILT_IN, Variant
 from playground.workers.loadable import FetchProgress, Loadable, Loader
 
 Stamp = tuple[tuple[int, int], ...]

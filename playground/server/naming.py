@@ -4,8 +4,8 @@ import re
 from difflib import get_close_matches
 from pathlib import PurePath
 
+from playground.catalogue.variants import Adapter, Catalogue, Gguf, Variant
 from playground.server.errors import ApiError
-from playground.variants import Adapter, Catalogue, Gguf, Variant
 
 LEVEL = re.compile(r"(?:.*[-_.])?((?:I?Q|TQ)\d\w*|BF16|F16|F32)", re.IGNORECASE)
 

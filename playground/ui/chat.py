@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block, BlockContext
 
+from playground.catalogue.variants import Adapter, Catalogue, Gguf, Remote, Variant
 from playground.compare import Comparison, Playground, Question
 from playground.errors import MadangError
 from playground.events import Started
@@ -20,7 +21,6 @@ from playground.ui.controls import Controls, Updates, Values
 from playground.ui.running import Running, batched
 from playground.ui.turns import Chat
 from playground.ui.words import both, examples
-from playground.variants import Adapter, Catalogue, Gguf, Remote, Variant
 
 PANES = 4
 FIRST_PANES = 3

@@ -8,14 +8,14 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from playground import variants
+from playground.catalogue import variants
+from playground.catalogue.variants import FAKE, Gguf, Remote, Variant
 from playground.compare import Playground
 from playground.engines.registry import sweep
 from playground.errors import ConfigError, MadangError
 from playground.remote import reach
 from playground.ui import models_rows, panes
 from playground.ui.words import Markup, both
-from playground.variants import FAKE, Gguf, Remote, Variant
 from playground.workers.loadable import Loader, remote_spec
 
 _VARIANT: TypeAdapter[Variant] = TypeAdapter(Variant)
@@ -164,7 +164,7 @@ def _to_download(playground: Playground, variant: Variant) -> int:
     patterns = [file or "*.gguf"] if isinstance(variant, Gguf) else None
     found = playground.hub.files(variant.source, variant.revision, patterns)
     if isinstance(variant, Gguf):
-        from playground.hub import choose_gguf
+        from playground.catalogue.hub import choose_gguf
 
         found = [choose_gguf(variant.source, found, file)]
     return sum(row.size for row in found if not row.cached)

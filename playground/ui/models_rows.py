@@ -5,10 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from playground.catalogue.variants import FAKE, Adapter, Base, Remote, Variant
 from playground.errors import MadangError
 from playground.ui import panes
 from playground.ui.words import both, both_plain, words
-from playground.variants import FAKE, Adapter, Base, Remote, Variant
 from playground.workers.pool import Loaded
 
 COLUMNS = ("name", "kind", "source", "place", "format", "state", "actions")

@@ -2,11 +2,11 @@
 
 from html import escape
 
+from playground.catalogue.variants import Variant
 from playground.events import Failed, Finished, Progress, Stats
 from playground.ui import markup
 from playground.ui.turns import Answer, Chat, Turn
 from playground.ui.words import both, both_plain
-from playground.variants import Variant
 
 MIB = 2**20
 GIB = 2**30

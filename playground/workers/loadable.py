@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from playground import files
+from playground.catalogue import files
+from playground.catalogue.hub import Hub, choose_gguf
+from playground.catalogue.variants import FAKE, Adapter, Base, Catalogue, Gguf, Remote, Variant
 from playground.errors import VariantError
-from playground.hub import Hub, choose_gguf
 from playground.protocol import Address, ModelSpec
 from playground.settings import Settings
 from playground.system import hardware
-from playground.variants import FAKE, Adapter, Base, Catalogue, Gguf, Remote, Variant
 
 FetchProgress = Callable[[float, str], None]
 

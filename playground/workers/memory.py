@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from playground.files import safetensors_bytes
+from playground.catalogue.files import safetensors_bytes
 from playground.protocol import ModelSpec
 from playground.system import hardware
 from playground.system.hardware import GIB

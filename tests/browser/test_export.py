@@ -22,7 +22,7 @@ import json, sys, time
 from pathlib import Path
 from playground import variants
 from playground.settings import Settings
-from playground.variants import Gguf
+from playground.catalogue.variants import Gguf
 from training.export import exports, plan
 from training.export.exports import Asked
 from training.preparing import free_name

@@ -13,8 +13,8 @@ from eval import leaderboard, lineage, paired, tables
 from eval.leaderboard import KOBEST, Leaderboard
 from eval.lineage import Lineage
 from eval.results import Facts
+from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf
 from playground.errors import UnknownNameError
-from playground.variants import Adapter, Base, Catalogue, Gguf
 
 from .runs import make_run
 

@@ -10,12 +10,12 @@ from eval.lineage import of
 from eval.results import Facts, read_run
 from eval.runner import Plan, Run, _identity
 from eval.suites import Suite
-from playground import variants
+from playground.catalogue import variants
+from playground.catalogue.variants import Base, Gguf, Remote
 from playground.compare import Playground
 from playground.errors import VariantError
 from playground.probe import probing
 from playground.settings import Settings
-from playground.variants import Base, Gguf, Remote
 from playground.workers.loadable import Loadable, remote_spec
 from tests.native import native_server
 from tests.planted import Handler, Planted, says, serving

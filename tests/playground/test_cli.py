@@ -9,7 +9,7 @@ import pytest
 
 import app
 from playground import cli
-from playground.hub import HubFile
+from playground.catalogue.hub import HubFile
 from playground.settings import Settings
 from tests.planted import free_port, says, serving
 

@@ -13,10 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
+from playground.catalogue.hub import HubFile
 from playground.compare import MAX_VARIANTS, Comparison, Playground, Question
 from playground.errors import ConfigError, UnknownNameError
 from playground.events import Delta, Event, Failed, Finished, Progress, Started
-from playground.hub import HubFile
 from playground.messages import Conversation
 from playground.presets import Sampling
 from playground.settings import Settings

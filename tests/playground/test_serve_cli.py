@@ -16,11 +16,11 @@ import httpx
 import pytest
 
 import app
+from playground.catalogue.variants import Catalogue
 from playground.compare import Playground
 from playground.engines import registry
 from playground.settings import Settings
 from playground.ui import models
-from playground.variants import Catalogue
 
 pytestmark = pytest.mark.timeout(120)
 FAKE_ENGINE = Path(__file__).parent / "engines" / "fake_engine.py"

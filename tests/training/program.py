@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from playground import variants
+from playground.catalogue import variants
+from playground.catalogue.variants import Adapter
 from playground.settings import Settings
-from playground.variants import Adapter
 from training import recipe as recipes
 from training import runs
 from training.runs import Model, Run

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from playground import variants
+from playground.catalogue import variants
+from playground.catalogue.variants import Gguf
 from playground.settings import Settings
 from playground.system import jobs
-from playground.variants import Gguf
 from tests.waiting import ended
 from training.export import exports
 from training.export.exports import Asked, Export

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import app
+from playground.catalogue.variants import Catalogue
 from playground.settings import Settings
-from playground.variants import Catalogue
 from tests.training.conftest import Write
 from training import runs, train_cli
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from playground.catalogue.variants import HUB_ID
 from playground.errors import ConfigError
-from playground.variants import HUB_ID
 from training.data import files
 from training.data.findings import Finding
 from training.data.hub import load

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
-from playground.variants import HUB_ID
+from playground.catalogue.variants import HUB_ID
 
 Kind = Literal["adapter", "merged", "gguf", "gptq"]
 LIBRARY = {"adapter": "peft", "merged": "transformers", "gguf": "gguf", "gptq": "transformers"}

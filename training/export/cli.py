@@ -114,8 +114,8 @@ def _check_push(prepared: "Prepared", asked: "Push | None") -> "list[Parcel]":
 
 def _embedded(context: typer.Context, source: str) -> None:
     """Have the embedded models made where the source is one of them."""
+    from playground.catalogue.variants import Catalogue
     from playground.cli import prepare_embedded
-    from playground.variants import Catalogue
 
     if source in Catalogue.load(context.obj).names:
         prepare_embedded(context, [source])
@@ -163,7 +163,7 @@ def _push(  # noqa: PLR0913 - what a push needs to know
     told: Path | None,
 ) -> None:
     """Upload what passed; said one by one, since the next may fail."""
-    from playground.variants import Catalogue
+    from playground.catalogue.variants import Catalogue
     from training.export import pushing
     from training.export.describing import Describer
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from playground.catalogue.files import check_adapter, read_json, safetensors_header, weight_files
 from playground.errors import VariantError
-from playground.files import check_adapter, read_json, safetensors_header, weight_files
 
 if TYPE_CHECKING:
     import torch

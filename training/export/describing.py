@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from playground.catalogue.files import read_json
+from playground.catalogue.variants import HUB_ID, Catalogue
 from playground.errors import ConfigError
-from playground.files import read_json
 from playground.system.atomic import replacing
-from playground.variants import HUB_ID, Catalogue
 from training.export import card, registering
 from training.export.card import Data, Info, Kind, Score
 from training.export.exports import Export

@@ -8,8 +8,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from playground.catalogue.files import read_json
 from playground.errors import ConfigError, MadangError, SetupError, UnknownNameError, VariantError
-from playground.files import read_json
 from playground.system.atomic import replacing
 from training.export import pieces
 from training.export.process import isolated

@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from playground.catalogue.files import read_json, safetensors_header, weight_files
 from playground.errors import ConfigError, SetupError, VariantError
-from playground.files import read_json, safetensors_header, weight_files
 from playground.system.atomic import replacing
 from training.data.encoder import Encoder
 from training.demo.examples import train_conversations

@@ -10,9 +10,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
+from playground.catalogue.variants import HUB_ID
 from playground.errors import ConfigError, HubError
 from playground.system.atomic import remove
-from playground.variants import HUB_ID
 from training.export.hub_errors import explained, refusal
 from training.export.merge import TOKENIZER_FILES
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from playground.catalogue.variants import Catalogue
 from playground.errors import ConfigError, MadangError
 from playground.settings import Settings
 from playground.system.atomic import remove, room_for, sweep
-from playground.variants import Catalogue
 from training.export import checking, exports, judging, origin, plan, registering
 from training.export.building import DTYPES, Builder
 from training.export.describing import Describer, Scores, no_scores

@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from playground.catalogue.files import check_base, read_json
 from playground.errors import ConfigError, VariantError
-from playground.files import check_base, read_json
 from playground.prompts import prompt_format
 from playground.system.atomic import remove, replacing
 from training.export.deltas import deltas, why_in_memory

@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from playground.catalogue.files import read_json
 from playground.errors import VariantError
-from playground.files import read_json
 from playground.messages import Message
 from playground.presets import DEFAULT_PRESET, preset
 from playground.prompts import PromptFormat, choose, prompt_format, render

@@ -4,11 +4,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from playground.catalogue.files import read_json
+from playground.catalogue.variants import FAKE, HUB_ID, Adapter, Base, Catalogue
 from playground.compare import Playground
 from playground.errors import ConfigError, UnknownNameError, VariantError
-from playground.files import read_json
 from playground.settings import Settings
-from playground.variants import FAKE, HUB_ID, Adapter, Base, Catalogue
 from playground.workers.loadable import Loader
 from training import finishing, runs
 from training.export.shards import is_4bit

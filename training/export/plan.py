@@ -7,8 +7,8 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
+from playground.catalogue.files import read_json
 from playground.errors import ConfigError, UnknownNameError
-from playground.files import read_json
 from training.export import gptq
 from training.export.gguf import DIRECT, LEVELS
 from training.export.shards import bytes_16bit

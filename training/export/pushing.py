@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from playground.catalogue.files import read_json
 from playground.errors import ConfigError
-from playground.files import read_json
 from training.export import hub
 from training.export.card import Kind
 from training.export.describing import CARD, Describer, hub_base, is_ours

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from playground import variants
+from playground.catalogue import variants
+from playground.catalogue.variants import Base, Catalogue, Gguf, Stored
 from playground.settings import Settings
-from playground.variants import Base, Catalogue, Gguf, Stored
 from training.export.origin import Origin
 from training.export.plan import Wanted
 from training.preparing import free_name

@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from playground.catalogue.files import DTYPE_SIZE, read_json, safetensors_header, weight_files
 from playground.errors import SetupError, VariantError
-from playground.files import DTYPE_SIZE, read_json, safetensors_header, weight_files
 
 if TYPE_CHECKING:
     import torch

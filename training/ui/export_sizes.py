@@ -6,9 +6,9 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from playground.catalogue.variants import Adapter, Base, Catalogue
 from playground.errors import ConfigError, MadangError
 from playground.settings import Settings
-from playground.variants import Adapter, Base, Catalogue
 from playground.web import Html
 from training import runs
 from training.export import exports, plan

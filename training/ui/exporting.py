@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from playground.catalogue.variants import HUB_ID, Adapter, Catalogue
 from playground.errors import ConfigError, MadangError
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
-from playground.variants import HUB_ID, Adapter, Catalogue
 from training import runs
 from training.export import exports, plan, registering
 from training.export.exports import Asked, Export

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
+from playground.catalogue.variants import HUB_ID, Base, Catalogue
 from playground.errors import ConfigError
 from playground.settings import Settings
-from playground.variants import HUB_ID, Base, Catalogue
 from training import recipe as recipes
 from training.recipe import LORA, OF_METHOD, TRAINER, Method, Recipe
 from training.words import FormError

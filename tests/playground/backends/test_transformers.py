@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from playground.backends.prompting import prompt_of
 from playground.backends.scheduler import Scheduler
 from playground.backends.transformers import TorchRow, TransformersBackend
+from playground.catalogue.files import check_adapter
 from playground.errors import VariantError
 from playground.events import Event, Finished, Started
-from playground.files import check_adapter
 from playground.protocol import Cancelled, Choices, ModelSpec, Pause, RowRequest
 
 QUESTIONS = ["안녕?", "hello world, tell me a long story about a courtyard", "🎉 마당이 뭐야? " * 4]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from playground.catalogue.variants import Catalogue
 from playground.settings import Settings
-from playground.variants import Catalogue
 
 FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
 

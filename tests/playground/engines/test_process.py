@@ -14,11 +14,11 @@ import httpx
 import psutil
 import pytest
 
+from playground.catalogue.variants import Remote
 from playground.engines.plan import Plan
 from playground.engines.process import KEEPER, Engine
 from playground.errors import WorkerError
 from playground.settings import Settings
-from playground.variants import Remote
 
 pytestmark = pytest.mark.timeout(120)
 Start = Callable[..., Engine]
@@ -142,7 +142,7 @@ def test_it_ends_when_we_are_killed(tmp_path: Path, free_port: int, fake_command
         from playground.engines.plan import Plan
         from playground.engines.process import Engine
         from playground.settings import Settings
-        from playground.variants import Remote
+        from playground.catalogue.variants import Remote
         row = Remote(name="x", url="http://127.0.0.1/v1", model="x")
         plan = Plan("vLLM", {fake_command("ready")!r} + ("--port", "{free_port}"), "127.0.0.1", {free_port}, (row,))
         engine = Engine(plan, Settings(data=Path({str(tmp_path)!r})), None)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from playground import variants
+from playground.catalogue import variants
+from playground.catalogue.variants import Remote
 from playground.engines.registry import Registration, check_names, sweep
 from playground.errors import VariantError
-from playground.variants import Remote
 
 ROW = Remote(name="qwen-vllm", url="http://127.0.0.1:8000/v1", model="qwen", base="qwen", key_env="MADANG_API_KEYS")
 OTHER = Remote(name="qwen:one-vllm", url="http://127.0.0.1:8000/v1", model="qwen:one")

@@ -12,7 +12,8 @@ import httpx
 import pytest
 import uvicorn
 
-from playground import variants
+from playground.catalogue import variants
+from playground.catalogue.variants import Base, Catalogue, Gguf, Remote, Variant
 from playground.compare import Playground, Question
 from playground.errors import ConfigError, MadangError, VariantError, WorkerError
 from playground.events import Delta, Event, Failed, Finished
@@ -26,7 +27,6 @@ from playground.server.app import create
 from playground.settings import Settings
 from playground.system.hardware import GIB
 from playground.ui import models
-from playground.variants import Base, Catalogue, Gguf, Remote, Variant
 from playground.workers.loadable import Loader, remote_spec
 from playground.workers.memory import Need
 from playground.workers.pool import WorkerPool

@@ -2,9 +2,9 @@
 
 import pytest
 
+from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf
 from playground.server.errors import ApiError
 from playground.server.naming import Names
-from playground.variants import Adapter, Base, Catalogue, Gguf
 
 BASE = Base(name="llama", source="owner/llama")
 

@@ -8,14 +8,14 @@ from typing import Any
 import psutil
 import pytest
 
-from playground import variants
+from playground.catalogue import variants
+from playground.catalogue.variants import Base
 from playground.settings import Settings
 from playground.ui import chat
 from playground.ui.chat import Desk
 from playground.ui.controls import Updates
 from playground.ui.turns import Chat
 from playground.ui.words import examples, words
-from playground.variants import Base
 
 NAMES = ["smollm2", "smollm2:demo", "smollm2:demo:Q4_K_M"]
 

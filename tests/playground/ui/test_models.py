@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from playground import variants
+from playground.catalogue import variants
+from playground.catalogue.hub import HubFile
 from playground.compare import Playground, Question
-from playground.hub import HubFile
 from playground.messages import Message
 from playground.presets import Sampling
 from playground.settings import Settings

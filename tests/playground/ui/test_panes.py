@@ -4,11 +4,11 @@ import re
 
 import pytest
 
+from playground.catalogue.variants import Adapter, Base, Gguf
 from playground.events import Delta, Event, Failed, Finished, FinishReason, Progress, Started, Stats
 from playground.ui import panes
 from playground.ui.turns import Chat
 from playground.ui.words import words
-from playground.variants import Adapter, Base, Gguf
 
 BASE = Base(name="a", source="fake:a")
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from playground.catalogue.hub import HubFile
+from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf
 from playground.errors import VariantError
-from playground.hub import HubFile
 from playground.protocol import ModelSpec
 from playground.settings import Settings
 from playground.system import hardware
-from playground.variants import Adapter, Base, Catalogue, Gguf
 from playground.workers.loadable import Loader
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 import app
-from playground import variants
+from playground.catalogue import variants
+from playground.catalogue.variants import Adapter, Base
 from playground.settings import Settings
 from playground.system.atomic import replacing
-from playground.variants import Adapter, Base
 from tests.playground.backends.conftest import tiny_adapter
 from training.export import building, judging
 

@@ -13,9 +13,9 @@ import httpx
 import pytest
 from safetensors.torch import load_file, save_file
 
-from playground import variants
+from playground.catalogue import variants
+from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf
 from playground.settings import Settings
-from playground.variants import Adapter, Base, Catalogue, Gguf
 from tests.training.conftest import Write
 from tests.training.export import fails
 from tests.training.export.conftest import NAME, madang, tree

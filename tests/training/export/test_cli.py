@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from playground.catalogue.variants import Catalogue
 from playground.settings import Settings
-from playground.variants import Catalogue
 from tests.training.conftest import Write
 from tests.training.export.conftest import Verdicts, madang
 from tests.training.trained import trainer

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from playground.catalogue.files import check_gguf, safetensors_header
+from playground.catalogue.variants import Base, Catalogue, Gguf
 from playground.errors import ConfigError, MadangError, SetupError, UnknownNameError
-from playground.files import check_gguf, safetensors_header
 from playground.settings import Settings
-from playground.variants import Base, Catalogue, Gguf
 from tests.training.export.conftest import Verdicts, tree
 from training.export import building, exports, making, plan
 from training.export.making import Options, Outcome

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from playground.catalogue.files import read_json
 from playground.drift import texts
 from playground.errors import ConfigError, SetupError
-from playground.files import read_json
 from training.export import gptq
 from training.export.gptq import group_for, own_rows, quantize, rows_of, widths
 

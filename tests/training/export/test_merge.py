@@ -13,8 +13,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from playground.catalogue.files import weight_files
 from playground.errors import SetupError, VariantError
-from playground.files import weight_files
 from tests.playground.backends.conftest import SHAPE, tokenizer
 from tests.training.export.ropes import LLAMA3
 from training.export import deltas, merge, shards

@@ -9,10 +9,10 @@ import pytest
 from huggingface_hub import ModelCard
 
 import app
-from playground import variants
+from playground.catalogue import variants
+from playground.catalogue.variants import Adapter, Base, Catalogue
 from playground.errors import ConfigError
 from playground.settings import Settings
-from playground.variants import Adapter, Base, Catalogue
 from tests.eval.runs import make_run
 from tests.training.export.conftest import NAME, Verdicts, madang, tree
 from tests.training.export.hubs import TOKEN, Hubs, refused

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from playground.catalogue.variants import Adapter, Base, Gguf
 from playground.settings import Settings
-from playground.variants import Adapter, Base, Gguf
 from training.export.parity.verdict import Cause, Outcome, Verdict
 
 if TYPE_CHECKING:

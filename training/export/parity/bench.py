@@ -1,12 +1,12 @@
 """The variants of one check, loaded as in Chat: the source in fp32 and builds that no catalogue names yet."""
 
+from playground.catalogue.hub import Hub, HuggingFaceHub
+from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf
 from playground.compare import Playground
 from playground.errors import ConfigError, VariantError
-from playground.hub import Hub, HuggingFaceHub
 from playground.prompts import PromptFormat, choose
 from playground.protocol import Vocabulary
 from playground.settings import Settings
-from playground.variants import Adapter, Base, Catalogue, Gguf
 from playground.workers.loadable import Loadable, Loader
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from playground.catalogue.files import check_base, read_json
 from playground.errors import VariantError
-from playground.files import check_base, read_json
 from playground.system.hardware import usable_cores
 from training.export.parity import diagnosis, ends, heads, hyper, ropes, vocabulary
 from training.export.parity.lora import Lora

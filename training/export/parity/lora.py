@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from playground.files import read_json
+from playground.catalogue.files import read_json
 from training.export.parity.weights import F32, FolderWeights, Rows
 
 PREFIX = "base_model.model."

@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from playground.catalogue.hub import Hub
+from playground.catalogue.variants import Adapter, Base, Gguf
 from playground.errors import ConfigError, VariantError, WorkerError
-from playground.hub import Hub
 from playground.settings import Settings
-from playground.variants import Adapter, Base, Gguf
 from training.export.parity import answers, files, numbers, text
 from training.export.parity.bench import Bench
 from training.export.parity.sides import Side

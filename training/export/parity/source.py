@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from playground.files import read_json
+from playground.catalogue.files import read_json
 from training.export.parity.lora import Lora, canonical
 from training.export.parity.weights import F32, FolderWeights, Rows
 

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from playground.catalogue.files import safetensors_header, weight_files
 from playground.errors import VariantError
-from playground.files import safetensors_header, weight_files
 
 F32 = NDArray[np.float32]
 Rows = slice | NDArray[np.int64]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from playground.catalogue.variants import Base, Gguf
 from playground.settings import Settings
-from playground.variants import Base, Gguf
 from training.export.merge import merge
 from training.export.parity import Verdict, session
 from training.export.parity.sessions import Session

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.variants import Gguf
+from playground.catalogue.variants import Gguf
 from training.demo.unpack import package_gguf
 from training.export.parity.sessions import Session
 

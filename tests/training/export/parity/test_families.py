@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from playground.catalogue.variants import Base, Gguf
 from playground.errors import MadangError
 from playground.settings import Settings
-from playground.variants import Base, Gguf
 from tests.training.export.ropes import LLAMA3
 from training.export import gguf
 from training.export.merge import merge

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.variants import Adapter
+from playground.catalogue.variants import Adapter
 from training.export.parity.sessions import Session
 
 from .conftest import Check, Made

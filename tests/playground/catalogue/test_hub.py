@@ -15,9 +15,9 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
-from playground import downloads, hub
+from playground.catalogue import downloads, hub
+from playground.catalogue.hub import HubFile, HuggingFaceHub
 from playground.errors import HubError, MadangError, SetupError, VariantError
-from playground.hub import HubFile, HuggingFaceHub
 
 COMMIT = "c0ffee" * 6 + "c0ff"
 LARGE = 2000

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
+from playground.catalogue.names import Name, PromptFormat
 from playground.errors import ConfigError, UnknownNameError, VariantError
-from playground.names import Name, PromptFormat
 from playground.settings import Settings
 from playground.system.atomic import write_beside
 from playground.system.locks import locked

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from playground import variants
+from playground.catalogue import variants
+from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf, Remote
 from playground.errors import ConfigError, UnknownNameError, VariantError
 from playground.settings import Settings
-from playground.variants import Adapter, Base, Catalogue, Gguf, Remote
 
 
 @pytest.fixture
@@ -273,7 +273,7 @@ import sys
 from pathlib import Path
 from playground import variants
 from playground.settings import Settings
-from playground.variants import Catalogue, Remote
+from playground.catalogue.variants import Catalogue, Remote
 settings = Settings(data=Path(sys.argv[1]))
 for number in range(30):
     row = Remote(name=f"{sys.argv[2]}-{number}", url="http://127.0.0.1:1/v1")
@@ -291,7 +291,7 @@ for number in range(30):
 
 
 def test_a_catalogue_that_is_locked_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("playground.variants.LOCK_S", 0.1)
+    monkeypatch.setattr("playground.catalogue.variants.LOCK_S", 0.1)
     lock = FileLock(settings.catalogue.with_name(f".{settings.catalogue.name}.lock"))
     with lock, pytest.raises(ConfigError, match="is being changed by another program"):
         variants.add(settings, Remote(name="far", url="http://127.0.0.1:1/v1"))

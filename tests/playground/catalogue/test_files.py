@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from playground import files
+from playground.catalogue import files
 from playground.errors import VariantError
 
 LAYER = "base_model.model.model.layers.0.mlp.down_proj"

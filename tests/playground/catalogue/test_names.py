@@ -3,7 +3,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from playground.names import Name, PromptFormat
+from playground.catalogue.names import Name, PromptFormat
 from playground.prompts import format_names
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from playground.downloads import GIB, LARGE, Progress, byte_bar, fetch_large
+from playground.catalogue.downloads import GIB, LARGE, Progress, byte_bar, fetch_large
 from playground.errors import HubError, MadangError, SetupError, VariantError
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _cached(look: Callable[[], Any]) -> str | None:
 
 def _whole(folder: Path) -> bool:
     """Whether a cached folder has weights: an interrupted download may have left its configs alone."""
-    from playground.files import weight_files
+    from playground.catalogue.files import weight_files
 
     try:
         return (folder / "adapter_model.safetensors").exists() or bool(weight_files(folder))
