@@ -70,7 +70,7 @@ class Worker:
         }
         with self.log.open("w", encoding="utf-8") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "playground.backends.worker"],
+                [sys.executable, "-m", "playground.backends.program"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from playground.backends.fake import FakeBackend
+from playground.backends.program import Worker
 from playground.backends.scheduler import Scheduler
-from playground.backends.worker import Worker
 from playground.messages import Message
 from playground.presets import Sampling
 from playground.protocol import ModelSpec, RowRequest
