@@ -19,7 +19,7 @@ from eval.runner import quiet
 from eval.speed import peak_memory
 from playground.catalogue.variants import Catalogue
 from playground.compare import Playground
-from playground.probe import Probe, probing
+from playground.measure.probe import Probe, probing
 from playground.settings import Settings
 from training.export.gguf import convert
 

@@ -20,9 +20,9 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
 from playground.errors import VariantError
+from playground.measure.probe import Probe
 from playground.messages import Message
 from playground.presets import Sampling
-from playground.probe import Probe
 from playground.prompts import choose, render
 from playground.protocol import Choices
 from playground.system.atomic import explained

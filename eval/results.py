@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eval import samples as files
 from eval.samples import Mark, ResultsError, Sample, by_document
-from playground.drift import Drift
+from playground.measure.drift import Drift
 
 FILE = re.compile(r"(?P<stem>.+)_(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.json")
 OLD = "results.json"

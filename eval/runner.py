@@ -20,12 +20,12 @@ from eval import kobest
 from eval.results import Facts, folder_name
 from eval.suites import Suite, samples
 from eval.writing import write
-from playground import drift
 from playground.catalogue.files import weight_files
 from playground.catalogue.variants import Base, Gguf, Remote, Stored, Variant
 from playground.compare import Playground
 from playground.errors import MadangError
-from playground.probe import Probe, probing
+from playground.measure import drift
+from playground.measure.probe import Probe, probing
 from playground.system.atomic import explained
 from playground.workers.loadable import Loadable
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict
 
-from playground import drift
 from playground.catalogue.files import weight_files
+from playground.measure import drift
+from playground.measure.probe import Probe
 from playground.presets import Sampling
-from playground.probe import Probe
 from playground.workers.loadable import Loadable
 
 RUNS = 3

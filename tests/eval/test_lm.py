@@ -19,7 +19,7 @@ from eval.results import Result, read_run
 from eval.runner import Plan, Run, quiet
 from eval.suites import Suite
 from playground.compare import Playground
-from playground.probe import probing
+from playground.measure.probe import probing
 from playground.settings import Settings
 
 pytestmark = pytest.mark.models

@@ -14,7 +14,7 @@ from playground.catalogue import variants
 from playground.catalogue.variants import Base, Gguf, Remote
 from playground.compare import Playground
 from playground.errors import VariantError
-from playground.probe import probing
+from playground.measure.probe import probing
 from playground.settings import Settings
 from playground.workers.loadable import Loadable, remote_spec
 from tests.native import native_server

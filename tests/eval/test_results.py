@@ -14,8 +14,8 @@ from eval import results
 from eval.results import Facts, folder_name, variant_name
 from eval.samples import Mark, ResultsError, Sample, labels, read, rights
 from eval.writing import write
-from playground.drift import Drift
 from playground.errors import MadangError
+from playground.measure.drift import Drift
 
 from .conftest import LmEvalRun
 from .runs import make_run, sample

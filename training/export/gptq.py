@@ -95,7 +95,7 @@ def rows_of(tokenized: Path) -> list[list[int]]:
 
 
 def own_rows(folder: Path) -> list[list[int]]:
-    """The demo's conversations as plain text; not playground/drift.txt, which parity judges by."""
+    """The demo's conversations as plain text; not playground/measure/drift.txt, which parity judges by."""
     tokenizer = Encoder(folder).tokenizer
     texts = ["\n\n".join(turn["content"] for turn in turns) for turns in train_conversations()]
     return [tokenizer.encode(text).ids[:MAX_TOKENS] for text in texts[:ROWS]]

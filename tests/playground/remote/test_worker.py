@@ -17,9 +17,9 @@ from playground.catalogue.variants import Base, Catalogue, Gguf, Remote, Variant
 from playground.compare import Playground, Question
 from playground.errors import ConfigError, MadangError, VariantError, WorkerError
 from playground.events import Delta, Event, Failed, Finished
+from playground.measure.probe import Probe, probing
 from playground.messages import Message
 from playground.presets import Sampling
-from playground.probe import Probe, probing
 from playground.protocol import Choices, RowRequest
 from playground.remote import reach
 from playground.remote.worker import RemoteWorker

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from playground.drift import TEXTS_FILE
 from playground.errors import ConfigError, MadangError, UnknownNameError, VariantError
+from playground.measure.drift import TEXTS_FILE
 from training.demo.prepare import ADAPTER, BASE
 from training.demo.unpack import package_gguf
 from training.export import gguf, imatrix

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from playground.catalogue.files import read_json
-from playground.drift import texts
 from playground.errors import ConfigError, SetupError
+from playground.measure.drift import texts
 from training.export import gptq
 from training.export.gptq import group_for, own_rows, quantize, rows_of, widths
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from playground.measure.probe import Probe
 from playground.presets import Sampling
-from playground.probe import Probe
 from playground.prompts import PromptFormat, render
 from playground.protocol import Vocabulary
 from training.export.parity import prompts

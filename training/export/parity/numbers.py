@@ -1,8 +1,8 @@
-"""Step 3: how far next-token distributions moved, on the fixed texts of playground/drift.py, judged by level."""
+"""Step 3: how far next-token distributions moved, on the fixed texts of playground/measure/drift.py, judged by level."""
 
 import math
 
-from playground.drift import Drift, Reading, drift
+from playground.measure.drift import Drift, Reading, drift
 from training.export.parity.thresholds import Bounds, DriftBounds
 from training.export.parity.verdict import Cause, Step
 

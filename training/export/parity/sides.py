@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from playground import drift
 from playground.catalogue.variants import Adapter, Base, Gguf
-from playground.drift import Reading
-from playground.probe import Probe, probing
+from playground.measure import drift
+from playground.measure.drift import Reading
+from playground.measure.probe import Probe, probing
 from training.export.parity.answers import Answers, answers
 from training.export.parity.bench import Bench
 from training.export.parity.text import Reads, reads

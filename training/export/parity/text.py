@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from playground.errors import VariantError
+from playground.measure.probe import Probe
 from playground.messages import Message
-from playground.probe import Probe
 from playground.prompts import PromptFormat, render
 from playground.protocol import Vocabulary
 from training.export.parity import prompts

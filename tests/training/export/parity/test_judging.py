@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from playground.drift import Reading
+from playground.measure.drift import Reading
 from training.export import gguf
 from training.export.parity import answers, ends, hyper, numbers
 from training.export.parity.answers import Answers

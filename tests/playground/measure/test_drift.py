@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from playground.drift import Reading, drift, texts
 from playground.errors import VariantError
+from playground.measure.drift import Reading, drift, texts
 
 WORDS = 50
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from playground.errors import VariantError
-from playground.probe import Probe
+from playground.measure.probe import Probe
 
 if TYPE_CHECKING:
     import numpy as np
