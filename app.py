@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eval.cli import evaluate, leaderboard
-from playground.cli import PREPARE, chat, models
+from playground.cli.chat import PREPARE, chat
+from playground.cli.models import models
+from playground.cli.serve import WithFlags
+from playground.cli.serve import serve as serve_api
 from playground.errors import MadangError
-from playground.serve_cli import WithFlags
-from playground.serve_cli import serve as serve_api
 from playground.settings import Settings, load_settings
 from playground.system.ports import check_port
 from training.cli import demo as demo_verbs

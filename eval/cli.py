@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from eval.progress import ProgressFile
 from playground.catalogue.variants import Catalogue
-from playground.cli import prepare_embedded
+from playground.cli.chat import prepare_embedded
 from playground.errors import ConfigError
 from playground.settings import Settings
 from playground.system.interrupts import asked_to_stop

@@ -95,7 +95,7 @@ class _Told:
 def _embedded(context: typer.Context, model: str) -> None:
     """Have the embedded models made where the recipe's base is one of them; refuse what is no base first."""
     from playground.catalogue.variants import Catalogue
-    from playground.cli import prepare_embedded
+    from playground.cli.chat import prepare_embedded
     from training.preparing import find_base
 
     find_base(context.obj, model)

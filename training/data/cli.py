@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from playground.cli import prepare_embedded
+from playground.cli.chat import prepare_embedded
 from playground.errors import ConfigError, VariantError
 
 if TYPE_CHECKING:

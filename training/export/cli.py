@@ -115,7 +115,7 @@ def _check_push(prepared: "Prepared", asked: "Push | None") -> "list[Parcel]":
 def _embedded(context: typer.Context, source: str) -> None:
     """Have the embedded models made where the source is one of them."""
     from playground.catalogue.variants import Catalogue
-    from playground.cli import prepare_embedded
+    from playground.cli.chat import prepare_embedded
 
     if source in Catalogue.load(context.obj).names:
         prepare_embedded(context, [source])

@@ -11,14 +11,14 @@ from typer.core import TyperCommand
 
 from playground.catalogue.hub import HuggingFaceHub
 from playground.catalogue.variants import Catalogue
-from playground.cli import prepare_embedded
+from playground.cli.chat import prepare_embedded
 from playground.errors import ConfigError
 from playground.settings import Settings
 
 if TYPE_CHECKING:
     from playground.engines.plan import Plan, Wish
 
-FLAGS = "playground.serve_cli.flags"
+FLAGS = "playground.cli.serve.flags"
 """Where in click's `meta` the words after `--` wait."""
 ENGINES_OWN = ("print_", "name", "command", "adapters", "parallel", "timeout", "keep")
 """Options that mean nothing to our own API."""

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import app
-from playground import cli
 from playground.catalogue.hub import HubFile
+from playground.cli import models
 from playground.settings import Settings
 from tests.planted import free_port, says, serving
 
@@ -209,8 +209,8 @@ class Shelf:
 @pytest.fixture
 def shelf(tmp_path: Path, model_files: Any, monkeypatch: pytest.MonkeyPatch) -> Shelf:
     shelf = Shelf(model_files.base(tmp_path / "repo"))
-    real = cli.Playground
-    monkeypatch.setattr(cli, "Playground", lambda settings: real(settings, shelf))  # type: ignore[arg-type]
+    real = models.Playground
+    monkeypatch.setattr(models, "Playground", lambda settings: real(settings, shelf))  # type: ignore[arg-type]
     return shelf
 
 

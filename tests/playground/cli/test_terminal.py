@@ -6,13 +6,13 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from playground import terminal
+from playground.cli import terminal
+from playground.cli.terminal import Chat, Pane
 from playground.compare import Playground
 from playground.errors import ConfigError, UnknownNameError
 from playground.events import Delta, Event, Failed, Finished, Progress, Started, Stats
 from playground.messages import Conversation
 from playground.presets import Sampling, preset
-from playground.terminal import Chat, Pane
 
 pytestmark = pytest.mark.timeout(120)
 STATS = Stats(

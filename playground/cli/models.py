@@ -1,7 +1,6 @@
-"""The playground's verbs: `madang chat` and `madang models`. Every line that people see, nothing that decides."""
+"""The verb `madang models`: the catalogue, listed, added to, checked. Every line that people see, nothing that decides."""
 
 import json
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,116 +12,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from playground.catalogue import variants
-from playground.catalogue.variants import Adapter, Base, Catalogue, Remote, Stored, Variant
-from playground.compare import Playground, Question
+from playground.catalogue.variants import Base, Catalogue, Remote, Variant
+from playground.compare import Playground
 from playground.engines.registry import sweep
-from playground.errors import ConfigError, MadangError, UnknownNameError
-from playground.events import Failed, Finished, Started
-from playground.messages import Conversation
-from playground.presets import DEFAULT_PRESET, Sampling, sampling
+from playground.errors import ConfigError, MadangError
 from playground.remote import reach
 from playground.settings import Settings
 from playground.system import hardware
-from playground.terminal import Chat, show_answers
 from playground.workers import memory
 from playground.workers.loadable import Loader, remote_spec
 
-DEFAULT_VARIANTS = ["smollm2", "smollm2:demo", "smollm2:demo:Q4_K_M"]
-ESCAPE, ESCAPES = re.compile(r"\\([ntr\\])"), {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
-
-PREPARE = "playground.cli.prepare"
-"""Where in click's `meta` the program leaves what makes the embedded models."""
-
 models = typer.Typer(help="The catalogue of variants: list, add, check, remove.", no_args_is_help=False)
-
-VariantOption = Annotated[
-    list[str] | None, typer.Option("--variant", "-v", help="A variant to ask; repeat it. Default: the three built-in.")
-]
-PresetOption = Annotated[str, typer.Option("--preset", "-p", help="factual, balanced or creative.")]
-
-
-def chat(  # noqa: PLR0913 - a parameter an option
-    context: typer.Context,
-    text: Annotated[str | None, typer.Argument(help="Ask once and exit; '-' reads stdin. Without it: a chat.")] = None,
-    variant: VariantOption = None,
-    preset: PresetOption = DEFAULT_PRESET,
-    seed: Annotated[int | None, typer.Option(help="Seed of the random generator; default: a fresh one.")] = None,
-    system: Annotated[str, typer.Option(help="System prompt.")] = "",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="One sampling field: --set temperature=0.3; repeat it.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a variant, a line each.")] = False,
-) -> None:
-    """Ask several variants side by side, in the terminal."""
-    chosen = sampling(preset, **_fields(set_ or []) | ({} if seed is None else {"seed": seed}))
-    names = list(dict.fromkeys(variant or DEFAULT_VARIANTS))
-    playground = Playground(context.obj)
-    try:
-        prepare_embedded(context, names)
-        if text is None:
-            Chat(playground, names, chosen, system).run()
-        elif not _ask_once(playground, names, chosen, (system, _text(text)), as_json):
-            raise typer.Exit(1)
-    finally:
-        playground.close()
-
-
-def prepare_embedded(context: typer.Context, names: list[str]) -> None:
-    """Have the embedded models made where one of these variants needs them; unknown names are an error."""
-    playground = Playground(context.obj)
-    if any(_is_embedded(playground, playground.catalogue.get(name)) for name in names):
-        context.meta.get(PREPARE, lambda: None)()
-
-
-def _is_embedded(playground: Playground, variant: Variant) -> bool:
-    """Whether a variant, or the base it runs on, lies among the prepared models."""
-    base = playground.catalogue.base_of(variant) if isinstance(variant, Adapter) else None
-    stored = [part for part in (variant, base) if isinstance(part, Stored)]
-    return any(part.path.is_relative_to(playground.settings.models_dir) for part in stored)
-
-
-def _text(text: str) -> str:
-    text = sys.stdin.read() if text == "-" else text
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # bytes that are no UTF-8
-    if not text.strip():
-        raise ConfigError("The question is empty.", 'Give it as an argument: madang chat "안녕?"')
-    return text
-
-
-def _fields(pairs: list[str]) -> dict[str, object]:
-    """Sampling fields from `name=value`; numbers are read as numbers, `stop` may be repeated."""
-    fields: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or name not in Sampling.model_fields:
-            raise UnknownNameError("sampling field", name, Sampling.model_fields, "Write --set name=value.")
-        if name == "stop":
-            fields[name] = (*fields.get(name, ()), ESCAPE.sub(lambda match: ESCAPES[match[1]], value))
-        else:
-            fields[name] = value
-    return fields
-
-
-def _ask_once(
-    playground: Playground, names: list[str], chosen: Sampling, asked: tuple[str, str], as_json: bool
-) -> bool:
-    """Ask, print, and say whether every variant answered."""
-    conversation = Conversation.start(asked[0]).ask(asked[1])
-    questions = [Question(variant=name, messages=conversation.messages, sampling=chosen) for name in names]
-    comparison = playground.ask(questions)
-    if not as_json:
-        return show_answers(Console(), comparison, names)
-    rows: dict[str, dict[str, Any]] = {name: {"variant": name} for name in names}
-    for event in comparison:
-        if isinstance(event, Started):
-            rows[event.variant] |= {"seed": event.seed, "dropped_turns": event.dropped_turns}
-        elif isinstance(event, Finished):
-            rows[event.variant] |= {"text": event.text, "reason": event.reason, **event.stats.model_dump()}
-        elif isinstance(event, Failed):
-            rows[event.variant] |= {"error": event.message, "hint": event.hint}
-    for name in names:
-        sys.stdout.write(json.dumps(rows[name], ensure_ascii=False) + "\n")
-    return not any("error" in row for row in rows.values())
 
 
 @models.callback(invoke_without_command=True)
