@@ -14,8 +14,8 @@ import pytest
 import app
 from playground.compare import Playground
 from playground.errors import ConfigError, SetupError
+from playground.page import look
 from playground.settings import Settings
-from playground.ui import look
 from tests.fakes import EMBEDDED
 from tests.playground.server.conftest import serving
 

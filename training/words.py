@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from playground.errors import MadangError
-from playground.web import Said
+from playground.page.kit import Said
 
 LOCALES = Path(__file__).with_name("locales")
 said = Said(LOCALES)

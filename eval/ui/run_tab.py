@@ -7,8 +7,8 @@ from gradio.blocks import Block
 
 from eval.ui import runs
 from eval.ui.said import GO, SILENT, Speaker, Updates, both, plain, style, tab_here
+from playground.page.kit import clocked, in_turn
 from playground.settings import Settings
-from playground.web import clocked, in_turn
 
 EVERY_S = 1.0
 

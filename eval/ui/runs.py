@@ -9,10 +9,10 @@ from eval.ui.said import Html, both, card, empty
 from eval.words import words
 from playground.catalogue.variants import Catalogue
 from playground.errors import ConfigError, MadangError
+from playground.page.kit import lasting
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
-from playground.web import lasting
 
 KIND = "eval"
 SUITES = ("quick", "kobest")

@@ -6,8 +6,8 @@ from pathlib import Path
 import gradio as gr
 
 from eval.words import LOCALES, words
-from playground import web
-from playground.web import GO, SILENT, Html, Said, Speaker, Updates, each, plain, tab_here
+from playground.page import kit
+from playground.page.kit import GO, SILENT, Html, Said, Speaker, Updates, each, plain, tab_here
 
 __all__ = [
     "GO",
@@ -39,7 +39,7 @@ def empty(name: str, tab: str = "", action: str = "") -> str:
 
 def style() -> gr.HTML:
     """The wing's style sheet, in the tab that it dresses."""
-    return web.style(Path(__file__).with_name("page.css"))
+    return kit.style(Path(__file__).with_name("page.css"))
 
 
 def badge(kind: str) -> str:

@@ -1,4 +1,4 @@
-"""The verb `madang models`: the catalogue, listed, added to, checked. Every line that people see, nothing that decides."""
+"""The verb `madang models`: the catalogue: list, add, check, remove. What people see of it, nothing that decides."""
 
 import json
 import sys

@@ -15,12 +15,12 @@ from playground.catalogue.variants import Adapter, Catalogue, Gguf, Remote, Vari
 from playground.compare import Comparison, Playground, Question
 from playground.errors import MadangError
 from playground.events import Started
+from playground.page.words import both, examples
 from playground.ui import controls as sampler
 from playground.ui import panes
 from playground.ui.controls import Controls, Updates, Values
 from playground.ui.running import Running, batched
 from playground.ui.turns import Chat
-from playground.ui.words import both, examples
 
 PANES = 4
 FIRST_PANES = 3

@@ -8,14 +8,14 @@ import gradio as gr
 from gradio.blocks import Block
 
 from playground.compare import Playground
+from playground.page.kit import ASKED
+from playground.page.look import plain
+from playground.page.words import Words, examples
 from playground.ui import chat, controls
 from playground.ui.chat import PANES, Desk, Slot, View
 from playground.ui.controls import Controls, Updates, Values
-from playground.ui.look import plain
 from playground.ui.running import Running
 from playground.ui.turns import Chat
-from playground.ui.words import Words, examples
-from playground.web import ASKED
 
 SILENT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 OPEN = "() => document.querySelector('#tab-chat-button')?.click()"

@@ -7,9 +7,9 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
+from playground.page.look import no_number
+from playground.page.words import Words
 from playground.presets import DEFAULT_PRESET, MAX_SEED, Sampling, presets, sampling
-from playground.ui.look import no_number
-from playground.ui.words import Words
 
 Values = Mapping[Block, Any]
 Updates = dict[Block, Any]

@@ -13,9 +13,9 @@ from playground.catalogue.variants import FAKE, Gguf, Remote, Variant
 from playground.compare import Playground
 from playground.engines.registry import sweep
 from playground.errors import ConfigError, MadangError
+from playground.page.words import Markup, both
 from playground.remote import reach
 from playground.ui import models_rows, panes
-from playground.ui.words import Markup, both
 from playground.workers.loadable import Loader, remote_spec
 
 _VARIANT: TypeAdapter[Variant] = TypeAdapter(Variant)

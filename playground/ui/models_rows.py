@@ -7,8 +7,8 @@ from pathlib import Path
 
 from playground.catalogue.variants import FAKE, Adapter, Base, Remote, Variant
 from playground.errors import MadangError
+from playground.page.words import both, both_plain, words
 from playground.ui import panes
-from playground.ui.words import both, both_plain, words
 from playground.workers.pool import Loaded
 
 COLUMNS = ("name", "kind", "source", "place", "format", "state", "actions")

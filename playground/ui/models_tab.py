@@ -8,11 +8,11 @@ from gradio.blocks import Block
 
 from playground.compare import Playground
 from playground.errors import MadangError
+from playground.page.look import no_number, plain
+from playground.page.words import Words
 from playground.prompts import format_names
 from playground.ui import models
 from playground.ui.controls import Updates, Values
-from playground.ui.look import no_number, plain
-from playground.ui.words import Words
 
 ROWS = """
 element.addEventListener("click", (event) => {

@@ -8,12 +8,13 @@ import gradio as gr
 from fastapi import FastAPI
 
 from playground.compare import Playground
+from playground.page import look
+from playground.page.tabs import Tab
+from playground.page.words import Words, both, both_plain, words
 from playground.settings import Settings
-from playground.ui import chat, chat_tab, look, models_tab
+from playground.ui import chat, chat_tab, models_tab
 from playground.ui.chat import Desk
 from playground.ui.running import Running
-from playground.ui.tabs import Tab
-from playground.ui.words import Words, both, both_plain, words
 
 SWITCH = "madang.header(element, trigger)"
 

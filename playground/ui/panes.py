@@ -4,9 +4,8 @@ from html import escape
 
 from playground.catalogue.variants import Variant
 from playground.events import Failed, Finished, Progress, Stats
-from playground.ui import markup
+from playground.page.words import both, both_plain
 from playground.ui.turns import Answer, Chat, Turn
-from playground.ui.words import both, both_plain
 
 MIB = 2**20
 GIB = 2**30

@@ -17,10 +17,10 @@ from fastapi import FastAPI
 
 import app
 from playground.compare import Playground
+from playground.page.tabs import Tab
 from playground.settings import Settings
 from playground.system import jobs
 from playground.ui.page import build, launch_options, mounted
-from playground.ui.tabs import Tab
 from tests.fakes import EMBEDDED
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from playground.compare import Playground
-from playground.ui.words import words
+from playground.page.words import words
 
 from .conftest import Open
 

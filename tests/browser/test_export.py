@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 
 import app
+from playground.page.tabs import Tab
 from playground.settings import Settings
-from playground.ui.tabs import Tab
 from training.ui import export_tab, train_tab
 from training.words import LOCALES
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from playground.compare import Playground
-from playground.ui.words import words
+from playground.page.words import words
 
 from .conftest import Open
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from playground.page.tabs import Tab
 from playground.settings import Settings
-from playground.ui.tabs import Tab
 from tests.training import program
 from training.ui import train_tab
 from training.words import LOCALES

@@ -1,7 +1,7 @@
 """The guide's advice beside each field; a value in it is a button that sets the field. Data in words, drawn here."""
 
+from playground.page.kit import Html, button
 from playground.system import hardware
-from playground.web import Html, button
 from training.words import both
 
 RANKS = (

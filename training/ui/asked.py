@@ -7,10 +7,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from playground.page.kit import Html, button, lasting
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
-from playground.web import Html, button, lasting
 from training.words import both, card, known
 
 Program = Sequence[str]

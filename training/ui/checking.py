@@ -5,8 +5,8 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
+from playground.page.kit import Html
 from playground.settings import Settings
-from playground.web import Html
 from training.memory import size
 from training.ui import asked, form
 from training.ui.asked import Program

@@ -5,8 +5,8 @@ from datetime import datetime
 from html import escape
 from pathlib import Path
 
+from playground.page.kit import Html, button, chat_button, lasting
 from playground.settings import Settings
-from playground.web import Html, button, chat_button, lasting
 from training.export.plan import Wanted
 from training.memory import size
 from training.ui import export_verdicts, exporting

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from playground.catalogue.variants import Adapter, Base, Catalogue
 from playground.errors import ConfigError, MadangError
+from playground.page.kit import Html
 from playground.settings import Settings
-from playground.web import Html
 from training import runs
 from training.export import exports, plan
 from training.memory import size

@@ -9,9 +9,9 @@ import gradio as gr
 from gradio.blocks import Block
 
 from playground.errors import MadangError
+from playground.page.kit import GO, SILENT, Speaker, Updates, clocked, in_turn, plain, style, tab_here
 from playground.settings import Settings
 from playground.system import jobs
-from playground.web import GO, SILENT, Speaker, Updates, clocked, in_turn, plain, style, tab_here
 from training.ui import export_showing, export_sizes, exporting, runs
 from training.ui.asked import Program
 from training.words import both, problem

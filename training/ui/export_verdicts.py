@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from playground.web import Html
+from playground.page.kit import Html
 from training.ui.export_sizes import called
 from training.ui.exporting import Making
 from training.words import both, known

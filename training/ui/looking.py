@@ -5,10 +5,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from playground.page.kit import Html, button, each
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
-from playground.web import Html, button, each
 from training.data.findings import listed
 from training.ui import asked, form
 from training.ui.asked import Program

@@ -6,8 +6,8 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
+from playground.page.kit import Html, button, chat_button, lasting
 from playground.settings import Settings
-from playground.web import Html, button, chat_button, lasting
 from training.live import seconds_left
 from training.ui.asked import stage
 from training.ui.plots import Series, chart

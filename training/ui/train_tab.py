@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
+from playground.page.kit import GO, SILENT, Speaker, Updates, clocked, in_turn, plain, style, tab_here
 from playground.settings import Settings
-from playground.web import GO, SILENT, Speaker, Updates, clocked, in_turn, plain, style, tab_here
 from training.recipe import Method
 from training.ui import actions, advice, checking, form, looking, runs, showing
 from training.ui.asked import Program

@@ -7,11 +7,11 @@ import gradio as gr
 import pytest
 
 from playground.compare import Playground
+from playground.page.words import Words
 from playground.settings import Settings
 from playground.ui import chat_tab
 from playground.ui.chat import Desk
 from playground.ui.running import Running
-from playground.ui.words import Words
 from tests.fakes import EMBEDDED
 
 CATALOGUE = (

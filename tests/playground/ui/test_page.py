@@ -10,10 +10,10 @@ import gradio as gr
 import pytest
 
 from playground.compare import Playground
+from playground.page.tabs import Tab
+from playground.page.words import Words
 from playground.settings import Settings
 from playground.ui.page import build, launch_options
-from playground.ui.tabs import Tab
-from playground.ui.words import Words
 
 HEAVY = ["torch", "transformers", "peft", "llama_cpp", "lm_eval", "datasets", "matplotlib"]
 BUILD = f"""

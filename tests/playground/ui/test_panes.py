@@ -6,9 +6,9 @@ import pytest
 
 from playground.catalogue.variants import Adapter, Base, Gguf
 from playground.events import Delta, Event, Failed, Finished, FinishReason, Progress, Started, Stats
+from playground.page.words import words
 from playground.ui import panes
 from playground.ui.turns import Chat
-from playground.ui.words import words
 
 BASE = Base(name="a", source="fake:a")
 

@@ -1,4 +1,4 @@
-"""Step 3: how far next-token distributions moved, on the fixed texts of playground/measure/drift.py, judged by level."""
+"""Step 3: how far next-token distributions moved, on the fixed texts of playground.measure.drift, judged by level."""
 
 import math
 

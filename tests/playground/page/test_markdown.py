@@ -2,7 +2,7 @@
 
 import pytest
 
-from playground.ui.markup import html
+from playground.page.markdown import html
 
 
 @pytest.mark.parametrize(

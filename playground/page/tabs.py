@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from playground.ui.words import Words
+from playground.page.words import Words
 
 
 class Render(Protocol):

@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from playground import web
+from playground.page import kit
 
 
 def test_a_job_that_ends_while_it_is_drawn_is_drawn_once_more() -> None:
@@ -10,13 +10,13 @@ def test_a_job_that_ends_while_it_is_drawn_is_drawn_once_more() -> None:
     with gr.Blocks():
         timer, shown = gr.Timer(active=False), gr.HTML()
 
-    def draw() -> web.Updates:
+    def draw() -> kit.Updates:
         text = "running" if running[0] else "done"
         running[0] = False
         return {shown: text}
 
-    def tick() -> web.Updates:
-        return web.clocked(timer, lambda: running[0], draw)
+    def tick() -> kit.Updates:
+        return kit.clocked(timer, lambda: running[0], draw)
 
     first, second = tick(), tick()
     assert (first[shown], first[timer].active) == ("running", True)

@@ -6,9 +6,9 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
+from playground.page.words import LANGUAGES, LOCALES, Markup, Words, both, examples, words
 from playground.presets import presets
 from playground.ui import controls, models, models_rows
-from playground.ui.words import LANGUAGES, LOCALES, Markup, Words, both, examples, words
 
 UI = Path(__file__).parents[3] / "playground" / "ui"
 FIELDS = re.compile(r"{(\w+)}")
