@@ -47,7 +47,7 @@ class Wish:
     @property
     def key(self) -> str | None:
         """The key that the engine asks for; it takes one, and its rows name the variable that holds it."""
-        from playground.server.keys import read_keys
+        from playground.server.guards.keys import read_keys
 
         if not read_keys(self.settings):
             return None
@@ -122,7 +122,7 @@ def check_flags(flags: Sequence[str]) -> None:
 
 def check_host(settings: Settings) -> None:
     """Refuse to serve other machines without a key."""
-    from playground.server.keys import check_binding
+    from playground.server.guards.keys import check_binding
 
     check_binding(settings)
 

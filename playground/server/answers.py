@@ -13,10 +13,10 @@ from contextlib import suppress
 
 from playground.events import Delta, Event, Failed, Finished, Started
 from playground.protocol import RowRequest
-from playground.server.errors import TOO_LONG, ApiError, failed
-from playground.server.known import Target
-from playground.server.limits import Limits
-from playground.server.record import Record
+from playground.server.guards.limits import Limits
+from playground.server.guards.record import Record
+from playground.server.model_list import Target
+from playground.server.wire.errors import TOO_LONG, ApiError, failed
 from playground.workers.pool import AnyWorker
 
 _numbers = itertools.count(1)

@@ -8,12 +8,12 @@ from fastapi.responses import Response
 from starlette.routing import Match
 
 from playground.compare import Playground
-from playground.server import chat, completions, models
-from playground.server.asking import Asker
-from playground.server.errors import ApiError, asked, install
-from playground.server.guards import guard
-from playground.server.keys import check_binding, is_loopback, read_keys
+from playground.server.dispatch import Asker
+from playground.server.guards.keys import check_binding, is_loopback, read_keys
+from playground.server.guards.stack import guard
+from playground.server.routes import chat, completions, models
 from playground.server.serving import serve
+from playground.server.wire.errors import ApiError, asked, install
 from playground.settings import Settings
 from playground.system.ports import check_port
 

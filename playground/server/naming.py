@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import PurePath
 
 from playground.catalogue.variants import Adapter, Catalogue, Gguf, Variant
-from playground.server.errors import ApiError
+from playground.server.wire.errors import ApiError
 
 LEVEL = re.compile(r"(?:.*[-_.])?((?:I?Q|TQ)\d\w*|BF16|F16|F32)", re.IGNORECASE)
 

@@ -12,8 +12,8 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
-from playground.server.guards import guard
-from playground.server.record import record_of
+from playground.server.guards.record import record_of
+from playground.server.guards.stack import guard
 from playground.settings import Settings
 
 KEY, OTHER = "sk-first-and-secret", "sk-second-and-secret"

@@ -3,8 +3,8 @@
 import pytest
 
 from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf
-from playground.server.errors import ApiError
 from playground.server.naming import Names
+from playground.server.wire.errors import ApiError
 
 BASE = Base(name="llama", source="owner/llama")
 

@@ -17,10 +17,10 @@ from playground.compare import Playground
 from playground.errors import ConfigError
 from playground.events import Finished
 from playground.presets import Sampling
-from playground.server import guards
 from playground.server.app import create
-from playground.server.limits import BUCKETS, Body, Limits, Queue, Rate, _lasting
-from playground.server.record import Record, record_of
+from playground.server.guards import stack
+from playground.server.guards.limits import BUCKETS, Body, Limits, Queue, Rate, _lasting
+from playground.server.guards.record import Record, record_of
 from playground.settings import Settings, load_settings
 from tests.playground.server.conftest import HeardPool, serving, until
 from tests.playground.server.small_app import KEY, OTHER, served, small
@@ -170,7 +170,7 @@ def test_a_client_that_hangs_up_is_seen_and_gives_its_place_back(tmp_path: Path)
 def test_a_client_that_reads_nothing_is_let_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(guards, "Queue", partial(Queue, stall_s=0.5))
+    monkeypatch.setattr(stack, "Queue", partial(Queue, stall_s=0.5))
     row = "[[variant]]\nname = 'base'\nkind = 'base'\nsource = 'fake:base'\ncontext = 200_000\n"
     (tmp_path / "variants.toml").write_text(row, encoding="utf-8")
     settings = Settings(data=tmp_path, api_queue=1, api_max_tokens=100_000)

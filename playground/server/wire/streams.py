@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from playground.errors import MadangError
 from playground.server.answers import Answers
-from playground.server.errors import ApiError, of
+from playground.server.wire.errors import ApiError, of
 
 DONE = "data: [DONE]\n\n"
 BREAKS = {letter: f"\\u{ord(letter):04x}" for letter in "\x85\u2028\u2029"}

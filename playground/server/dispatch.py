@@ -12,10 +12,10 @@ from playground.compare import Playground
 from playground.errors import ContextError, VariantError, WorkerError
 from playground.protocol import ModelInfo, ModelSpec, RowRequest
 from playground.server.answers import Answers
-from playground.server.errors import ApiError, said
-from playground.server.known import Known, Target
-from playground.server.limits import Limits
-from playground.server.record import Record
+from playground.server.guards.limits import Limits
+from playground.server.guards.record import Record
+from playground.server.model_list import Known, Target
+from playground.server.wire.errors import ApiError, said
 from playground.system.waiting import GivenUp
 from playground.workers.pool import AnyWorker
 

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from playground.errors import ConfigError, SetupError
-from playground.server import keys
-from playground.server.keys import Keyring, check_binding, is_loopback, read_keys
+from playground.server.guards import keys
+from playground.server.guards.keys import Keyring, check_binding, is_loopback, read_keys
 from playground.settings import Settings, load_settings
 from tests.playground.server.small_app import KEY, OTHER, Small, small
 

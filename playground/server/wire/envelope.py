@@ -6,9 +6,9 @@ from typing import Any
 from uuid import uuid4
 
 from playground.events import Finished
-from playground.server.errors import ErrorBody
-from playground.server.known import Target
-from playground.server.responses import Reason, Usage
+from playground.server.model_list import Target
+from playground.server.wire.errors import ErrorBody
+from playground.server.wire.responses import Reason, Usage
 
 _FAULTS = {
     400: "The request is wrong",

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
-from playground.server.errors import ApiError
-from playground.server.record import record_of
+from playground.server.guards.record import record_of
+from playground.server.wire.errors import ApiError
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from playground.server.errors import ApiError
-from playground.server.paths import route_of
-from playground.server.record import Record
+from playground.server.guards.paths import route_of
+from playground.server.guards.record import Record
+from playground.server.wire.errors import ApiError
 
 LEFT = 499
 """The status of a request whose client went before there was one, as nginx logs it."""

@@ -6,9 +6,9 @@ from typing import Any
 
 from playground.errors import UnknownNameError
 from playground.presets import MAX_SEED, Sampling, preset
-from playground.server.errors import ApiError, said
-from playground.server.limits import Limits
-from playground.server.requests import ChatRequest, CompletionRequest
+from playground.server.guards.limits import Limits
+from playground.server.wire.errors import ApiError, said
+from playground.server.wire.requests import ChatRequest, CompletionRequest
 
 FIELDS = ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
 PLAIN = {"temperature": 1.0, "top_p": 1.0, "repetition_penalty": 1.0}

@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 
 from playground.compare import Playground
 from playground.server.app import create
-from playground.server.errors import ErrorBody
+from playground.server.wire.errors import ErrorBody
 from playground.settings import Settings
 from tests.playground.server.small_app import served
 

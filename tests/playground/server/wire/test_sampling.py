@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from playground.presets import MAX_SEED, Sampling, preset
-from playground.server.errors import ApiError
-from playground.server.limits import Limits
-from playground.server.requests import ChatRequest, CompletionRequest
-from playground.server.sampled import sampling, seeded
+from playground.server.guards.limits import Limits
+from playground.server.wire.errors import ApiError
+from playground.server.wire.requests import ChatRequest, CompletionRequest
+from playground.server.wire.sampling import sampling, seeded
 from playground.settings import Settings
 
 LIMITS = Limits.of(Settings(api_max_tokens=2000))

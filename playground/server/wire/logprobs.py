@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from playground.events import Likely, TokenLogprob
 from playground.protocol import PromptToken
-from playground.server.responses import ChatLogprobs, ContentLogprob, TextLogprobs, TopLogprob
+from playground.server.wire.responses import ChatLogprobs, ContentLogprob, TextLogprobs, TopLogprob
 
 Token = PromptToken | TokenLogprob
 WHOLE = (b"", 0)

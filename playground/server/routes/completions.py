@@ -10,19 +10,19 @@ from playground.backends.text import ByteText
 from playground.events import Delta, Finished
 from playground.presets import Sampling
 from playground.protocol import RowRequest
-from playground.server import logprobs
 from playground.server.answers import Answers
-from playground.server.asking import Asker
-from playground.server.echo import Echo, at_once, read
-from playground.server.errors import TOO_LONG, ApiError
-from playground.server.limits import Limits
-from playground.server.logprobs import Placed, Placing
-from playground.server.record import Record, record_of
-from playground.server.requests import CompletionRequest
-from playground.server.responses import Reason, TextChoice, TextCompletion, TextLogprobs
-from playground.server.sampled import sampling, seeded
-from playground.server.streams import EventStream, unless_gone, whole
-from playground.server.told import REFUSALS, STREAMED, Head, reason, usage
+from playground.server.dispatch import Asker
+from playground.server.guards.limits import Limits
+from playground.server.guards.record import Record, record_of
+from playground.server.routes.echo import Echo, at_once, read
+from playground.server.wire import logprobs
+from playground.server.wire.envelope import REFUSALS, STREAMED, Head, reason, usage
+from playground.server.wire.errors import TOO_LONG, ApiError
+from playground.server.wire.logprobs import Placed, Placing
+from playground.server.wire.requests import CompletionRequest
+from playground.server.wire.responses import Reason, TextChoice, TextCompletion, TextLogprobs
+from playground.server.wire.sampling import sampling, seeded
+from playground.server.wire.streams import EventStream, unless_gone, whole
 
 router = APIRouter(responses=REFUSALS)
 

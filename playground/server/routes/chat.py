@@ -8,17 +8,17 @@ from fastapi.responses import Response
 from playground.events import Delta, Finished
 from playground.messages import Message, Role
 from playground.protocol import RowRequest
-from playground.server import logprobs
 from playground.server.answers import Answers
-from playground.server.asking import Asker
-from playground.server.errors import TOO_LONG, ApiError
-from playground.server.logprobs import Placed, Placing
-from playground.server.record import record_of
-from playground.server.requests import ChatRequest, ChatTurn, Part
-from playground.server.responses import ChatChoice, ChatChunk, ChatCompletion, ChatDelta, ChatMessage, ChunkChoice
-from playground.server.sampled import sampling, seeded
-from playground.server.streams import EventStream, unless_gone, whole
-from playground.server.told import REFUSALS, STREAMED, Head, reason, usage
+from playground.server.dispatch import Asker
+from playground.server.guards.record import record_of
+from playground.server.wire import logprobs
+from playground.server.wire.envelope import REFUSALS, STREAMED, Head, reason, usage
+from playground.server.wire.errors import TOO_LONG, ApiError
+from playground.server.wire.logprobs import Placed, Placing
+from playground.server.wire.requests import ChatRequest, ChatTurn, Part
+from playground.server.wire.responses import ChatChoice, ChatChunk, ChatCompletion, ChatDelta, ChatMessage, ChunkChoice
+from playground.server.wire.sampling import sampling, seeded
+from playground.server.wire.streams import EventStream, unless_gone, whole
 
 ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 UNSERVED = ("tool_calls", "tool_call_id", "function_call", "audio", "refusal")

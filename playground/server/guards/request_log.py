@@ -5,7 +5,7 @@ import logging
 from contextlib import suppress
 from typing import Any, TextIO
 
-from playground.server.record import Record
+from playground.server.guards.record import Record
 
 LOGGER = logging.getLogger("madang.api")
 PROMPTS = ("messages", "prompt", "suffix", "input", "content", "text", "tokens")

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from playground.server.asking import Asker, Held, spelled
-from playground.server.errors import TOO_LONG, ApiError, ErrorBody, Problem
-from playground.server.known import Target
-from playground.server.requests import DetokenizeRequest, TokenizeRequest
-from playground.server.responses import Content, Health, ModelCard, ModelList, Tokens
-from playground.server.streams import unless_gone
-from playground.server.told import REFUSALS
+from playground.server.dispatch import Asker, Held, spelled
+from playground.server.model_list import Target
+from playground.server.wire.envelope import REFUSALS
+from playground.server.wire.errors import TOO_LONG, ApiError, ErrorBody, Problem
+from playground.server.wire.requests import DetokenizeRequest, TokenizeRequest
+from playground.server.wire.responses import Content, Health, ModelCard, ModelList, Tokens
+from playground.server.wire.streams import unless_gone
 
 OWNER = "madang"
 router = APIRouter(responses=REFUSALS)

@@ -8,8 +8,8 @@ import pytest
 from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.parser import text_string_to_metric_families
 
-from playground.server.metrics import MODELS, Meters
-from playground.server.record import Record
+from playground.server.guards.metrics import MODELS, Meters
+from playground.server.guards.record import Record
 from tests.playground.server.small_app import Small, small
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from playground.catalogue.variants import BUILT_IN, Variant
 from playground.compare import Playground
 from playground.protocol import ModelSpec
-from playground.server.errors import ApiError
 from playground.server.naming import Names
+from playground.server.wire.errors import ApiError
 from playground.workers.loadable import FetchProgress, Loadable, Loader
 
 Stamp = tuple[tuple[int, int], ...]

@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from playground.compare import Playground
-from playground.server import models
 from playground.server.app import create
+from playground.server.routes import models
 from playground.settings import Settings
 from tests.playground.server.conftest import HeardPool, serving, until
 

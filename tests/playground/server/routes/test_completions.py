@@ -10,9 +10,9 @@ import pytest
 
 from playground.events import Likely
 from playground.protocol import PromptToken
-from playground.server.completions import _Making
-from playground.server.echo import Echo
-from playground.server.requests import CompletionRequest
+from playground.server.routes.completions import _Making
+from playground.server.routes.echo import Echo
+from playground.server.wire.requests import CompletionRequest
 
 
 def test_a_completion_has_openais_form(client: openai.OpenAI) -> None:

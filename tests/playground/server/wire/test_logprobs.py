@@ -5,8 +5,8 @@ from math import inf
 import pytest
 
 from playground.events import Likely, TokenLogprob
-from playground.server import logprobs
-from playground.server.logprobs import Placing
+from playground.server.wire import logprobs
+from playground.server.wire.logprobs import Placing
 
 
 def token(raw: bytes, logprob: float = -1.0) -> TokenLogprob:

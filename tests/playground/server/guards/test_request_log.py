@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from playground.server.record import Record
-from playground.server.requestlog import LOGGER, RequestLog, log_to
-from playground.server.watch import Watch
+from playground.server.guards.record import Record
+from playground.server.guards.recording import Watch
+from playground.server.guards.request_log import LOGGER, RequestLog, log_to
 from tests.playground.server.small_app import KEY, Small, small
 
 PROMPT = "내 비밀 prompt"

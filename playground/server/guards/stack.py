@@ -4,12 +4,12 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from playground.server.keys import Keyring, Keys, read_keys
-from playground.server.limits import Body, Limits, Queue, Rate
-from playground.server.metrics import Meters
-from playground.server.paths import METRICS, is_guarded, route_path
-from playground.server.requestlog import RequestLog
-from playground.server.watch import Watch
+from playground.server.guards.keys import Keyring, Keys, read_keys
+from playground.server.guards.limits import Body, Limits, Queue, Rate
+from playground.server.guards.metrics import Meters
+from playground.server.guards.paths import METRICS, is_guarded, route_path
+from playground.server.guards.recording import Watch
+from playground.server.guards.request_log import RequestLog
 from playground.settings import Settings
 
 

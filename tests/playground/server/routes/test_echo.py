@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from playground.presets import Sampling
-from playground.server.echo import MAX_TOLD, PORTION, Echo, _check_told, portions, read
-from playground.server.errors import ApiError
-from playground.server.requests import CompletionRequest
+from playground.server.routes.echo import MAX_TOLD, PORTION, Echo, _check_told, portions, read
+from playground.server.wire.errors import ApiError
+from playground.server.wire.requests import CompletionRequest
 
 GREEDY = Sampling(temperature=0.0, repetition_penalty=1.0, max_new_tokens=1)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from playground.server.errors import ApiError
+from playground.server.wire.errors import ApiError
 
 MAX_CHOICES = 128
 MAX_PROMPTS = 2048

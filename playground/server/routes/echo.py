@@ -11,10 +11,10 @@ from functools import partial
 
 from playground.presets import Sampling
 from playground.protocol import PromptToken
-from playground.server.asking import Asker, Held, spelled
-from playground.server.errors import TOO_LONG, ApiError
-from playground.server.known import Target
-from playground.server.requests import CompletionRequest, Ids
+from playground.server.dispatch import Asker, Held, spelled
+from playground.server.model_list import Target
+from playground.server.wire.errors import TOO_LONG, ApiError
+from playground.server.wire.requests import CompletionRequest, Ids
 
 PORTION = 512
 """Tokens of prompts in one call, where they begin with nothing alike."""
