@@ -22,12 +22,12 @@ from playground.cli.serve import serve as serve_api
 from playground.errors import MadangError
 from playground.settings import Settings, load_settings
 from playground.system.ports import check_port
-from training.cli import demo as demo_verbs
-from training.cli import ensure
-from training.data.cli import BENCHMARK
-from training.data.cli import data as data_verbs
-from training.export.cli import SCORES, export
-from training.train_cli import KOBEST, runs, train
+from training.cli.data import BENCHMARK
+from training.cli.data import data as data_verbs
+from training.cli.demo import demo as demo_verbs
+from training.cli.demo import ensure
+from training.cli.export import SCORES, export
+from training.cli.train import KOBEST, runs, train
 
 if TYPE_CHECKING:
     import gradio as gr

@@ -19,7 +19,7 @@ from playground.events import Delta, Failed, Finished
 from playground.messages import Message
 from playground.presets import sampling
 from playground.settings import Settings
-from training.cli import ensure
+from training.cli.demo import ensure
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = 5

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import serve_peer
-from training import loading, tokenized, trainers
-from training.runs import Run
+from training.data import tokenized
+from training.run.runs import Run
+from training.trainer import loading, trainers
 
 HOW, RUN = sys.argv[1], Run(Path(sys.argv[2]))
 

@@ -1,4 +1,4 @@
-"""The peak RAM of short training runs of the embedded model on the CPU, beside what training.memory says of them.
+"""The peak RAM of short training runs of the embedded model on the CPU, beside what training.run.memory says of them.
 
 TRL's own trainer in fp32, each setting in a process of its own. Linux alone: it reads the process's high-water mark.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import Measured, settings
-from training import memory
-from training.parameters import Shape
+from training.run import memory
+from training.run.parameters import Shape
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 SETTINGS = [

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 from benchmarks.common import Measured, Peer, scratch, settings
 from playground.settings import Settings
-from training import preparing, recipe, runs
-from training.runs import Run
+from training import recipe
+from training.run import preparing, runs
+from training.run.runs import Run
 
 STEPS = 10
 EPOCHS = "trainer.num_train_epochs=4"
@@ -64,7 +65,7 @@ def _begun(chosen: Settings, *sets: str) -> Run:
 
 
 def _mean_tokens(made: Run) -> float:
-    from training import tokenized
+    from training.data import tokenized
 
     rows = tokenized.read(made.data / "train.arrow").to_pylist()
     return statistics.mean(len(row["input_ids"]) for row in rows)

@@ -4,6 +4,7 @@ from html import escape
 
 from playground.catalogue.variants import Variant
 from playground.events import Failed, Finished, Progress, Stats
+from playground.page import markdown
 from playground.page.words import both, both_plain
 from playground.ui.turns import Answer, Chat, Turn
 
@@ -90,7 +91,7 @@ def _dropped(answer: Answer) -> str:
 def _body(answer: Answer) -> str:
     """The text so far, then what is still awaited or what went wrong."""
     state = "done" if answer.end else "under-way"
-    text = f'<div class="answer md {state}">{markup.html(answer.text)}</div>' if answer.text else ""
+    text = f'<div class="answer md {state}">{markdown.html(answer.text)}</div>' if answer.text else ""
     if isinstance(answer.end, Failed):
         return text + problem(answer.end.message, answer.end.hint, "problem.broke" if text else "problem.failed")
     if answer.end is None and not answer.text:

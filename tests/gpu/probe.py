@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from training import tokenized
+from training.data import tokenized
 
 ENGINE = sys.argv[2]
 if ENGINE == "unsloth":

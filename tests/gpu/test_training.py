@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests.training.trained import Train, losses
-from training import loading
-from training.runs import Run
+from training.run.runs import Run
+from training.trainer import loading
 
 pytestmark = [
     pytest.mark.gpu,

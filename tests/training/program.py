@@ -11,8 +11,8 @@ from playground.catalogue import variants
 from playground.catalogue.variants import Adapter
 from playground.settings import Settings
 from training import recipe as recipes
-from training import runs
-from training.runs import Model, Run
+from training.run import runs
+from training.run.runs import Model, Run
 
 STEPS = 100
 SLOW_S, FAST_S = 0.5, 0.01

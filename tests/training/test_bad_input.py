@@ -12,7 +12,7 @@ from playground.settings import Settings
 from playground.system import hardware
 from tests.training.conftest import ROWS, Write
 from tests.training.trained import begin
-from training import memory, runs
+from training.run import memory, runs
 
 GOOD = {"instruction": "Where?", "output": "There."}
 Case = tuple[dict[str, Any], list[str], str, str]

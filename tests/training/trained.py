@@ -4,8 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from playground.settings import Settings
-from training import finishing, preparing, recipe, runs, supervise
-from training.runs import Run
+from training import recipe
+from training.run import finishing, preparing, runs
+from training.run.runs import Run
+from training.trainer import supervise
 
 Train = Callable[..., Run]
 

@@ -16,12 +16,12 @@ from playground.catalogue.files import read_json
 from playground.catalogue.variants import HUB_ID, Catalogue
 from playground.errors import ConfigError
 from playground.system.atomic import replacing
+from training.data.tokenized import read
 from training.export import card, registering
 from training.export.card import Data, Info, Kind, Score
 from training.export.exports import Export
 from training.export.origin import Origin
 from training.export.plan import KINDS, Wanted
-from training.tokenized import read
 
 CARD = "README.md"
 MARK = re.compile(r"\n<!-- Written by Madang \((\w{12})\)\. Change anything, and it stays as you leave it\. -->\n$")

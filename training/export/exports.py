@@ -24,9 +24,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from playground.errors import SetupError, UnknownNameError
 from playground.settings import Settings
 from playground.system.atomic import remove
-from training import folders
 from training.export.plan import Wanted
-from training.folders import EVENTS, LOCK, STATE, Folder
+from training.run import folders
+from training.run.folders import EVENTS, LOCK, STATE, Folder
 
 Status = Literal["preparing", "running", "done", "failed"]
 ASKED, PARITY = "export.json", "parity.json"

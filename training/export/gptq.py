@@ -18,11 +18,11 @@ from playground.catalogue.files import read_json, safetensors_header, weight_fil
 from playground.errors import ConfigError, SetupError, VariantError
 from playground.system.atomic import replacing
 from training.data.encoder import Encoder
+from training.data.tokenized import read
 from training.demo.examples import train_conversations
 from training.export.merge import CARRIED, TOKENIZER_FILES, carry
 from training.export.process import isolated
 from training.export.watching import EVERY_S, Progress
-from training.tokenized import read
 
 FORMAT = "compressed-tensors"
 """What is written, as its config.json names it."""

@@ -10,9 +10,9 @@ from playground.compare import Playground
 from playground.errors import ConfigError, UnknownNameError, VariantError
 from playground.settings import Settings
 from playground.workers.loadable import Loader
-from training import finishing, runs
 from training.export.shards import is_4bit
-from training.runs import Run
+from training.run import finishing, runs
+from training.run.runs import Run
 
 UNSAFE = re.compile(r"[^\w.-]+")
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from playground.page.kit import Html
 from playground.settings import Settings
-from training.memory import size
+from training.run.memory import size
 from training.ui import asked, form
 from training.ui.asked import Program
 from training.words import both, known

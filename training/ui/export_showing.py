@@ -8,7 +8,7 @@ from pathlib import Path
 from playground.page.kit import Html, button, chat_button, lasting
 from playground.settings import Settings
 from training.export.plan import Wanted
-from training.memory import size
+from training.run.memory import size
 from training.ui import export_verdicts, exporting
 from training.ui.export_sizes import called
 from training.ui.exporting import EARLIER, Making

@@ -10,9 +10,9 @@ from playground.catalogue.variants import Adapter, Base, Catalogue
 from playground.errors import ConfigError, MadangError
 from playground.page.kit import Html
 from playground.settings import Settings
-from training import runs
 from training.export import exports, plan
-from training.memory import size
+from training.run import runs
+from training.run.memory import size
 from training.ui import exporting
 from training.words import both, card, problem
 

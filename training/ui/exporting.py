@@ -11,10 +11,10 @@ from playground.errors import ConfigError, MadangError
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
-from training import runs
 from training.export import exports, plan, registering
 from training.export.exports import Asked, Export
 from training.export.plan import Wanted
+from training.run import runs
 from training.ui.asked import Program
 from training.words import FormError
 

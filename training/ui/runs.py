@@ -9,9 +9,9 @@ from playground.errors import ConfigError
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
-from training import runs as folders
 from training.recipe import Recipe
-from training.runs import Run
+from training.run import runs as folders
+from training.run.runs import Run
 from training.ui import form
 from training.ui.asked import Program
 from training.words import FormError

@@ -8,7 +8,7 @@ from typing import Any
 
 from playground.page.kit import Html, button, chat_button, lasting
 from playground.settings import Settings
-from training.live import seconds_left
+from training.cli.live import seconds_left
 from training.ui.asked import stage
 from training.ui.plots import Series, chart
 from training.ui.runs import EARLIER, FineTune, everything

@@ -21,8 +21,8 @@ from tests.training.export import fails
 from tests.training.export.conftest import NAME, madang, tree
 from tests.training.export.hubs import TOKEN, Hubs, refused
 from tests.training.trained import begin
-from training import runs
 from training.export import building, checking, gguf, gptq, hub
+from training.run import runs
 
 Usage = namedtuple("Usage", "total used free")
 

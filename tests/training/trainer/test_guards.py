@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from training.guards import SKIPPED_IN_A_ROW, NotFinite, Overfitting, Watch, is_out_of_memory
+from training.trainer.guards import SKIPPED_IN_A_ROW, NotFinite, Overfitting, Watch, is_out_of_memory
 
 
 class Told:

@@ -8,9 +8,9 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
-from training import memory
-from training.memory import GIB, MIB, Machine, Plan, estimate, remedies, verdicts
-from training.parameters import Shape
+from training.run import memory
+from training.run.memory import GIB, MIB, Machine, Plan, estimate, remedies, verdicts
+from training.run.parameters import Shape
 
 
 def llama(

@@ -17,15 +17,17 @@ from playground.errors import ConfigError, VariantError
 from playground.settings import Settings
 from playground.system import hardware
 from playground.workers.loadable import Loader
-from training import loading, memory, parameters, passthrough, tokenized
+from training import passthrough
 from training import recipe as recipes
-from training.data import mix, sources
+from training.data import mix, sources, tokenized
 from training.data.encoder import Encoder
 from training.data.findings import fatal, listed
 from training.data.formats import Data, check_method, convert
 from training.data.report import Report, inspect
 from training.recipe import Recipe, Source
-from training.runs import Model, Plan, Run
+from training.run import memory, parameters
+from training.run.runs import Model, Plan, Run
+from training.trainer import loading
 
 PACKED_LENGTH = 1024
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "tokenizers", "bitsandbytes", "unsloth")

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from training.runs import Run
+from training.run.runs import Run
 
 SAY_EVERY_S = 15.0
 """Where there is no terminal, a line so often."""

@@ -9,7 +9,8 @@ import app
 from playground.catalogue.variants import Catalogue
 from playground.settings import Settings
 from tests.training.conftest import Write
-from training import runs, train_cli
+from training.cli import train
+from training.run import runs
 
 
 def madang(settings: Settings, *arguments: str) -> int:
@@ -50,7 +51,7 @@ def test_from_recipe_to_catalogue_with_a_stop_and_a_resume(
     scored: list[list[str]] = []
     monkeypatch.setattr(app, "score_quick", lambda settings, names: not scored.append(names))
     asked = iter([False] * 3 + [True] * 1000)
-    monkeypatch.setattr(train_cli, "_watched", lambda live, flag: live.refresh() or (seen() and next(asked)))
+    monkeypatch.setattr(train, "_watched", lambda live, flag: live.refresh() or (seen() and next(asked)))
 
     def seen() -> bool:
         return any(run.metrics() for run in runs.listed(settings))
@@ -87,7 +88,7 @@ def test_a_model_without_a_template_takes_alpacas_format_along(
     import yaml
 
     from tests.training.trained import begin
-    from training import finishing
+    from training.run import finishing
 
     path = recipe()
     row = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -99,7 +100,7 @@ def test_a_model_without_a_template_takes_alpacas_format_along(
     (bare / "chat_template.jinja").unlink(missing_ok=True)
     run = begin(settings, str(path), f"model={bare}")
     assert run.model().prompt_format == "alpaca"
-    from training import tokenized
+    from training.data import tokenized
     from training.data.encoder import Encoder
 
     first = tokenized.read(run.data / "train.arrow").to_pylist()[0]

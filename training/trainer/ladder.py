@@ -1,7 +1,7 @@
 """What is given up, one thing at a time, when a run does not fit into memory. Decides; computes nothing."""
 
 from training.recipe import Recipe
-from training.runs import Plan
+from training.run.runs import Plan
 
 SHORTEST = 256
 LOWEST_RANK = 4

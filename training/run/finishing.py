@@ -3,8 +3,8 @@
 from playground.catalogue import variants
 from playground.catalogue.variants import Adapter, Catalogue
 from playground.settings import Settings
-from training.preparing import find_base, free_name
-from training.runs import Run
+from training.run.preparing import find_base, free_name
+from training.run.runs import Run
 
 
 def register(settings: Settings, run: Run) -> str:

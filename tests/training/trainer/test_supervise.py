@@ -19,8 +19,9 @@ from playground.settings import Settings
 from tests.training.conftest import Write
 from tests.training.trained import begin, losses
 from training import recipe as recipes
-from training import runs, supervise
-from training.runs import Plan, Run
+from training.run import runs
+from training.run.runs import Plan, Run
+from training.trainer import supervise
 
 ROOT = Path(__file__).resolve().parents[2]
 STUB = Path(__file__).with_name("stub_trainer.py")
@@ -126,7 +127,7 @@ SUPERVISOR = """
 import sys
 from pathlib import Path
 from training import supervise
-from training.runs import Run
+from training.run.runs import Run
 supervise.command = lambda run, recipe: [sys.executable, sys.argv[2], str(run.folder)]
 supervise.train(Run(Path(sys.argv[1])))
 """
@@ -154,12 +155,12 @@ def test_several_devices_go_through_accelerate(settings: Settings, recipe: Write
     run = Run(settings.data)
     command = supervise.command(run, chosen)
     assert command[1:5] == ["-m", "accelerate.commands.launch", "--num_processes", "4"]
-    assert command[-3:] == ["-m", "training.process", str(settings.data)]
+    assert command[-3:] == ["-m", "training.trainer.process", str(settings.data)]
     made = supervise.environment(chosen, threads=8)
     assert made["OMP_NUM_THREADS"] == "2"
     assert made["OMP_WAIT_POLICY"] == os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
     alone = supervise.command(run, chosen.model_copy(update={"devices": 1, "deepspeed": None}))
-    assert alone == [sys.executable, "-m", "training.process", str(settings.data)]
+    assert alone == [sys.executable, "-m", "training.trainer.process", str(settings.data)]
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ from playground.settings import Settings
 from playground.system import jobs
 from tests.waiting import ended
 from training import recipe as recipes
-from training import runs as folders
-from training.runs import Run
+from training.run import runs as folders
+from training.run.runs import Run
 from training.ui import actions, advice, asked, checking, form, looking, plots, runs, showing
 from training.words import FormError, words
 

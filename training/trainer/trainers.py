@@ -14,12 +14,12 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer, pack_dataset
 
 from playground.errors import ConfigError, SetupError
 from playground.system.atomic import disk_full
-from training import tokenized
-from training.guards import Overfitting, Recorder, Watch
-from training.loading import Loaded
+from training.data import tokenized
 from training.passthrough import OURS
 from training.recipe import Recipe
-from training.runs import Plan, Run, mark_whole
+from training.run.runs import Plan, Run, mark_whole
+from training.trainer.guards import Overfitting, Recorder, Watch
+from training.trainer.loading import Loaded
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,7 +1,7 @@
 """What a training run will take of VRAM, RAM and disk, estimated before it starts, and whether this machine has it.
 
 Arithmetic over a Shape and a Plan; it loads nothing. Every constant below has one meaning for all models. Held against
-measured runs in tests/training/test_memory.py: within 15 % on a card, within 20 % on a CPU.
+measured runs in tests/training/run/test_memory.py: within 15 % on a card, within 20 % on a CPU.
 """
 
 import shutil
@@ -15,7 +15,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from playground.system.hardware import usable_ram
-from training.parameters import Shape
+from training.run.parameters import Shape
 
 MIB, GIB = 2**20, 2**30
 NF4 = 0.5 + (1 + 4 / 256) / 64

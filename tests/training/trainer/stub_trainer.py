@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from training import process
-from training.runs import Run, mark_whole
+from training.run.runs import Run, mark_whole
+from training.trainer import process
 
 run = Run(Path(sys.argv[1]))
 process._die_with_supervisor()

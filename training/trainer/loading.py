@@ -12,7 +12,7 @@ from typing import Any
 from playground.errors import ConfigError, SetupError
 from playground.system import hardware
 from training.recipe import Recipe
-from training.runs import Model, Plan
+from training.run.runs import Model, Plan
 
 UNSLOTH_FIELDS = (
     "r",

@@ -15,7 +15,7 @@ import torch
 from transformers import TrainerCallback
 
 from playground.errors import MadangError
-from training.runs import Run
+from training.run.runs import Run
 
 SKIPPED_IN_A_ROW = 20
 """fp16 skips a step whose gradients overflow and halves its scale; so many in a row are no overflow any more."""

@@ -19,10 +19,10 @@ import psutil
 
 from playground.errors import MadangError, SetupError
 from playground.system import hardware
-from training import ladder
-from training.process import SUPERVISOR
 from training.recipe import Recipe
-from training.runs import Run
+from training.run.runs import Run
+from training.trainer import ladder
+from training.trainer.process import SUPERVISOR
 
 POLL_S = 0.3
 TAIL = 12
@@ -62,7 +62,7 @@ def _attempt(run: Run, recipe: Recipe, watch: Watcher, threads: int | None) -> d
             stdout=log,
             stderr=subprocess.STDOUT,
             env=environment(recipe, threads),
-            cwd=Path(__file__).resolve().parents[1],
+            cwd=Path(__file__).resolve().parents[2],
             start_new_session=True,  # Ctrl-C is ours: the trainer is asked through a file
         )
         try:
@@ -83,7 +83,7 @@ def _attempt(run: Run, recipe: Recipe, watch: Watcher, threads: int | None) -> d
 
 def command(run: Run, recipe: Recipe) -> list[str]:
     """One process, or accelerate's launcher for several."""
-    trainer = ["-m", "training.process", str(run.folder)]
+    trainer = ["-m", "training.trainer.process", str(run.folder)]
     if recipe.devices == 1 and recipe.deepspeed is None:
         return [sys.executable, *trainer]
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(recipe.devices)]

@@ -19,9 +19,10 @@ from playground.errors import ConfigError, MadangError, SetupError
 from playground.settings import Settings
 from tests.training.conftest import ROWS, Write
 from tests.training.trained import begin, losses
-from training import process, tokenized, trainers
-from training.guards import NotFinite
-from training.runs import Run, step_of
+from training.data import tokenized
+from training.run.runs import Run, step_of
+from training.trainer import process, trainers
+from training.trainer.guards import NotFinite
 
 
 @pytest.fixture
@@ -241,7 +242,7 @@ def test_learning_by_heart_stops_and_keeps_the_best(begun: Callable[..., Run], w
 def test_packed_rows_never_see_each_other(begun: Callable[..., Run]) -> None:
     run = begun("sft", "trainer.packing=true", "trainer.max_length=256")
     recipe, plan = run.recipe(), run.plan()
-    from training import loading
+    from training.trainer import loading
 
     loaded = loading.load("peft", recipe, run.model(), plan, on_card=False)
     trainer = trainers.build(run, recipe, plan, loaded, on_card=False)

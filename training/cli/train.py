@@ -17,13 +17,13 @@ from playground.errors import ConfigError, SetupError
 from playground.settings import Settings
 from playground.system.atomic import write_beside
 from playground.system.interrupts import asked_to_stop
-from training.data.cli import BENCHMARK
+from training.cli.data import BENCHMARK
 
 if TYPE_CHECKING:
-    from training.live import Live
-    from training.preparing import Prepared
+    from training.cli.live import Live
     from training.recipe import Recipe
-    from training.runs import Run
+    from training.run.preparing import Prepared
+    from training.run.runs import Run
 
 KOBEST = "madang.kobest"
 """Where in click's `meta` the program leaves what scores variants on KoBEST's quick sample: names -> could it?"""
@@ -65,7 +65,7 @@ def train(  # noqa: PLR0913 - a parameter an option
 
 def runs(context: typer.Context) -> None:
     """List the fine-tunes, the newest first, and what became of them."""
-    from training import runs as folders
+    from training.run import runs as folders
 
     table = Table("run", "method", "model", "state", "step", "adapter", box=None, pad_edge=False)
     for run in folders.listed(context.obj):
@@ -96,7 +96,7 @@ def _embedded(context: typer.Context, model: str) -> None:
     """Have the embedded models made where the recipe's base is one of them; refuse what is no base first."""
     from playground.catalogue.variants import Catalogue
     from playground.cli.chat import prepare_embedded
-    from training.preparing import find_base
+    from training.run.preparing import find_base
 
     find_base(context.obj, model)
     if model in Catalogue.load(context.obj).names:
@@ -104,7 +104,7 @@ def _embedded(context: typer.Context, model: str) -> None:
 
 
 def _look(context: typer.Context, recipe: "Recipe", kobest: Path | None, told: _Told) -> "Prepared":
-    from training import preparing
+    from training.run import preparing
 
     texts = context.meta.get(BENCHMARK)
     console = Console(stderr=True)
@@ -119,7 +119,7 @@ def _look(context: typer.Context, recipe: "Recipe", kobest: Path | None, told: _
 
 def _check_room(settings: Settings, prepared: "Prepared") -> None:
     """Refuse what the disk cannot hold; say what may not fit into memory, which the guards can do something about."""
-    from training import memory
+    from training.run import memory
 
     machine = memory.machine(settings.data)
     for verdict in memory.verdicts(prepared.estimate, machine):
@@ -139,8 +139,8 @@ def _check_room(settings: Settings, prepared: "Prepared") -> None:
 
 def _begin(settings: Settings, prepared: "Prepared") -> "Run":
     from playground.system.atomic import remove
-    from training import preparing
-    from training import runs as folders
+    from training.run import preparing
+    from training.run import runs as folders
 
     run = folders.create(settings, prepared.recipe)
     try:
@@ -154,7 +154,7 @@ def _begin(settings: Settings, prepared: "Prepared") -> "Run":
 def _resumed(settings: Settings, name: str, sets: list[str]) -> "Run":
     """The run to go on with; a recipe's name means its newest run, and must say what that run says."""
     from training import recipe as recipes
-    from training import runs as folders
+    from training.run import runs as folders
 
     if sets:
         raise ConfigError(
@@ -190,8 +190,9 @@ def _differences(written: "Recipe", began: "Recipe") -> list[str]:
 
 def _go_on(context: typer.Context, run: "Run", told: _Told) -> None:
     """Train to the end, or until it is stopped; then the adapter joins the catalogue."""
-    from training import finishing, supervise
-    from training.live import Live
+    from training.cli.live import Live
+    from training.run import finishing
+    from training.trainer import supervise
 
     settings: Settings = context.obj
     told.tell(run=run.name, stage="training")
@@ -228,7 +229,7 @@ def _score(context: typer.Context, names: list[str]) -> None:
 
 
 def _show(prepared: "Prepared", as_json: bool) -> None:
-    from training import dry_run
+    from training.run import dry_run
 
     if as_json:
         sys.stdout.write(json.dumps(dry_run.as_json(prepared), ensure_ascii=False) + "\n")

@@ -13,8 +13,9 @@ import pytest
 
 from playground.settings import Settings
 from tests.training.trained import Train, losses, trainer
-from training import finishing, tokenized
-from training.runs import Run
+from training.data import tokenized
+from training.run import finishing
+from training.run.runs import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.models, pytest.mark.timeout(900)]
 

@@ -7,7 +7,7 @@ import pytest
 from playground.settings import Settings
 from tests.training.conftest import Write
 from tests.training.trained import begin, losses
-from training import process
+from training.trainer import process
 
 FILES = {"tensorboard": "events.out.tfevents.*", "wandb": "run-*.wandb", "trackio": "*.db"}
 

@@ -8,8 +8,8 @@ import pytest
 from playground.errors import ConfigError, SetupError, UnknownNameError
 from playground.settings import Settings
 from training import recipe as recipes
-from training import runs
-from training.runs import Run, mark_whole
+from training.run import runs
+from training.run.runs import Run, mark_whole
 
 
 @pytest.fixture

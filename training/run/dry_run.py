@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.text import Text
 
-from training import memory
 from training import recipe as recipes
+from training.cli import data_tables
 from training.data import report as reports
-from training.data import tables
-from training.preparing import Prepared
+from training.run import memory
+from training.run.preparing import Prepared
 
 
 def show(prepared: Prepared, console: Console) -> None:
@@ -25,13 +25,13 @@ def show(prepared: Prepared, console: Console) -> None:
         console.print(Text(line), soft_wrap=True)
     console.print()
     if prepared.report.findings:
-        console.print(tables.findings(prepared.report.findings))
+        console.print(data_tables.findings(prepared.report.findings))
     if prepared.report.lengths is not None:
-        for line in tables.lengths(prepared.report.lengths):
+        for line in data_tables.lengths(prepared.report.lengths):
             console.print(Text(line), soft_wrap=True)
     for preview in prepared.report.previews:
         console.print(Text(f"\nRow {preview.row} as the model sees it; what is learnt is green", "bold"))
-        console.print(tables.preview(preview), soft_wrap=True)
+        console.print(data_tables.preview(preview), soft_wrap=True)
 
 
 def lines(prepared: Prepared) -> Iterator[str]:

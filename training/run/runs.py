@@ -26,8 +26,8 @@ from playground.errors import ConfigError, SetupError, UnknownNameError
 from playground.settings import Settings
 from playground.system.atomic import replacing, to_disk
 from training import recipe as recipes
-from training.folders import Folder, place
 from training.recipe import Recipe
+from training.run.folders import Folder, place
 
 Status = Literal["preparing", "running", "done", "stopped", "failed"]
 M = TypeVar("M", bound=BaseModel)

@@ -109,7 +109,7 @@ def _show(
     as_json: bool,
     encoder: "Encoder | None",
 ) -> None:
-    from training.data import tables
+    from training.cli import data_tables
     from training.data.report import as_json as plain
 
     fixed = {"file": str(target), "rows": len(done[0]), "done": done[1]} if done else None
@@ -117,4 +117,4 @@ def _show(
         whole = plain(report) | {"model": encoder.name if encoder else None, "fixed": fixed}
         sys.stdout.write(json.dumps(whole, ensure_ascii=False) + "\n")
         return
-    tables.show(report, encoder.name if encoder else "", fixed)
+    data_tables.show(report, encoder.name if encoder else "", fixed)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from training import ladder
 from training import recipe as recipes
 from training.recipe import Guards, Recipe
-from training.runs import Plan
+from training.run.runs import Plan
+from training.trainer import ladder
 
 START = Plan(batch=6, accumulation=2, checkpointing=False, max_length=900, rank=16)
 

@@ -1,4 +1,4 @@
-"""The process that trains: `python -m training.process RUN`. Started by supervise.py, once a try and device.
+"""The process that trains: `python -m training.trainer.process RUN`. Started by supervise.py, once a try and device.
 
 How it ended is written into the run's folder, never told by its exit alone: native code can end a process in silence.
 """
@@ -17,8 +17,8 @@ import psutil
 
 from playground.errors import MadangError, SetupError
 from playground.system.atomic import disk_full, replacing
-from training import loading
-from training.runs import Run
+from training.run.runs import Run
+from training.trainer import loading
 
 SUPERVISOR = "MADANG_SUPERVISOR"
 """Process id and birth of whoever started the run: when it dies, its trainers end, too."""
@@ -49,7 +49,7 @@ def train(run: Run) -> dict[str, Any]:
     import torch
     from transformers import set_seed
 
-    from training import trainers
+    from training.trainer import trainers
 
     on_card = torch.cuda.is_available()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
@@ -78,7 +78,7 @@ def _keep_step(run: Run, trainer: Any, error: Exception) -> None:
     """Out of memory inside a step leaves the weights of the step before: keep them where they can be."""
     import torch
 
-    from training.guards import is_out_of_memory
+    from training.trainer.guards import is_out_of_memory
 
     step, kept = trainer.state.global_step, run.whole_checkpoints()
     saved = any(path.name == f"checkpoint-{step}" for path in kept)
@@ -116,7 +116,7 @@ def _save(run: Run, trainer: Any, source: str) -> None:
 
 
 def _failed(error: Exception) -> dict[str, Any]:
-    from training.guards import NotFinite, is_out_of_memory
+    from training.trainer.guards import NotFinite, is_out_of_memory
 
     if isinstance(error, NotFinite):
         return {"status": "not_finite", "message": error.message, "hint": error.hint}
