@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 import app
+from tests.places import KOBEST
 
 from .conftest import Open, choose, reload, served_tabs
 
 pytestmark = pytest.mark.browser
-
-KOBEST = Path(__file__).resolve().parents[1] / "eval" / "data" / "kobest"
 
 
 @pytest.fixture(scope="module")

@@ -23,10 +23,10 @@ from eval.writing import write
 from playground.compare import Playground
 from playground.errors import SetupError, UnknownNameError
 from playground.settings import Settings
+from tests.places import ROOT
 
 from .runs import make_run
 
-ROOT = Path(__file__).resolve().parents[2]
 ROWS = """
 [[variant]]
 name = "a"

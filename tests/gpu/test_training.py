@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.places import ROOT
 from tests.training.trained import Train, losses
 from training.run.runs import Run
 from training.trainer import loading
@@ -20,7 +21,6 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA card here"),
 ]
-ROOT = Path(__file__).resolve().parents[2]
 UNSLOTH = pytest.param(
     "unsloth", marks=pytest.mark.skipif(find_spec("unsloth") is None, reason="the extra unsloth is not installed")
 )

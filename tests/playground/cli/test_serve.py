@@ -21,9 +21,9 @@ from playground.compare import Playground
 from playground.engines import registry
 from playground.settings import Settings
 from playground.ui import models
+from tests.places import FAKE_ENGINE
 
 pytestmark = pytest.mark.timeout(120)
-FAKE_ENGINE = Path(__file__).parent / "engines" / "fake_engine.py"
 Shell = Callable[..., tuple[int, str, str]]
 
 

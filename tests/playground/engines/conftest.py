@@ -10,8 +10,7 @@ import pytest
 
 from playground.catalogue.variants import Catalogue
 from playground.settings import Settings
-
-FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
+from tests.places import FAKE_ENGINE
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,9 @@ import pytest
 from playground.page.words import LANGUAGES, LOCALES, Markup, Words, both, examples, words
 from playground.presets import presets
 from playground.ui import controls, models, models_rows
+from tests.places import ROOT
 
-UI = Path(__file__).parents[3] / "playground" / "ui"
+UI = ROOT / "playground" / "ui"
 FIELDS = re.compile(r"{(\w+)}")
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from playground.errors import MadangError, SetupError
 from playground.system.atomic import disk_full, explained, replacing, room_for, sweep, write_beside
+from tests.places import ROOT
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -28,7 +29,7 @@ with replacing(Path(sys.argv[1])) as part:
 
 
 def kill_while_building(target: Path) -> None:
-    subprocess.run([sys.executable, "-c", BUILD_AND_DIE, str(target)], check=False, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", BUILD_AND_DIE, str(target)], check=False, cwd=ROOT)
 
 
 def parts(folder: Path) -> list[str]:

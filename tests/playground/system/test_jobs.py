@@ -15,6 +15,7 @@ from playground.errors import UnknownNameError
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
+from tests.places import ROOT
 
 POLITE = """
 import json, pathlib, signal, sys, time
@@ -88,7 +89,7 @@ job = jobs.start(Settings(data={str(settings.data)!r}), "test",
     [{sys.executable!r}, "-c", "import time; time.sleep(2); print('and on')"])
 print(job.id)
 """
-    root = Path(jobs.__file__).parents[1]
+    root = ROOT
     asked = subprocess.run([sys.executable, "-c", page], capture_output=True, text=True, check=True, cwd=root)
     job = jobs.find(settings, asked.stdout.strip())
     assert job.state == "running"

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from playground.errors import ConfigError, VariantError
 from playground.settings import Settings
+from tests.places import ROOT
 from tests.training.data.rows import KOALPACA, PREFERENCE, SHAREGPT, jsonl
 from training.cli.data import BENCHMARK
 from training.cli.data import data as verbs
 
-ROOT = Path(__file__).parents[3]
 BROKEN = {"instruction": "답이 없는 질문", "output": ""}
 
 

@@ -16,14 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playground.errors import SetupError
+from tests.places import ROOT
 from tests.training.data.rows import KOALPACA, LIST_PREFERENCE, MESSAGES, PREFERENCE, SHAREGPT, TEXT, data, jsonl, talks
 from training.data.checks import check
 from training.data.examples import Example, Turn
 from training.data.fixing import fix, write_fixed
 from training.data.formats import Data, convert
 from training.data.sources import read
-
-ROOT = Path(__file__).parents[3]
 
 
 def again(target: Path) -> Data:

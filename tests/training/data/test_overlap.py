@@ -2,17 +2,16 @@
 
 import csv
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.places import KOBEST
 from tests.training.data.rows import talk, talks
 from training.data.checks import check
 from training.data.overlap import LONG, SHORT, by_gram, letters, overlaps
 
-KOBEST = Path(__file__).parents[2] / "eval" / "data" / "kobest"
 QUESTION = "1번 자리에 서 있는 것은 연못인가?"
 
 

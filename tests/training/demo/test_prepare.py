@@ -19,10 +19,10 @@ import pytest
 
 from playground.errors import SetupError
 from playground.system import atomic
+from tests.places import ROOT
 from training.demo import prepare as demo
 from training.demo.prepare import Artefact, Progress, prepare, prepared
 
-ROOT = Path(__file__).parents[3]
 CONTENT = {"a": "base" * 1000, "b": "adapter"}
 
 

@@ -13,11 +13,11 @@ import psutil
 import pytest
 
 from playground.errors import SetupError
+from tests.places import ROOT
 from training.demo import prepare as demo
 from training.demo.prepare import prepare, prepared
 
 pytestmark = [pytest.mark.slow, pytest.mark.models]
-ROOT = Path(__file__).parents[3]
 CODE = """
 import sys
 from pathlib import Path

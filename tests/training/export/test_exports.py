@@ -14,11 +14,10 @@ from playground.catalogue.files import check_gguf, safetensors_header
 from playground.catalogue.variants import Base, Catalogue, Gguf
 from playground.errors import ConfigError, MadangError, SetupError, UnknownNameError
 from playground.settings import Settings
+from tests.places import ROOT
 from tests.training.export.conftest import Verdicts, tree
 from training.export import building, exports, making, plan
 from training.export.making import Options, Outcome
-
-ROOT = Path(__file__).parents[3]
 
 
 def export(settings: Settings, source: str, to: str, **options: object) -> Outcome:

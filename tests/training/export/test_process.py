@@ -11,10 +11,9 @@ import psutil
 import pytest
 
 from playground.errors import MadangError, VariantError
+from tests.places import ROOT
 from training.export import gguf
 from training.export.process import isolated
-
-ROOT = Path(__file__).parents[3]
 
 
 def test_a_madang_error_comes_back_as_it_was(tmp_path: Path) -> None:

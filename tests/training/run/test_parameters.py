@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from playground.errors import ConfigError, VariantError
+from tests.places import ROOT
 from training.run.parameters import Shape, count
 
 SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -136,4 +137,4 @@ def test_the_light_shape_knows_its_limits(change: dict[str, Any]) -> None:
 
 def test_estimating_needs_no_torch() -> None:
     code = "import sys, training.run.memory; sys.exit(bool({'torch', 'transformers', 'peft'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

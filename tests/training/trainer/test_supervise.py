@@ -16,6 +16,7 @@ import pytest
 
 from playground.errors import SetupError
 from playground.settings import Settings
+from tests.places import ROOT
 from tests.training.conftest import Write
 from tests.training.trained import begin, losses
 from training import recipe as recipes
@@ -23,7 +24,6 @@ from training.run import runs
 from training.run.runs import Plan, Run
 from training.trainer import supervise
 
-ROOT = Path(__file__).resolve().parents[2]
 STUB = Path(__file__).with_name("stub_trainer.py")
 OOM = json.dumps({"status": "out_of_memory", "message": "CUDA out of memory."})
 DONE = json.dumps({"status": "done", "step": 6})

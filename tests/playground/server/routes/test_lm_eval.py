@@ -13,12 +13,12 @@ from eval.suites import Suite
 from playground.compare import Playground
 from playground.server.app import create
 from playground.settings import Settings
+from tests.places import KOBEST
 from tests.playground.server.conftest import serving
 
 pytestmark = [pytest.mark.models, pytest.mark.slow]
 pytest.importorskip("tenacity", reason="lm-eval's API models want it: pip install tenacity")
 
-SAMPLE = Path(__file__).parents[2] / "eval" / "data" / "kobest"
 TASKS = ["kobest_boolq", "kobest_copa", "kobest_sentineg"]
 DOCUMENTS = 4
 """Of each task; the other two tasks are asked in the same way, and take longer."""
@@ -43,7 +43,7 @@ def playground(demo_models: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def ours(playground: Playground, variant: str, out: Path) -> dict[str, Result]:
     suite = Suite(name="all", tasks=TASKS, shots=[0], limit=DOCUMENTS)
-    path = Run(playground, out, measures=()).score(Plan(variant, suite, 0, SAMPLE))
+    path = Run(playground, out, measures=()).score(Plan(variant, suite, 0, KOBEST))
     return {result.task: result for result in read_run(path)}
 
 
@@ -62,7 +62,7 @@ def over_the_api(url: str, model: str, tokenizer: Path, cache: Path) -> dict[str
                 batch_size=8,
                 max_retries=1,
             ),
-            tasks=kobest.configs(kobest.write(SAMPLE, cache, TASKS)),
+            tasks=kobest.configs(kobest.write(KOBEST, cache, TASKS)),
             num_fewshot=0,
             limit=DOCUMENTS,
             task_manager=TaskManager(include_defaults=False),
