@@ -5,10 +5,10 @@ import time
 from typing import Any
 
 import pytest
-from tests.playground.backends.test_openai import ask, refused
 
 from playground.errors import WorkerError
 from tests.planted import Planted, chat, end, hangs, says, streams
+from tests.playground.remote.test_openai import ask, refused
 
 
 def test_after_the_first_token_nothing_is_asked_again(planted: Planted) -> None:

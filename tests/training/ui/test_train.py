@@ -11,14 +11,13 @@ import pytest
 
 from playground.settings import Settings
 from playground.system import jobs
+from tests.training.program import REPORT, dry, log
 from tests.waiting import ended
 from training import recipe as recipes
 from training.run import runs as folders
 from training.run.runs import Run
 from training.ui import actions, advice, asked, checking, form, looking, plots, runs, showing
 from training.words import FormError, words
-
-from .program import REPORT, dry, log
 
 CATALOGUE = '[[variant]]\nname = "a"\nkind = "base"\nsource = "fake:a"\n'
 FIELDS = re.compile(r"{(\w+)}")
