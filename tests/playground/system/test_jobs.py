@@ -83,7 +83,7 @@ def test_a_command_that_cannot_start_is_a_failure_with_a_reason(settings: Settin
 
 def test_it_outlives_the_page_that_started_it(settings: Settings) -> None:
     page = f"""
-from playground import jobs
+from playground.system import jobs
 from playground.settings import Settings
 job = jobs.start(Settings(data={str(settings.data)!r}), "test",
     [{sys.executable!r}, "-c", "import time; time.sleep(2); print('and on')"])

@@ -126,7 +126,7 @@ def test_a_stop_is_asked_for_through_a_file(scripted: Callable[..., Run]) -> Non
 SUPERVISOR = """
 import sys
 from pathlib import Path
-from training import supervise
+from training.trainer import supervise
 from training.run.runs import Run
 supervise.command = lambda run, recipe: [sys.executable, sys.argv[2], str(run.folder)]
 supervise.train(Run(Path(sys.argv[1])))
