@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from playground.errors import ConfigError, VariantError
 from playground.settings import Settings
 from tests.places import ROOT
+from tests.training.data.conftest import tiny_model
 from tests.training.data.rows import KOALPACA, PREFERENCE, SHAREGPT, jsonl
 from training.cli.data import BENCHMARK
 from training.cli.data import data as verbs
@@ -121,7 +122,8 @@ def test_a_variant_without_a_base(tmp_path: Path) -> None:
 LIGHT = """
 import sys
 from pathlib import Path
-from training.data import cli, mix, sources, tables
+from training.cli import data, data_tables
+from training.data import mix, sources
 from training.data.encoder import Encoder
 from training.data.formats import convert
 from training.data.report import inspect
@@ -130,7 +132,8 @@ print(",".join(name for name in ("torch", "transformers", "datasets", "pandas", 
 """
 
 
-def test_a_check_loads_nothing_heavy(tmp_path: Path, tiny: Path) -> None:
-    command = [sys.executable, "-c", LIGHT, str(jsonl(tmp_path / "a.jsonl", KOALPACA)), str(tiny)]
+def test_a_check_loads_nothing_heavy(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "tiny")
+    command = [sys.executable, "-c", LIGHT, str(jsonl(tmp_path / "a.jsonl", KOALPACA)), str(model)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
