@@ -19,8 +19,9 @@ from machine import SetupError, compiler_remedy
 class Pip:
     """pip as a child process with one line of progress; everything it says goes to .venv/madang-install.log."""
 
-    def __init__(self, python: Path, venv: Path, lock: int | None) -> None:
+    def __init__(self, python: Path, venv: Path, lock: int | None, environment: dict[str, str] | None = None) -> None:
         self.python = python
+        self.environment = environment or dict(os.environ)
         self.venv = venv
         self.lock = lock
         self.log = venv / "madang-install.log"
@@ -29,7 +30,7 @@ class Pip:
         """`pip install` with these arguments; raises SetupError unless a failure is allowed."""
         flags = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
         command = [str(self.python), "-m", "pip", "install", *flags, *arguments]
-        environment = dict(os.environ, PYTHONUNBUFFERED="1")
+        environment = dict(self.environment, PYTHONUNBUFFERED="1")
         said: list[str] = []
         keep = {"pass_fds": (self.lock,)} if self.lock is not None else {}
         with self.log.open("a", encoding="utf-8") as log:

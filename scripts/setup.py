@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from installer import Pip, clock, pip_error, say, unfinished
+from llama import LLAMA_INDEX, announce_compile, check_computes, compile_environment
 from machine import (
     MAKE,
     SUPPORTED,
@@ -26,16 +27,12 @@ from machine import (
     SetupError,
     check_disk,
     choose_python,
-    compiler_remedy,
-    has_compiler,
     has_nvidia,
     python_version,
     runs,
     torch_index,
     venv_python,
 )
-
-LLAMA_INDEX = "https://abetlen.github.io/llama-cpp-python/whl/cpu"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -79,8 +76,9 @@ def ensure(options: argparse.Namespace) -> None:
     check_disk(options.root, "update" if has_package(venv, "torch") else "nvidia" if has_nvidia() else "cpu")
     python = make_venv(options.python, venv)
     extras = sorted(set(options.extra) | set(read_stamp(venv).get("extras", [])))
-    install(python, options, extras, lock)
-    verify(python)
+    pip = Pip(python, venv, lock, compile_environment())
+    install(pip, options, extras)
+    check_computes(pip, pinned(options.root, "llama-cpp-python"), options.root / "constraints.txt")
     stamp = {"key": stamp_key(venv, options.root), "extras": extras}
     (venv / "madang-stamp.json").write_text(json.dumps(stamp), encoding="utf-8")
     say("Installed in %s." % clock(time.monotonic() - started))
@@ -164,47 +162,23 @@ def make_venv(asked: str | None, venv: Path) -> Path:
     return python
 
 
-def install(python: Path, options: argparse.Namespace, extras: list[str], lock: int | None) -> None:
-    """pip in .venv: torch from PyTorch's own index where that saves the CUDA wheels, then everything else."""
-    root, venv = options.root, options.root / ".venv"
-    runner = Pip(python, venv, lock)
+def install(pip: Pip, options: argparse.Namespace, extras: list[str]) -> None:
+    """Install into .venv: torch from PyTorch's own index where that saves the CUDA wheels, then everything else."""
+    root, venv = options.root, pip.venv
     constraints = ["--constraint", str(root / "constraints.txt")]
     llama = pinned(root, "llama-cpp-python")
     if options.prebuilt:
         constraints += ["--extra-index-url", LLAMA_INDEX, "--only-binary", "llama-cpp-python"]
     elif not has_package(venv, "llama_cpp_python", llama):
-        announce_compile(python, llama)
+        announce_compile(pip.python, llama)
     index = torch_index(options.torch_index)
     torch = pinned(root, "torch")
     if index and not has_package(venv, "torch", torch):
         say("Installing PyTorch from %s." % index)
-        runner.run(["--no-deps", "--index-url", index, "torch==%s" % torch], may_fail=True)
+        pip.run(["--no-deps", "--index-url", index, "torch==%s" % torch], may_fail=True)
     say("Installing Madang%s." % (" with " + ", ".join(extras) if extras else ""))
     target = "%s[%s]" % (root, ",".join(extras)) if extras else str(root)
-    runner.run([*constraints, "--editable", target])
-
-
-def announce_compile(python: Path, llama: str) -> None:
-    """Say before the silence that llama.cpp compiles for minutes; stop when it cannot."""
-    listed = subprocess.run(
-        [str(python), "-m", "pip", "cache", "list", "llama_cpp_python"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    if ("llama_cpp_python-%s-" % llama) in listed.stdout.decode(errors="replace"):
-        return
-    if has_compiler():
-        say("llama.cpp is compiled for this machine, once: 6 to 9 minutes on two cores, less on more.")
-        say("pip keeps the result for later installs. Ready-built instead: %s" % prebuilt_command())
-        return
-    query = ["install", "--dry-run", "--no-deps", "--only-binary", ":all:", "llama-cpp-python==%s" % llama]
-    if not runs(python, "", "-m", "pip", *query):  # an index of the user's own may hold a wheel
-        raise SetupError("llama.cpp has to be compiled, and there is no C++ compiler.", compiler_remedy())
-
-
-def prebuilt_command() -> str:
-    """How to ask for the ready-built package here."""
-    return "python scripts/setup.py --prebuilt" if WINDOWS else "make demo PREBUILT=1"
+    pip.run([*constraints, "--editable", target])
 
 
 def pinned(root: Path, name: str) -> str:
@@ -221,16 +195,6 @@ def has_package(venv: Path, name: str, version: str = "") -> bool:
     pattern = "%s-%s*.dist-info" % (name, version)
     places = ("lib/python3.*/site-packages", "Lib/site-packages")
     return any(any(venv.glob("%s/%s" % (place, pattern))) for place in places)
-
-
-def verify(python: Path) -> None:
-    """llama.cpp's library loads: a ready-built one may want another C library than this machine has."""
-    if not runs(python, "import llama_cpp"):
-        raise SetupError(
-            "llama.cpp's library does not load on this machine.",
-            "Compile it here: %s -m pip install --force-reinstall --no-deps --no-binary llama-cpp-python "
-            "--constraint constraints.txt llama-cpp-python" % python,
-        )
 
 
 if __name__ == "__main__":

@@ -42,6 +42,9 @@ def run_code(code: str) -> int:
         return 1
     if code == "import llama_cpp":
         return 0
+    if "llama_cpp.Llama" in code:
+        done = PLAN_FILE.with_suffix(".calls").read_text().count("llama_cpp.Llama")
+        return int(done <= PLAN.get("fails_to_compute", 0))
     return subprocess.run([sys.executable, "-c", code]).returncode
 
 

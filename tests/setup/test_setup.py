@@ -1,8 +1,10 @@
 """The set-up script against a fake Python and a fake pip: first run, second run, and every way to fail."""
 
 import ast
+import importlib
 import os
 import time
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -193,7 +195,55 @@ def test_a_library_that_does_not_load_is_found_at_once(checkout: Checkout) -> No
     assert "--no-binary llama-cpp-python" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["setup.py", "machine.py", "installer.py"])
+@pytest.fixture
+def llama(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """scripts/llama.py as a module; the scripts are no package."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module("llama")
+
+
+def test_a_library_that_does_not_compute_here_is_compiled_anew(checkout: Checkout) -> None:
+    """A wheel that pip kept may have been compiled for another processor."""
+    checkout.plan["fails_to_compute"] = 1
+    done = checkout.run()
+    assert done.returncode == 0, done.stderr
+    assert "compiled anew" in done.stdout
+    assert ["-m", "pip", "cache", "remove", "llama_cpp_python"] in checkout.calls("remove")
+    assert "--force-reinstall" in checkout.installs()[-1]
+    assert checkout.installs()[-1][-1] == "llama-cpp-python==0.3.36"
+
+
+@pytest.mark.parametrize("compilers", [True, False])
+def test_a_library_that_never_computes_is_an_error(checkout: Checkout, compilers: bool) -> None:
+    checkout.plan["fails_to_compute"] = 2
+    checkout.plan["cached"] = "/cache/llama_cpp_python-0.3.36-py3-none-linux_x86_64.whl"
+    if not compilers:
+        (checkout.bin / "c++").unlink()
+    done = checkout.run()
+    assert done.returncode == 2
+    assert "does not compute" in done.stderr
+    assert "PREBUILT=1" in done.stderr
+    assert len(checkout.installs()) == (2 if compilers else 1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "exit_code", "left_out"),
+    [("fpu amx_bf16 amx_tile", 0, True), ("fpu amx_tile", 1, False), ("fpu avx512_bf16", 0, False)],
+)
+def test_amx_is_left_out_where_the_compiler_knows_it(
+    flags: str, exit_code: int, left_out: bool, llama: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "c++").write_text(f"#!/bin/sh\nexit {exit_code}\n")
+    (tmp_path / "c++").chmod(0o755)
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("CXXFLAGS", "-g")
+    monkeypatch.setattr(llama, "has_amx", partial(llama.has_amx, tmp_path / "cpuinfo"))
+    assert llama.compile_environment()["CXXFLAGS"] == (f"-g {llama.NO_AMX}" if left_out else "-g")
+
+
+@pytest.mark.parametrize("name", ["setup.py", "machine.py", "installer.py", "llama.py"])
 def test_the_scripts_parse_on_an_old_python(name: str) -> None:
     ast.parse((SCRIPTS / name).read_text(), feature_version=(3, 8))
 
