@@ -1,23 +1,22 @@
 """Statistics in plain sentences, Korean and English; the words are data in eval/locales. Computes nothing."""
 
 from eval.paired import Difference, Loss
-from eval.words import Language, words
-
-__all__ = ["Language", "points", "reason", "sentence", "words"]
+from eval.words import words
+from playground.page.words import Language
 
 
 def sentence(result: Difference | Loss, language: Language = "en") -> str:
     """What these documents say, in one sentence; Holm's correction is named where it was applied."""
-    said = words(language)
+    texts = words(language)
     if isinstance(result, Difference):
-        text = said[f"difference.{_difference_key(result)}"].format(
+        text = texts[f"difference.{_difference_key(result)}"].format(
             n=f"{result.n:,}", points=points(abs(result.value)), smallest=points(result.smallest or 0)
         )
     else:
-        text = said[f"loss.{result.verdict}"].format(
-            n=f"{result.n:,}", margin=_margin(result.margin, said), bound=points(result.bound)
+        text = texts[f"loss.{result.verdict}"].format(
+            n=f"{result.n:,}", margin=_margin(result.margin, texts), bound=points(result.bound)
         )
-    return text + (said["paired.holm"].format(family=result.family) if result.family > 1 else "")
+    return text + (texts["paired.holm"].format(family=result.family) if result.family > 1 else "")
 
 
 def reason(base: str, task: str, language: Language = "en") -> str:
@@ -38,6 +37,6 @@ def _difference_key(result: Difference) -> str:
     return "too_few" if result.smallest is None else "undecided"
 
 
-def _margin(margin: float, said: dict[str, str]) -> str:
+def _margin(margin: float, texts: dict[str, str]) -> str:
     number = f"{100 * margin:.2f}".rstrip("0").rstrip(".")
-    return said["paired.point" if number == "1" else "paired.points"].format(number=number)
+    return texts["paired.point" if number == "1" else "paired.points"].format(number=number)

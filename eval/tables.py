@@ -17,7 +17,8 @@ from eval.cells import MEAN, Cell
 from eval.leaderboard import Leaderboard, Row
 from eval.paired import Difference, Loss, Score
 from eval.sentences import points, reason, sentence
-from eval.words import Language, words
+from eval.words import words
+from playground.page.words import Language
 
 FACTS = (*("dtype", "size_bytes", "prefill_tokens_per_s", "decode_tokens_per_s", "first_token_s", "peak_memory_bytes"),)
 BETWEEN = 3

@@ -1,17 +1,13 @@
-"""The wing's words, Korean and English: data in eval/locales. Light, since the page reads them as it is built."""
+"""The evaluation wing's words, Korean and English: data in eval/locales. Light, since command and page read them."""
 
-import tomllib
-from functools import cache
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
-Language = Literal["ko", "en"]
-LANGUAGES: tuple[Language, ...] = ("ko", "en")
+from playground.page import form
+from playground.page.words import Texts
+
 LOCALES = Path(__file__).with_name("locales")
-
-
-@cache
-def words(language: Language) -> dict[str, str]:
-    """The wing's words by key, `section.name`."""
-    sections = tomllib.loads((LOCALES / f"{language}.toml").read_text(encoding="utf-8"))
-    return {f"{section}.{name}": text for section, rows in sections.items() for name, text in rows.items()}
+texts = Texts(LOCALES)
+both, tooltip, card, fault, words = texts.both, texts.tooltip, texts.card, texts.fault, texts.words
+form_error = partial(form.FormError, texts)
+problem = partial(form.problem, texts, "evaluate.problem")

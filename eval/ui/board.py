@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from eval.ui.said import Html, both, card, each, empty, fault
+from eval.words import both, card, fault, texts
 from playground.catalogue.variants import Catalogue
 from playground.errors import MadangError
+from playground.page.cards import nothing
+from playground.page.markup import escaped, tab_button
+from playground.page.words import Language, bilingual
 from playground.settings import Settings
 
 if TYPE_CHECKING:  # statistics take a second to import: the page starts without them
@@ -58,19 +61,22 @@ def show(settings: Settings, wanted: Asked) -> Shown:
     """The rows asked for; what stands in the way becomes a card, no results an invitation."""
     own = wanted.folder == settings.data / "results"
     if own and not any(wanted.folder.rglob("*.json")):
-        return Shown(instead=empty("leaderboard.empty", "evaluate", "leaderboard.to_evaluate"))
+        return Shown(instead=_empty())
     try:
         board = _load(str(settings.data), wanted.folder, wanted.margin, _stamp(settings, wanted.folder))
     except MadangError as error:
         return Shown(instead=fault("leaderboard.problem", error))
     shots = tuple(sorted({row.shots for row in board.rows}))
     if not board.rows:
-        return Shown(instead=empty("leaderboard.empty", "evaluate", "leaderboard.to_evaluate"))
+        return Shown(instead=_empty())
     fewer = _filtered(board, wanted)
     if not fewer.rows:
-        title = "leaderboard.none_left"
-        return Shown(board=fewer, shots=shots, instead=card(title, Html(both("leaderboard.none_left_hint"))))
+        return Shown(fewer, shots, card("leaderboard.none_left", both("leaderboard.none_left_hint")))
     return Shown(board=_sorted(fewer, wanted.sort), shots=shots)
+
+
+def _empty() -> str:
+    return nothing(texts, "leaderboard.empty", tab_button("evaluate", both("leaderboard.to_evaluate")))
 
 
 @lru_cache(maxsize=8)
@@ -138,7 +144,7 @@ def _said(board: "Leaderboard", row: "Row") -> str:
         if rest
         else ""
     )
-    who = f"<b>{Html(_escape(row.variant))}</b> <small>{both('board.shots', shots=row.shots)}</small>"
+    who = f"<b>{escaped(row.variant)}</b> <small>{both('board.shots', shots=row.shots)}</small>"
     return f'<div class="told"><p>{who}</p><div>{top}{folded}</div></div>'
 
 
@@ -150,21 +156,15 @@ def _lines(row: "Row", cell: "Cell | None") -> str:
     pairs = [(one, name) for one, name in ((cell.difference, row.base), (cell.loss, row.parent)) if one]
     told = "".join(
         f'<p class="is-{one.verdict}">{both("board.against", name=name)} '
-        + each(lambda language, one=one: sentence(one, language))  # type: ignore[misc]
+        + bilingual(lambda language, one=one: sentence(one, language))  # type: ignore[misc]
         + "</p>"
         for one, name in pairs
     )
     if told or not (cell.why_not and row.base):
         return told
     base, task = row.base, cell.unasked
-    why = each(lambda language: reason(base, task, language)) if task else Html(_escape(cell.why_not))
+    why = bilingual(lambda language: reason(base, task, language)) if task else escaped(cell.why_not)
     return f'<p class="soft">{why}</p>'
-
-
-def _escape(text: str) -> str:
-    from html import escape
-
-    return escape(text)
 
 
 def faults(board: "Leaderboard") -> str:
@@ -172,17 +172,16 @@ def faults(board: "Leaderboard") -> str:
     return "".join(fault("leaderboard.left_out", error) for error in board.faults)
 
 
-def written(board: "Leaderboard", form: str, language: str = "en") -> str:
+def written(board: "Leaderboard", form: str, language: Language = "en") -> str:
     """The board as CSV, Markdown or JSON."""
     from eval import tables
 
-    spoken = "ko" if language == "ko" else "en"
     if form == "csv":
         return tables.csv_text(board)
-    return tables.markdown(board, spoken) if form == "md" else tables.json_text(board, spoken)  # type: ignore[arg-type]
+    return tables.markdown(board, language) if form == "md" else tables.json_text(board, language)
 
 
-def download(board: "Leaderboard", form: str, language: str = "en") -> str:
+def download(board: "Leaderboard", form: str, language: Language = "en") -> str:
     """A link that holds the file, for the script beside it to press."""
     text = written(board, form, language)
     if form == "csv":

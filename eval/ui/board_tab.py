@@ -1,6 +1,7 @@
 """Lays out Leaderboard and ties its components to what board.py, table.py, plots.py and flips.py do."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -8,9 +9,13 @@ from gradio.blocks import Block
 
 from eval.ui import board as boards
 from eval.ui import flips, plots, table
-from eval.ui.said import GO, SILENT, Speaker, Updates, both, plain, style, tab_here
+from eval.words import both, texts
+from playground.page.components import Components, lead, plain, tab_here
+from playground.page.events import PRESSES, SILENT, Updates
+from playground.page.form import values_of
 from playground.settings import Settings
 
+SHEET = Path(__file__).with_name("page.css")
 PRESS = "() => setTimeout(() => document.querySelector('#board-file a')?.click(), 120)"
 
 
@@ -35,13 +40,12 @@ class View:
         return {self.sort, self.row, self.task, *self.fields.values()}
 
 
-def render(settings: Settings, words: Speaker) -> None:
+def render(settings: Settings, components: Components) -> None:
     """The tab, inside the caller's gr.Tab."""
-    style()
-    plain(f"<h2>{both('leaderboard.heading')}</h2><p>{both('leaderboard.lead')}</p>", elem_classes="lead")
+    lead(texts, "leaderboard", SHEET)
     sort = gr.State(boards.GROUPED)
-    fields = _filters(words, settings)
-    shown = plain(elem_id="board-table", js_on_load=GO)
+    fields = _filters(components, settings)
+    shown = plain(elem_id="board-table", js_on_load=PRESSES)
     with gr.Column(visible=False, elem_id="board-rest") as rest:
         with gr.Row(elem_classes="downloads"):
             plain(f"<small>{both('leaderboard.download')}</small>")
@@ -53,15 +57,15 @@ def render(settings: Settings, words: Speaker) -> None:
         drawn = plain(elem_id="board-plots", elem_classes="section")
         plain(f"<h3>{both('flips.heading')}</h3><p class='soft'>{both('flips.lead')}</p>", elem_classes="section")
         with gr.Row(elem_classes="picks"):
-            row = words.make(gr.Dropdown, {"label": "flips.row"}, choices=[], value=None, elem_id="flips-row")
-            task = words.make(gr.Dropdown, {"label": "flips.task"}, choices=[], value=None, elem_id="flips-task")
+            row = components.make(gr.Dropdown, {"label": "flips.row"}, choices=[], value=None, elem_id="flips-row")
+            task = components.make(gr.Dropdown, {"label": "flips.task"}, choices=[], value=None, elem_id="flips-task")
         read = plain(elem_id="board-flips")
     file = plain(elem_id="board-file")
     view = View(sort, fields, shown, drawn, said, row, task, read, file, rest)
     _wire(settings, view, buttons, tab_here())
 
 
-def _filters(words: Speaker, settings: Settings) -> dict[str, Any]:
+def _filters(components: Components, settings: Settings) -> dict[str, Any]:
     def texts(name: str, info: str = "info") -> dict[str, str]:
         return {
             "label": f"leaderboard.{name}",
@@ -69,20 +73,24 @@ def _filters(words: Speaker, settings: Settings) -> dict[str, Any]:
         }
 
     with gr.Row(elem_classes="filters"):
-        pattern = words.make(gr.Textbox, texts("filter", "placeholder"), max_lines=1, elem_id="board-pattern", scale=2)
-        shots = words.make(gr.Dropdown, texts("shots"), choices=[], value=[], multiselect=True, elem_id="board-shots")
-        margin = words.make(gr.Number, texts("margin"), value=1.0, minimum=0.1, maximum=50, elem_id="board-margin")
+        pattern = components.make(
+            gr.Textbox, texts("filter", "placeholder"), max_lines=1, elem_id="board-pattern", scale=2
+        )
+        shots = components.make(
+            gr.Dropdown, texts("shots"), choices=[], value=[], multiselect=True, elem_id="board-shots"
+        )
+        margin = components.make(gr.Number, texts("margin"), value=1.0, minimum=0.1, maximum=50, elem_id="board-margin")
         own = str(settings.data / "results")
-        folder = words.make(gr.Textbox, texts("folder"), placeholder=own, max_lines=1, elem_id="board-folder", scale=2)
-        whole = words.make(gr.Checkbox, {"label": "leaderboard.whole"}, value=False, elem_id="board-whole")
+        folder = components.make(
+            gr.Textbox, texts("folder"), placeholder=own, max_lines=1, elem_id="board-folder", scale=2
+        )
+        whole = components.make(gr.Checkbox, {"label": "leaderboard.whole"}, value=False, elem_id="board-whole")
     return {"pattern": pattern, "shots": shots, "margin": margin, "folder": folder, "whole": whole}
 
 
 def refresh(settings: Settings, view: View, values: dict[Block, Any], sort: tuple[str, bool]) -> Updates:
     """Everything on the tab, as the form asks."""
-    form = {name: values[component] for name, component in view.fields.items()}
-    wanted = boards.asked(settings, form | {"sort": sort})
-    found = boards.show(settings, wanted)
+    found = boards.show(settings, boards.asked(settings, values_of(view.fields, values) | {"sort": sort}))
     shots = gr.update(choices=[str(one) for one in found.shots])
     board = found.board
     start: Updates = {
@@ -144,8 +152,8 @@ def _wire(settings: Settings, view: View, buttons: dict[str, gr.Button], tab: gr
 
 def _downloads(settings: Settings, view: View, button: gr.Button, form: str) -> None:
     def write(values: dict[Block, Any]) -> str:
-        asked = {name: values[component] for name, component in view.fields.items()}
-        found = boards.show(settings, boards.asked(settings, asked | {"sort": values[view.sort]}))
+        wanted = boards.asked(settings, values_of(view.fields, values) | {"sort": values[view.sort]})
+        found = boards.show(settings, wanted)
         return boards.download(found.board, form) if found.board else ""
 
     button.click(write, view.inputs, view.file, **SILENT).then(None, None, None, js=PRESS)

@@ -4,7 +4,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from eval.ui.board import base_row, key
-from eval.ui.said import both, fault
+from eval.words import both, fault
 from playground.errors import MadangError
 
 if TYPE_CHECKING:

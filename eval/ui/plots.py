@@ -7,9 +7,9 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from eval.ui.board import label
-from eval.ui.said import both, plainly
-from eval.ui.table import size
-from eval.words import LANGUAGES, words
+from eval.words import both, tooltip, words
+from playground.page.number import disk_size
+from playground.page.words import LANGUAGES
 
 if TYPE_CHECKING:
     from eval.leaderboard import Leaderboard, Row
@@ -38,7 +38,10 @@ def html(board: "Leaderboard") -> str:
     """Both plots side by side; one without any number says how to get them."""
     size_of: Callable[[Row], float | None] = lambda row: row.disk  # noqa: E731
     speed_of: Callable[[Row], float | None] = lambda row: row.facts.decode_tokens_per_s if row.facts else None  # noqa: E731
-    plots = (("size", points(board, size_of), size), ("speed", points(board, speed_of), lambda value: f"{value:g}"))
+    plots = (
+        ("size", points(board, size_of), disk_size),
+        ("speed", points(board, speed_of), lambda value: f"{value:g}"),
+    )
     drawn = "".join(f"<figure>{svg(name, found, written)}</figure>" for name, found, written in plots)
     return f'<h3>{both("plot.heading")}</h3><div class="plots">{drawn}</div>'
 
@@ -76,7 +79,7 @@ def svg(name: str, found: Sequence[Point], written: Callable[[float], str]) -> s
     upright = _text("plot.accuracy", LEFT, 10, 'text-anchor="start"')
     names = _names(found, across, up)
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{plainly(f"plot.{name}")}">{grid}'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{tooltip(f"plot.{name}")}">{grid}'
         f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>'
         f"{marks}{names}{title}{upright}</svg>"
     )

@@ -1,40 +1,47 @@
 """Lays out Evaluate and ties its components to the actions in runs.py."""
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
 
 from eval.ui import runs
-from eval.ui.said import GO, SILENT, Speaker, Updates, both, plain, style, tab_here
-from playground.page.kit import clocked, in_turn
+from eval.words import texts
+from playground.page.components import Components, lead, plain, tab_here
+from playground.page.events import PRESSES, SILENT, Updates, Values, clocked, in_turn
+from playground.page.form import no_number, values_of
+from playground.page.tabs import Program
 from playground.settings import Settings
+from playground.system import jobs
 
 EVERY_S = 1.0
+SHEET = Path(__file__).with_name("page.css")
 
 
-def render(settings: Settings, program: runs.Program, words: Speaker) -> None:
+def render(settings: Settings, program: Program, components: Components) -> None:
     """The tab, inside the caller's gr.Tab."""
-    style()
-    plain(f"<h2>{both('evaluate.heading')}</h2><p>{both('evaluate.lead')}</p>", elem_classes="lead")
+    lead(texts, "evaluate", SHEET)
     with gr.Column(elem_id="evaluate-form"):
-        fields = _form(words, runs.variants(settings))
+        fields = _form(components, runs.variants(settings))
         with gr.Row(elem_classes="buttons"):
-            button = words.make(
+            button = components.make(
                 gr.Button, {"value": "evaluate.start"}, variant="primary", elem_id="evaluate-start", scale=0
             )
     said = plain(elem_id="evaluate-said")
-    shown = plain(runs.html(settings), elem_id="evaluate-jobs", js_on_load=GO)
+    shown = plain(runs.html(settings), elem_id="evaluate-jobs", js_on_load=PRESSES)
     timer = gr.Timer(EVERY_S, active=False)
     _wire(settings, program, fields, (button, said, shown, timer))
 
 
-def _form(words: Speaker, names: list[str]) -> dict[str, Any]:
+def _form(components: Components, names: list[str]) -> dict[str, Any]:
     def texts(name: str) -> dict[str, str]:
         return {"label": f"evaluate.{name}", "info": f"evaluate.{name}_info"}
 
     def pick(name: str, choices: list[str], value: Any, **options: Any) -> gr.Dropdown:
-        return words.make(gr.Dropdown, texts(name), choices=choices, value=value, elem_id=f"evaluate-{name}", **options)
+        return components.make(
+            gr.Dropdown, texts(name), choices=choices, value=value, elem_id=f"evaluate-{name}", **options
+        )
 
     fields: dict[str, Any] = {}
     with gr.Row():
@@ -43,23 +50,21 @@ def _form(words: Speaker, names: list[str]) -> dict[str, Any]:
     with gr.Row():
         fields["tasks"] = pick("tasks", list(runs.TASKS), [], multiselect=True, scale=2)
         fields["shots"] = pick("shots", ["0", "5"], [], multiselect=True, allow_custom_value=True)
-        fields["limit"] = words.make(gr.Number, texts("limit"), value=_none, precision=0, elem_id="evaluate-limit")
+        fields["limit"] = components.make(
+            gr.Number, texts("limit"), value=no_number, precision=0, elem_id="evaluate-limit"
+        )
     with gr.Row():
-        fields["data"] = words.make(gr.Textbox, texts("data"), max_lines=1, elem_id="evaluate-data", scale=2)
+        fields["data"] = components.make(gr.Textbox, texts("data"), max_lines=1, elem_id="evaluate-data", scale=2)
     with gr.Row(elem_classes="ticks"):
         for name, value in {"chat_template": False, "speed": True, "drift": True}.items():
             label = {"label": f"evaluate.{name}"}
-            fields[name] = words.make(gr.Checkbox, label, value=value, elem_id=f"evaluate-{name}", min_width=0)
+            fields[name] = components.make(gr.Checkbox, label, value=value, elem_id=f"evaluate-{name}", min_width=0)
     return fields
-
-
-def _none() -> None:
-    """The value of a number that begins empty: given None, Gradio begins at 0."""
 
 
 def _wire(
     settings: Settings,
-    program: runs.Program,
+    program: Program,
     fields: dict[str, Any],
     parts: tuple[gr.Button, gr.HTML, gr.HTML, gr.Timer],
 ) -> None:
@@ -67,13 +72,13 @@ def _wire(
     outputs: list[Block] = [said, shown, timer]
 
     def seen() -> Updates:
-        return clocked(timer, lambda: runs.active(settings), lambda: {shown: runs.html(settings)})
+        return clocked(timer, lambda: jobs.busy(settings, runs.KIND), lambda: {shown: runs.html(settings)})
 
     def now(told: str = "") -> Updates:
         return {said: told, **seen()}
 
-    def start(values: dict[Block, Any]) -> Updates:
-        return now(runs.start(settings, program, {name: values[component] for name, component in fields.items()}))
+    def start(values: Values) -> Updates:
+        return now(runs.start(settings, program, values_of(fields, values)))
 
     def act(event: gr.EventData) -> Updates:
         return now(runs.act(settings, str(event.action), str(event.name)))

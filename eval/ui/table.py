@@ -4,8 +4,9 @@ import math
 from html import escape
 from typing import TYPE_CHECKING
 
-from eval.ui.said import badge, both, plainly
-from eval.words import words
+from eval.words import both, texts, tooltip
+from playground.page.cards import badge
+from playground.page.number import disk_size
 
 if TYPE_CHECKING:
     from eval.cells import Cell
@@ -73,7 +74,7 @@ def _columns(board: "Leaderboard") -> list[str]:
 
 
 def _head(name: str, sort: tuple[str, bool]) -> str:
-    text = both(f"board.{name}") if f"board.{name}" in words("en") else escape(name.removeprefix("kobest_"))
+    text = both(f"board.{name}") if f"board.{name}" in texts else escape(name.removeprefix("kobest_"))
     if name == "variant":
         back = (
             f'<button type="button" class="back" data-action="sort" data-name="">{both("leaderboard.grouped")}</button>'
@@ -83,7 +84,7 @@ def _head(name: str, sort: tuple[str, bool]) -> str:
     order = ("descending" if sort[1] else "ascending") if chosen else "none"
     return (
         f'<th scope="col" aria-sort="{order}"><button type="button" data-action="sort" '
-        f'data-name="{escape(name, quote=True)}" title="{plainly("leaderboard.sort")}">{text}</button></th>'
+        f'data-name="{escape(name, quote=True)}" title="{tooltip("leaderboard.sort")}">{text}</button></th>'
     )
 
 
@@ -104,7 +105,7 @@ def _name(row: "Row", grouped: bool) -> str:
         total = sum(cell.total or cell.n for task, cell in row.cells.items() if task != "mean")
         notes.append(both("leaderboard.partial", n=f"{row.n:,}", total=f"{total:,}"))
     said = "".join(f'<span class="{"part" if "partial" in n else ""}">{n}</span>' for n in notes)
-    star = '<sup title="' + plainly("board.partial") + '">*</sup>' if row.partial else ""
+    star = '<sup title="' + tooltip("board.partial") + '">*</sup>' if row.partial else ""
     return f"<b>{escape(row.variant)}</b>{star} {badge(row.kind)}<small>{said}</small>"
 
 
@@ -132,7 +133,7 @@ def _fact(row: "Row", name: str) -> str:
         "same": f"{100 * drift.same_top:.1f} %",
         "ratio": f"{drift.perplexity_ratio:.3f}",
     }
-    title = plainly("leaderboard.drift_title", name=drift.against, **told)
+    title = tooltip("leaderboard.drift_title", name=drift.against, **told)
     return f'<span title="{title}">{drift.mean_kl:.4f}</span>'
 
 
@@ -140,8 +141,8 @@ def _size(row: "Row") -> str:
     """Bytes on disk; an adapter's come on top of its base's."""
     if not row.facts or not row.facts.size_bytes:
         return ""
-    written = size(row.facts.size_bytes)
-    return f'<span title="{plainly("leaderboard.on_top")}">+{written}</span>' if row.kind == "adapter" else written
+    written = disk_size(row.facts.size_bytes)
+    return f'<span title="{tooltip("leaderboard.on_top")}">+{written}</span>' if row.kind == "adapter" else written
 
 
 def _score(cell: "Cell | None", marks: bool) -> str:
@@ -151,7 +152,7 @@ def _score(cell: "Cell | None", marks: bool) -> str:
         return f"{cell.value:.3g}"
     change = cell.difference.verdict if marks and cell.difference else ""
     arrow = {"better": "▲", "worse": "▼"}.get(change, "")
-    shown = f'<i class="{change}" title="{plainly("board.confirmed")}">{arrow}</i>' if arrow else ""
+    shown = f'<i class="{change}" title="{tooltip("board.confirmed")}">{arrow}</i>' if arrow else ""
     return shown + _interval(cell.score)
 
 
@@ -173,17 +174,6 @@ def signed(share: float) -> str:
     """A share of 1 as points with a sign; what rounds to nothing has none."""
     text = f"{100 * share:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
-
-
-def size(count: float) -> str:
-    """Bytes as people read them."""
-    return (
-        f"{count / 1e9:.2f} GB"
-        if count >= 1e9
-        else f"{count / 1e6:.0f} MB"
-        if count >= 1e6
-        else f"{count / 1e3:.0f} kB"
-    )
 
 
 def _notes(board: "Leaderboard") -> str:

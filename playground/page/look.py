@@ -2,9 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
-import gradio as gr
 from gradio.themes import Base, Color
 
 HERE = Path(__file__).parent
@@ -75,15 +73,6 @@ def theme() -> Base:
     rest = {"block_border_width": "0px", "block_shadow": "none", "block_padding": "0px", "layout_gap": "12px"}
     rest |= {"input_border_width": "1px", "checkbox_border_width": "1px"}
     return made.set(**both, **dark, **rest, input_radius="10px", button_large_radius="10px")
-
-
-def no_number() -> None:
-    """The value of a gr.Number that begins empty. It has to be a function: given None, Gradio 6.31 begins at 0."""
-
-
-def plain(value: str = "", js_on_load: str | None = None, **options: Any) -> gr.HTML:
-    """HTML that we style ourselves: without Gradio's prose rules and its click listener."""
-    return gr.HTML(value, js_on_load=js_on_load, apply_default_css=False, **options)
 
 
 def head(language: str) -> str:

@@ -1,120 +1,75 @@
-"""Every word on the screen, in Korean and English: read from locales folders, shown in one language at a time.
+"""Every word on the screen, in Korean and English: read from a folder of locales, written as HTML of both languages.
 
-Two ways, one for each kind of element. HTML that we write carries both languages, and a style rule hides one: it
-switches at once and needs no session. Gradio's own components hold one string: they start in the browser's language
-(gr.I18n) and are told the other one by `Words.switched`, so that a switch loses neither conversation nor settings.
+HTML that we write carries both languages, and a style rule hides one: it switches at once and needs no session.
+Gradio's own components hold one string at a time; components.py makes those.
 """
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import cache
-from html import escape
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-import gradio as gr
-from gradio.blocks import Block
-from gradio.i18n import I18nData
+from playground.errors import MadangError
+from playground.page.markup import Markup, escaped
 
-LOCALES = Path(__file__).parent.parent / "locales"
-LANGUAGES = ("ko", "en")
 Language = Literal["ko", "en"]
-C = TypeVar("C", bound=Block)
+LANGUAGES: tuple[Language, ...] = ("ko", "en")
+LOCALES = Path(__file__).parent.parent / "locales"
+
+
+class Texts:
+    """The texts of one wing, from the ko.toml and en.toml of its locales folder, by key: `section.name`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.words("en")
+
+    def words(self, language: Language) -> dict[str, str]:
+        """Return the texts of one language by key."""
+        return _read(self.folder, language)
+
+    def both(self, key: str, **values: object) -> Markup:
+        """Return one text as HTML of both languages; values are escaped unless they are Markup."""
+        safe = {name: escaped(value) for name, value in values.items()}
+        return bilingual(lambda language: Markup(escaped(self.words(language)[key]).format(**safe)))
+
+    def tooltip(self, key: str, **values: object) -> str:
+        """Return one text in both languages for where no HTML can stand: a title, a label for screen readers."""
+        return escaped(" · ".join(self.words(language)[key].format(**values) for language in LANGUAGES))
+
+    def card(self, title: str, message: str, hint: str = "") -> str:
+        """Return a card that says what went wrong and what helps; `title` is a key, the others are texts or Markup."""
+        more = f'<p class="hint">{escaped(hint)}</p>' if hint else ""
+        said = f"<strong>{self.both(title)}</strong><p>{escaped(message)}</p>{more}"
+        return f'<div class="card" role="alert">{said}</div>'
+
+    def fault(self, title: str, error: MadangError) -> str:
+        """Return an error as a card."""
+        return self.card(title, error.message, error.hint)
 
 
 @cache
-def words(language: str, folder: Path = LOCALES) -> dict[str, str]:
-    """One language's words by key, `section.name`."""
+def _read(folder: Path, language: Language) -> dict[str, str]:
     sections = tomllib.loads((folder / f"{language}.toml").read_text(encoding="utf-8"))
     return {f"{section}.{name}": text for section, rows in sections.items() for name, text in rows.items()}
 
 
+def bilingual(write: Callable[[Language], str]) -> Markup:
+    """Return HTML that holds what `write` makes for each language; what is no Markup is escaped."""
+    spans = ((language, escaped(write(language))) for language in LANGUAGES)
+    return Markup("".join(f'<span class="say-{language}" lang="{language}">{text}</span>' for language, text in spans))
+
+
+texts = Texts(LOCALES)
+"""The words of the page itself and of the playground's tabs."""
+both, tooltip, card, fault, words = texts.both, texts.tooltip, texts.card, texts.fault, texts.words
+
+
 @cache
 def examples() -> list[str]:
-    """Questions to begin with; they are content, so they do not change with the language."""
+    """Return questions to begin with; they are content, so they do not change with the language."""
     questions: list[str] = tomllib.loads((LOCALES / "examples.toml").read_text(encoding="utf-8"))["questions"]
     return questions
-
-
-def both(key: str, **values: object) -> str:
-    """HTML of one of the page's texts in both languages; values are escaped, a Markup value is taken as it is."""
-    return _both({language: words(language)[key] for language in LANGUAGES}, values)
-
-
-def _both(texts: Mapping[str, str], values: Mapping[str, object]) -> str:
-    safe = {name: value if isinstance(value, Markup) else escape(str(value)) for name, value in values.items()}
-    return "".join(
-        f'<span class="say-{language}" lang="{language}">{escape(text).format(**safe)}</span>'
-        for language, text in texts.items()
-    )
-
-
-def both_plain(key: str) -> str:
-    """One text in both languages where HTML cannot go: a tooltip, a label for screen readers."""
-    return escape(" · ".join(words(language)[key] for language in LANGUAGES), quote=True)
-
-
-class Markup(str):
-    """HTML that is safe to show as it is."""
-
-    __slots__ = ()
-
-
-class Words:
-    """The words of one page, and which Gradio components say them. `folders`: locales that other wings bring."""
-
-    def __init__(self, language: Literal["auto", "ko", "en"] = "auto", folders: Sequence[Path] = ()) -> None:
-        self._said = {code: _merged(code, folders) for code in LANGUAGES}
-        self.i18n = gr.I18n(**{code: self._said[code if language == "auto" else language] for code in LANGUAGES})
-        self._props: dict[Block, dict[str, str]] = {}
-        self._choices: dict[Block, dict[str, str]] = {}
-
-    def __call__(self, key: str) -> I18nData:
-        """A text in the browser's language, for a component that keeps it."""
-        if key not in self._said["en"]:
-            raise KeyError(key)
-        return self.i18n(key)
-
-    def both(self, key: str, **values: object) -> str:
-        """HTML of one text in both languages, from any of the folders; values are escaped."""
-        return _both({code: said[key] for code, said in self._said.items()}, values)
-
-    def make(
-        self, kind: Callable[..., C], texts: Mapping[str, str], spoken: Mapping[str, str] | None = None, **options: Any
-    ) -> C:
-        """A component; its `texts` (property to key) and `spoken` choices (value to key) follow the language."""
-        props: dict[str, Any] = {prop: self(key) for prop, key in texts.items()}
-        if spoken is not None:
-            props["choices"] = [(self(key), value) for value, key in spoken.items()]
-        component = kind(**props, **options)
-        self._props[component] = dict(texts)
-        if spoken is not None:
-            self._choices[component] = dict(spoken)
-        return component
-
-    @property
-    def components(self) -> Sequence[Block]:
-        """What `switched` updates."""
-        return list(self._props)
-
-    def switched(self, language: str) -> dict[Block, Any]:
-        """Updates that make every component speak that language; an unknown one is read as English."""
-        said = self._said[language if language in LANGUAGES else "en"]
-        updates: dict[Block, Any] = {}
-        for component, texts in self._props.items():
-            props: dict[str, Any] = {prop: said[key] for prop, key in texts.items()}
-            if component in self._choices:
-                props["choices"] = [(said[key], value) for value, key in self._choices[component].items()]
-            updates[component] = gr.update(**props)
-        return updates
-
-
-def _merged(language: str, folders: Sequence[Path]) -> dict[str, str]:
-    """The page's words and those of the folders; a key that stands twice is a fault of the program."""
-    merged = dict(words(language))
-    for folder in folders:
-        twice = merged.keys() & words(language, folder)
-        if twice:
-            raise ValueError(f"{folder} says {sorted(twice)} again")
-        merged |= words(language, folder)
-    return merged

@@ -163,6 +163,11 @@ def listed(settings: Settings, kind: str | None = None) -> list[Job]:
     return sorted((job for job in found if kind in (None, job.kind)), key=lambda job: job.started, reverse=True)
 
 
+def busy(settings: Settings, *kinds: str) -> bool:
+    """Return whether a job of these kinds runs."""
+    return any(job.active for job in listed(settings) if job.kind in kinds)
+
+
 def find(settings: Settings, name: str) -> Job:
     """A job by its id."""
     known = {job.id: job for job in listed(settings)}

@@ -15,10 +15,11 @@ from playground.catalogue.variants import Adapter, Catalogue, Gguf, Remote, Vari
 from playground.compare import Comparison, Playground, Question
 from playground.errors import MadangError
 from playground.events import Started
-from playground.page.words import both, examples
+from playground.page.events import Updates, Values
+from playground.page.words import both, card, examples, fault
 from playground.ui import controls as sampler
 from playground.ui import panes
-from playground.ui.controls import Controls, Updates, Values
+from playground.ui.controls import Controls
 from playground.ui.running import Running, batched
 from playground.ui.turns import Chat
 
@@ -146,7 +147,7 @@ def refresh(desk: Desk, values: Values, session: str) -> Updates:
     try:
         names = desk.playground.catalogue.names
     except MadangError as error:
-        return {view.notice: panes.problem(error.message, error.hint)}
+        return {view.notice: fault("problem.page", error)}
     if desk.running.busy(session):  # the panes are being written to
         return {view.picker: gr.update(choices=names)}
     picked = [name for name in values[view.picker] or [] if name in names] or names[:FIRST_PANES]
@@ -181,7 +182,7 @@ def ask(desk: Desk, values: Values, session: str, chat: Chat, question: str) -> 
     try:
         comparison = desk.playground.ask(_questions(view, values, asked, picked))
     except MadangError as error:
-        yield {view.notice: panes.problem(error.message, error.hint)}
+        yield {view.notice: fault("problem.page", error)}
         return
     desk.running.begin(session, comparison)
     try:
@@ -231,7 +232,7 @@ def _refusal(picked: Sequence[str], question: str) -> str:
 
 
 def _say(problem: str, **values: object) -> str:
-    return panes.card(both(f"problem.{problem}", **values), both(f"problem.{problem}_hint"), "problem.page")
+    return card("problem.page", both(f"problem.{problem}", **values), both(f"problem.{problem}_hint"))
 
 
 def drawn(desk: Desk, chat: Chat, picked: Sequence[str] | None) -> Updates:
@@ -240,7 +241,7 @@ def drawn(desk: Desk, chat: Chat, picked: Sequence[str] | None) -> Updates:
     try:
         catalogue = desk.playground.catalogue
     except MadangError as error:
-        return {view.chat: chat, view.notice: panes.problem(error.message, error.hint)}
+        return {view.chat: chat, view.notice: fault("problem.page", error)}
     known = [name for name in picked or [] if name in catalogue.names]
     updates: Updates = {view.chat: chat, view.notice: "" if known else _say("no_variant")}
     for number, slot in enumerate(view.slots):

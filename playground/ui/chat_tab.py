@@ -8,27 +8,26 @@ import gradio as gr
 from gradio.blocks import Block
 
 from playground.compare import Playground
-from playground.page.kit import ASKED
-from playground.page.look import plain
-from playground.page.words import Words, examples
+from playground.page.components import Components, plain
+from playground.page.events import ASKED, SILENT, Updates, Values
+from playground.page.words import examples
 from playground.ui import chat, controls
 from playground.ui.chat import PANES, Desk, Slot, View
-from playground.ui.controls import Controls, Updates, Values
+from playground.ui.controls import Controls
 from playground.ui.running import Running
 from playground.ui.turns import Chat
 
-SILENT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 OPEN = "() => document.querySelector('#tab-chat-button')?.click()"
 FREE = SILENT | {"concurrency_limit": None}
 """For answers: one session never waits for another's, the workers do the queueing."""
 NOW = FREE | {"queue": False}
 
 
-def render(words: Words, playground: Playground, running: Running) -> Desk:
+def render(components: Components, playground: Playground, running: Running) -> Desk:
     """The tab, inside the caller's gr.Tab."""
     state = gr.State(Chat())
     with gr.Row(elem_classes="choices", equal_height=True):
-        picker = words.make(
+        picker = components.make(
             gr.Dropdown,
             {"label": "chat.variants"},
             value=[],
@@ -37,13 +36,13 @@ def render(words: Words, playground: Playground, running: Running) -> Desk:
             elem_id="variants",
             scale=1,
         )
-        preset = controls.preset_choice(words)
-    with words.make(gr.Accordion, {"label": "controls.more"}, open=False, elem_id="more"):
-        sampler = controls.more(words, preset)
+        preset = controls.preset_choice(components)
+    with components.make(gr.Accordion, {"label": "controls.more"}, open=False, elem_id="more"):
+        sampler = controls.more(components, preset)
     notice = plain(elem_id="notice", js_on_load=ASKED)
     with gr.Row(elem_classes="panes", elem_id="panes"):
         slots = [_slot(number) for number in range(PANES)]
-    view = _composer(words, state, notice, picker, sampler, slots)
+    view = _composer(components, state, notice, picker, sampler, slots)
     desk = Desk(playground, running, view)
     _begin(desk)
     return desk
@@ -60,7 +59,7 @@ def _slot(number: int) -> Slot:
 
 
 def _composer(
-    words: Words, state: gr.State, notice: gr.HTML, picker: gr.Dropdown, sampler: Controls, slots: list[Slot]
+    components: Components, state: gr.State, notice: gr.HTML, picker: gr.Dropdown, sampler: Controls, slots: list[Slot]
 ) -> View:
     """The text box and its buttons, at the foot of the page."""
     with gr.Column(elem_classes="composer", elem_id="composer"):
@@ -69,9 +68,9 @@ def _composer(
         with gr.Row(elem_classes="actions", elem_id="actions", visible=False) as actions:
             for name in ("retry", "undo", "clear"):
                 texts = {"value": f"chat.{name}"}
-                buttons[name] = words.make(gr.Button, texts, size="sm", elem_id=name, min_width=0, scale=0)
+                buttons[name] = components.make(gr.Button, texts, size="sm", elem_id=name, min_width=0, scale=0)
         with gr.Row(elem_classes="asking"):
-            text = words.make(
+            text = components.make(
                 gr.Textbox,
                 {"placeholder": "chat.ask"},
                 show_label=False,
@@ -83,8 +82,8 @@ def _composer(
                 scale=1,
             )
             button: dict[str, Any] = {"scale": 0, "min_width": 96}
-            send = words.make(gr.Button, {"value": "chat.send"}, variant="primary", elem_id="send", **button)
-            stop = words.make(
+            send = components.make(gr.Button, {"value": "chat.send"}, variant="primary", elem_id="send", **button)
+            stop = components.make(
                 gr.Button, {"value": "chat.stop"}, variant="stop", elem_id="stop", visible=False, **button
             )
     return View(state, notice, picker, sampler, slots, text, send, stop, row, actions, buttons)

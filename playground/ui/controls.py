@@ -1,18 +1,15 @@
 """The sampling controls: presets, every sampler field, seed, stop strings and the system prompt."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
 
-from playground.page.look import no_number
-from playground.page.words import Words
+from playground.page.components import Components
+from playground.page.events import Updates, Values
+from playground.page.form import no_number
 from playground.presets import DEFAULT_PRESET, MAX_SEED, Sampling, presets, sampling
 
-Values = Mapping[Block, Any]
-Updates = dict[Block, Any]
 RANGES: dict[str, tuple[float, float, float]] = {
     "temperature": (0.0, 2.0, 0.05),
     "top_p": (0.05, 1.0, 0.01),
@@ -49,9 +46,9 @@ class Controls:
         return {*self.sliders.values(), self.seed, self.stop, self.system}
 
 
-def preset_choice(words: Words) -> gr.Radio:
+def preset_choice(components: Components) -> gr.Radio:
     """The presets as one row."""
-    return words.make(
+    return components.make(
         gr.Radio,
         {"label": "preset.label"},
         spoken={name: f"preset.{name}" for name in presets()},
@@ -62,14 +59,14 @@ def preset_choice(words: Words) -> gr.Radio:
     )
 
 
-def more(words: Words, preset: gr.Radio) -> Controls:
+def more(components: Components, preset: gr.Radio) -> Controls:
     """Everything a preset sets and what it leaves alone, inside the caller's layout."""
     start = presets()[DEFAULT_PRESET]
     with gr.Row(elem_classes="sliders"):
-        sliders = {name: _slider(words, name, getattr(start, name)) for name in RANGES}
+        sliders = {name: _slider(components, name, getattr(start, name)) for name in RANGES}
     with gr.Row(elem_classes="fields"):
         with gr.Column(min_width=220, elem_classes="seed"):
-            seed = words.make(
+            seed = components.make(
                 gr.Number,
                 {"label": "controls.seed", "info": "controls.seed_info", "placeholder": "controls.seed_any"},
                 value=no_number,
@@ -78,8 +75,8 @@ def more(words: Words, preset: gr.Radio) -> Controls:
                 maximum=MAX_SEED,
                 elem_id="seed",
             )
-            again = words.make(gr.Button, {"value": "controls.seed_again"}, size="sm", elem_id="seed-again")
-        stop = words.make(
+            again = components.make(gr.Button, {"value": "controls.seed_again"}, size="sm", elem_id="seed-again")
+        stop = components.make(
             gr.Dropdown,
             {"label": "controls.stop", "info": "controls.stop_info"},
             choices=[],
@@ -88,7 +85,7 @@ def more(words: Words, preset: gr.Radio) -> Controls:
             allow_custom_value=True,
             elem_id="stop-strings",
         )
-        system = words.make(
+        system = components.make(
             gr.Textbox,
             {"label": "controls.system", "placeholder": "controls.system_hint"},
             lines=3,
@@ -98,11 +95,11 @@ def more(words: Words, preset: gr.Radio) -> Controls:
     return Controls(preset, sliders, seed, again, stop, system)
 
 
-def _slider(words: Words, name: str, value: float) -> gr.Slider:
+def _slider(components: Components, name: str, value: float) -> gr.Slider:
     low, high, step = RANGES[name]
     key = f"controls.{KEYS.get(name, name)}"
     texts = {"label": key, "info": f"{key}_info"}
-    return words.make(
+    return components.make(
         gr.Slider, texts, minimum=low, maximum=high, step=step, value=value, elem_id=f"set-{name}", min_width=200
     )
 

@@ -13,9 +13,11 @@ from playground.catalogue.variants import FAKE, Gguf, Remote, Variant
 from playground.compare import Playground
 from playground.engines.registry import sweep
 from playground.errors import ConfigError, MadangError
-from playground.page.words import Markup, both
+from playground.page.markup import Markup
+from playground.page.number import size
+from playground.page.words import both, fault
 from playground.remote import reach
-from playground.ui import models_rows, panes
+from playground.ui import models_rows
 from playground.workers.loadable import Loader, remote_spec
 
 _VARIANT: TypeAdapter[Variant] = TypeAdapter(Variant)
@@ -42,7 +44,7 @@ def table(playground: Playground, ask: bool = True) -> str:
         sweep(playground.settings)
         catalogue = playground.catalogue
     except MadangError as error:
-        return panes.problem(error.message, error.hint)
+        return fault("problem.page", error)
     reached = reach.reached([remote_spec(row) for row in catalogue if isinstance(row, Remote)]) if ask else {}
     return models_rows.table(list(catalogue), playground.pool.loaded(), _own_names(playground), reached)
 
@@ -59,7 +61,7 @@ def act(playground: Playground, action: str, name: str) -> Said:
     try:
         return actions[action](playground, name) if action in actions else Said("")
     except MadangError as error:
-        return Said(panes.problem(error.message, error.hint), good=False)
+        return Said(fault("problem.page", error), good=False)
 
 
 def unload(playground: Playground, name: str) -> Said:
@@ -89,7 +91,7 @@ def check(playground: Playground, variant: Variant) -> Said:
     """
     coming = _to_download(playground, variant)
     if coming:
-        return _good("to_download", name=variant.name, size=panes.size(coming))
+        return _good("to_download", name=variant.name, size=size(coming))
     known = [other for other in playground.catalogue if other.name != variant.name]
     catalogue = variants.Catalogue([*known, variant], playground.settings.catalogue)
     loadable = Loader(playground.settings, catalogue, playground.hub).loadable(variant)
@@ -106,7 +108,7 @@ def check_form(playground: Playground, form: Mapping[str, Any]) -> Said:
     try:
         return check(playground, _allowed(playground, described(form)))
     except MadangError as error:
-        return Said(panes.problem(error.message, error.hint), good=False)
+        return Said(fault("problem.page", error), good=False)
 
 
 def add(playground: Playground, form: Mapping[str, Any]) -> Said:
@@ -116,7 +118,7 @@ def add(playground: Playground, form: Mapping[str, Any]) -> Said:
         verdict = check(playground, variant)
         variants.add(playground.settings, variant)
     except MadangError as error:
-        return Said(panes.problem(error.message, error.hint), good=False)
+        return Said(fault("problem.page", error), good=False)
     return Said(verdict.html + _good("added", name=variant.name).html)
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from playground.catalogue.variants import FAKE, Adapter, Base, Remote, Variant
 from playground.errors import MadangError
-from playground.page.words import both, both_plain, words
-from playground.ui import panes
+from playground.page.cards import badge
+from playground.page.number import size
+from playground.page.words import LANGUAGES, both, tooltip, words
 from playground.workers.pool import Loaded
 
 COLUMNS = ("name", "kind", "source", "place", "format", "state", "actions")
@@ -37,7 +38,7 @@ def _row(variant: Variant, loaded: Loaded | None, own: bool, reached: Reached) -
     under = f"<small>{both('models.base')}: {escape(base)}</small>" if base else ""
     cells = {
         "name": f"<b>{escape(variant.name)}</b>{under}",
-        "kind": panes.badge(variant.kind),
+        "kind": badge(variant.kind),
         "source": _source(variant),
         "place": _place(variant),
         "format": _format(variant, loaded),
@@ -77,7 +78,7 @@ def _place(variant: Variant) -> str:
     if not variant.is_local:
         return both("models.hub")
     bytes_here = _bytes(variant.path)
-    return both("models.here", size=panes.size(bytes_here)) if bytes_here else f"<em>{both('models.missing')}</em>"
+    return both("models.here", size=size(bytes_here)) if bytes_here else f"<em>{both('models.missing')}</em>"
 
 
 def _bytes(path: Path) -> int:
@@ -101,7 +102,7 @@ def _format(variant: Variant, loaded: Loaded | None) -> str:
 def _state(loaded: Loaded | None) -> str:
     if loaded is None:
         return f'<span class="state">{both("models.idle")}</span>'
-    memory = panes.size(loaded.memory.ram + loaded.memory.vram)
+    memory = size(loaded.memory.ram + loaded.memory.vram)
     return f'<span class="state on">{both("models.busy" if loaded.busy else "models.loaded", memory=memory)}</span>'
 
 
@@ -119,10 +120,10 @@ def _reached(name: str, reached: Reached) -> str:
 def _actions(name: str, loaded: bool, own: bool) -> str:
     """The row's buttons; models.js asks before it removes."""
     offered = [*(["unload"] if loaded else []), "check", *(["remove"] if own else [])]
-    asked = {code: words(code)["models.confirm"].format(name=name) for code in ("ko", "en")}
+    asked = {code: words(code)["models.confirm"].format(name=name) for code in LANGUAGES}
     return "".join(
         f'<button type="button" class="{action}" data-action="{action}" data-name="{escape(name, quote=True)}"'
         + "".join(f' data-ask-{code}="{escape(text, quote=True)}"' for code, text in asked.items())
-        + f' title="{both_plain(f"models.{action}")}">{both(f"models.{action}")}</button>'
+        + f' title="{tooltip(f"models.{action}")}">{both(f"models.{action}")}</button>'
         for action in offered
     )

@@ -8,11 +8,11 @@ from gradio.blocks import Block
 
 from playground.compare import Playground
 from playground.errors import MadangError
-from playground.page.look import no_number, plain
-from playground.page.words import Words
+from playground.page.components import Components, plain
+from playground.page.events import SILENT, Updates, Values
+from playground.page.form import no_number, values_of
 from playground.prompts import format_names
 from playground.ui import models
-from playground.ui.controls import Updates, Values
 
 ROWS = """
 element.addEventListener("click", (event) => {
@@ -25,7 +25,6 @@ element.addEventListener("click", (event) => {
 """
 EMPTIED = ("name", "source", "file", "url", "model", "key_env")
 """Fields of the form that a variant which was just added leaves empty."""
-SILENT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 @dataclass(frozen=True)
@@ -39,36 +38,36 @@ class Form:
 
     def values(self, values: Values) -> dict[str, Any]:
         """The form's values by field."""
-        return {name: values[component] for name, component in self.fields.items()}
+        return values_of(self.fields, values)
 
 
-def render(words: Words, playground: Playground, tab: gr.Tab) -> None:
+def render(components: Components, playground: Playground, tab: gr.Tab) -> None:
     """The tab, inside the caller's gr.Tab."""
     plain(models.lead(playground), elem_classes="lead")
     table = plain(models.table(playground, ask=False), elem_id="catalogue", js_on_load=ROWS)
     said = plain(elem_id="models-said")
-    with words.make(gr.Accordion, {"label": "add.heading"}, open=False, elem_id="add"):
-        form = _form(words)
+    with components.make(gr.Accordion, {"label": "add.heading"}, open=False, elem_id="add"):
+        form = _form(components)
         verdict = plain(elem_id="add-said")
     _wire(playground, tab, table, said, form, verdict)
 
 
-def _form(words: Words) -> Form:
+def _form(components: Components) -> Form:
     kinds = {kind: f"kind.{kind}" for kind in models.FIELDS}
     fields: dict[str, Block] = {}
-    kind = words.make(gr.Radio, {"label": "add.kind"}, spoken=kinds, value="base", elem_id="add-kind")
+    kind = components.make(gr.Radio, {"label": "add.kind"}, spoken=kinds, value="base", elem_id="add-kind")
     fields["kind"] = kind
     with gr.Row():
-        fields["name"] = _text(words, "name", placeholder="name_hint")
-        fields["source"] = _text(words, "source", info="source_info", scale=2)
-        fields["url"] = _text(words, "url", info="url_info", placeholder="url_hint", scale=2, visible=False)
-        fields["base"] = _pick(words, "base", [], visible=False)
-        fields["file"] = _text(words, "file", info="file_info", visible=False)
+        fields["name"] = _text(components, "name", placeholder="name_hint")
+        fields["source"] = _text(components, "source", info="source_info", scale=2)
+        fields["url"] = _text(components, "url", info="url_info", placeholder="url_hint", scale=2, visible=False)
+        fields["base"] = _pick(components, "base", [], visible=False)
+        fields["file"] = _text(components, "file", info="file_info", visible=False)
     with gr.Row():
-        fields["model"] = _text(words, "model", info="model_info", visible=False)
-        fields["key_env"] = _text(words, "key_env", info="key_env_info", placeholder="key_env_hint", visible=False)
-        fields["prompt_format"] = _pick(words, "format", format_names())
-        fields["context"] = words.make(
+        fields["model"] = _text(components, "model", info="model_info", visible=False)
+        fields["key_env"] = _text(components, "key_env", info="key_env_info", placeholder="key_env_hint", visible=False)
+        fields["prompt_format"] = _pick(components, "format", format_names())
+        fields["context"] = components.make(
             gr.Number,
             _texts("context", info="context_info"),
             value=no_number,
@@ -76,13 +75,15 @@ def _form(words: Words) -> Form:
             minimum=64,
             elem_id="add-context",
         )
-        fields["dtype"] = _pick(words, "dtype", ["auto", "bf16", "fp16", "fp32"], value="auto", info=None)
-        fields["load_in_4bit"] = words.make(
+        fields["dtype"] = _pick(components, "dtype", ["auto", "bf16", "fp16", "fp32"], value="auto", info=None)
+        fields["load_in_4bit"] = components.make(
             gr.Checkbox, _texts("four_bit", info="four_bit_info"), value=False, elem_id="add-four-bit"
         )
     with gr.Row(elem_classes="buttons"):
-        check = words.make(gr.Button, {"value": "add.check"}, elem_id="add-check", scale=0, min_width=120)
-        add = words.make(gr.Button, {"value": "add.add"}, variant="primary", elem_id="add-add", scale=0, min_width=160)
+        check = components.make(gr.Button, {"value": "add.check"}, elem_id="add-check", scale=0, min_width=120)
+        add = components.make(
+            gr.Button, {"value": "add.add"}, variant="primary", elem_id="add-add", scale=0, min_width=160
+        )
     return Form(kind, fields, check, add)
 
 
@@ -91,15 +92,17 @@ def _texts(name: str, **more: str | None) -> dict[str, str]:
 
 
 def _text(
-    words: Words, name: str, *, info: str | None = None, placeholder: str | None = None, **options: Any
+    components: Components, name: str, *, info: str | None = None, placeholder: str | None = None, **options: Any
 ) -> gr.Textbox:
     texts = _texts(name, info=info, placeholder=placeholder)
-    return words.make(gr.Textbox, texts, elem_id=f"add-{name}", max_lines=1, **options)
+    return components.make(gr.Textbox, texts, elem_id=f"add-{name}", max_lines=1, **options)
 
 
-def _pick(words: Words, name: str, choices: list[str], *, info: str | None = "info", **options: Any) -> gr.Dropdown:
+def _pick(
+    components: Components, name: str, choices: list[str], *, info: str | None = "info", **options: Any
+) -> gr.Dropdown:
     texts = _texts(name, info=f"{name}_info" if info else None)
-    return words.make(gr.Dropdown, texts, elem_id=f"add-{name}", **{"value": None, "choices": choices} | options)
+    return components.make(gr.Dropdown, texts, elem_id=f"add-{name}", **{"value": None, "choices": choices} | options)
 
 
 def _wire(playground: Playground, tab: gr.Tab, table: gr.HTML, said: gr.HTML, form: Form, verdict: gr.HTML) -> None:

@@ -9,8 +9,9 @@ from fastapi import FastAPI
 
 from playground.compare import Playground
 from playground.page import look
+from playground.page.components import Components, plain
 from playground.page.tabs import Tab
-from playground.page.words import Words, both, both_plain, words
+from playground.page.words import LANGUAGES, both, tooltip, words
 from playground.settings import Settings
 from playground.ui import chat, chat_tab, models_tab
 from playground.ui.chat import Desk
@@ -21,21 +22,21 @@ SWITCH = "madang.header(element, trigger)"
 
 def build(playground: Playground, settings: Settings, extra_tabs: Sequence[Tab] = ()) -> gr.Blocks:
     """The page: Chat, the tabs that other wings bring, and Models (not in a Space). Show it with `launch_options`."""
-    said = _words(settings, extra_tabs)
+    components = _components(settings, extra_tabs)
     running = Running()
     with gr.Blocks(title=_title(), analytics_enabled=False, fill_width=True, fill_height=True) as page:
-        header = look.plain(_header(), elem_id="madang-header", js_on_load=SWITCH)
+        header = plain(_header(), elem_id="madang-header", js_on_load=SWITCH)
         with gr.Tabs(elem_id="wings"):
-            with said.make(gr.Tab, {"label": "tab.chat"}, id="chat", elem_id="tab-chat") as first:
-                desk = chat_tab.render(said, playground, running)
+            with components.make(gr.Tab, {"label": "tab.chat"}, id="chat", elem_id="tab-chat") as first:
+                desk = chat_tab.render(components, playground, running)
             for tab in extra_tabs:
-                with said.make(gr.Tab, {"label": f"tab.{tab.name}"}, id=tab.name, elem_id=f"tab-{tab.name}"):
-                    tab.render(said)
+                with components.make(gr.Tab, {"label": f"tab.{tab.name}"}, id=tab.name, elem_id=f"tab-{tab.name}"):
+                    tab.render(components)
             if settings.mode == "local":
-                with said.make(gr.Tab, {"label": "tab.models"}, id="models", elem_id="tab-models") as tab_models:
-                    models_tab.render(said, playground, tab_models)
+                with components.make(gr.Tab, {"label": "tab.models"}, id="models", elem_id="tab-models") as tab_models:
+                    models_tab.render(components, playground, tab_models)
         chat_tab.wire(desk)
-        _wire(page, header, first, said, desk)
+        _wire(page, header, first, components, desk)
     assert isinstance(page, gr.Blocks)
     return page
 
@@ -45,7 +46,7 @@ def launch_options(settings: Settings, extra_tabs: Sequence[Tab] = ()) -> dict[s
     return {
         "theme": look.theme(),
         "head": look.head(settings.language),
-        "i18n": _words(settings, extra_tabs).i18n,
+        "i18n": _components(settings, extra_tabs).i18n,
         "footer_links": [],
         "run_history": False,
         "ssr_mode": False,
@@ -63,27 +64,27 @@ def mounted(app: FastAPI, page: gr.Blocks, options: dict[str, Any]) -> FastAPI:
     return app
 
 
-def _words(settings: Settings, tabs: Sequence[Tab]) -> Words:
-    return Words(settings.language, [tab.locales for tab in tabs if tab.locales])
+def _components(settings: Settings, tabs: Sequence[Tab]) -> Components:
+    return Components(settings.language, [tab.locales for tab in tabs if tab.locales])
 
 
-def _wire(page: gr.Blocks, header: gr.HTML, first: gr.Tab, said: Words, desk: Desk) -> None:
+def _wire(page: gr.Blocks, header: gr.HTML, first: gr.Tab, components: Components, desk: Desk) -> None:
     """The language switch, a fresh catalogue whenever Chat comes into view, and the end of a session."""
 
     def speak(event: gr.EventData) -> dict[Any, Any]:
-        return said.switched(str(event.language))
+        return components.switched(str(event.language))
 
     def leave(request: gr.Request) -> None:
         desk.running.drop(request.session_hash or "")
 
-    header.click(speak, None, list(said.components), **chat_tab.NOW)
+    header.click(speak, None, list(components.all), **chat_tab.NOW)
     for trigger in (page.load, first.select):
         chat_tab.keyed(desk, trigger, chat.refresh)
     page.unload(leave)
 
 
 def _title() -> str:
-    return " ".join(words(code)["page.title"] for code in ("ko", "en"))
+    return " ".join(words(code)["page.title"] for code in LANGUAGES)
 
 
 def _header() -> str:
@@ -94,6 +95,6 @@ def _header() -> str:
     return (
         f'<div class="brand"><i class="yard"></i><b>마당</b><span>Madang</span></div>'
         f'<p class="motto">{both("page.motto")}</p>'
-        f'<div class="switch" role="group" aria-label="{both_plain("page.language")}">{switches}</div>'
-        f'<button type="button" class="theme" aria-label="{both_plain("page.theme")}"></button>'
+        f'<div class="switch" role="group" aria-label="{tooltip("page.language")}">{switches}</div>'
+        f'<button type="button" class="theme" aria-label="{tooltip("page.theme")}"></button>'
     )

@@ -4,28 +4,17 @@ from html import escape
 
 from playground.catalogue.variants import Variant
 from playground.events import Failed, Finished, Progress, Stats
-from playground.page import markdown
-from playground.page.words import both, both_plain
+from playground.page.cards import badge
+from playground.page.markup import bar, markdown
+from playground.page.number import size
+from playground.page.words import both, card, tooltip
 from playground.ui.turns import Answer, Chat, Turn
-
-MIB = 2**20
-GIB = 2**30
-
-
-def size(count: int) -> str:
-    """Bytes for people."""
-    return f"{count / GIB:.1f} GB" if count >= GIB else f"{count / MIB:.0f} MB"
-
-
-def badge(kind: str) -> str:
-    """The kind of a variant as a small label."""
-    return f'<span class="badge badge-{kind}">{both(f"kind.{kind}")}</span>'
 
 
 def head(variant: Variant, dtype: str) -> str:
     """Name, kind and dtype."""
     name = escape(variant.name, quote=True)
-    shown = f'<span class="pane-dtype" title="{both_plain("answer.dtype")}">{escape(dtype)}</span>' if dtype else ""
+    shown = f'<span class="pane-dtype" title="{tooltip("answer.dtype")}">{escape(dtype)}</span>' if dtype else ""
     return f'<div class="pane-head"><h3 title="{name}">{name}</h3>{badge(variant.kind)}{shown}</div>'
 
 
@@ -58,17 +47,6 @@ def prompt(chat: Chat, variant: str) -> str:
     return f'<details class="prompt">{summary}<pre>{escape(last.prompt)}</pre></details>'
 
 
-def problem(message: str, hint: str, title: str = "problem.page") -> str:
-    """What went wrong and what to do, as a card. Message and hint are plain text."""
-    return card(escape(message), escape(hint), title)
-
-
-def card(message: str, hint: str, title: str) -> str:
-    """The same from HTML."""
-    remedy = f'<p class="hint">{hint}</p>' if hint else ""
-    return f'<div class="card" role="alert"><strong>{both(title)}</strong><p>{message}</p>{remedy}</div>'
-
-
 def _empty(variant: Variant) -> str:
     base = getattr(variant, "base", None) or "?"
     what = both(f"chat.empty_{variant.kind}", base=base)
@@ -91,9 +69,9 @@ def _dropped(answer: Answer) -> str:
 def _body(answer: Answer) -> str:
     """The text so far, then what is still awaited or what went wrong."""
     state = "done" if answer.end else "under-way"
-    text = f'<div class="answer md {state}">{markdown.html(answer.text)}</div>' if answer.text else ""
+    text = f'<div class="answer md {state}">{markdown(answer.text)}</div>' if answer.text else ""
     if isinstance(answer.end, Failed):
-        return text + problem(answer.end.message, answer.end.hint, "problem.broke" if text else "problem.failed")
+        return text + card("problem.broke" if text else "problem.failed", answer.end.message, answer.end.hint)
     if answer.end is None and not answer.text:
         return _awaited(answer)
     if isinstance(answer.end, Finished) and not answer.text.strip() and answer.end.reason != "cancelled":
@@ -108,13 +86,9 @@ def _awaited(answer: Answer) -> str:
         progress = Progress(variant=answer.started.variant, step="reading")
     step = progress.step if progress else "waiting"
     detail = progress.detail if progress else ""
-    told = both(f"answer.{step}", detail=detail)
-    if step == "downloading" and detail:
-        told += f"<small>{escape(detail)}</small>"
-    share = progress.fraction if progress else None
-    width = "" if share is None else f' style="width:{100 * share:.1f}%"'
-    bar = f'<div class="bar{"" if width else " endless"}"><i{width}></i></div>'
-    return f'<div class="awaited" role="status"><p>{told}</p>{bar}</div>'
+    file = f"<small>{escape(detail)}</small>" if step == "downloading" and detail else ""
+    shown = f"<p>{both(f'answer.{step}', detail=detail)}{file}</p>{bar(progress.fraction if progress else None)}"
+    return f'<div class="awaited" role="status">{shown}</div>'
 
 
 def _foot(answer: Answer) -> str:
@@ -140,7 +114,7 @@ def _numbers(stats: Stats, seed: int | None) -> list[str]:
         "seed": both("answer.seeded", seed=seed) if seed is not None else "",
     }
     return [
-        f'<span class="stat-{name}" title="{both_plain(f"answer.{name}")}">{text}</span>'
+        f'<span class="stat-{name}" title="{tooltip(f"answer.{name}")}">{text}</span>'
         for name, text in shown.items()
         if text
     ]
@@ -151,5 +125,5 @@ def _speed(per_second: float) -> str:
 
 
 def _copy(text: str) -> str:
-    label = both_plain("chat.copy")
+    label = tooltip("chat.copy")
     return f'<button class="copy" type="button" data-copy="{escape(text, quote=True)}" aria-label="{label}"></button>'

@@ -209,7 +209,7 @@ def test_one_run_at_a_time_with_progress_and_cancel(settings: Settings) -> None:
     told = {"run": 1, "runs": 2, "variant": "m", "shots": 5, "step": "scoring", "done": 30, "total": 60, "left_s": 75.0}
     job.progress_file.write_text(json.dumps(told))
     html = runs.html(settings)
-    assert runs.active(settings)
+    assert jobs.busy(settings, runs.KIND)
     assert "width: 50.0%" in html
     assert words("en")["evaluate.left"].format(time="1 min 15 s") in html.replace("</span>", "").replace(
         '<span class="say-en" lang="en">1', "1"

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from playground.errors import MadangError
+from playground.page.tabs import Program
 from playground.settings import Settings
 from playground.system import jobs
 from training.ui import checking, form, looking, runs
-from training.ui.asked import Program
 from training.words import problem
 
 KINDS = (runs.KIND, checking.KIND, looking.KIND)

@@ -1,6 +1,6 @@
 """The guide's advice beside each field; a value in it is a button that sets the field. Data in words, drawn here."""
 
-from playground.page.kit import Html, button
+from playground.page.markup import button
 from playground.system import hardware
 from training.words import both
 
@@ -61,4 +61,4 @@ def _batches() -> str:
 
 
 def _set(values: str, text: str) -> str:
-    return button("set", values, Html(text))
+    return button("set", values, text)

@@ -3,18 +3,17 @@
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from playground.page.kit import Html, button, lasting
+from playground.page import cards
+from playground.page.markup import escaped
+from playground.page.number import duration
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
-from training.words import both, card, known
+from training.words import both, card, texts
 
-Program = Sequence[str]
-"""How this program is called: the interpreter and its front door. app.py says it."""
 GRACE_S = 5.0
 LOOKING_FOR = "Looking for"
 
@@ -55,26 +54,23 @@ def _answer(file: Path, changed: int, size: int) -> dict[str, Any] | None:
 
 def panel(job: Job, title: str, body: str) -> str:
     """A section about the job's question, with what it asked about."""
-    about = f"<small>{escape(str(job.about.get('title', '')))}</small>"
+    about = f"<small>{escaped(job.about.get('title', ''))}</small>"
     return f'<section class="job asked {job.state}"><header><h3>{both(title)}</h3>{about}</header>{body}</section>'
 
 
 def unanswered(job: Job, failed: str) -> str:
     """What is shown of a job without an answer: that it works, that it was stopped, or why it failed."""
     if job.active:
-        said = both("train.time", time=lasting(job.seconds))
-        stop = button("stop", job.id, both("train.cancel"), "cancel") if job.state == "running" else ""
-        bar = '<div class="bar endless"><i></i></div>'
-        return f'<p class="step">{stage(job)}</p>{bar}<footer><div class="counted">{said}</div>{stop}</footer>'
+        return cards.under_way(stage(job), None, [duration(job.seconds)], cards.cancel(job, "stop"))
     if job.state in ("cancelled", "lost"):
         return f'<p class="step">{both(f"train.asked_{job.state}")}</p>'
     return card(failed, *job.last_words())
 
 
-def stage(job: Job) -> Html:
+def stage(job: Job) -> str:
     """The step that a command under way says it is at."""
     told = str(job.progress().get("stage", ""))
     if told.startswith(LOOKING_FOR):
         return both("stage.looking", model=told.removeprefix(LOOKING_FOR).strip())
     key = "stage." + told.lower().replace(" ", "_")
-    return both(key) if known(key) else Html(escape(told)) if told else both("stage.starting")
+    return both(key) if key in texts else escaped(told) if told else both("stage.starting")

@@ -1,16 +1,15 @@
 """What a run would be, before it is one: `madang train --dry-run` as a job, and what it told as HTML."""
 
 from collections.abc import Iterator, Mapping
-from html import escape
 from typing import Any
 from urllib.parse import quote
 
-from playground.page.kit import Html
+from playground.page.markup import Markup, escaped
+from playground.page.tabs import Program
 from playground.settings import Settings
 from training.run.memory import size
 from training.ui import asked, form
-from training.ui.asked import Program
-from training.words import both, known
+from training.words import both, texts
 
 KIND = "train-check"
 SMALL = 0.02
@@ -48,7 +47,7 @@ def _told(told: Mapping[str, Any]) -> str:
     )
 
 
-def _facts(told: Mapping[str, Any]) -> Iterator[tuple[str, Html]]:
+def _facts(told: Mapping[str, Any]) -> Iterator[tuple[str, Markup]]:
     counted, plan, recipe = told["parameters"], told["plan"], told["recipe"]
     trained, total = (f"{counted[name]:,}" for name in ("trainable", "total"))
     share = f"{100 * counted['share']:.2f}"
@@ -61,7 +60,7 @@ def _facts(told: Mapping[str, Any]) -> Iterator[tuple[str, Html]]:
     yield "steps", both("check.steps_of", steps=f"{told['steps']:,}")
     yield "effective", both("check.on_many" if devices > 1 else "check.batch_of", all=batch * devices, **numbers)
     yield "length", both("check.tokens", count=f"{plan['max_length']:,}")
-    yield "engine", Html("Unsloth" if told["engine"] == "unsloth" else "PEFT + TRL")
+    yield "engine", Markup("Unsloth" if told["engine"] == "unsloth" else "PEFT + TRL")
 
 
 def _bar(place: Mapping[str, Any]) -> str:
@@ -84,7 +83,7 @@ def _bar(place: Mapping[str, Any]) -> str:
 
 def _part(name: str) -> str:
     key = "part." + name.replace(" ", "_")
-    return both(key) if known(key) else escape(name)
+    return both(key) if key in texts else escaped(name)
 
 
 def _remedies(told: Mapping[str, Any]) -> str:
@@ -107,7 +106,7 @@ def _remedy(one: Mapping[str, Any]) -> str:
 def _yaml(told: Mapping[str, Any]) -> str:
     text, name = told["yaml"], told["recipe"]["name"].replace("/", "-").replace(":", "-")
     link = (
-        f'<a class="download" download="{escape(name, quote=True)}.yaml" '
+        f'<a class="download" download="{escaped(name)}.yaml" '
         f'href="data:text/yaml;charset=utf-8,{quote(text)}">{both("check.download")}</a>'
     )
-    return f"<details><summary>{both('check.recipe')}</summary><pre>{escape(text)}</pre>{link}</details>"
+    return f"<details><summary>{both('check.recipe')}</summary><pre>{escaped(text)}</pre>{link}</details>"

@@ -1,20 +1,18 @@
 """How exports look on the page: the newest one or the one viewed, and a line for each of the earlier ones."""
 
 from collections.abc import Mapping
-from datetime import datetime
-from html import escape
 from pathlib import Path
 
-from playground.page.kit import Html, button, chat_button, lasting
+from playground.page import cards
+from playground.page.markup import Markup, button, chat_button, escaped, tab_button
 from playground.settings import Settings
 from training.export.plan import Wanted
 from training.run.memory import size
 from training.ui import export_verdicts, exporting
 from training.ui.export_sizes import called
 from training.ui.exporting import EARLIER, Making
-from training.words import both, card, known
+from training.words import both, card, texts
 
-LOG_LINES = 60
 RESUMABLE = ("stopped", "lost", "failed")
 COLOURS = {"preparing": "running", "elsewhere": "running", "stopped": "cancelled", "parity": "failed"}
 """The states whose colours others wear: those of any job."""
@@ -37,18 +35,17 @@ def html(settings: Settings, viewed: str = "") -> tuple[str, str]:
 def _empty(settings: Settings) -> str:
     """Nothing exported yet, or nothing there to be exported."""
     key = "empty" if exporting.sources(settings) else "nothing"
-    go = "go" if key == "nothing" else ""
-    train = f'<button type="button" class="{go}" data-tab="train">{both("export.to_train")}</button>'
-    said = f'<p>{both(f"export.{key}")}</p><p class="todo">{both(f"export.{key}_todo")}</p>'
-    none = " data-none" if key == "nothing" else ""
-    return f'<div class="nothing"{none}><i class="yard"></i>{said}<p class="more">{train}</p></div>'
+    hidden = " data-none" if key == "nothing" else ""  # the style sheet then hides the form
+    train = tab_button("train", both("export.to_train"), kind="go" if key == "nothing" else "")
+    return cards.nothing(texts, f"export.{key}", f'<p class="more"{hidden}>{train}</p>')
 
 
 def _card(one: Making, names: Mapping[Path, str]) -> str:
     busy = one.standing in ("preparing", "running", "cancelling", "elsewhere")
     body = _under_way(one) if busy else _ended(one)
     rest = (_artefacts(one, names) + export_verdicts.html(one) + _notes(one)) if one.export else ""
-    return f'<section class="job export {one.standing}"><header>{_head(one)}</header>{body}{rest}{_log(one)}</section>'
+    log = "" if one.job and one.job.active else cards.log(one.job, live=False)
+    return f'<section class="job export {one.standing}"><header>{_head(one)}</header>{body}{rest}{log}</section>'
 
 
 def _head(one: Making) -> str:
@@ -56,24 +53,13 @@ def _head(one: Making) -> str:
     about = one.job.about if one.job else {}
     name = asked.variant if asked else str(about.get("title", ""))
     chips = [called(artefact.label) for artefact in asked.wanted] if asked else _chips(str(about.get("to", "")))
-    shown = "".join(f"<b>{chip}</b>" for chip in chips)
-    state = f'<span class="state-{COLOURS.get(one.standing, one.standing)}">{_state(one)}</span>'
-    return f'{state}<span class="what">{escape(name)}</span>{shown}<small>{_when(one)}</small>'
+    colour, word = COLOURS.get(one.standing, one.standing), both(f"export.state_{one.standing}")
+    return cards.head(colour, word, name, chips, cards.when(one.job, one.started))
 
 
-def _state(one: Making) -> Html:
-    return both(f"export.state_{one.standing}")
-
-
-def _chips(to: str) -> list[Html]:
+def _chips(to: str) -> list[Markup]:
     kinds = [part.partition(":") for part in to.split(",") if part]
     return [called(level.upper() if level else "GPTQ" if kind == "gptq" else kind) for kind, _, level in kinds]
-
-
-def _when(one: Making) -> str:
-    if one.job and one.job.active:
-        return lasting(one.job.seconds)
-    return datetime.fromtimestamp(one.started).strftime("%Y-%m-%d %H:%M") if one.started else ""
 
 
 def _line(one: Making, shown: bool) -> str:
@@ -86,19 +72,15 @@ def _under_way(one: Making) -> str:
     state = one.export.state() if one.export else None
     fraction = float(told.get("fraction") or (state.fraction if state else 0.0))
     said = both("export.stopping") if one.standing == "cancelling" else stage(str(told.get("stage", "")) or _stage(one))
-    width = f'<div class="bar"><i style="width: {100 * fraction:.1f}%"></i></div>'
-    bar = width if fraction else '<div class="bar endless"><i></i></div>'
-    share = f"<span>{100 * fraction:.0f}%</span>" if fraction else ""
-    running = one.job is not None and one.job.state == "running"
-    stop = button("stop", one.job.id, both("train.cancel"), "cancel") if one.job and running else ""
-    return f'<p class="step">{said}</p>{bar}<footer><div class="counted">{share}</div>{stop}</footer>'
+    stop = cards.cancel(one.job, "stop") if one.job else ""
+    return cards.under_way(said, fraction, [f"{100 * fraction:.0f}%"] if fraction else [], stop)
 
 
 def _stage(one: Making) -> str:
     return one.export.state().stage if one.export else ""
 
 
-def stage(told: str) -> Html:
+def stage(told: str) -> str:
     """The step that `madang export` says it is at, in both languages."""
     if told.startswith(PUSHING):
         return both("export.at_pushing", repo=told.removeprefix(PUSHING))
@@ -107,7 +89,7 @@ def stage(told: str) -> Html:
     if told.startswith(CONVERTING):
         return both("export.at_converting", level=told.removeprefix(CONVERTING).removesuffix(" GGUF"))
     key = "export.at_" + told.lower().replace(" ", "_")
-    return both(key) if known(key) else Html(escape(told)) if told else both("stage.starting")
+    return both(key) if key in texts else escaped(told) if told else both("stage.starting")
 
 
 def _ended(one: Making) -> str:
@@ -115,14 +97,14 @@ def _ended(one: Making) -> str:
     if one.standing == "parity":
         told = card("export.parity_failed", both("export.parity_means"), both("export.parity_todo"))
         force = button("force", one.name, both("export.force"))
-        return f"{told}<footer><div class='counted'></div>{force}{_again(one)}</footer>"
+        return f"{told}{cards.footer((), force + _again(one))}"
     if one.standing == "done":
         return f'<p class="step made">{both(f"export.{_made(one)}")}</p>{_pushed(one)}'
     if one.standing == "failed":
         message = card("export.failed", *one.error())
     else:
         message = f'<p class="step">{both(f"export.{one.standing}")}</p>'
-    return f'{message}<footer><div class="counted"></div>{_again(one)}</footer>'
+    return f"{message}{cards.footer((), _again(one))}"
 
 
 def _pushed(one: Making) -> str:
@@ -130,13 +112,13 @@ def _pushed(one: Making) -> str:
     links = ""
     for event in one.export.events() if one.export else []:
         if event.get("kind") == "push":
-            url = escape(str(event.get("url", "")), quote=True)
+            url = escaped(event.get("url", ""))
             links += f'<li><a href="{url}" target="_blank" rel="noopener">{url.removeprefix("https://")}</a></li>'
     listed = f'<ul class="events pushed">{links}</ul>' if links else ""
     failed = one.job is not None and one.job.state == "failed"
     fault = card("export.push_failed", *one.job.last_words()) if one.job and failed else ""
     push = button("push", one.name, both("export.push"))
-    return f'{fault}{listed}<footer><div class="counted"></div>{push}</footer>'
+    return f"{fault}{listed}{cards.footer((), push)}"
 
 
 def _made(one: Making) -> str:
@@ -159,7 +141,7 @@ def _artefacts(one: Making, names: Mapping[Path, str]) -> str:
     if one.asked is None or one.export is None:
         return ""
     rows = "".join(_artefact(one, wanted, one.export.path(wanted), names) for wanted in one.asked.wanted)
-    place = f'<p class="soft place-of">{both("export.folder")} <code>{escape(str(one.export.folder))}</code></p>'
+    place = f'<p class="soft place-of">{both("export.folder")} <code>{escaped(one.export.folder)}</code></p>'
     return f'<div class="artefacts">{rows}</div>{place}'
 
 
@@ -168,10 +150,10 @@ def _artefact(one: Making, wanted: Wanted, path: Path, names: Mapping[Path, str]
     verdict = one.export.verdicts().get(wanted.label, {}) if one.export else {}
     name = names.get(path, "") if there else ""
     chat = chat_button(name, both("export.to_chat"))
-    joined = f'<p class="joined">{both("export.joined")} <code>{escape(name)}</code>{chat}</p>' if name else ""
+    joined = f'<p class="joined">{both("export.joined")} <code>{escaped(name)}</code>{chat}</p>' if name else ""
     held = size(bytes_of(path)) if there else both("export.not_yet")
     return (
-        f'<div class="artefact"><p><b>{called(wanted.label)}</b><span class="file">{escape(path.name)}</span>'
+        f'<div class="artefact"><p><b>{called(wanted.label)}</b><span class="file">{escaped(path.name)}</span>'
         f"<small>{held}</small>{export_verdicts.badge(verdict)}</p>{export_verdicts.causes(verdict)}{joined}</div>"
     )
 
@@ -184,11 +166,5 @@ def bytes_of(path: Path) -> int:
 
 def _notes(one: Making) -> str:
     told = [event for event in one.export.events() if event.get("kind") == "note"] if one.export else []
-    rows = "".join(f"<li>{escape(str(event.get('message', '')))}</li>" for event in told)
+    rows = "".join(f"<li>{escaped(event.get('message', ''))}</li>" for event in told)
     return f'<ul class="events">{rows}</ul>' if rows else ""
-
-
-def _log(one: Making) -> str:
-    lines = one.job.log(LOG_LINES) if one.job and not one.job.active else []
-    text = escape("\n".join(lines))
-    return f"<details><summary>{both('train.log')}</summary><pre>{text}</pre></details>" if lines else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playground.catalogue.variants import Adapter, Base, Catalogue
 from playground.errors import ConfigError, MadangError
-from playground.page.kit import Html
+from playground.page.markup import Markup
 from playground.settings import Settings
 from training.export import exports, plan
 from training.run import runs
@@ -84,9 +84,9 @@ def _table(artefacts: Mapping[str, int]) -> str:
     return f'<dl class="facts">{rows}</dl>'
 
 
-def called(label: str) -> Html:
+def called(label: str) -> Markup:
     """An artefact as people call it."""
-    return both(f"export.{label}") if label in ("adapter", "merged") else Html(label)
+    return both(f"export.{label}") if label in ("adapter", "merged") else Markup(label)
 
 
 def _disk(settings: Settings, sizes: plan.Sizes) -> str:

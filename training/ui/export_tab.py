@@ -9,12 +9,14 @@ import gradio as gr
 from gradio.blocks import Block
 
 from playground.errors import MadangError
-from playground.page.kit import GO, SILENT, Speaker, Updates, clocked, in_turn, plain, style, tab_here
+from playground.page.components import Components, lead, plain, tab_here
+from playground.page.events import PRESSES, SILENT, Updates, Values, clocked, in_turn
+from playground.page.form import values_of
+from playground.page.tabs import Program
 from playground.settings import Settings
 from playground.system import jobs
 from training.ui import export_showing, export_sizes, exporting, runs
-from training.ui.asked import Program
-from training.words import both, problem
+from training.words import both, problem, texts
 
 EVERY_S = 1.0
 SHOW = "() => document.querySelector('#export-run')?.scrollIntoView({ behavior: 'smooth', block: 'nearest' })"
@@ -64,34 +66,33 @@ def act(
     return "", None
 
 
-def render(settings: Settings, program: Program, words: Speaker) -> None:
+def render(settings: Settings, program: Program, components: Components) -> None:
     """The tab, inside the caller's gr.Tab."""
-    style(Path(__file__).with_name("page.css"))
-    plain(f"<h2>{both('export.heading')}</h2><p>{both('export.lead')}</p>", elem_classes="lead")
+    lead(texts, "export", Path(__file__).with_name("page.css"))
     with gr.Row(elem_id="export-board"):
         with gr.Column(elem_id="export-form", min_width=0), gr.Column(elem_classes="sheet"):
-            fields = _fields(words, settings)
+            fields = _fields(components, settings)
             sizes = plain(elem_id="export-sizes", elem_classes="asked")
             with gr.Row(elem_classes="buttons"):
-                start = words.make(
+                start = components.make(
                     gr.Button, {"value": "export.start"}, variant="primary", elem_id="export-start", scale=0
                 )
             said = plain(elem_id="export-said")
         with gr.Column(elem_id="export-side", min_width=0):
-            run = plain(elem_id="export-run", js_on_load=GO)
-    earlier = plain(elem_id="export-earlier", js_on_load=GO)
+            run = plain(elem_id="export-run", js_on_load=PRESSES)
+    earlier = plain(elem_id="export-earlier", js_on_load=PRESSES)
     timer = gr.Timer(EVERY_S, active=False)
     _wire(settings, program, Desk(fields, start, said, sizes, run, earlier, gr.State(""), gr.State(False), timer))
 
 
-def _fields(words: Speaker, settings: Settings) -> dict[str, Any]:
+def _fields(components: Components, settings: Settings) -> dict[str, Any]:
     names, begin_as = exporting.sources(settings), exporting.BEGIN
     fields: dict[str, Any] = {}
 
     def add(kind: Any, name: str, info: bool = False, **options: Any) -> None:
         texts = {"label": f"export.{name}"} | ({"info": f"export.{name}_info"} if info else {})
         value = {"value": begin_as[name]} if name in begin_as else {}
-        fields[name] = words.make(kind, texts, elem_id=f"export-{name}", **value, **options)
+        fields[name] = components.make(kind, texts, elem_id=f"export-{name}", **value, **options)
 
     add(gr.Dropdown, "source", info=True, choices=names, value=next(iter(names), None))
     add(gr.CheckboxGroup, "levels", choices=[(level.upper(), level) for level in exporting.LEVELS])
@@ -102,7 +103,7 @@ def _fields(words: Speaker, settings: Settings) -> dict[str, Any]:
     with gr.Row():
         add(gr.Radio, "dtype", spoken={name: f"export.dtype_{name}" for name in ("own", "bf16", "fp16")})
         add(gr.Textbox, "name", info=True, max_lines=1)
-    with words.make(gr.Accordion, {"label": "export.hub"}, open=False, elem_id="export-hub"):
+    with components.make(gr.Accordion, {"label": "export.hub"}, open=False, elem_id="export-hub"):
         add(gr.Textbox, "repo", info=True, max_lines=1, placeholder="owner/name")
         add(gr.Radio, "seen", spoken={name: f"export.seen_{name}" for name in ("private", "public")})
         add(gr.Textbox, "base", info=True, max_lines=1, placeholder="owner/name")
@@ -118,21 +119,18 @@ def _wire(settings: Settings, program: Program, desk: Desk) -> None:
             run, earlier = export_showing.html(settings, viewed)
             return {desk.run: run, desk.earlier: earlier, desk.viewed: viewed}
 
-        return clocked(desk.timer, lambda: runs.busy(settings, [exporting.KIND]), shown)
+        return clocked(desk.timer, lambda: jobs.busy(settings, exporting.KIND), shown)
 
-    def values_of(values: dict[Block, Any]) -> dict[str, Any]:
-        return {name: values[component] for name, component in desk.fields.items()}
-
-    def pressed(values: dict[Block, Any]) -> Updates:
-        fault = begin(settings, program, values_of(values))
+    def pressed(values: Values) -> Updates:
+        fault = begin(settings, program, values_of(desk.fields, values))
         return {desk.said: fault, **seen(values[desk.viewed] if fault else "")}
 
-    def acted(values: dict[Block, Any], event: gr.EventData) -> Updates:
-        fault, look = act(settings, program, str(event.action), str(event.name), values_of(values))
+    def acted(values: Values, event: gr.EventData) -> Updates:
+        fault, look = act(settings, program, str(event.action), str(event.name), values_of(desk.fields, values))
         return {desk.said: fault, **seen(values[desk.viewed] if look is None else look)}
 
-    def sized(values: dict[Block, Any]) -> str:
-        return export_sizes.html(settings, values_of(values))
+    def sized(values: Values) -> str:
+        return export_sizes.html(settings, values_of(desk.fields, values))
 
     outputs: list[Block] = [desk.run, desk.earlier, desk.viewed, desk.timer]
     fields = set(desk.fields.values())
@@ -152,7 +150,7 @@ def _wire(settings: Settings, program: Program, desk: Desk) -> None:
     here.then(seen, desk.viewed, outputs, **in_turn("export")).then(sized, fields, desk.sizes, **SILENT)
 
 
-def _arrive(settings: Settings, desk: Desk, values: dict[Block, Any]) -> Updates:
+def _arrive(settings: Settings, desk: Desk, values: Values) -> Updates:
     """Sources as they are now; on the first visit the form as it was when it was last used."""
     names = exporting.sources(settings)
     kept = {} if values[desk.arrived] else _last(settings)

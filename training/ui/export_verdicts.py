@@ -1,13 +1,12 @@
 """Parity as HTML: a badge an artefact, the likely causes, and how far each build drifted. Judges nothing."""
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
-from playground.page.kit import Html
+from playground.page.markup import escaped
 from training.ui.export_sizes import called
 from training.ui.exporting import Making
-from training.words import both, known
+from training.words import both, texts
 
 Verdict = Mapping[str, Any]
 
@@ -28,14 +27,14 @@ def causes(verdict: Verdict) -> str:
     return f'<ul class="causes {verdict["verdict"]}">{said}</ul>' if said else ""
 
 
-def _cause(cause: str, outcome: str) -> Html:
+def _cause(cause: str, outcome: str) -> str:
     """What it is and what helps; a milder sentence where there is one for a warning."""
     key = f"export.cause_{cause}"
-    if outcome == "warn" and known(f"{key}_warn"):
+    if outcome == "warn" and f"{key}_warn" in texts:
         return both(f"{key}_warn")
-    if not known(key):
-        return Html(escape(cause))
-    return Html(f'{both(key)} <small class="remedy">{both(f"export.remedy_{cause}")}</small>')
+    if key not in texts:
+        return escaped(cause)
+    return f'{both(key)} <small class="remedy">{both(f"export.remedy_{cause}")}</small>'
 
 
 def html(one: Making) -> str:
@@ -68,7 +67,7 @@ def _row(label: str, verdict: Verdict) -> str:
 
 
 def _lines(label: str, verdict: Verdict) -> str:
-    lines = "".join(f'<li lang="en">{escape(str(line))}</li>' for line in verdict.get("lines") or ())
+    lines = "".join(f'<li lang="en">{escaped(line)}</li>' for line in verdict.get("lines") or ())
     rows = _steps(verdict.get("numbers") or {}) + lines
     if not rows:
         return ""

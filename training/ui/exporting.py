@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from playground.catalogue.variants import HUB_ID, Adapter, Catalogue
 from playground.errors import ConfigError, MadangError
+from playground.page.tabs import Program
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
@@ -15,8 +16,7 @@ from training.export import exports, plan, registering
 from training.export.exports import Asked, Export
 from training.export.plan import Wanted
 from training.run import runs
-from training.ui.asked import Program
-from training.words import FormError
+from training.words import form_error
 
 KIND = "export"
 GRACE_S = 30.0
@@ -130,7 +130,7 @@ def wanted(form: Form) -> tuple[Wanted, ...]:
     named += [f"gguf:{level.removeprefix('gguf:')}" for level in levels]
     named += ["gptq"] if "gptq" in formats else []
     if not named:
-        raise FormError("export.no_format")
+        raise form_error("export.no_format")
     return plan.parse(",".join(named))
 
 
@@ -142,7 +142,7 @@ def text(artefacts: Sequence[Wanted]) -> str:
 def command(settings: Settings, program: Program, form: Form) -> list[str]:
     """The `madang export` of what the form asks for."""
     if not form["source"]:
-        raise FormError("export.no_source")
+        raise form_error("export.no_source")
     made = _verb(settings, program, str(form["source"]), wanted(form))
     made += ["--dtype", str(form["dtype"])] if form["dtype"] in ("bf16", "fp16") else []
     name = str(form["name"] or "").strip()
@@ -157,7 +157,7 @@ def pushing(form: Form) -> list[str]:
     if not repo:
         return []
     if not HUB_ID.fullmatch(repo):
-        raise FormError("export.bad_repo", repo=repo)
+        raise form_error("export.bad_repo", repo=repo)
     made = ["--push", repo, *(["--public"] if form["seen"] == "public" else [])]
     return made + (["--replace"] if form["replace"] else []) + (["--base", base] if base else [])
 
@@ -179,7 +179,7 @@ def push(settings: Settings, program: Program, name: str, form: Form) -> None:
     """Upload a finished export to the form's repository. What failed parity and is in the catalogue goes along."""
     options = pushing(form)
     if not options:
-        raise FormError("export.no_repo")
+        raise form_error("export.no_repo")
     export = exports.find(settings, name)
     forced = export.state().status == "done" and Making(export, None).failed
     folder = ["--out", str(export.folder)]  # this one, not the newest of its kind
@@ -204,8 +204,8 @@ def _verb(settings: Settings, program: Program, source: str, artefacts: Sequence
 
 
 def _refuse_second(settings: Settings) -> None:
-    if any(job.active for job in jobs.listed(settings, KIND)):
-        raise FormError("export.busy")
+    if jobs.busy(settings, KIND):
+        raise form_error("export.busy")
 
 
 def in_catalogue(settings: Settings) -> dict[Path, str]:

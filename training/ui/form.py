@@ -11,10 +11,11 @@ import yaml
 
 from playground.catalogue.variants import HUB_ID, Base, Catalogue
 from playground.errors import ConfigError
+from playground.page.form import number, whole
 from playground.settings import Settings
 from training import recipe as recipes
 from training.recipe import LORA, OF_METHOD, TRAINER, Method, Recipe
-from training.words import FormError
+from training.words import form_error
 
 Form = Mapping[str, Any]
 METHODS: tuple[Method, ...] = ("sft", "dpo", "cpt")
@@ -70,11 +71,11 @@ def recipe(settings: Settings, form: Form) -> tuple[Recipe, Path]:
 def _row(form: Form) -> dict[str, Any]:
     source = str(form["source"] or "").strip()
     if not form["model"]:
-        raise FormError("train.no_model")
+        raise form_error("train.no_model")
     if not source:
-        raise FormError("train.no_data")
+        raise form_error("train.no_data")
     if not Path(source).expanduser().exists() and not HUB_ID.fullmatch(source):
-        raise FormError("train.no_file", path=source)
+        raise form_error("train.no_file", path=source)
     data: dict[str, Any] = {"source": source}
     if share := _share(form["evaluation"]):
         data["evaluation"] = share
@@ -109,24 +110,18 @@ def _trainer(form: Form) -> dict[str, Any]:
     return {name: value for name, value in made.items() if name not in usual or value != usual[name]}
 
 
-def _number(field: str, value: object, above: float = 0.0) -> float:
-    try:
-        number = float(str(value).replace(",", ""))
-    except ValueError:
-        number = above
-    if not above < number < float("inf"):
-        raise FormError("train.number", field=field, value=value)
-    return number
+def _number(field: str, value: object) -> float:
+    found = number(str(value).replace(",", ""))
+    if not 0 < found < float("inf"):
+        raise form_error("train.number", field=field, value=value)
+    return found
 
 
 def _whole(field: str, value: object) -> int:
-    try:
-        number = float(str(value).replace(",", ""))
-    except ValueError:
-        number = 0.5
-    if number != number // 1 or number < LEAST[field]:
-        raise FormError("train.whole", field=field, value=value, least=LEAST[field])
-    return int(number)
+    found = whole(str(value).replace(",", ""), LEAST[field])
+    if found is None:
+        raise form_error("train.whole", field=field, value=value, least=LEAST[field])
+    return found
 
 
 def _share(value: object) -> float:
@@ -134,7 +129,7 @@ def _share(value: object) -> float:
         return 0.0
     share = _number("evaluation", value)
     if share >= 1:
-        raise FormError("train.share", value=value)
+        raise form_error("train.share", value=value)
     return share
 
 
@@ -144,7 +139,7 @@ def _extra(form: Form) -> list[str]:
     lines = [line.removeprefix("--set ").strip() for line in lines if line and not line.startswith("#")]
     for line in lines:
         if not re.match(r"[\w.]+\s*=", line):
-            raise FormError("train.line", line=line)
+            raise form_error("train.line", line=line)
     return lines
 
 

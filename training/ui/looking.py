@@ -1,19 +1,19 @@
 """A look at the training data: `madang data check` as a job, and its report as HTML. Reads no data itself."""
 
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from playground.page.kit import Html, button, each
+from playground.page.markup import button, escaped
+from playground.page.tabs import Program
+from playground.page.words import bilingual
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
 from training.data.findings import listed
 from training.ui import asked, form
-from training.ui.asked import Program
 from training.ui.plots import histogram
-from training.words import both, known, words
+from training.words import both, texts, words
 
 KIND = "train-data"
 SHOWN = 900
@@ -97,19 +97,19 @@ def _finding(finding: Mapping[str, Any]) -> str:
     """What it is in the check's own English or in our Korean, and the remedy in our words where there are any."""
     key = f"found.{finding['check']}"
     where = listed(finding["rows"])
-    said, todo = Html(escape(finding["message"])), Html(escape(finding["remedy"]))
-    if known(key):
+    said, todo = finding["message"], finding["remedy"]
+    if key in texts:
         english = said
-        said, todo = each(lambda code: words("ko")[key] if code == "ko" else english), both(f"{key}_todo")
+        said, todo = bilingual(lambda code: words("ko")[key] if code == "ko" else english), both(f"{key}_todo")
     rows = f"<small>{both('look.where', rows=_where(finding['rows'], where))}</small>" if where else ""
     severity = both(f"look.{finding['severity']}")
-    return f"<em>{severity}</em><div><strong>{said}</strong>{rows}<p>{todo}</p></div>"
+    return f"<em>{severity}</em><div><strong>{escaped(said)}</strong>{rows}<p>{escaped(todo)}</p></div>"
 
 
-def _where(rows: list[int], where: str) -> Html:
+def _where(rows: list[int], where: str) -> str:
     first, _, more = where.partition(" and ")
     if not more:
-        return Html(escape(first))
+        return first
     return both("look.and_more", first=first, more=f"{len(rows) - first.count(',') - 1:,}")
 
 
@@ -139,7 +139,7 @@ def _parts(parts: list[Mapping[str, Any]]) -> str:
     for part in parts:
         text = part["text"][:left]
         left -= len(text)
-        made.append(f"<mark>{escape(text)}</mark>" if part["learnt"] else escape(text))
+        made.append(f"<mark>{escaped(text)}</mark>" if part["learnt"] else escaped(text))
         if left <= 0:
             return "".join(made) + " …"
     return "".join(made)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from training.words import both, plainly
+from training.words import both, tooltip
 
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 24
 LOW = 160
@@ -43,7 +43,7 @@ def chart(name: str, series: Sequence[Series], steps: int, written: Written, wid
     )
     return (
         f'<figure class="{"wide" if wide else "small"}"><figcaption><b>{both(f"plot.{name}")}</b>{newest}</figcaption>'
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{plainly(f"plot.{name}")}">'
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{tooltip(f"plot.{name}")}">'
         f"{grid}{_steps(space, wide)}{lines}</svg></figure>"
     )
 
@@ -157,7 +157,7 @@ def histogram(edges: Sequence[int], counts: Sequence[int], recommended: int) -> 
     )
     most_said = f'<text class="tick" x="{LEFT - 6}" y="{TOP + 8}" text-anchor="end">{most:,}</text>'
     axis = f'<line class="axis" x1="{LEFT}" x2="{width - RIGHT}" y1="{LOW - BOTTOM}" y2="{LOW - BOTTOM}"/>'
-    label = plainly("look.length")
+    label = tooltip("look.length")
     return (
         f'<figure class="wide lengths"><svg viewBox="0 0 {width} {LOW}" role="img" aria-label="{label}">'
         f"{axis}{most_said}{ticks}{bars}{line}</svg></figure>"

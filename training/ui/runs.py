@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from playground.errors import ConfigError
+from playground.page.tabs import Program
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
@@ -13,8 +14,7 @@ from training.recipe import Recipe
 from training.run import runs as folders
 from training.run.runs import Run
 from training.ui import form
-from training.ui.asked import Program
-from training.words import FormError
+from training.words import form_error
 
 KIND = "train"
 GRACE_S = 120.0
@@ -110,13 +110,8 @@ def resume(settings: Settings, program: Program, name: str) -> None:
 
 
 def _refuse_second(settings: Settings) -> None:
-    if any(job.active for job in jobs.listed(settings, KIND)):
-        raise FormError("train.busy")
-
-
-def busy(settings: Settings, kinds: Sequence[str]) -> bool:
-    """Whether a job of these kinds runs."""
-    return any(job.active for job in jobs.listed(settings) if job.kind in kinds)
+    if jobs.busy(settings, KIND):
+        raise form_error("train.busy")
 
 
 def last_form(settings: Settings, kinds: Sequence[str]) -> dict[str, object]:

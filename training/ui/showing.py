@@ -2,19 +2,18 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
-from html import escape
 from typing import Any
 
-from playground.page.kit import Html, button, chat_button, lasting
+from playground.page import cards
+from playground.page.markup import Markup, button, chat_button, escaped, tab_button
+from playground.page.number import duration
 from playground.settings import Settings
 from training.cli.live import seconds_left
 from training.ui.asked import stage
 from training.ui.plots import Series, chart
 from training.ui.runs import EARLIER, FineTune, everything
-from training.words import both, card, known
+from training.words import both, card, texts
 
-LOG_LINES = 8
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -22,8 +21,7 @@ def html(settings: Settings, viewed: str = "") -> tuple[str, str]:
     """The fine-tune that is viewed, else the newest; and the earlier ones, a line each."""
     found = everything(settings)
     if not found:
-        todo = f'<p>{both("train.empty")}</p><p class="todo">{both("train.empty_todo")}</p>'
-        return f'<div class="nothing"><i class="yard"></i>{todo}</div>', ""
+        return cards.nothing(texts, "train.empty"), ""
     shown = next((one for one in found if one.name == viewed), found[0])
     earlier = [one for one in found if one.run][:EARLIER]
     lines = "".join(_line(one, one is shown) for one in earlier)
@@ -36,14 +34,13 @@ def _card(one: FineTune) -> str:
     body = {"preparing": _preparing, "running": _running, "cancelling": _running, "elsewhere": _running}
     shown = body.get(one.standing, _ended)(one, rows)
     rest = (_curves(one, rows) + _events(one)) if one.run else ""
-    return f'<section class="job run {one.standing}"><header>{_head(one)}</header>{shown}{rest}{_log(one)}</section>'
+    log = cards.log(one.job, live=one.active)
+    return f'<section class="job run {one.standing}"><header>{_head(one)}</header>{shown}{rest}{log}</section>'
 
 
 def _head(one: FineTune) -> str:
-    state = f'<span class="state-{_colour(one)}">{both(f"train.state_{one.standing}")}</span>'
-    name, chips = _called(one)
-    shown = "".join(f"<b>{chip}</b>" for chip in chips)
-    return f'{state}<span class="what">{escape(name)}</span>{shown}<small>{_when(one)}</small>'
+    word, when = both(f"train.state_{one.standing}"), cards.when(one.job, one.started)
+    return cards.head(_colour(one), word, *_called(one), when)
 
 
 def _colour(one: FineTune) -> str:
@@ -58,21 +55,15 @@ def _called(one: FineTune) -> tuple[str, list[str]]:
     method, model = str(about.get("method", "")), str(about.get("model", ""))
     if recipe := one.recipe:
         method, model = recipe.method, recipe.model
-    chips = [both(f"method.{method}")] if known(f"method.{method}") else []
-    return one.run.name if one.run else str(about.get("title", "")), [*chips, *([Html(escape(model))] if model else [])]
-
-
-def _when(one: FineTune) -> str:
-    if one.job and one.job.active:
-        return lasting(one.job.seconds)
-    return datetime.fromtimestamp(one.started).strftime("%Y-%m-%d %H:%M") if one.started else ""
+    chips = [both(f"method.{method}")] if f"method.{method}" in texts else []
+    return one.run.name if one.run else str(about.get("title", "")), [*chips, *([model] if model else [])]
 
 
 def _line(one: FineTune, shown: bool) -> str:
     assert one.run is not None
     state = one.run.state()
     steps = f'<span class="steps">{state.step:,} / {state.steps:,}</span>' if state.steps else ""
-    adapter = f'<span class="made">{escape(state.variant)}</span>' if state.variant else ""
+    adapter = f'<span class="made">{escaped(state.variant)}</span>' if state.variant else ""
     look = button("show", one.name, both("train.show")) if not shown else ""
     return f'<div class="{one.standing}">{_head(one)}{steps}{adapter}{look}</div>'
 
@@ -81,22 +72,16 @@ def _preparing(one: FineTune, rows: Rows) -> str:
     assert one.job is not None
     training = one.job.progress().get("stage") == "training"
     step = both("train.loading") if training else stage(one.job)
-    return f'<p class="step">{step}</p><div class="bar endless"><i></i></div>{_footer("", _stop(one))}'
+    return cards.under_way(step, None, (), _stop(one))
 
 
 def _running(one: FineTune, rows: Rows) -> str:
     steps = one.run.state().steps if one.run else 0
     step = int(rows[-1]["step"]) if rows else 0
     said = both("train.stopping") if one.standing == "cancelling" else both("train.step", step=step, steps=steps or "?")
-    bar = (
-        f'<div class="bar"><i style="width: {100 * step / steps:.1f}%"></i></div>'
-        if steps and step
-        else '<div class="bar endless"><i></i></div>'
-    )
     left = seconds_left([dict(row) for row in rows], steps)
-    numbers = [both("train.left", time=lasting(left))] if left is not None and one.standing == "running" else []
-    counted = "".join(f"<span>{number}</span>" for number in [*numbers, *_numbers(rows)])
-    return f'<p class="step">{said}</p>{bar}{_footer(counted, _stop(one))}'
+    numbers = [both("train.left", time=duration(left))] if left is not None and one.standing == "running" else []
+    return cards.under_way(said, step / steps if steps else None, [*numbers, *_numbers(rows)], _stop(one))
 
 
 def _stop(one: FineTune) -> str:
@@ -104,7 +89,7 @@ def _stop(one: FineTune) -> str:
     return button("stop", one.job.id, both("train.stop"), "cancel") if stoppable and one.job else ""
 
 
-def _numbers(rows: Rows) -> Iterator[Html]:
+def _numbers(rows: Rows) -> Iterator[Markup]:
     """What the newest steps say, for who does not read curves."""
     newest: dict[str, float] = {}
     for row in rows:
@@ -120,7 +105,7 @@ def _numbers(rows: Rows) -> Iterator[Html]:
 def _ended(one: FineTune, rows: Rows) -> str:
     """Done, stopped, failed or lost: what that means, and what can be done now."""
     standing, state = one.standing, one.run.state() if one.run else None
-    counted = "".join(f"<span>{number}</span>" for number in _numbers(rows))
+    counted = list(_numbers(rows))
     if standing in ("done", "finishing") and state:
         return _done(one, state.variant, counted)
     failed = standing == "failed" or (one.job is not None and one.job.state == "failed")
@@ -129,26 +114,22 @@ def _ended(one: FineTune, rows: Rows) -> str:
     said = both(f"train.kept_{standing}" if step else f"train.nothing_{standing}", step=step) if state else ""
     again = button("resume", one.name, both("train.resume"), "go") if one.run else ""
     note = f'<p class="step">{said}</p>' if said else ""
-    return f"{told}{note}{_footer(counted, again)}"
+    return f"{told}{note}{cards.footer(counted, again)}"
 
 
-def _done(one: FineTune, variant: str, counted: str) -> str:
+def _done(one: FineTune, variant: str, counted: Sequence[Markup]) -> str:
     kobest = one.recipe is not None and one.recipe.kobest
     if one.standing == "finishing":
         said = both("train.scoring" if kobest else "train.finishing")
-        return f'<p class="step">{said}</p><div class="bar endless"><i></i></div>{_footer(counted, _stop(one))}'
+        return cards.under_way(said, None, counted, _stop(one))
     told = card("train.failed", *one.error()) if one.job and one.job.state == "failed" else ""
     if not variant:
         again = button("resume", one.name, both("train.register"), "go")
-        return f'{told}<p class="step">{both("train.no_adapter")}</p>{_footer(counted, again)}'
-    board = f'<button type="button" data-tab="leaderboard">{both("train.to_leaderboard")}</button>' if kobest else ""
+        return f'{told}<p class="step">{both("train.no_adapter")}</p>{cards.footer(counted, again)}'
+    board = tab_button("leaderboard", both("train.to_leaderboard"), kind="") if kobest else ""
     chat = chat_button(variant, both("train.to_chat"))
-    said = both("train.made", variant=Html(f"<code>{escape(variant)}</code>"))
-    return f'{told}<p class="step made">{said}</p>{_footer(counted, board + chat)}'
-
-
-def _footer(counted: str, buttons: str) -> str:
-    return f'<footer><div class="counted">{counted}</div>{buttons}</footer>'
+    said = both("train.made", variant=Markup(f"<code>{escaped(variant)}</code>"))
+    return f'{told}<p class="step made">{said}</p>{cards.footer(counted, board + chat)}'
 
 
 def _curves(one: FineTune, rows: Rows) -> str:
@@ -195,7 +176,7 @@ def _events(one: FineTune) -> str:
     return f'<ul class="events">{rows}</ul>' if rows else ""
 
 
-def _event(event: Mapping[str, Any]) -> Html:
+def _event(event: Mapping[str, Any]) -> str:
     if event["kind"] == "overfitting" and {"step", "best"} <= event.keys():
         return both("event.overfitting", step=event["step"], best=event["best"])
     if event["kind"] == "out_of_memory" and {"before", "after"} <= event.keys():
@@ -206,15 +187,4 @@ def _event(event: Mapping[str, Any]) -> Html:
         if changed:
             was = {f"was_{name}": value for name, value in before.items()}
             return both(f"event.less_{changed}", **was, **after)
-    return Html(escape(str(event.get("message", ""))))
-
-
-def _log(one: FineTune) -> str:
-    """The last lines; of one that ended, on demand."""
-    if one.job is None:
-        return ""
-    lines = one.job.log(LOG_LINES if one.active else 60)
-    text = f"<pre>{escape(chr(10).join(lines))}</pre>" if lines else ""
-    if one.active or not text:
-        return text
-    return f"<details><summary>{both('train.log')}</summary>{text}</details>"
+    return escaped(event.get("message", ""))

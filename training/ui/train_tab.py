@@ -9,12 +9,15 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
-from playground.page.kit import GO, SILENT, Speaker, Updates, clocked, in_turn, plain, style, tab_here
+from playground.page.components import Components, lead, plain, tab_here
+from playground.page.events import PRESSES, SILENT, Updates, Values, clocked, in_turn
+from playground.page.form import no_number, values_of
+from playground.page.tabs import Program
 from playground.settings import Settings
+from playground.system import jobs
 from training.recipe import Method
 from training.ui import actions, advice, checking, form, looking, runs, showing
-from training.ui.asked import Program
-from training.words import both
+from training.words import both, texts
 
 EVERY_S = 1.5
 SUFFIXES = [".json", ".jsonl", ".csv", ".parquet", ".txt"]
@@ -35,27 +38,26 @@ class Desk:
     timer: gr.Timer
 
 
-def render(settings: Settings, program: Program, words: Speaker) -> None:
+def render(settings: Settings, program: Program, components: Components) -> None:
     """The tab, inside the caller's gr.Tab."""
-    style(Path(__file__).with_name("page.css"))
-    plain(f"<h2>{both('train.heading')}</h2><p>{both('train.lead')}</p>", elem_classes="lead")
+    lead(texts, "train", Path(__file__).with_name("page.css"))
     fields: dict[str, Any] = {}
     buttons: dict[str, tuple[gr.Button, gr.HTML]] = {}
     with gr.Row(elem_id="train-board"):
         with gr.Column(elem_id="train-form", min_width=0):
             with gr.Column(elem_classes="sheet"):
-                upload = _what(words, settings, fields)
-                buttons["look"] = _button(words, "look")
+                upload = _what(components, settings, fields)
+                buttons["look"] = _button(components, "look")
             with gr.Column(elem_classes="sheet"):
-                told = _how(words, fields)
+                told = _how(components, fields)
                 with gr.Row(elem_classes="buttons"):
-                    check, start = (_only_button(words, name) for name in ("check", "start"))
+                    check, start = (_only_button(components, name) for name in ("check", "start"))
                 said = plain(elem_id="train-said")
                 buttons |= {"check": (check, said), "start": (start, said)}
         with gr.Column(elem_id="train-side", min_width=0):
             shown = {"act": plain(elem_id="train-acted")}
-            shown |= {name: plain(elem_id=f"train-{name}", js_on_load=GO) for name in ("run", "dry", "data")}
-    shown["earlier"] = plain(elem_id="train-earlier", js_on_load=GO)
+            shown |= {name: plain(elem_id=f"train-{name}", js_on_load=PRESSES) for name in ("run", "dry", "data")}
+    shown["earlier"] = plain(elem_id="train-earlier", js_on_load=PRESSES)
     timer = gr.Timer(EVERY_S, active=False)
     _wire(settings, program, Desk(fields, upload, buttons, shown, told, gr.State(""), gr.State(False), timer))
 
@@ -64,27 +66,27 @@ def _texts(name: str, info: bool = True) -> dict[str, str]:
     return {"label": f"train.{name}"} | ({"info": f"train.{name}_info"} if info else {})
 
 
-def _what(words: Speaker, settings: Settings, fields: dict[str, Any]) -> gr.UploadButton:
+def _what(components: Components, settings: Settings, fields: dict[str, Any]) -> gr.UploadButton:
     """Method, model, and the data."""
     names = form.bases(settings)
     methods: dict[str, str] = {name: f"method.{name}" for name in form.METHODS}
-    fields["method"] = words.make(
+    fields["method"] = components.make(
         gr.Radio, _texts("method", info=False), spoken=methods, value="sft", elem_id="train-method"
     )
     plain("".join(f'<p class="soft" data-method="{name}">{both(f"method.{name}_info")}</p>' for name in methods))
     with gr.Row():
-        fields["model"] = words.make(
+        fields["model"] = components.make(
             gr.Dropdown, _texts("model"), choices=names, value=next(iter(names), None), elem_id="train-model"
         )
-        fields["name"] = words.make(gr.Textbox, _texts("name"), max_lines=1, elem_id="train-name")
+        fields["name"] = components.make(gr.Textbox, _texts("name"), max_lines=1, elem_id="train-name")
     with gr.Row(elem_classes="source"):
-        fields["source"] = words.make(gr.Textbox, _texts("source"), max_lines=1, elem_id="train-source", scale=2)
-        return words.make(
+        fields["source"] = components.make(gr.Textbox, _texts("source"), max_lines=1, elem_id="train-source", scale=2)
+        return components.make(
             gr.UploadButton, {"label": "train.upload"}, file_types=SUFFIXES, elem_id="train-upload", scale=0
         )
 
 
-def _how(words: Speaker, fields: dict[str, Any]) -> list[gr.HTML]:
+def _how(components: Components, fields: dict[str, Any]) -> list[gr.HTML]:
     """The recipe's fields, each with its advice; what the advice is shown in."""
     begin = form.defaults("sft")
     plain(f"<h3>{both('train.recipe')}</h3>")
@@ -95,12 +97,12 @@ def _how(words: Speaker, fields: dict[str, Any]) -> list[gr.HTML]:
             with gr.Column(min_width=0, elem_classes="inputs"):
                 for make in makers:
                     make()
-            told.append(plain(advice.beside(name), js_on_load=GO, elem_classes="beside"))
+            told.append(plain(advice.beside(name), js_on_load=PRESSES, elem_classes="beside"))
 
     def add(kind: Any, name: str, **options: Any) -> None:
         value = begin.get(name, False if kind is gr.Checkbox else "")
-        value = value if value is not None else _nothing
-        fields[name] = words.make(kind, _texts(name, info=False), value=value, elem_id=f"train-{name}", **options)
+        value = value if value is not None else no_number
+        fields[name] = components.make(kind, _texts(name, info=False), value=value, elem_id=f"train-{name}", **options)
 
     number = partial(add, gr.Number)
     ranks = [rank for rank, *_ in advice.RANKS]
@@ -112,23 +114,21 @@ def _how(words: Speaker, fields: dict[str, Any]) -> list[gr.HTML]:
     beside("evaluation", partial(number, "evaluation", step=0.05))
     for name in form.TICKS:
         beside(name, partial(add, gr.Checkbox, name))
-    with words.make(gr.Accordion, {"label": "train.advanced"}, open=False, elem_id="train-advanced"):
-        fields["extra"] = words.make(gr.Textbox, _texts("extra"), lines=4, elem_id="train-extra")
+    with components.make(gr.Accordion, {"label": "train.advanced"}, open=False, elem_id="train-advanced"):
+        fields["extra"] = components.make(gr.Textbox, _texts("extra"), lines=4, elem_id="train-extra")
     return told
 
 
-def _nothing() -> None:
-    """The value of a number that begins empty: given None, Gradio begins at 0."""
-
-
-def _only_button(words: Speaker, name: str) -> gr.Button:
+def _only_button(components: Components, name: str) -> gr.Button:
     variant = "primary" if name == "start" else "secondary"
-    return words.make(gr.Button, {"value": f"train.{name}"}, variant=variant, elem_id=f"train-{name}-button", scale=0)
+    return components.make(
+        gr.Button, {"value": f"train.{name}"}, variant=variant, elem_id=f"train-{name}-button", scale=0
+    )
 
 
-def _button(words: Speaker, name: str) -> tuple[gr.Button, gr.HTML]:
+def _button(components: Components, name: str) -> tuple[gr.Button, gr.HTML]:
     with gr.Row(elem_classes="buttons"):
-        made = _only_button(words, name)
+        made = _only_button(components, name)
     return made, plain(elem_id=f"train-{name}-said")
 
 
@@ -138,9 +138,8 @@ def _wire(settings: Settings, program: Program, desk: Desk) -> None:
     def seen(viewed: str) -> Updates:
         return _seen(settings, desk, viewed)
 
-    def begin(what: str, values: dict[Block, Any]) -> Updates:
-        made = {name: values[component] for name, component in desk.fields.items()}
-        done = actions.begin(settings, program, what, made)
+    def begin(what: str, values: Values) -> Updates:
+        done = actions.begin(settings, program, what, values_of(desk.fields, values))
         said: Updates = dict.fromkeys((place for _, place in desk.buttons.values()), "")
         said[desk.buttons[what][1]] = done.fault
         viewed = values[desk.viewed] if done.viewed is None else done.viewed
@@ -200,7 +199,7 @@ def _seen(settings: Settings, desk: Desk, viewed: str) -> Updates:
         made: Updates = {desk.shown["run"]: run, desk.shown["earlier"]: earlier, desk.viewed: viewed}
         return made | {desk.shown["dry"]: checking.html(settings), desk.shown["data"]: looking.html(settings)}
 
-    return clocked(desk.timer, lambda: runs.busy(settings, actions.KINDS), shown)
+    return clocked(desk.timer, lambda: jobs.busy(settings, *actions.KINDS), shown)
 
 
 def _restored(settings: Settings, desk: Desk) -> Updates:

@@ -6,12 +6,14 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from playground.page.words import LANGUAGES, LOCALES, Markup, Words, both, examples, words
+from playground.page.components import Components
+from playground.page.markup import Markup
+from playground.page.words import LANGUAGES, LOCALES, both, examples, words
 from playground.presets import presets
 from playground.ui import controls, models, models_rows
 from tests.places import ROOT
 
-UI = ROOT / "playground" / "ui"
+FOLDERS = [ROOT / "playground" / name for name in ("page", "ui")]
 FIELDS = re.compile(r"{(\w+)}")
 
 
@@ -30,7 +32,7 @@ def keys_made_of_parts() -> set[str]:
     sliders = [f"controls.{controls.KEYS.get(name, name)}" for name in controls.RANGES]
     return (
         {f"preset.{name}" for name in presets()}
-        | {f"kind.{kind}" for kind in kinds}
+        | {f"kind.{kind}" for kind in (*kinds, "merged", "gptq")}
         | {f"chat.empty_{kind}" for kind in kinds}
         | {f"answer.{step}" for step in ("queued", "waiting", "downloading", "loading", "reading")}
         | {f"answer.{stat}" for stat in ("first_token", "speed", "length", "memory", "dtype", "seed")}
@@ -40,7 +42,7 @@ def keys_made_of_parts() -> set[str]:
 
 
 def test_every_key_is_used() -> None:
-    source = "\n".join(path.read_text(encoding="utf-8") for path in UI.glob("*.py"))
+    source = "\n".join(path.read_text(encoding="utf-8") for folder in FOLDERS for path in folder.glob("*.py"))
     quoted = set(re.findall(r"""["']([a-z_0-9.]+)["']""", source))
     named = {f"{section}.{name}" for section in ("chat", "add", "models", "problem", "controls") for name in quoted}
     named |= {f"{name}_hint" for name in named if name.startswith("problem.")}
@@ -58,7 +60,7 @@ def test_korean_is_written_in_korean() -> None:
     assert same == set()
 
 
-NAMES = {"kind.gguf", "controls.top_p", "controls.top_k", "controls.min_p", "models.here"}
+NAMES = {"kind.gguf", "kind.gptq", "controls.top_p", "controls.top_k", "controls.min_p", "models.here"}
 NAMES |= {"add.name_hint", "add.url_hint", "add.key_env_hint"}
 
 
@@ -68,29 +70,32 @@ def test_values_are_escaped_and_markup_is_not() -> None:
 
 
 def test_a_switch_says_every_component_anew() -> None:
-    said = Words()
+    components = Components()
+    spoken = {"factual": "preset.factual"}
     with gr.Blocks():
-        button = said.make(gr.Button, {"value": "chat.send"})
-        radio = said.make(gr.Radio, {"label": "preset.label"}, spoken={"factual": "preset.factual"}, value="factual")
-    korean = said.switched("ko")
+        button = components.make(gr.Button, {"value": "chat.send"})
+        radio = components.make(gr.Radio, {"label": "preset.label"}, spoken=spoken, value="factual")
+    korean = components.switched("ko")
     assert korean[button]["value"] == words("ko")["chat.send"]
     assert korean[radio]["choices"] == [(words("ko")["preset.factual"], "factual")]
-    assert said.switched("fr")[button]["value"] == words("en")["chat.send"]
+    assert components.switched("fr")[button]["value"] == words("en")["chat.send"]
 
 
 def test_an_unknown_key_is_refused_at_building() -> None:
     with pytest.raises(KeyError):
-        Words().make(gr.Button, {"value": "chat.sned"})
+        Components().make(gr.Button, {"value": "chat.sned"})
 
 
 def test_another_wing_brings_its_own_words(tmp_path: Path) -> None:
     for language, text in {"ko": "훈련", "en": "Train"}.items():
         (tmp_path / f"{language}.toml").write_text(f'[tab]\ntrain = "{text}"\n', encoding="utf-8")
-    said = Words("ko", [tmp_path])
-    assert "훈련" in said.both("tab.train")
-    assert said.i18n.translations_dict["en"]["tab.train"] == "훈련"  # a set language is everybody's
+    components = Components("ko", [tmp_path])
+    with gr.Blocks():
+        button = components.make(gr.Button, {"value": "tab.train"})
+    assert components.switched("ko")[button]["value"] == "훈련"
+    assert components.i18n.translations_dict["en"]["tab.train"] == "훈련"  # a set language is everybody's
     with pytest.raises(ValueError, match="again"):
-        Words("auto", [LOCALES])
+        Components("auto", [LOCALES])
 
 
 def test_there_are_examples_in_both_languages() -> None:

@@ -7,7 +7,7 @@ import gradio as gr
 import pytest
 
 from playground.compare import Playground
-from playground.page.words import Words
+from playground.page.components import Components
 from playground.settings import Settings
 from playground.ui import chat_tab
 from playground.ui.chat import Desk
@@ -49,4 +49,4 @@ def playground(settings: Settings) -> Iterator[Playground]:
 def desk(playground: Playground) -> Desk:
     """The desk of a page that is built but not served."""
     with gr.Blocks(analytics_enabled=False):
-        return chat_tab.render(Words(), playground, Running())
+        return chat_tab.render(Components(), playground, Running())

@@ -10,8 +10,8 @@ import gradio as gr
 import pytest
 
 from playground.compare import Playground
+from playground.page.components import Components
 from playground.page.tabs import Tab
-from playground.page.words import Words
 from playground.settings import Settings
 from playground.ui.page import build, launch_options
 
@@ -50,7 +50,7 @@ def test_a_space_shows_chat_alone(playground: Playground, settings: Settings) ->
 def test_a_wing_brings_its_tab_and_its_words(playground: Playground, settings: Settings, tmp_path: Path) -> None:
     for language in ("ko", "en"):
         (tmp_path / f"{language}.toml").write_text('[tab]\nextra = "Extra"\n', encoding="utf-8")
-    rendered: list[Words] = []
+    rendered: list[Components] = []
     extra = Tab("extra", rendered.append, tmp_path)
     assert tabs(build(playground, settings, [extra])) == ["chat", "extra", "models"]
     assert len(rendered) == 1

@@ -6,6 +6,7 @@ import pytest
 
 from playground.catalogue.variants import Adapter, Base, Gguf
 from playground.events import Delta, Event, Failed, Finished, FinishReason, Progress, Started, Stats
+from playground.page.number import size
 from playground.page.words import words
 from playground.ui import panes
 from playground.ui.turns import Chat
@@ -71,7 +72,7 @@ def test_a_failure_is_a_card_with_message_and_hint() -> None:
 def test_every_step_before_the_first_token_is_named(step: str) -> None:
     progress = Progress.model_validate({"variant": "a", "step": step, "fraction": 0.25, "detail": "x.gguf"})
     shown = live(progress)
-    assert 'style="width:25.0%"' in shown
+    assert 'style="width: 25.0%"' in shown
     assert words("en")[f"answer.{step}"].split("{")[0].strip(": ") in seen(shown)
 
 
@@ -115,4 +116,4 @@ def test_head_names_kind_and_dtype() -> None:
 
 @pytest.mark.parametrize(("count", "text"), [(2**30 * 3 // 2, "1.5 GB"), (2**20 * 98, "98 MB")])
 def test_sizes(count: int, text: str) -> None:
-    assert panes.size(count) == text
+    assert size(count) == text

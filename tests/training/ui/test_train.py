@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from playground.page.form import FormError
 from playground.settings import Settings
 from playground.system import jobs
 from tests.training.program import REPORT, dry, log
@@ -17,7 +18,7 @@ from training import recipe as recipes
 from training.run import runs as folders
 from training.run.runs import Run
 from training.ui import actions, advice, asked, checking, form, looking, plots, runs, showing
-from training.words import FormError, words
+from training.words import words
 
 CATALOGUE = '[[variant]]\nname = "a"\nkind = "base"\nsource = "fake:a"\n'
 FIELDS = re.compile(r"{(\w+)}")

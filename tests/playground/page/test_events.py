@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from playground.page import kit
+from playground.page.events import Updates, clocked
 
 
 def test_a_job_that_ends_while_it_is_drawn_is_drawn_once_more() -> None:
@@ -10,13 +10,13 @@ def test_a_job_that_ends_while_it_is_drawn_is_drawn_once_more() -> None:
     with gr.Blocks():
         timer, shown = gr.Timer(active=False), gr.HTML()
 
-    def draw() -> kit.Updates:
+    def draw() -> Updates:
         text = "running" if running[0] else "done"
         running[0] = False
         return {shown: text}
 
-    def tick() -> kit.Updates:
-        return kit.clocked(timer, lambda: running[0], draw)
+    def tick() -> Updates:
+        return clocked(timer, lambda: running[0], draw)
 
     first, second = tick(), tick()
     assert (first[shown], first[timer].active) == ("running", True)

@@ -1,0 +1,93 @@
+"""Gradio components as the tabs use them: their labels follow the page's language, their HTML the page's own styles.
+
+A component holds one string at a time. It starts in the browser's language (gr.I18n) and is given the other one by
+`Components.switched`, so that a switch loses neither conversation nor settings.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import gradio as gr
+from gradio.blocks import Block
+from gradio.context import Context
+
+from playground.page.events import Updates
+from playground.page.words import LANGUAGES, Language, Texts, texts
+
+C = TypeVar("C", bound=Block)
+
+
+class Components:
+    """The components of one page whose texts follow its language. `folders`: locales that other wings bring."""
+
+    def __init__(self, language: Literal["auto", "ko", "en"] = "auto", folders: Sequence[Path] = ()) -> None:
+        self._words = {code: _merged(code, folders) for code in LANGUAGES}
+        self.i18n = gr.I18n(**{code: self._words[code if language == "auto" else language] for code in LANGUAGES})
+        self._props: dict[Block, dict[str, str]] = {}
+        self._choices: dict[Block, dict[str, str]] = {}
+
+    def make(
+        self, kind: Callable[..., C], texts: Mapping[str, str], spoken: Mapping[str, str] | None = None, **options: Any
+    ) -> C:
+        """Return a component; its `texts` (property to key) and `spoken` choices (value to key) follow the language.
+
+        Raises KeyError for a key that stands in none of the folders.
+        """
+        component = kind(**_props(self._translated, texts, spoken or {}), **options)
+        self._props[component], self._choices[component] = dict(texts), dict(spoken or {})
+        return component
+
+    @property
+    def all(self) -> Sequence[Block]:
+        """What `switched` updates."""
+        return list(self._props)
+
+    def switched(self, language: str) -> Updates:
+        """Return updates that make every component speak a language; an unknown one is read as English."""
+        words = self._words["ko" if language == "ko" else "en"]
+        return {
+            component: gr.update(**_props(words.__getitem__, keys, self._choices[component]))
+            for component, keys in self._props.items()
+        }
+
+    def _translated(self, key: str) -> Any:
+        if key not in self._words["en"]:
+            raise KeyError(key)
+        return self.i18n(key)
+
+
+def _props(word: Callable[[str], Any], texts: Mapping[str, str], spoken: Mapping[str, str]) -> dict[str, Any]:
+    """Return a component's properties with the words of their keys."""
+    choices = {"choices": [(word(key), value) for value, key in spoken.items()]} if spoken else {}
+    return {prop: word(key) for prop, key in texts.items()} | choices
+
+
+def _merged(language: Language, folders: Sequence[Path]) -> dict[str, str]:
+    """The page's words and those of the folders; a key that stands twice is a fault of the program."""
+    merged = dict(texts.words(language))
+    for folder in folders:
+        more = Texts(folder).words(language)
+        if twice := merged.keys() & more.keys():
+            raise ValueError(f"{folder} says {sorted(twice)} again")
+        merged |= more
+    return merged
+
+
+def plain(value: str = "", js_on_load: str | None = None, **options: Any) -> gr.HTML:
+    """Return HTML that the page's own style sheets dress: without Gradio's prose rules and its click listener."""
+    return gr.HTML(value, js_on_load=js_on_load, apply_default_css=False, **options)
+
+
+def lead(texts: Texts, section: str, sheet: Path) -> None:
+    """Begin a wing's tab: the style sheet that dresses it, its heading and what it is for."""
+    heading, purpose = (texts.both(f"{section}.{name}") for name in ("heading", "lead"))
+    plain(f"<style>{sheet.read_text(encoding='utf-8')}</style>", elem_classes="wing-style")
+    plain(f"<h2>{heading}</h2><p>{purpose}</p>", elem_classes="lead")
+
+
+def tab_here() -> gr.Tab:
+    """Return the tab that is being rendered."""
+    tab = Context.block
+    assert isinstance(tab, gr.Tab)
+    return tab

@@ -1,0 +1,44 @@
+"""The events of a tab: their options, the scripts behind buttons inside HTML, and the clock that follows jobs."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+
+Values = Mapping[Block, Any]
+"""What a handler reads: the components' values."""
+Updates = dict[Block, Any]
+"""What a handler writes."""
+SILENT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+"""Options of every event: it draws no veil over what it changes, and stands in no public API."""
+PRESSES = """
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-tab], [data-action]");
+  if (!button) return;
+  if (button.dataset.ask) document.dispatchEvent(new CustomEvent("madang:ask", { detail: button.dataset.ask }));
+  else if (button.dataset.tab) document.querySelector(`#tab-${button.dataset.tab}-button`)?.click();
+  else trigger("click", { action: button.dataset.action, name: button.dataset.name });
+});
+"""
+"""Buttons inside HTML: `data-tab` opens a tab, `data-action` and `data-name` reach the handler. With `data-ask` Chat
+chooses that variant first: ASKED hears it, and Chat opens its tab itself."""
+ASKED = """
+document.addEventListener("madang:ask", (event) => trigger("click", { name: event.detail }));
+"""
+"""For the element of Chat that hears which variant another tab asks for."""
+
+
+def clocked(timer: gr.Timer, busy: Callable[[], bool], shown: Callable[[], Updates]) -> Updates:
+    """Return what a tab shows of its jobs, and whether its clock goes on.
+
+    `busy` is asked first: a job that ends while `shown` is made is then told by the next tick; asked last, it would
+    stand there as running for ever.
+    """
+    active = busy()
+    return {**shown(), timer: gr.Timer(active=active)}
+
+
+def in_turn(tab: str) -> dict[str, Any]:
+    """Options of the events that end in `clocked`: one at a time, so that no older answer stops a newer one's clock."""
+    return {**SILENT, "concurrency_id": f"{tab}-jobs"}

@@ -1,0 +1,66 @@
+"""HTML that is safe to show: its type, the Markdown of answers, buttons and bars. Knows no language."""
+
+from functools import cache, lru_cache
+from html import escape
+
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+from markdown_it.utils import EnvType, OptionsDict
+
+
+class Markup(str):
+    """HTML that is safe to show as it is."""
+
+    __slots__ = ()
+
+
+def escaped(value: object) -> str:
+    """Return Markup as it is, and anything else as text that is safe inside HTML and its attributes."""
+    return value if isinstance(value, Markup) else escape(str(value))
+
+
+@lru_cache(maxsize=64)
+def markdown(text: str) -> str:
+    """Return an answer's Markdown as HTML, also where it is only half there yet.
+
+    Answers are never trusted: HTML in them is shown as text, and images are not fetched.
+    """
+    return str(_parser().render(text))
+
+
+@cache
+def _parser() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable("table").enable("strikethrough")
+    parser.disable("image")
+    parser.add_render_rule("link_open", _link_open)
+    return parser
+
+
+def _link_open(renderer: RendererHTML, tokens: list[Token], index: int, options: OptionsDict, env: EnvType) -> str:
+    tokens[index].attrSet("target", "_blank")
+    tokens[index].attrSet("rel", "noopener noreferrer nofollow")
+    return renderer.renderToken(tokens, index, options, env)
+
+
+def button(action: str, name: str, text: str, kind: str = "") -> str:
+    """Return a button whose press events.PRESSES reports as `action` and `name`; `text` is HTML, `kind` its class."""
+    where = f'data-action="{action}" data-name="{escaped(name)}"'
+    return f'<button type="button" class="{kind or action}" {where}>{text}</button>'
+
+
+def tab_button(tab: str, text: str, kind: str = "go") -> str:
+    """Return a button that opens a tab."""
+    return f'<button type="button" class="{kind}" data-tab="{tab}">{text}</button>'
+
+
+def chat_button(variant: str, text: str) -> str:
+    """Return a button that opens Chat with this variant chosen."""
+    return f'<button type="button" class="go" data-tab="chat" data-ask="{escaped(variant)}">{text}</button>'
+
+
+def bar(share: float | None) -> str:
+    """Return a bar that is filled by a share of 1, or an endlessly moving one where no share is known."""
+    if share is None:
+        return '<div class="bar endless"><i></i></div>'
+    return f'<div class="bar"><i style="width: {100 * share:.1f}%"></i></div>'
