@@ -1,4 +1,4 @@
-"""Turns a conversation into the exact text that a model receives, the same for every engine.
+"""Turns a conversation into the exact text that a model receives, and says which tokens end an answer, in any engine.
 
 Templates are rendered as transformers renders them (sandboxed Jinja, trimmed blocks, loop controls), without importing
 it: a llama.cpp worker stays small, and both engines get the same characters.
@@ -6,7 +6,7 @@ it: a llama.cpp worker stays small, and both engines get the same characters.
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from playground.errors import UnknownNameError, VariantError
 from playground.messages import Message
 
 FORMATS_FILE = Path(__file__).with_name("formats.toml")
+ENDS_FILE = Path(__file__).with_name("ends.toml")
 
 
 class PromptFormat(BaseModel):
@@ -49,6 +50,19 @@ def prompt_format(name: str) -> PromptFormat:
     if name not in _formats():
         raise UnknownNameError("prompt format", name, _formats())
     return _formats()[name]
+
+
+def end_tokens(words: Container[str]) -> set[str]:
+    """Return the tokens of a vocabulary that end an answer by their spelling, as llama.cpp decides it.
+
+    `words` may also be the text of a template: the tokens are then those that it writes.
+    """
+    known = tomllib.loads(ENDS_FILE.read_text(encoding="utf-8"))
+    found = {end for end in known["ends"] if end in words}
+    for rule in known["unless"]:
+        if any(all(word in words for word in group) for group in rule["beside"]):
+            found.discard(rule["end"])
+    return found
 
 
 def choose(variant: str, own_template: str | None, format_name: str | None) -> PromptFormat:

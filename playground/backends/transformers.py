@@ -27,6 +27,7 @@ from playground.backends.tree import scorer
 from playground.errors import VariantError
 from playground.events import TokenLogprob
 from playground.presets import Sampling
+from playground.prompts import end_tokens
 from playground.protocol import (
     DEFAULT_CONTEXT,
     Cancelled,
@@ -51,8 +52,6 @@ CPU_ROWS, CARD_ROWS = 32, 128
 """Answers in one batch at most: each holds a cache of its own."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
-"""Control tokens that llama.cpp counts as ends wherever a vocabulary has them; counted here too, so engines agree."""
 
 
 @dataclass(eq=False)
@@ -358,12 +357,11 @@ def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Every token that ends an answer: the model's own, the tokenizer's, and the usual ends of a turn."""
+    """Return every token that ends an answer: the model's own, the tokenizer's, and those that llama.cpp counts."""
     own = model.generation_config.eos_token_id
-    ends = set(own if isinstance(own, list) else [own])
-    ends.add(tokenizer.eos_token_id)
-    special = set(tokenizer.all_special_tokens) | {str(token) for token in tokenizer.added_tokens_decoder.values()}
-    ends |= {tokenizer.convert_tokens_to_ids(token) for token in TURN_ENDS if token in special}
+    words = tokenizer.get_vocab()
+    ends = {*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id}
+    ends |= {words[token] for token in end_tokens(words)}
     return frozenset(token for token in ends if token is not None)
 
 

@@ -169,15 +169,12 @@ class Encoder:
         """The text with an end: EOS, where the template itself closed the turn with no control token of its kind."""
         if self.format_used:  # ours ends a turn with EOS and white space, which nobody should learn to write
             return text.rstrip() if text.rstrip().endswith(self.eos) else text.rstrip("\n") + self.eos
-        ends = (self.eos, *self._turn_ends)
-        return text if text.rstrip().endswith(ends) else text.rstrip("\n") + self.eos
+        return text if text.rstrip().endswith(self._ends) else text.rstrip("\n") + self.eos
 
     @cached_property
-    def _turn_ends(self) -> tuple[str, ...]:
-        """Control tokens that close turns in templates of this kind."""
-        known = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>", "[|endofturn|]")
-        template = self.chosen.template
-        return tuple(end for end in known if end in template)
+    def _ends(self) -> tuple[str, ...]:
+        """EOS, and the tokens that close turns in this template."""
+        return (self.eos, *prompts.end_tokens(self.chosen.template))
 
     def encode(self, rows: Sequence[Text]) -> list[Tokens]:
         """Ids and labels of rendered rows; control tokens are read as such, and BOS comes once or never."""

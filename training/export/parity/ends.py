@@ -4,15 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from playground.prompts import end_tokens
 from training.export.parity.verdict import Step
 from training.export.parity.weights import GgufWeights
 
 KEYS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom"))
-ENDS_BY_NAME = (
-    "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>", "</s>", "<eos>", "<EOT>",
-    "<|end_of_text|>", "<turn|>", "<|return|>", "<|call|>", "<｜end▁of▁sentence｜>", "<end_of_utterance>", "<|eom|>",
-)  # fmt: skip
-"""Tokens that llama.cpp ends an answer at wherever a vocabulary has them."""
 
 
 def of_folder(folder: Path) -> set[int]:
@@ -28,7 +24,8 @@ def of_folder(folder: Path) -> set[int]:
 def of_gguf(built: GgufWeights) -> set[int]:
     """What the file names as ends, and what llama.cpp takes for one by its spelling."""
     named = {int(number) for key in KEYS if (number := built.meta(key)) is not None}
-    return named | {number for number, token in enumerate(built.tokens) if token in ENDS_BY_NAME}
+    ends = end_tokens(set(built.tokens))
+    return named | {number for number, token in enumerate(built.tokens) if token in ends}
 
 
 def compare(source: set[int], built: set[int], step: Step) -> None:
