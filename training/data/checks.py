@@ -6,18 +6,15 @@ Fatal is what training cannot use. A row that one fatal check names is left to i
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from training.data import broken, faults
+from training.data.encoder import Encoder
 from training.data.examples import Example
 from training.data.faults import prompt_key, usable, whole_key
 from training.data.findings import Finding, Severity, listed, many
 from training.data.formats import Data
+from training.data.lengths import Lengths, wholly_cut
 from training.data.overlap import overlaps
-
-if TYPE_CHECKING:
-    from training.data.encoder import Encoder
-    from training.data.lengths import Lengths
 
 __all__ = ["Finding", "check", "listed", "prompt_key", "usable"]
 
@@ -30,9 +27,9 @@ class Sight:
     """What the checks look at. `benchmark`: (task, text) of questions that must not be trained on."""
 
     data: Data
-    encoder: "Encoder | None" = None
+    encoder: Encoder | None = None
     max_length: int | None = None
-    lengths: "Lengths | None" = None
+    lengths: Lengths | None = None
     benchmark: Iterable[tuple[str, str]] = ()
     lost: set[int] = field(default_factory=set)
 
@@ -52,9 +49,9 @@ Check = Callable[[Sight], Iterator[Finding]]
 
 def check(
     data: Data,
-    encoder: "Encoder | None" = None,
+    encoder: Encoder | None = None,
     max_length: int | None = None,
-    lengths: "Lengths | None" = None,
+    lengths: Lengths | None = None,
     benchmark: Iterable[tuple[str, str]] | None = None,
 ) -> list[Finding]:
     """Everything that is wrong, what was found while reading included; the worst first.
@@ -158,8 +155,6 @@ def cuts(sight: Sight) -> Iterator[Finding]:
     """Rows over the maximum length, and answers that it cuts off whole."""
     if sight.lengths is None or sight.encoder is None:
         return
-    from training.data.lengths import wholly_cut
-
     lengths, asked = sight.lengths, sight.max_length is not None
     if lengths.refused:
         what = f"{many(len(lengths.refused))} that the chat template refuses"

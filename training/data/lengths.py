@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from playground.errors import ConfigError, VariantError
-from training.data.checks import usable
 from training.data.counting import WordCounter
 from training.data.encoder import Encoder, Text
 from training.data.examples import Example, Turn
+from training.data.faults import usable
 from training.data.formats import Data
 
 if TYPE_CHECKING:
