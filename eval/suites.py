@@ -10,10 +10,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from playground.errors import ConfigError, UnknownNameError
+from playground.system import documents
 
 FOLDER = Path(__file__).with_name("suites")
 
@@ -85,15 +85,7 @@ def names() -> list[str]:
 @cache
 def read(path: Path) -> Suite:
     """One suite's file; all its faults in one error."""
-    try:
-        row = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}.", "Correct the line that it names.") from error
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "It must be a file you may read.") from error
-    if not isinstance(row, dict):
-        raise ConfigError(f"{path} holds no suite.", f"Copy one from {FOLDER} and change it.")
-    return _valid({"name": path.stem} | row, str(path))
+    return _valid({"name": path.stem} | documents.read_fields(path, "suite", FOLDER), str(path))
 
 
 def _valid(row: dict[str, Any], what: str) -> Suite:

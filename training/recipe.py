@@ -6,7 +6,6 @@ are not declared again here. What they may be is checked against those very clas
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from playground.catalogue.names import PromptFormat, readable
 from playground.errors import ConfigError, UnknownNameError
+from playground.system import documents
 
 FOLDER = Path(__file__).with_name("recipes")
 Method = Literal["sft", "dpo", "cpt"]
@@ -156,7 +156,7 @@ def load(path: Path, sets: Sequence[str] = ()) -> Recipe:
 
     Fields of `lora` and `trainer` are only known to be mappings here; passthrough.check looks into them.
     """
-    row = _yaml(path)
+    row = documents.read_fields(path, "recipe", FOLDER)
     for pair in sets:
         _set(row, pair)
     return parse(row, path)
@@ -211,32 +211,6 @@ def _placed(source: str, folder: Path) -> str:
     return source
 
 
-def _yaml(path: Path) -> dict[str, Any]:
-    try:
-        row = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}.", "Correct the line that it names.") from error
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "It must be a file you may read.") from error
-    if not isinstance(row, dict):
-        raise ConfigError(f"{path} holds no recipe.", f"Copy one from {FOLDER} and change it.")
-    return row
-
-
-@cache
-def _loader() -> type[yaml.SafeLoader]:
-    """PyYAML with YAML 1.2's numbers: 2e-4 is one, where PyYAML alone wants 2.0e-4 and reads a string."""
-    import re
-
-    class Loader(yaml.SafeLoader):
-        pass
-
-    Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-    )
-    return Loader
-
-
 def _set(row: dict[str, Any], pair: str) -> None:
     """Apply `trainer.max_steps=20`; the value is read as YAML."""
     name, equals, value = pair.partition("=")
@@ -249,8 +223,8 @@ def _set(row: dict[str, Any], pair: str) -> None:
             place[parent] = {}
         place = place[parent]
     try:
-        place[last] = yaml.load(value, Loader=_loader())
-    except yaml.YAMLError as error:
+        place[last] = documents.parse(value, "YAML")
+    except ValueError as error:
         raise ConfigError(f"--set {pair}: {value!r} is not valid YAML.", "Quote it, or write a number.") from error
 
 

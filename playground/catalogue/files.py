@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from playground.errors import VariantError
+from playground.system import documents
 
 GGUF_MAGIC = b"GGUF"
 GGUF_VERSIONS = (2, 3)
@@ -60,15 +61,10 @@ class AdapterInfo(BaseModel):
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a model folder."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise VariantError(f"{path} does not exist.", "Check the folder in the catalogue: `madang models`.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise VariantError(f"{path} is not valid JSON: {error}.", AGAIN) from error
-    except OSError as error:
-        raise VariantError(f"{path} cannot be read: {error.strerror}.", "It must be a file you may read.") from error
+    """Return a JSON object from a model folder."""
+    if not path.exists():
+        raise VariantError(f"{path} does not exist.", "Check the folder in the catalogue: `madang models`.")
+    content = documents.read(path, "JSON", VariantError, AGAIN)
     if not isinstance(content, dict):
         raise VariantError(f"{path} holds no JSON object.", AGAIN)
     return content

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from playground.catalogue.names import Name, PromptFormat
 from playground.errors import ConfigError, UnknownNameError, VariantError
 from playground.settings import Settings
+from playground.system import documents
 from playground.system.atomic import write_beside
 from playground.system.locks import locked
 
@@ -244,7 +245,7 @@ def _faulty(path: Path, faults: list[str]) -> ConfigError:
 
 def _read(path: Path, settings: Settings) -> tuple[list[Variant], list[str], set[str]]:
     """The variants of one TOML file, all its faults, and the names of the rows that have them."""
-    rows = _toml(path)
+    rows = documents.read(path, "TOML")
     faults = [f"unknown table [{key}]: only [[variant]] is read." for key in rows if key != "variant"]
     tables = rows.get("variant", [])
     variants: list[Variant] = []
@@ -259,15 +260,6 @@ def _read(path: Path, settings: Settings) -> tuple[list[Variant], list[str], set
     names = [variant.name for variant in variants]
     faults += [f"variant {name}: the name stands twice." for name in sorted({n for n in names if names.count(n) > 1})]
     return variants, faults, broken
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}.", "Correct the line that it names.") from error
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "It must be a file you may read.") from error
 
 
 def parse(row: dict[str, object], what: str) -> Variant:
@@ -334,7 +326,7 @@ def remove(settings: Settings, name: str) -> None:
 
 def _remove(settings: Settings, name: str) -> None:
     rows = _rows(settings.catalogue)
-    built_in = name in [row["name"] for row in _toml(BUILT_IN)["variant"]]
+    built_in = name in [row["name"] for row in documents.read(BUILT_IN, "TOML")["variant"]]
     if name not in [row.get("name") for row in rows]:
         Catalogue.load(settings).get(name)
         raise VariantError(f"{name!r} is built in and cannot be removed.", "Hide it by not choosing it.")
@@ -356,7 +348,7 @@ def _text(path: Path) -> str:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     """The rows of the user's catalogue as they stand there; refuses a file that cannot be edited row by row."""
-    rows = _toml(path).get("variant", []) if path.exists() else []
+    rows = documents.read(path, "TOML").get("variant", []) if path.exists() else []
     headers = [line for line in _text(path).splitlines() if ROW.match(line)]
     if not isinstance(rows, list) or len(headers) != len(rows):
         raise ConfigError(f"{path} cannot be edited here.", "Write each variant under a line [[variant]] of its own.")

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.browser
 PROGRAM = """
 import json, sys, time
 from pathlib import Path
-from playground import variants
+from playground.catalogue import variants
 from playground.settings import Settings
 from playground.catalogue.variants import Gguf
 from training.export import exports, plan

@@ -271,7 +271,7 @@ def test_two_programs_that_add_and_remove_at_once_lose_no_row(tmp_path: Path) ->
     code = """
 import sys
 from pathlib import Path
-from playground import variants
+from playground.catalogue import variants
 from playground.settings import Settings
 from playground.catalogue.variants import Catalogue, Remote
 settings = Settings(data=Path(sys.argv[1]))
