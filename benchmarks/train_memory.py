@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import Measured, settings
+from playground.system.hardware import GIB
 from training.run import memory
 from training.run.parameters import Shape
 
@@ -32,7 +33,7 @@ def run(runs: int) -> Iterator[Measured]:
     for setting in SETTINGS:
         said, held = estimated(folder, setting).ram, measured(folder, setting)["trained"]
         words = ", ".join(f"{key} {value}" for key, value in setting.items())
-        yield Measured(f"RAM said, held: {words}", [said / memory.GIB], [held / memory.GIB], "0.8 to 1.2", "GiB")
+        yield Measured(f"RAM said, held: {words}", [said / GIB], [held / GIB], "0.8 to 1.2", "GiB")
 
 
 def estimated(folder: Path, setting: dict[str, Any]) -> memory.Estimate:

@@ -2,7 +2,7 @@
 
 `python -m playground.engines.keeper COMMAND...` runs the command, and ends it and all its children when its own
 standard input closes (whoever started it is gone, be it by a kill) or on SIGTERM. Exit code: the command's; 128 + n
-for the signal n. Needs little memory: it imports no part of Madang.
+for the signal n. It imports nothing of Madang but system/processes.py, so that it needs little memory.
 """
 
 import os
@@ -11,12 +11,12 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from typing import NoReturn
 
 import psutil
 
+from playground.system.processes import kill, wait_or_end, when_input_ends
+
 GRACE_S = 10.0
-POLL_S = 0.1
 
 
 def keep(command: list[str], ended: threading.Event) -> int:
@@ -26,55 +26,29 @@ def keep(command: list[str], ended: threading.Event) -> int:
     except OSError as error:
         sys.stderr.write(f"{command[0]} cannot be started: {error.strerror}\n")
         return 127
-    while server.poll() is None and not ended.wait(POLL_S):
-        pass
-    family = _family(server.pid)
-    if server.poll() is None:
-        server.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            server.wait(GRACE_S)
-    for process in {*family, *_group()}:
-        with suppress(psutil.Error):
-            process.kill()
-    server.wait()
-    return server.returncode if server.returncode >= 0 else 128 - server.returncode
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    """A process and what it started; empty where it has ended."""
-    with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    return []
+    code = wait_or_end(server, ended.is_set, signal.SIGTERM, GRACE_S)
+    kill(_group())
+    return code if code >= 0 else 128 - code
 
 
 def _group() -> list[psutil.Process]:
-    """What else runs in this keeper's process group: children whose parent has died."""
-    if os.name != "posix":
-        return []
+    """List what else runs in this keeper's process group: children of the server whose parent has died."""
     found = []
-    for process in psutil.process_iter():
+    for process in psutil.process_iter() if os.name == "posix" else ():
         with suppress(psutil.Error, OSError):
             if process.pid != os.getpid() and os.getpgid(process.pid) == os.getpid():
                 found.append(process)
     return found
 
 
-def main(command: list[str]) -> NoReturn:
-    """The program: end the command when standard input closes, or on SIGTERM; Ctrl-C is our parent's business."""
+def main(command: list[str]) -> int:
+    """Run the program: end the command when standard input closes, or on SIGTERM; Ctrl-C is our parent's business."""
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
     signal.signal(signal.SIGINT, lambda number, frame: None)  # not SIG_IGN, which the command would inherit
-
-    def listen() -> None:
-        sys.stdin.buffer.read()
-        ended.set()
-
-    threading.Thread(target=listen, daemon=True).start()
-    code = keep(command, ended)
-    sys.stderr.flush()
-    os._exit(code)  # the listening thread holds standard input, on which an ordinary end would wait
+    when_input_ends(ended.set)
+    return keep(command, ended)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,6 @@
 """One engine's process from its start to its end: waits until it is ready, says why it ended, ends with us."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from playground.engines.plan import Plan
 from playground.errors import WorkerError
 from playground.settings import Settings
 from playground.system.logs import last_line, new_log
+from playground.system.processes import ending, wait_or_kill
 
 KEEPER = (sys.executable, "-m", "playground.engines.keeper")
 POLL_S = 0.5
@@ -70,13 +70,9 @@ class Engine:
 
     def epitaph(self, when: str = "") -> WorkerError:
         """Why the process ended, from its exit code and the end of its log."""
-        code = self._process.wait()
-        name = f"exit code {code}"
-        with suppress(ValueError):
-            name = signal.Signals(code - 128).name if code > 128 else name
-        said = last_line(self.log)
+        how, said = ending(self._process.wait()), last_line(self.log)
         return WorkerError(
-            f"{self.plan.title} ended {when}with {name}{f': {said}' if said else '.'} (log: {self.log})",
+            f"{self.plan.title} ended {when}with {how}{f': {said}' if said else '.'} (log: {self.log})",
             "Read the end of its log; a SIGKILL from outside is most often the system running out of memory.",
         )
 
@@ -85,11 +81,7 @@ class Engine:
         assert self._process.stdin is not None
         with suppress(OSError):  # the keeper is gone already
             self._process.stdin.close()
-        try:
-            self._process.wait(GRACE_S + 5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        wait_or_kill(self._process, GRACE_S + 5)
 
     def _check_log(self) -> None:
         said = self.log.read_text(errors="replace") if self.plan.wrong else ""

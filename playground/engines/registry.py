@@ -10,13 +10,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
 from playground.catalogue import variants
 from playground.catalogue.variants import Catalogue, Remote
 from playground.errors import MadangError, VariantError
 from playground.settings import Settings
 from playground.system.atomic import write_beside
+from playground.system.processes import ProcessId
 
 
 class Registration:
@@ -50,7 +49,7 @@ class Registration:
     def _remember(self) -> None:
         self._record.parent.mkdir(parents=True, exist_ok=True)
         rows = [row.model_dump() for row in self._added]
-        write_beside(self._record, json.dumps({"born": psutil.Process().create_time(), "rows": rows}))
+        write_beside(self._record, json.dumps({"born": ProcessId.of().born, "rows": rows}))
 
 
 def check_names(settings: Settings, rows: Iterable[Remote]) -> None:
@@ -72,7 +71,7 @@ def sweep(settings: Settings) -> None:
     for record in _folder(settings).glob("*.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):
             told = json.loads(record.read_text(encoding="utf-8"))
-            if _lives(int(record.stem), float(told["born"])):
+            if ProcessId(int(record.stem), float(told["born"])).alive:
                 continue
             for row in told["rows"]:
                 _take_out(settings, Remote.model_validate(row))
@@ -96,9 +95,3 @@ def _take_out(settings: Settings, row: Remote) -> str:
     except (MadangError, OSError) as error:  # the person may be editing the file just now
         return f"{row.name} is still in the catalogue: {error} Remove it with `madang models remove {row.name}`."
     return ""
-
-
-def _lives(pid: int, born: float) -> bool:
-    with suppress(psutil.Error):
-        return abs(psutil.Process(pid).create_time() - born) < 1
-    return False

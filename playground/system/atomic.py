@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil
-
 from playground.errors import SetupError
+from playground.system.processes import ProcessId
 
 SUFFIX = ".part"
 FULL_BELOW = 16 << 20  # with less than this free, whatever a native writer failed at, it failed for want of room
@@ -130,17 +129,16 @@ def _no_room(need: int, folder: Path, what: str, how: str) -> SetupError:
 
 
 def _part(target: Path) -> Path:
-    me = psutil.Process()
-    return target.with_name(f".{target.name}.{me.pid}-{int(me.create_time())}-{uuid.uuid4().hex[:6]}{SUFFIX}")
+    pid, born = ProcessId.of()
+    return target.with_name(f".{target.name}.{pid}-{int(born)}-{uuid.uuid4().hex[:6]}{SUFFIX}")
 
 
 def _owner_lives(part: Path) -> bool:
-    """A process id alone may have gone to someone else since, above all in containers: when it started says more."""
-    try:
-        pid, started, _ = part.name.removesuffix(SUFFIX).rpartition(".")[2].split("-")
-        return int(psutil.Process(int(pid)).create_time()) == int(started)
-    except (ValueError, psutil.NoSuchProcess):
-        return False
+    """Tell whether the process still runs that builds at this path; its name says which one that is."""
+    with suppress(ValueError):
+        pid, born, _ = part.name.removesuffix(SUFFIX).rpartition(".")[2].split("-")
+        return ProcessId(int(pid), float(born)).alive
+    return False
 
 
 def _take_place(part: Path, target: Path) -> None:

@@ -19,21 +19,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from playground.errors import ConfigError, SetupError, UnknownNameError
 from playground.settings import Settings
 from playground.system.atomic import write_beside
+from playground.system.logs import tail
+from playground.system.processes import ProcessId, kill, tree, wait_or_end
 
 State = Literal["running", "cancelling", "done", "failed", "cancelled", "lost"]
-POLL_S = 0.2
 STARTING_S = 30.0
 """How long a keeper may take to come up before its job counts as lost."""
 GRACE_S = 20.0
 """How long a cancelled command may take to put away what it has."""
 KEPT = 20
-TAIL_BYTES = 16_384
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -49,8 +48,8 @@ class Job(BaseModel):
     started: float
     about: dict[str, Any] = {}
     grace_s: float = GRACE_S
-    pids: tuple[tuple[int, float], ...] = ()
-    """Keeper and command, each with the moment it was born: a number alone may come to mean another process."""
+    pids: tuple[ProcessId, ...] = ()
+    """Keeper and command, once they run."""
     code: int | None = None
     ended: float | None = None
     folder: Path = Path()
@@ -61,7 +60,7 @@ class Job(BaseModel):
         asked = (self.folder / "cancel").exists()
         if self.ended is not None:
             return "done" if self.code == 0 else "cancelled" if asked else "failed"
-        alive = any(_alive(*pid) for pid in self.pids) if self.pids else time.time() - self.started < STARTING_S
+        alive = any(process.alive for process in self.pids) if self.pids else time.time() - self.started < STARTING_S
         if alive:
             return "cancelling" if asked else "running"
         return "cancelled" if asked else "lost"
@@ -89,14 +88,8 @@ class Job(BaseModel):
         return {}
 
     def log(self, lines: int = 12) -> list[str]:
-        """The last lines that it printed; a line rewritten in place counts as its last form."""
-        try:
-            with (self.folder / "log.txt").open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-                text = file.read().decode(errors="replace")
-        except OSError:
-            return []
-        return [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n") if line.strip()][-lines:]
+        """Return the last lines that it printed."""
+        return tail(self.folder / "log.txt", lines)
 
     def last_words(self) -> tuple[str, str]:
         """The error and hint that the command ended with, or else its last line."""
@@ -181,10 +174,10 @@ def cancel(job: Job) -> None:
     if not job.active:
         return
     (job.folder / "cancel").touch()
-    if job.pids and not _alive(*job.pids[0]):  # its keeper is gone: there is nobody else to ask
-        for pid, born in job.pids[1:]:
-            if _alive(pid, born):
-                _kill_tree(pid)
+    if job.pids and not job.pids[0].alive:  # its keeper is gone: there is nobody else to ask
+        for process in job.pids[1:]:
+            if process.alive:
+                kill(tree(process.pid))
 
 
 def _prune(settings: Settings, kind: str) -> None:
@@ -207,21 +200,6 @@ def _write(job: Job) -> None:
     write_beside(job.folder / "job.json", job.model_dump_json(exclude={"folder"}, indent=2))
 
 
-def _alive(pid: int, born: float) -> bool:
-    with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        return abs(process.create_time() - born) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    return False
-
-
-def _kill_tree(pid: int) -> None:
-    with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        for one in [*process.children(recursive=True), process]:
-            with suppress(psutil.Error):
-                one.kill()
-
-
 def keep(where: Path) -> None:
     """The keeper: run the command of a folder's job to its end, and write down how it ended."""
     job = _read(where)
@@ -238,36 +216,14 @@ def keep(where: Path) -> None:
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "160"},
             )
-            job = job.model_copy(update={"pids": tuple((pid, _born(pid)) for pid in (os.getpid(), command.pid))})
+            job = job.model_copy(update={"pids": (ProcessId.of(), ProcessId.of(command.pid))})
             _write(job)
-            code = _wait(command, job)
+            interrupt = signal.SIGINT if os.name == "posix" else signal.SIGTERM
+            code = wait_or_end(command, (where / "cancel").exists, interrupt, job.grace_s)
     except OSError as error:
         (where / "log.txt").write_text(f"error: The command could not be started: {error}.\n", encoding="utf-8")
     finally:
         _write(job.model_copy(update={"code": code, "ended": time.time()}))
-
-
-def _born(pid: int) -> float:
-    with suppress(psutil.Error):
-        return psutil.Process(pid).create_time()
-    return 0.0
-
-
-def _wait(command: "subprocess.Popen[bytes]", job: Job) -> int:
-    asked: float | None = None
-    while command.poll() is None:
-        if asked is None and (job.folder / "cancel").exists():
-            asked = time.monotonic()
-            _interrupt(command)
-        if asked is not None and time.monotonic() - asked > job.grace_s:
-            _kill_tree(command.pid)
-        time.sleep(POLL_S)
-    return command.returncode
-
-
-def _interrupt(command: "subprocess.Popen[bytes]") -> None:
-    with suppress(OSError):
-        command.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Logs of worker processes: one a process, named after its model, the newest kept."""
+"""Logs that processes write: where a worker's goes, and how one ends."""
 
 import os
 import time
@@ -6,10 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 
 LOGS_KEPT = 40
+TAIL_BYTES = 16_384
+"""How much of a log is read for its end."""
 
 
 def new_log(folder: Path, name: str) -> Path:
-    """Where the next worker of that name writes; the oldest logs make room for it."""
+    """Return where the next worker of that name writes; the oldest logs make room for it."""
     folder.mkdir(parents=True, exist_ok=True)
     logs = sorted(folder.glob("worker-*.log"), key=_modified, reverse=True)
     for log in logs[LOGS_KEPT - 1 :]:
@@ -19,13 +21,24 @@ def new_log(folder: Path, name: str) -> Path:
     return folder / f"worker-{safe}-{os.getpid()}-{time.monotonic_ns()}.log"
 
 
-def last_line(log: Path) -> str:
-    """What a process said last, at most 300 characters; empty where it said nothing."""
+def tail(log: Path, count: int) -> list[str]:
+    """Return the last lines of a log; empty where there is none."""
     try:
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            return last_lines(file.read().decode(errors="replace"), count)
     except OSError:
-        return ""
-    return lines[-1][:300] if lines else ""
+        return []
+
+
+def last_lines(text: str, count: int) -> list[str]:
+    """Return the last lines that are not blank; one that was rewritten in place counts as its last form."""
+    return [line.rstrip().rpartition("\r")[2] for line in text.split("\n") if line.strip()][-count:]
+
+
+def last_line(log: Path) -> str:
+    """Return what a process said last, at most 300 characters; empty where it said nothing."""
+    return "".join(tail(log, 1)).strip()[:300]
 
 
 def _modified(path: Path) -> float:

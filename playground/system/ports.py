@@ -1,4 +1,4 @@
-"""Whether a port can be listened on, said before anything long begins."""
+"""TCP ports of this machine: whether one can be listened on, and one that is free."""
 
 import os
 import socket
@@ -19,3 +19,10 @@ def check_port(host: str, port: int) -> None:
                 f"Port {port} on {host} cannot be used: {error.strerror or error}.",
                 f"Stop the program that listens there, or choose another port: --port {port + 1}",
             ) from error
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from playground import events
 from playground.errors import ContextError, MadangError, VariantError, WorkerError
 from playground.protocol import ModelInfo, ModelSpec, RowRequest
 from playground.system.logs import last_line
+from playground.system.processes import ending, wait_or_kill
 from playground.system.waiting import LOOK_S, GivenUp, never
 from playground.workers import memory
 
@@ -182,11 +182,7 @@ class Worker:
         """End the process and wait for it; rows under way fail."""
         self._stopping = True
         self._process.terminate()
-        try:
-            self._process.wait(STOP_GRACE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        wait_or_kill(self._process, STOP_GRACE_S)
 
     def _write(self, message: dict[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -250,16 +246,15 @@ class Worker:
 
     def _epitaph(self) -> WorkerError:
         """Why the process ended, from its exit code and the end of its log."""
-        code = self._process.returncode
         if self._stopping:
             return WorkerError(f"{self.spec.name} was unloaded while it was answering.", "Ask again to load it anew.")
-        name = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+        how = ending(self._process.returncode)
         hint = "Ask again: a fresh worker starts."
-        if name == "SIGKILL":
+        if how == "SIGKILL":
             hint += " A kill from outside is most often the system running out of memory: close other models, or"
             hint += " lower `context` in the catalogue."
-        elif name == "SIGABRT":
+        elif how == "SIGABRT":
             hint += " llama.cpp aborts on damaged files and vocabularies: if it happens again, export the file anew."
         said = last_line(self.log)
         words = f" ({said}; log: {self.log})" if said else ""
-        return WorkerError(f"The worker of {self.spec.name} ended with {name}{words}.", hint)
+        return WorkerError(f"The worker of {self.spec.name} ended with {how}{words}.", hint)

@@ -1,20 +1,25 @@
 """Runs one of our functions in a Python process of its own, which dies with ours. For heavy or native work only.
 
 Torch then never enters the page's process, an abort in native code costs an error message instead of the page, and
-the memory is given back. The other side is child.py.
+the memory is given back. The other side is `python -m training.export.process MODULE:FUNCTION ARGUMENTS...`.
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from playground import errors
 from playground.errors import MadangError
+from playground.system.logs import last_lines
+from playground.system.processes import ending, when_input_ends
 
-CHILD = Path(__file__).with_name("child.py")
-MARK = "\x1emadang-error "  # the same in child.py; a record separator, since no log line begins with one
+ROOT = Path(__file__).resolve().parents[2]
+MARK = "\x1emadang-error "  # a record separator, since no log line begins with one
 TAIL = 8
 
 
@@ -23,11 +28,17 @@ def isolated(function: Callable[..., None], *args: str | Path, what: str) -> Non
 
     Its MadangError is raised here again; anything else becomes a MadangError with the last lines of its log.
     """
-    # -P, because this folder's own gguf.py must not stand in for the package `gguf`.
-    command = [sys.executable, "-P", str(CHILD), f"{function.__module__}:{function.__name__}", *map(str, args)]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    name = f"{function.__module__}:{function.__name__}"
+    child = subprocess.Popen(
+        # -P, because a gguf.py in the folder where someone works must not stand in for the package `gguf`.
+        [sys.executable, "-P", "-m", "training.export.process", name, *map(str, args)],
+        # This pipe stays open for as long as we live. That is how the process knows.
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+    )
     try:
-        # The pipe to its stdin stays open for as long as we live. That is how it knows (see child.py).
         assert child.stdout is not None
         log = child.stdout.read().decode(errors="replace")
         code = child.wait()
@@ -43,8 +54,25 @@ def _failure(log: str, code: int, what: str) -> MadangError:
         kind, message, hint = json.loads(log.rpartition(MARK)[2].splitlines()[0])
         error: MadangError = getattr(errors, kind)(message, hint)
         return error
-    lines = [line.rpartition("\r")[2].rstrip() for line in log.splitlines()]
-    tail = "\n".join([line for line in lines if line][-TAIL:])
-    died = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-    hint = "If the machine ran out of memory, close other models and try again." if code == -9 else ""
-    return MadangError(f"{what} failed: its process {died}.\n{tail}", hint or "The lines above are the end of its log.")
+    tail = "\n".join(last_lines(log, TAIL))
+    hint = "If the machine ran out of memory, close other models and try again." if code == -signal.SIGKILL else ""
+    return MadangError(
+        f"{what} failed: its process ended with {ending(code)}.\n{tail}",
+        hint or "The lines above are the end of its log.",
+    )
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the other side: call the function, and put its MadangError on standard error, where `_failure` finds it."""
+    when_input_ends(lambda: os._exit(1))
+    module, _, name = words[0].partition(":")
+    try:
+        getattr(import_module(module), name)(*words[1:])
+    except MadangError as error:
+        sys.stderr.write(f"\n{MARK}{json.dumps([type(error).__name__, error.message, error.hint])}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.text import Text
 
+from playground.system.hardware import MIB
 from training import recipe as recipes
 from training.cli import data_tables
 from training.data import report as reports
@@ -67,7 +68,7 @@ def estimate_lines(prepared: Prepared, folder: Path = Path()) -> Iterator[str]:
 
 def _parts(estimate: memory.Estimate, place: str) -> Iterator[str]:
     for part in sorted(estimate.parts, key=lambda part: -part.size):
-        if part.place == place and part.size >= memory.MIB:
+        if part.place == place and part.size >= MIB:
             yield f"{part.name} {memory.size(part.size)}"
 
 

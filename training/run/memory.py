@@ -5,7 +5,6 @@ measured runs in tests/training/run/test_memory.py: within 15 % on a card, withi
 """
 
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,9 @@ from typing import Literal
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
-from playground.system.hardware import usable_ram
+from playground.system.hardware import GIB, MIB, cards, usable_ram
 from training.run.parameters import Shape
 
-MIB, GIB = 2**20, 2**30
 NF4 = 0.5 + (1 + 4 / 256) / 64
 """Bytes a weight in NF4, quantized twice: 4 bits, an 8-bit scale for 64 of them, a 32-bit one for 256 scales."""
 SAVED_FFN, SAVED_HIDDEN = 4, 12
@@ -289,7 +287,7 @@ def machine(folder: Path) -> Machine:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     disk, most = shutil.disk_usage(folder), usable_ram()
-    return Machine(_cards(), (min(psutil.virtual_memory().available, most - _held()), most), (disk.free, disk.total))
+    return Machine(cards(), (min(psutil.virtual_memory().available, most - _held()), most), (disk.free, disk.total))
 
 
 def _held() -> int:
@@ -299,17 +297,6 @@ def _held() -> int:
         return int(Path("/sys/fs/cgroup/memory.current").read_text()) - int(rows.get("inactive_file", 0))
     except (OSError, ValueError):
         return 0
-
-
-def _cards() -> tuple[tuple[int, int], ...]:
-    """Free and total bytes of each NVIDIA card; empty without one. Asks the driver, never torch."""
-    command = ["nvidia-smi", "--query-gpu=memory.free,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
-        pairs = [line.split(",") for line in answer.splitlines()]
-        return tuple((int(free) * MIB, int(total) * MIB) for free, total in pairs)
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return ()
 
 
 def size(count: int) -> str:

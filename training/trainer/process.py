@@ -1,6 +1,6 @@
-"""The process that trains: `python -m training.trainer.process RUN`. Started by supervise.py, once a try and device.
+"""The process that trains: `python -m training.trainer.process RUN`. supervise.py starts one per try and device.
 
-How it ended is written into the run's folder, never told by its exit alone: native code can end a process in silence.
+It writes its outcome into the run's folder: its exit code alone says too little, since native code can end it at once.
 """
 
 import json
@@ -11,17 +11,30 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import psutil
+from pydantic import BaseModel, ConfigDict
 
 from playground.errors import MadangError, SetupError
 from playground.system.atomic import disk_full, replacing
+from playground.system.processes import ProcessId
 from training.run.runs import Run
 from training.trainer import loading
 
 SUPERVISOR = "MADANG_SUPERVISOR"
-"""Process id and birth of whoever started the run: when it dies, its trainers end, too."""
+"""Environment variable with the process id and birth of whoever started the run: when it dies, its trainers end."""
+
+
+class Outcome(BaseModel):
+    """How a try ended. `died`, which only the supervisor says: the process ended before it could write anything."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status: Literal["out_of_memory", "not_finite", "error", "stopped", "done", "died"]
+    message: str = ""
+    hint: str = ""
+    step: int = 0
+    engine: str = ""
 
 
 def main(folder: str) -> int:
@@ -30,18 +43,17 @@ def main(folder: str) -> int:
     rank = os.environ.get("RANK", "0")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor asks through a file, so that a checkpoint is kept
     _die_with_supervisor()
-    outcome: dict[str, Any]
     try:
         outcome = train(run)
     except Exception as error:  # noqa: BLE001 - this is the edge: what is raised here is written down
         traceback.print_exc()
         outcome = _failed(error)
     with replacing(run.folder / f"outcome-{rank}.json") as part:
-        part.write_text(json.dumps(outcome), encoding="utf-8")
-    return 0 if outcome["status"] in ("done", "stopped") else 3
+        part.write_text(outcome.model_dump_json(exclude_unset=True), encoding="utf-8")
+    return 0 if outcome.status in ("done", "stopped") else 3
 
 
-def train(run: Run) -> dict[str, Any]:
+def train(run: Run) -> Outcome:
     """Load, train from the last whole checkpoint on, save the adapter. Raises what went wrong."""
     recipe, plan, model = run.recipe(), run.plan(), run.model()
     chosen = loading.engine(recipe)
@@ -69,13 +81,13 @@ def train(run: Run) -> dict[str, Any]:
         _keep_step(run, trainer, error)
         raise
     if run.stop_file.exists() and trainer.state.global_step < trainer.state.max_steps:
-        return {"status": "stopped", "step": trainer.state.global_step}
+        return Outcome(status="stopped", step=trainer.state.global_step)
     _save(run, trainer, model.source)
-    return {"status": "done", "step": trainer.state.global_step, "engine": chosen}
+    return Outcome(status="done", step=trainer.state.global_step, engine=chosen)
 
 
 def _keep_step(run: Run, trainer: Any, error: Exception) -> None:
-    """Out of memory inside a step leaves the weights of the step before: keep them where they can be."""
+    """Save the weights of the step before one that ran out of memory, where they can be saved."""
     import torch
 
     from training.trainer.guards import is_out_of_memory
@@ -94,7 +106,7 @@ def _keep_step(run: Run, trainer: Any, error: Exception) -> None:
 
 
 def _save(run: Run, trainer: Any, source: str) -> None:
-    """The adapter as plain PEFT loads it, naming the base by the name that others know it by."""
+    """Save the adapter as plain PEFT loads it, naming its base by the name that others know it by."""
     state = trainer.accelerator.get_state_dict(trainer.deepspeed) if trainer.is_deepspeed_enabled else None
     if not trainer.is_world_process_zero():
         return
@@ -115,33 +127,30 @@ def _save(run: Run, trainer: Any, source: str) -> None:
         ) from error
 
 
-def _failed(error: Exception) -> dict[str, Any]:
+def _failed(error: Exception) -> Outcome:
     from training.trainer.guards import NotFinite, is_out_of_memory
 
     if isinstance(error, NotFinite):
-        return {"status": "not_finite", "message": error.message, "hint": error.hint}
+        return Outcome(status="not_finite", message=error.message, hint=error.hint)
     if is_out_of_memory(error):
-        return {"status": "out_of_memory", "message": str(error).strip().splitlines()[0]}
+        return Outcome(status="out_of_memory", message=str(error).strip().splitlines()[0])
     if isinstance(error, MadangError):
-        return {"status": "error", "message": error.message, "hint": error.hint}
-    return {"status": "error", "message": f"{type(error).__name__}: {error}", "hint": "The log has the whole story."}
+        return Outcome(status="error", message=error.message, hint=error.hint)
+    return Outcome(status="error", message=f"{type(error).__name__}: {error}", hint="The log has the whole story.")
 
 
 def _die_with_supervisor() -> None:
-    """Watch the process that started the run; a second trainer on the same folder would spoil it."""
+    """Watch the process that started the run, and end with it: a second trainer would spoil the folder."""
     told = os.environ.get(SUPERVISOR)
     if not told:
         return
-    pid, born = told.split(":")
+    pid, _, born = told.partition(":")
+    supervisor = ProcessId(int(pid), float(born))
 
     def watch() -> None:
-        while True:
-            try:
-                if abs(psutil.Process(int(pid)).create_time() - float(born)) > 1:
-                    os._exit(1)
-            except psutil.NoSuchProcess:
-                os._exit(1)
+        while supervisor.alive:
             time.sleep(1)
+        os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 

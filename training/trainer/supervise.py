@@ -4,25 +4,23 @@ The trainer can die in any way, by the kernel's hand, too: what it did is in the
 from the last whole checkpoint.
 """
 
-import json
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import psutil
 
 from playground.errors import MadangError, SetupError
 from playground.system import hardware
+from playground.system.logs import tail
+from playground.system.ports import free_port
+from playground.system.processes import ProcessId, ending, kill, tree
 from training.recipe import Recipe
-from training.run.runs import Run
+from training.run.runs import Run, step_of
 from training.trainer import ladder
-from training.trainer.process import SUPERVISOR
+from training.trainer.process import SUPERVISOR, Outcome
 
 POLL_S = 0.3
 TAIL = 12
@@ -42,16 +40,15 @@ def train(run: Run, watch: Watcher = lambda: False, threads: int | None = None) 
         for name in run.forget_broken_checkpoints():
             run.happened("broken", f"{name} was half written and is removed.")
         outcome = _attempt(run, recipe, watch, threads)
-        status = outcome["status"]
-        if status in ("done", "stopped"):
-            run.tell(status=status, step=outcome["step"], ended=time.time(), message="", hint="")
-            return str(status)
-        if status == "out_of_memory" and _step_down(run, recipe, outcome):
+        if outcome.status in ("done", "stopped"):
+            run.tell(status=outcome.status, step=outcome.step, ended=time.time(), message="", hint="")
+            return outcome.status
+        if outcome.status == "out_of_memory" and _step_down(run, recipe, outcome):
             continue
         raise _error(run, recipe, outcome)
 
 
-def _attempt(run: Run, recipe: Recipe, watch: Watcher, threads: int | None) -> dict[str, Any]:
+def _attempt(run: Run, recipe: Recipe, watch: Watcher, threads: int | None) -> Outcome:
     for old in run.folder.glob("outcome-*.json"):
         old.unlink()
     killed_before = _oom_kills()
@@ -70,15 +67,17 @@ def _attempt(run: Run, recipe: Recipe, watch: Watcher, threads: int | None) -> d
                 if watch():
                     run.stop_file.touch()
                 time.sleep(POLL_S)
-        finally:
-            _end(process)
+        finally:  # whatever happened to us, no trainer stays behind
+            if process.poll() is None:
+                kill(tree(process.pid))
+                process.wait()
     watch()
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in run.folder.glob("outcome-*.json")]
-    if found:
-        return min(found, key=lambda outcome: ORDER.index(outcome["status"]))
+    written = [path.read_text(encoding="utf-8") for path in run.folder.glob("outcome-*.json")]
+    if written:
+        return min(map(Outcome.model_validate_json, written), key=lambda outcome: ORDER.index(outcome.status))
     if _oom_kills() > killed_before:
-        return {"status": "out_of_memory", "message": "the system ended the trainer for want of RAM"}
-    return {"status": "died", "code": process.returncode}
+        return Outcome(status="out_of_memory", message="the system ended the trainer for want of RAM")
+    return Outcome(status="died", message=f"The trainer ended with {ending(process.returncode)}.")
 
 
 def command(run: Run, recipe: Recipe) -> list[str]:
@@ -88,18 +87,18 @@ def command(run: Run, recipe: Recipe) -> list[str]:
         return [sys.executable, *trainer]
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(recipe.devices)]
     launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launcher += ["--main_process_port", str(_free_port())]
+    launcher += ["--main_process_port", str(free_port())]
     if recipe.devices > 1:  # on CPUs, too: with --cpu accelerate starts one process alone, unless there is MPI
         launcher += ["--multi_gpu"]
     return [*launcher, *trainer]
 
 
 def environment(recipe: Recipe, threads: int | None = None) -> dict[str, str]:
-    """Threads shared out among the processes, one card where one is asked for, no word to anyone outside."""
-    mine = psutil.Process()
+    """Return what a trainer finds in its environment: its share of the threads, one card where one is asked for."""
+    me = ProcessId.of()
     each = max(1, (threads or hardware.usable_cores()) // recipe.devices)
     made = os.environ | {
-        SUPERVISOR: f"{mine.pid}:{mine.create_time()}",
+        SUPERVISOR: f"{me.pid}:{me.born}",
         "OMP_NUM_THREADS": str(each),
         # Threads that spin while they wait for each other lose a third of the speed once a core is shared; alone it
         # makes next to no difference.
@@ -115,7 +114,8 @@ def environment(recipe: Recipe, threads: int | None = None) -> dict[str, str]:
     return made
 
 
-def _step_down(run: Run, recipe: Recipe, outcome: dict[str, Any]) -> bool:
+def _step_down(run: Run, recipe: Recipe, outcome: Outcome) -> bool:
+    """Write down the next lower plan, if there is one."""
     plan = run.plan()
     step = ladder.down(plan, recipe)
     if step is None:
@@ -127,7 +127,7 @@ def _step_down(run: Run, recipe: Recipe, outcome: dict[str, Any]) -> bool:
     where = "from the beginning" if afresh or not kept else f"from {kept[-1].name}"
     run.happened(
         "out_of_memory",
-        f"Out of memory ({outcome.get('message', '')}): {said}. It goes on {where}.",
+        f"Out of memory ({outcome.message}): {said}. It goes on {where}.",
         before=plan.model_dump(),
         after=lower.model_dump(),
     )
@@ -135,52 +135,29 @@ def _step_down(run: Run, recipe: Recipe, outcome: dict[str, Any]) -> bool:
     return True
 
 
-def _error(run: Run, recipe: Recipe, outcome: dict[str, Any]) -> MadangError:
-    plan = run.plan()
-    if outcome["status"] == "out_of_memory":
-        error: MadangError = SetupError(
-            f"Out of memory at batch {plan.batch}, length {plan.max_length}, rank {plan.rank}: "
-            f"{outcome.get('message', '')}.",
-            ladder.nothing_left(plan, recipe),
-        )
-    elif outcome["status"] == "died":
+def _error(run: Run, recipe: Recipe, outcome: Outcome) -> MadangError:
+    """Write down what ended the run, and return it to be raised."""
+    plan, message, hint = run.plan(), outcome.message, outcome.hint
+    if outcome.status == "out_of_memory":
+        message = f"Out of memory at batch {plan.batch}, length {plan.max_length}, rank {plan.rank}: {message}."
+        hint = ladder.nothing_left(plan, recipe)
+    elif outcome.status == "died":
         log = run.folder / "log.txt"
-        code = outcome["code"]
-        died = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:])
-        error = SetupError(f"The trainer {died}.\n{tail}", f"`madang train --resume {run.name}` goes on; log: {log}")
-    else:
-        error = SetupError(str(outcome["message"]), str(outcome.get("hint", "")))
+        message = "\n".join([message, *tail(log, TAIL)])
+        hint = f"`madang train --resume {run.name}` goes on; log: {log}"
+    error = SetupError(message, hint)
     run.happened("failed", error.message, hint=error.hint)
     kept = run.whole_checkpoints()
-    step = int(kept[-1].name.rpartition("-")[2]) if kept else 0
+    step = step_of(kept[-1]) if kept else 0
     run.tell(status="failed", step=step, ended=time.time(), message=error.message, hint=error.hint)
     return error
 
 
 def _oom_kills() -> int:
-    """How often the kernel ended a process for want of memory: in this container, else on this machine."""
+    """Count the processes that the kernel ended for want of memory: in this container, else on this machine."""
     for path in OOM_KILLS:
         with suppress(OSError, ValueError):
             for line in path.read_text(encoding="utf-8").splitlines():
                 if line.startswith("oom_kill "):
                     return int(line.split()[1])
     return 0
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Whatever happened to us, no trainer stays behind."""
-    if process.poll() is not None:
-        return
-    with suppress(psutil.Error):
-        tree = psutil.Process(process.pid)
-        for one in [*tree.children(recursive=True), tree]:
-            with suppress(psutil.Error):
-                one.kill()
-    process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -111,7 +111,9 @@ def test_a_stubborn_one_and_its_children_are_killed(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_PIDS", str(tmp_path / "pids"))
-    brief = "import sys; from playground.engines import keeper; keeper.GRACE_S = 0.5; keeper.main(sys.argv[1:])"
+    brief = (
+        "import sys; from playground.engines import keeper; keeper.GRACE_S = 0.5; sys.exit(keeper.main(sys.argv[1:]))"
+    )
     monkeypatch.setattr("playground.engines.process.KEEPER", (sys.executable, "-c", brief))
     engine = start("stubborn")
     engine.wait_ready(60)

@@ -80,7 +80,9 @@ def test_bf16_is_a_flag_of_the_cpu(flags: str, has: bool, cgroup: CGroup) -> Non
     hardware.cpu_has_bf16.cache_clear()
 
 
-@pytest.mark.parametrize(("answer", "mib"), [("24576\n24576\n", 49152), ("[N/A]\n", 0), ("", 0), (None, 0)])
+@pytest.mark.parametrize(
+    ("answer", "mib"), [("100, 24576\n0, 24576\n", 49152), ("[N/A], [N/A]\n", 0), ("", 0), (None, 0)]
+)
 def test_cards_are_asked_of_the_driver(answer: str | None, mib: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(command: list[str], **options: Any) -> Any:
         assert command[0] == "nvidia-smi"

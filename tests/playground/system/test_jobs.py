@@ -15,6 +15,7 @@ from playground.errors import UnknownNameError
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
+from playground.system.processes import ProcessId
 from tests.places import ROOT
 
 POLITE = """
@@ -128,7 +129,7 @@ def test_one_whose_processes_are_gone_is_lost_and_no_other_process_stands_in(set
     for pid, _ in running.pids:
         psutil.Process(pid).kill()
     assert until(settings, running, over).state == "lost"
-    mine = ((os.getpid(), running.started - 1000.0),)
+    mine = (ProcessId(os.getpid(), running.started - 1000.0),)
     assert running.model_copy(update={"pids": mine}).state == "lost"
 
 

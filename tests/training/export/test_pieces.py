@@ -67,7 +67,9 @@ def test_a_converter_that_misses_the_pieces_gets_a_remedy(tmp_path: Path, monkey
     (folder / "config.json").write_text("{}")
 
     def fails(*args: Any, what: str) -> None:
-        raise MadangError(f"{what} failed: its process ended with code 1.\nFileNotFoundError: tokenizer.model", "Log.")
+        raise MadangError(
+            f"{what} failed: its process ended with exit code 1.\nFileNotFoundError: tokenizer.model", "Log."
+        )
 
     monkeypatch.setattr(gguf, "isolated", fails)
     with pytest.raises(VariantError, match=r"needs tokenizer\.model") as caught:

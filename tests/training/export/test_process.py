@@ -26,12 +26,12 @@ def test_a_madang_error_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_bug_over_there_brings_the_end_of_its_log() -> None:
-    with pytest.raises(MadangError, match=r"(?s)Sleeping failed: its process ended with code 1\..*TypeError"):
+    with pytest.raises(MadangError, match=r"(?s)Sleeping failed: its process ended with exit code 1\..*TypeError"):
         isolated(time.sleep, "not a number", what="Sleeping")
 
 
 def test_an_abort_over_there_is_an_error_here() -> None:
-    with pytest.raises(MadangError, match="Aborting failed: its process was killed by signal 6"):
+    with pytest.raises(MadangError, match="Aborting failed: its process ended with SIGABRT"):
         isolated(os.abort, what="Aborting")
 
 
@@ -55,7 +55,7 @@ def sleep_long() -> None:
 
 
 def test_our_gguf_module_does_not_hide_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run as a script, child.py would put its folder, and our gguf.py in it, first on the path."""
+    """As a script, the process would put its folder, and our gguf.py in it, first on the path."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     isolated(needs_gguf_package, what="Importing")
 

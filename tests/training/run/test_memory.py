@@ -8,8 +8,9 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
+from playground.system.hardware import GIB, MIB
 from training.run import memory
-from training.run.memory import GIB, MIB, Machine, Plan, estimate, remedies, verdicts
+from training.run.memory import Machine, Plan, estimate, remedies, verdicts
 from training.run.parameters import Shape
 
 

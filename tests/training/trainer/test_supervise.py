@@ -101,7 +101,7 @@ def test_loss_not_finite_is_raised_with_its_remedy(scripted: Callable[..., Run])
 
 def test_a_trainer_that_is_killed_is_said_and_can_go_on(scripted: Callable[..., Run]) -> None:
     run = scripted("kill", DONE)
-    with pytest.raises(SetupError, match="was killed by signal 9") as caught:
+    with pytest.raises(SetupError, match="The trainer ended with SIGKILL") as caught:
         supervise.train(run)
     assert f"--resume {run.name}" in caught.value.hint
     assert supervise.train(run) == "done"

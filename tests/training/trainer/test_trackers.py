@@ -25,7 +25,7 @@ def test_a_tracker_hears_of_every_loss(
         monkeypatch.setenv(variable, value)
     tracker = pytest.importorskip(name, reason=f"{name} is nobody's dependency: pip install {name}")
     run = begin(settings, str(recipe("sft")), f"trainer.report_to={name}")
-    assert process.train(run)["status"] == "done"
+    assert process.train(run).status == "done"
     if name == "wandb":
         tracker.finish()  # a process that ends does it by itself
     assert len(losses(run)) == run.state().steps

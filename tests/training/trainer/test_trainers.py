@@ -48,7 +48,7 @@ def same(one: Run, other: Run) -> bool:
 @pytest.mark.parametrize("method", ["sft", "dpo", "cpt"])
 def test_each_method_trains_and_plain_peft_loads_the_adapter(method: str, begun: Callable[..., Run]) -> None:
     run = begun(method, data={"source": str(begun(method).recipe().data.source), "evaluation": 0.2})
-    assert process.train(run)["status"] == "done"
+    assert process.train(run).status == "done"
     evaluated = losses(run, "eval_loss")
     assert evaluated[-1] < evaluated[0]
     if method == "dpo":
@@ -187,7 +187,7 @@ def test_a_disk_that_fills_leaves_the_last_good_checkpoint(
     assert "--resume" in caught.value.hint
     assert [path.name for path in run.checkpoints.glob("checkpoint-*")] == ["checkpoint-2"]
     monkeypatch.setattr(Trainer, "_save_optimizer_and_scheduler", save)
-    assert process.train(run)["status"] == "done"
+    assert process.train(run).status == "done"
 
 
 def test_running_out_of_memory_inside_a_step_keeps_the_step_before(
@@ -210,11 +210,11 @@ def test_running_out_of_memory_inside_a_step_keeps_the_step_before(
 def test_a_stop_is_a_checkpoint_and_the_rest_comes_later(begun: Callable[..., Run]) -> None:
     run = begun("sft", "trainer.save_steps=100")
     run.stop_file.touch()
-    assert process.train(run) == {"status": "stopped", "step": 1}
+    assert process.train(run) == process.Outcome(status="stopped", step=1)
     assert [step_of(path) for path in run.whole_checkpoints()] == [1]
     assert not run.adapter.exists()
     run.stop_file.unlink()
-    assert process.train(run)["status"] == "done"
+    assert process.train(run).status == "done"
     assert len(losses(run)) == 6
 
 
