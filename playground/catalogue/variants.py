@@ -240,7 +240,7 @@ def read(path: Path, settings: Settings) -> list[Variant]:
 
 
 def _faulty(path: Path, faults: list[str]) -> ConfigError:
-    return ConfigError(f"{path} has faults: {' '.join(faults)}", "Correct them; README.md shows the fields.")
+    return ConfigError(f"{path} has faults: {' '.join(faults)}", "Correct them; docs/models.md shows the fields.")
 
 
 def _read(path: Path, settings: Settings) -> tuple[list[Variant], list[str], set[str]]:
@@ -268,7 +268,7 @@ def parse(row: dict[str, object], what: str) -> Variant:
         return _VARIANT.validate_python(row)
     except ValidationError as error:
         faults = "; ".join(_fault(fault) for fault in error.errors())
-        raise ConfigError(f"{what} has faults: {faults}.", "README.md shows the fields of each kind.") from error
+        raise ConfigError(f"{what} has faults: {faults}.", "docs/models.md shows the fields of each kind.") from error
 
 
 def _fault(error: Any) -> str:
