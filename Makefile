@@ -11,7 +11,7 @@ SETUP = $(PYTHON) scripts/setup.py --torch-index "$(TORCH_INDEX)" \
 	$(if $(EXTRAS),--extra "$(EXTRAS)") $(if $(filter-out 0 no,$(PREBUILT)),--prebuilt)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install dev test static check format bench lock clean have-python
+.PHONY: help demo install dev test static check format docs bench lock clean have-python
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ check: static ## What CI checks, without the slow tests
 format: dev ## Write the format that `make check` wants
 	@$(VENV)/ruff format .
 	@$(VENV)/ruff check --fix .
+
+docs: dev ## Write docs/settings.md from playground/settings.py
+	@$(VENV)/python scripts/settings_doc.py
 
 bench: have-python ## Measure speed and memory beside the peers
 	@$(SETUP) --extra dev,bench

@@ -3,7 +3,6 @@
 Imports stay inside functions: a verb loads what it needs, the page never loads torch.
 """
 
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from playground.cli.models import models
 from playground.cli.serve import WithFlags
 from playground.cli.serve import serve as serve_api
 from playground.errors import MadangError
-from playground.settings import Settings, load_settings
+from playground.settings import Environment, Settings, load_settings
 from playground.system.ports import check_port
 from training.cli.data import BENCHMARK
 from training.cli.data import data as data_verbs
@@ -112,7 +111,7 @@ def serve(settings: Settings, open_browser: bool) -> None:
     from playground.compare import Playground
     from playground.server.serving import serve as serve_app
 
-    inbrowser = open_browser and sys.stdout.isatty() and not os.environ.get("CI")
+    inbrowser = open_browser and sys.stdout.isatty() and not Environment().ci
     playground = Playground(settings)
     try:
         serve_app(together(playground), playground, inbrowser=inbrowser)
@@ -159,7 +158,7 @@ def tabs(settings: Settings) -> "list[Tab]":
 
 def space() -> "gr.Blocks":
     """What a Hugging Face Space serves: the embedded models made first, then the page in Space mode."""
-    settings = load_settings(mode="space") if os.environ.get("SPACE_ID") else load_settings()
+    settings = load_settings(mode="space" if Environment().space_id else None)
     ensure(settings)
     return build(settings)
 

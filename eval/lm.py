@@ -7,7 +7,6 @@ tokenizer puts it, what is too long is cut on the left. How the numbers are comp
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -27,8 +26,6 @@ from playground.prompts import choose, render
 from playground.protocol import Choices
 from playground.system.atomic import explained
 
-PIECE_TOKENS = int(os.environ.get("MADANG_EVAL_PIECE_TOKENS", "8192"))
-"""About so many tokens go to the worker at once: between two pieces progress is told and saved."""
 ENCODE_AT_ONCE = 2000
 ROWS_AT_ONCE = 16
 MAX_NEW_TOKENS = 256
@@ -85,6 +82,7 @@ class VariantLM(TemplateLM):  # type: ignore[misc]
     """One variant behind lm-eval's interface.
 
     `tell` hears how many requests of how many are done; `cancelled` is asked between pieces, and raises Cancelled.
+    About `piece_tokens` go to the worker at once: between two pieces progress is told and saved.
     """
 
     def __init__(
@@ -94,6 +92,7 @@ class VariantLM(TemplateLM):  # type: ignore[misc]
         saved: Saved | None = None,
         tell: Tell = lambda done, total: None,
         cancelled: Callable[[], bool] = lambda: False,
+        piece_tokens: int = 8192,
     ) -> None:
         super().__init__()
         self.probe = probe
@@ -102,6 +101,7 @@ class VariantLM(TemplateLM):  # type: ignore[misc]
         self._format = prompt_format
         self._saved = saved or Saved(None)
         self._tell, self._cancelled = tell, cancelled
+        self._piece_tokens = piece_tokens
 
     @property
     def eot_token_id(self) -> int:
@@ -212,7 +212,7 @@ class VariantLM(TemplateLM):  # type: ignore[misc]
         if todo:
             self.probe.grow(max(len(context) + len(rest) for context, rests in todo.items() for rest in rests))
         left = sum(len(rests) for rests in todo.values())
-        for piece in _pieces(todo):
+        for piece in _pieces(todo, self._piece_tokens):
             self._check(len(requests) - left, len(requests))
             self._score(piece, todo)
             left -= sum(len(question.continuations) for question in piece)
@@ -281,7 +281,7 @@ def _key(*parts: Any) -> str:
     return sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _pieces(todo: dict[tuple[int, ...], dict[tuple[int, ...], str]]) -> Iterator[list[Choices]]:
+def _pieces(todo: dict[tuple[int, ...], dict[tuple[int, ...], str]], piece_tokens: int) -> Iterator[list[Choices]]:
     """Questions longest first, some thousand tokens at once: the time left is never underestimated."""
     questions = [Choices(context=context, continuations=tuple(rests)) for context, rests in todo.items()]
     questions.sort(key=lambda question: -question.size)
@@ -290,7 +290,7 @@ def _pieces(todo: dict[tuple[int, ...], dict[tuple[int, ...], str]]) -> Iterator
     for question in questions:
         piece.append(question)
         tokens += question.size
-        if tokens >= PIECE_TOKENS:
+        if tokens >= piece_tokens:
             yield piece
             piece, tokens = [], 0
     if piece:

@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -26,6 +25,7 @@ from playground.compare import Playground
 from playground.errors import MadangError
 from playground.measure import drift
 from playground.measure.probe import Probe, probing
+from playground.settings import set_defaults
 from playground.system.atomic import explained
 from playground.workers.loadable import Loadable
 
@@ -79,7 +79,7 @@ class Run:
         with explained(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
         if plan.data is not None:  # read when `evaluate` is imported: do not ask the Hub for a metric lm-eval has
-            os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
+            set_defaults(HF_EVALUATE_OFFLINE="1")
             _rows(plan, plan.data, self.out / ".rows")  # first: a broken line must not wait until a model has loaded
         with quiet(), probing(self.playground, plan.variant, self._fetching(plan)) as probe:
             saved = self.out / f".{folder_name(plan.variant)}-{_identity(probe.loadable, plan)}.part.jsonl"
@@ -103,6 +103,7 @@ class Run:
             Saved(saved),
             _Clock(plan.variant, self.tell),
             self.cancelled,
+            self.playground.settings.eval_piece_tokens,
         )
         with _explained(plan):
             tasks, manager = _tasks(plan, self.out / ".rows")

@@ -1,5 +1,10 @@
-"""Where things live and what this process may use: typed, from the environment (MADANG_*) and from flags."""
+"""All that Madang reads from the environment, typed: its settings (MADANG_*, or flags) and variables of other programs.
 
+No other module reads the environment (tests/test_environment.py). docs/settings.md is made from the fields below.
+"""
+
+import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +40,16 @@ class Settings(BaseSettings):
         default=None, gt=0, description="VRAM for loaded models; default 90 % of the cards"
     )
     threads: int | None = Field(default=None, ge=1, description="Threads a model may use; default the usable cores")
-    language: Literal["auto", "ko", "en"] = Field(default="auto", description="Language of the page")
+    language: Literal["auto", "ko", "en"] = Field(
+        default="auto", description="Language of the page: auto (the browser's), ko or en"
+    )
+    eval_piece_tokens: int = Field(
+        default=8192, ge=1, description="Tokens that a benchmark scores between two savings of its progress, about"
+    )
+    vllm: str = Field(default="", description="Command that starts vLLM: 'uvx vllm', say; default the one on PATH")
+    llama_server: str = Field(
+        default="", description="Command that starts llama.cpp's server; default the one on PATH, or the package's"
+    )
 
     api_keys: SecretStr = Field(
         default=SecretStr(""),
@@ -85,6 +99,48 @@ class Settings(BaseSettings):
     def catalogue(self) -> Path:
         """The user's own variants, beside the built-in ones."""
         return self.data / "variants.toml"
+
+
+class Environment(BaseSettings):
+    """Variables of other programs that Madang heeds, too."""
+
+    ci: str = Field(default="", description="Set by most CI services: no browser is opened")
+    space_id: str = Field(default="", description="Set on a Hugging Face Space: MADANG_MODE is space")
+    gradio_root_path: str | None = Field(default=None, description="Path of the page behind a proxy")
+    ssl_cert_file: str = Field(default="", description="Certificate authorities that remote variants are held against")
+    ssl_cert_dir: str = Field(default="", description="The same, as a folder")
+    cuda_visible_devices: str = Field(default="0", description="Cards to use; a fine-tune on one device uses the first")
+
+
+class ChildEnvironment(BaseSettings):
+    """What a process that Madang starts finds in its environment, set by its parent and not by people."""
+
+    rank: int = Field(default=0, description="Number of this trainer among those of a run")
+    local_rank: int = Field(default=0, description="Number of this trainer among those on this machine")
+    omp_num_threads: int | None = Field(default=None, description="Threads of this process")
+    madang_supervisor: str = Field(default="", description="Process id and birth of whoever started the run")
+    llama_api_key: str = Field(default="", description="The key that llama.cpp's server asks for")
+    llama_arg_cors_origins: str = Field(default="localhost", description="Pages that may ask llama.cpp's server")
+
+
+def variable(name: str) -> str:
+    """Return a variable by its name (which a catalogue row's `key_env` gives); empty where it is not set."""
+    return os.environ.get(name, "")
+
+
+def unset(defaults: Mapping[str, str]) -> dict[str, str]:
+    """Return those of the variables that the environment does not set."""
+    return {name: value for name, value in defaults.items() if name not in os.environ}
+
+
+def child_environment(changes: Mapping[str, str], defaults: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment for a child process: this process's own over `defaults`, and `changes` over both."""
+    return {**(defaults or {}), **os.environ, **changes}
+
+
+def set_defaults(**defaults: str) -> None:
+    """Set variables that libraries in this process read when they are imported, where they are not set yet."""
+    os.environ.update(unset(defaults))
 
 
 def split_keys(keys: SecretStr) -> list[str]:

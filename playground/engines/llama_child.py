@@ -5,7 +5,6 @@ with hyphens and followed by its value: `--n-batch 512 --cache-prompt false`. Th
 """
 
 import argparse
-import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from playground.errors import ConfigError, MadangError, SetupError, UnknownNameError
+from playground.settings import ChildEnvironment
 
 NO_FLASH = 0
 """llama.cpp's number for attention without it. On a CPU flash attention makes a long conversation's tokens at half the
@@ -50,8 +50,9 @@ def fill(params: Any, words: Sequence[str], on_card: bool = True) -> None:
         params.chat_template = given.chat_template_file.read_text(encoding="utf-8")
     if not on_card:
         params.flash_attn_type = NO_FLASH
-    params.api_keys = [key for key in [os.environ.get("LLAMA_API_KEY", "")] if key]
-    params.cors_origins = os.environ.get("LLAMA_ARG_CORS_ORIGINS", "localhost")
+    told = ChildEnvironment()
+    params.api_keys = [key for key in [told.llama_api_key] if key]
+    params.cors_origins = told.llama_arg_cors_origins
     fill_fields(params, rest)
 
 

@@ -5,7 +5,6 @@ options used here. Read from llama.cpp b11549 (October 2026), which xllamacpp 20
 """
 
 import mmap
-import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,10 +17,10 @@ from playground.engines.plan import Plan, Wish
 from playground.errors import ConfigError, VariantError
 from playground.prompts import format_names
 from playground.protocol import DEFAULT_CONTEXT
+from playground.settings import unset
 from playground.workers.loadable import FetchProgress, Loader
 
 ENGINE = "llama-server"
-VARIABLE = "MADANG_LLAMA_SERVER"
 CHILD = (sys.executable, "-m", "playground.engines.llama_child")
 INSTALL = "`make install EXTRAS=llama-server` adds it, or name a llama-server of your own: --command PATH."
 CLOSED = {"LLAMA_ARG_CORS_ORIGINS": "localhost"}
@@ -37,7 +36,7 @@ def make(
     """One plan for each GGUF, on ports that follow one another. Files on the Hub are fetched first."""
     chosen = [_gguf(catalogue, catalogue.get(name)) for name in names]
     plan.check_ports(wish.settings.port, len(chosen))
-    command = plan.program(wish.command, VARIABLE, "llama-server")
+    command = plan.program(wish.command, wish.settings.llama_server, "llama-server")
     if command is None and find_spec("xllamacpp"):
         command = CHILD
     loader = Loader(wish.settings, catalogue, hub)
@@ -52,7 +51,7 @@ def make(
                 host=wish.settings.host,
                 port=port,
                 rows=(plan.row(gguf, ENGINE, wish, port),),
-                environment={name: value for name, value in CLOSED.items() if name not in os.environ},
+                environment=unset(CLOSED),
                 key_variable="LLAMA_API_KEY" if wish.key else None,
                 missing="" if command else INSTALL,
             )

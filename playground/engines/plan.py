@@ -1,6 +1,5 @@
 """What every engine's plan has in common: one process, its address, the rows it answers for. Starts nothing."""
 
-import os
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from playground.catalogue import variants
 from playground.catalogue.variants import Remote, Stored
 from playground.errors import ConfigError, MadangError
 from playground.prompts import prompt_format
-from playground.settings import Settings
+from playground.settings import Settings, child_environment
 from playground.system.atomic import write_beside
 
 KEYS = "MADANG_API_KEYS"
@@ -103,7 +102,7 @@ class Plan:
     def full_environment(self, key: str | None) -> dict[str, str]:
         """What the process finds in its environment."""
         secret = {self.key_variable: key} if self.key_variable and key else {}
-        return {**os.environ, **self.environment, **secret}
+        return child_environment({**self.environment, **secret})
 
 
 def address(host: str, port: int) -> str:
@@ -139,12 +138,12 @@ def row(variant: Stored, engine: str, wish: Wish, port: int) -> Remote:
     )
 
 
-def program(given: Sequence[str] | None, variable: str, name: str) -> tuple[str, ...] | None:
-    """The command that starts an engine: as given, as the environment says, or as PATH has it; None where it lacks."""
+def program(given: Sequence[str] | None, setting: str, name: str) -> tuple[str, ...] | None:
+    """The command that starts an engine: as given, as the settings say, or as PATH has it; None where it lacks."""
     if given:
         return tuple(given)
-    if named := os.environ.get(variable, "").strip():
-        return tuple(shlex.split(named))
+    if setting.strip():
+        return tuple(shlex.split(setting))
     found = shutil.which(name)
     return (found,) if found else None
 

@@ -6,7 +6,6 @@ package before that: it is the plugin `vllm-bnb-plugin`.
 """
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from playground.engines import plan
 from playground.engines.plan import Plan, Wish
 from playground.errors import ConfigError, VariantError
 from playground.prompts import format_names
+from playground.settings import unset
 
 ENGINE = "vllm"
-VARIABLE = "MADANG_VLLM"
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What --max-lora-rank takes."""
 DTYPES = {"auto": "auto", "bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
@@ -67,7 +66,7 @@ def make(catalogue: Catalogue, hub: Hub, names: list[str], wish: Wish) -> tuple[
             loras.append(_lora(catalogue, hub, base, adapter, chat))
         except VariantError as error:
             left.append(f"{adapter.name} is left out. {error.message} {error.hint}")
-    command = plan.program(wish.command, VARIABLE, "vllm")
+    command = plan.program(wish.command, wish.settings.vllm, "vllm")
     served = [base, *(lora.adapter for lora in loras)]
     return Plan(
         title="vLLM",
@@ -75,7 +74,7 @@ def make(catalogue: Catalogue, hub: Hub, names: list[str], wish: Wish) -> tuple[
         host=wish.settings.host,
         port=wish.settings.port,
         rows=tuple(plan.row(variant, ENGINE, wish, wish.settings.port) for variant in served),
-        environment={name: value for name, value in QUIET.items() if name not in os.environ},
+        environment=unset(QUIET),
         key_variable="VLLM_API_KEY" if wish.key else None,
         missing="" if command else _install(quantized),
         wrong={ON_CPU: _mixed_up(base)} if loras else {},

@@ -7,7 +7,6 @@ through a proxy, and no message holds the key.
 import asyncio
 import ipaddress
 import json
-import os
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ import httpx
 from playground.errors import MadangError, VariantError, WorkerError
 from playground.protocol import Address
 from playground.remote.sse import Events, Lines, TooLong
+from playground.settings import Environment, variable
 
 PAUSES_S = (0.5, 1.0, 2.0)
 """Between attempts where the server is out of reach or busy; a Retry-After replaces the pause, up to its limit."""
@@ -63,7 +63,8 @@ class Line:
                 f"{self.name}: {self.address.url} is no address: {error}.", "Correct its row."
             ) from error
         except (OSError, ssl.SSLError) as error:  # httpx reads the file that this variable names
-            named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "the system's certificates"
+            told = Environment()
+            named = told.ssl_cert_file or told.ssl_cert_dir or "the system's certificates"
             text = f"{self.name}: {named} cannot be read: {error.strerror or error}."
             raise VariantError(text, "Correct SSL_CERT_FILE, or leave it out.") from error
         except (ImportError, ValueError) as error:  # a proxy that httpx cannot speak to
@@ -124,15 +125,15 @@ class Line:
         return {"authorization": f"Bearer {key}"} if key else {}
 
     def _key(self) -> str:
-        variable = self.address.key_env
-        key = os.environ.get(variable, "") if variable else ""
-        if variable and not key.strip():
+        named = self.address.key_env
+        key = variable(named) if named else ""
+        if named and not key.strip():
             raise VariantError(
-                f"{self.name} reads its key from {variable}, which is not set.",
-                f"Start Madang with {variable} in its environment, or take key_env out of the catalogue row.",
+                f"{self.name} reads its key from {named}, which is not set.",
+                f"Start Madang with {named} in its environment, or take key_env out of the catalogue row.",
             )
         if not all("!" <= letter <= "~" for letter in key.strip()):
-            raise VariantError(f"What {variable} holds is no key.", "A key is visible ASCII without spaces.")
+            raise VariantError(f"What {named} holds is no key.", "A key is visible ASCII without spaces.")
         return key.strip()
 
     async def _json(self, method: str, url: str, body: dict[str, Any] | None) -> Any:
@@ -246,9 +247,8 @@ class Line:
 
     def _remedy(self, status: int, wait: float | None) -> str:
         if status in (401, 403):
-            variable = self.address.key_env
-            if variable:
-                return f"The key in {variable} is not the one it wants."
+            if self.address.key_env:
+                return f"The key in {self.address.key_env} is not the one it wants."
             return 'It wants a key: put it into an environment variable, and key_env = "ITS_NAME" into the row.'
         if status == 404:
             return "An address normally ends in /v1, and `model` must be one that the server lists at /v1/models."

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from playground.errors import ConfigError, SetupError, UnknownNameError
-from playground.settings import Settings
+from playground.settings import Settings, child_environment
 from playground.system.atomic import write_beside
 from playground.system.logs import tail
 from playground.system.processes import ProcessId, kill, tree, wait_or_end
@@ -214,7 +214,7 @@ def keep(where: Path) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "160"},
+                env=child_environment({"PYTHONUNBUFFERED": "1", "COLUMNS": "160"}),
             )
             job = job.model_copy(update={"pids": (ProcessId.of(), ProcessId.of(command.pid))})
             _write(job)

@@ -1,6 +1,5 @@
 """The page, put together: header, tabs, and what must be told to `launch`."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from playground.page import look
 from playground.page.components import Components, plain
 from playground.page.tabs import Tab
 from playground.page.words import LANGUAGES, both, tooltip, words
-from playground.settings import Settings
+from playground.settings import Environment, Settings
 from playground.ui import chat, chat_tab, models_tab
 from playground.ui.chat import Desk
 from playground.ui.running import Running
@@ -57,7 +56,7 @@ def launch_options(settings: Settings, extra_tabs: Sequence[Tab] = ()) -> dict[s
 
 def mounted(app: FastAPI, page: gr.Blocks, options: dict[str, Any]) -> FastAPI:
     """The page on every path that an app has no route for. Gradio's own launch would put it in front of the app."""
-    root = os.environ.get("GRADIO_ROOT_PATH")  # behind a proxy; `launch` reads it by itself
+    root = Environment().gradio_root_path  # behind a proxy; `launch` reads it by itself
     gr.mount_gradio_app(app, page, path="/", show_error=False, root_path=root, **options)
     gradio_app = app.routes[-1].app  # type: ignore[attr-defined]
     app.state.endings = [gradio_app.stop_event.set]  # or its open pages would hold up the end

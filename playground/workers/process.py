@@ -22,6 +22,7 @@ import psutil
 from playground import events
 from playground.errors import ContextError, MadangError, VariantError, WorkerError
 from playground.protocol import ModelInfo, ModelSpec, RowRequest
+from playground.settings import child_environment
 from playground.system.logs import last_line
 from playground.system.processes import ending, wait_or_kill
 from playground.system.waiting import LOOK_S, GivenUp, never
@@ -32,7 +33,7 @@ KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(events.E
 REFUSALS: defaultdict[str, type[MadangError]] = defaultdict(lambda: VariantError, ContextError=ContextError)
 """What a call's refusal is raised as, by the name of what the worker raised."""
 STOP_GRACE_S = 2.0
-SPIN = os.environ.get("GOMP_SPINCOUNT", "5000")
+SPIN = "5000"
 """How long a thread spins for the others before it sleeps: not at all makes a small model three times slower, and the
 library's default starves whatever else runs on the machine."""
 _call_numbers = itertools.count(1)
@@ -61,9 +62,8 @@ class Worker:
             self._write({"op": "load", "spec": spec.model_dump()})
 
     def _spawn(self) -> "subprocess.Popen[str]":
-        environment = os.environ | {
+        changes = {
             "OMP_NUM_THREADS": str(self.spec.threads),
-            "GOMP_SPINCOUNT": SPIN,
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_OFFLINE": "1",
             "PYTHONUNBUFFERED": "1",
@@ -74,7 +74,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=environment,
+                env=child_environment(changes, {"GOMP_SPINCOUNT": SPIN}),
                 encoding="utf-8",
                 start_new_session=os.name == "posix",
             )

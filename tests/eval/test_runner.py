@@ -114,7 +114,8 @@ def _lines(out: Path) -> list[str]:
 def test_cancel_keeps_what_was_scored(
     playground: Playground, kobest_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eval.lm.PIECE_TOKENS", 1)
+    small = playground.settings.model_copy(update={"eval_piece_tokens": 1})
+    monkeypatch.setattr(playground, "settings", small)
     asked = iter([False, False, True])
     run = Run(playground, tmp_path / "out", cancelled=lambda: next(asked), measures=())
     with pytest.raises(Cancelled):

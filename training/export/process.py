@@ -15,6 +15,7 @@ from pathlib import Path
 
 from playground import errors
 from playground.errors import MadangError
+from playground.settings import child_environment, variable
 from playground.system.logs import last_lines
 from playground.system.processes import ending, when_input_ends
 
@@ -36,7 +37,7 @@ def isolated(function: Callable[..., None], *args: str | Path, what: str) -> Non
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+        env=child_environment({"PYTHONPATH": os.pathsep.join([str(ROOT), variable("PYTHONPATH")])}),
     )
     try:
         assert child.stdout is not None

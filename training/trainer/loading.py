@@ -3,13 +3,13 @@
 Runs in the trainer's own process: Unsloth must be imported before transformers, which it patches.
 """
 
-import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from playground.errors import ConfigError, SetupError
+from playground.settings import ChildEnvironment, set_defaults
 from playground.system import hardware
 from training.recipe import Recipe
 from training.run.runs import Model, Plan
@@ -58,8 +58,7 @@ def engine(recipe: Recipe) -> str:
 def prepare(chosen: str, scratch: Path) -> None:
     """What must happen before transformers is imported; `scratch` takes the code that Unsloth compiles."""
     if chosen == "unsloth":
-        os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(scratch))
-        os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
+        set_defaults(UNSLOTH_COMPILE_LOCATION=str(scratch), UNSLOTH_DISABLE_STATISTICS="1")
         import unsloth  # noqa: F401 - it patches transformers and TRL
 
 
@@ -129,7 +128,7 @@ def _how(recipe: Recipe, on_card: bool) -> dict[str, Any]:
     if recipe.load_in_4bit:
         how["quantization_config"] = _nf4(dtype, on_card)
     if on_card and recipe.deepspeed is None:
-        how["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
+        how["device_map"] = {"": ChildEnvironment().local_rank}
     return how
 
 

@@ -16,13 +16,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from playground.errors import MadangError, SetupError
+from playground.settings import ChildEnvironment
 from playground.system.atomic import disk_full, replacing
 from playground.system.processes import ProcessId
 from training.run.runs import Run
 from training.trainer import loading
-
-SUPERVISOR = "MADANG_SUPERVISOR"
-"""Environment variable with the process id and birth of whoever started the run: when it dies, its trainers end."""
 
 
 class Outcome(BaseModel):
@@ -40,7 +38,7 @@ class Outcome(BaseModel):
 def main(folder: str) -> int:
     """Train the run of a folder; 0 when that ended as it should, whether done or stopped."""
     run = Run(Path(folder))
-    rank = os.environ.get("RANK", "0")
+    rank = ChildEnvironment().rank
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor asks through a file, so that a checkpoint is kept
     _die_with_supervisor()
     try:
@@ -64,7 +62,7 @@ def train(run: Run) -> Outcome:
     from training.trainer import trainers
 
     on_card = torch.cuda.is_available()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    torch.set_num_threads(ChildEnvironment().omp_num_threads or torch.get_num_threads())
     set_seed(recipe.seed)
     arguments = trainers.config(run, recipe, plan, on_card, False) if recipe.deepspeed == "zero3" else None
     if arguments is not None:
@@ -141,7 +139,7 @@ def _failed(error: Exception) -> Outcome:
 
 def _die_with_supervisor() -> None:
     """Watch the process that started the run, and end with it: a second trainer would spoil the folder."""
-    told = os.environ.get(SUPERVISOR)
+    told = ChildEnvironment().madang_supervisor
     if not told:
         return
     pid, _, born = told.partition(":")

@@ -4,7 +4,6 @@ The trainer can die in any way, by the kernel's hand, too: what it did is in the
 from the last whole checkpoint.
 """
 
-import os
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from playground.errors import MadangError, SetupError
+from playground.settings import Environment, child_environment
 from playground.system import hardware
 from playground.system.logs import tail
 from playground.system.ports import free_port
@@ -20,9 +20,16 @@ from playground.system.processes import ProcessId, ending, kill, tree
 from training.recipe import Recipe
 from training.run.runs import Run, step_of
 from training.trainer import ladder
-from training.trainer.process import SUPERVISOR, Outcome
+from training.trainer.process import Outcome
 
 POLL_S = 0.3
+DEFAULTS = {
+    # Threads that spin while they wait for each other lose a third of the speed once a core is shared; alone it makes
+    # next to no difference.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+}
+"""What a trainer's environment says where the user's does not."""
 TAIL = 12
 OOM_KILLS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 ORDER = ("out_of_memory", "not_finite", "error", "stopped", "done")
@@ -97,21 +104,17 @@ def environment(recipe: Recipe, threads: int | None = None) -> dict[str, str]:
     """Return what a trainer finds in its environment: its share of the threads, one card where one is asked for."""
     me = ProcessId.of()
     each = max(1, (threads or hardware.usable_cores()) // recipe.devices)
-    made = os.environ | {
-        SUPERVISOR: f"{me.pid}:{me.born}",
+    changes = {
+        "MADANG_SUPERVISOR": f"{me.pid}:{me.born}",
         "OMP_NUM_THREADS": str(each),
-        # Threads that spin while they wait for each other lose a third of the speed once a core is shared; alone it
-        # makes next to no difference.
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "PYTORCH_ALLOC_CONF": os.environ.get("PYTORCH_ALLOC_CONF", "expandable_segments:True"),
     }
     if recipe.devices == 1 and hardware.vram_total():  # several visible cards would make Trainer split every batch
-        first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-        made["CUDA_VISIBLE_DEVICES"] = first or "0"
-    return made
+        first = Environment().cuda_visible_devices.split(",")[0]
+        changes["CUDA_VISIBLE_DEVICES"] = first or "0"
+    return child_environment(changes, DEFAULTS)
 
 
 def _step_down(run: Run, recipe: Recipe, outcome: Outcome) -> bool:

@@ -16,6 +16,7 @@ from playground.engines.plan import Plan, Wish
 from playground.engines.process import Engine
 from playground.errors import ConfigError, MadangError, VariantError, WorkerError
 from playground.prompts import prompt_format
+from playground.settings import Settings
 
 
 class Nowhere:
@@ -147,6 +148,7 @@ def test_which_program_serves(shelf: Any, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
     assert made(shelf, "q")[0].command[0] == "/bin/llama-server"
     monkeypatch.setenv("MADANG_LLAMA_SERVER", "/opt/llama-server")
+    shelf.settings = Settings(data=shelf.settings.data)
     assert made(shelf, "q", flags=("--no-mmap",))[0].command[0] == "/opt/llama-server"
     assert made(shelf, "q", flags=("--no-mmap",))[0].command[-1] == "--no-mmap"
 

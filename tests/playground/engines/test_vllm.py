@@ -11,6 +11,7 @@ from playground.engines import vllm
 from playground.engines.plan import Plan, Wish
 from playground.errors import ConfigError, MadangError, VariantError
 from playground.prompts import prompt_format
+from playground.settings import Settings
 
 
 class Nowhere:
@@ -241,6 +242,7 @@ def test_own_flags_come_last_and_the_command_is_chosen(shelf: Any, monkeypatch: 
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
     assert words(shelf, "qwen")[:2] == ["/bin/vllm", "serve"]
     monkeypatch.setenv("MADANG_VLLM", "uvx --from 'vllm==0.33.0' vllm")
+    shelf.settings = Settings(data=shelf.settings.data)
     assert words(shelf, "qwen")[:5] == ["uvx", "--from", "vllm==0.33.0", "vllm", "serve"]
     assert words(shelf, "qwen", command=("mine",))[:2] == ["mine", "serve"]
 
