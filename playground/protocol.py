@@ -53,7 +53,8 @@ class RowRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str
+    id: str = ""
+    """Its ticket's (playground.workers.tickets), which puts it in."""
     variant: str
     messages: tuple[Message, ...] = ()
     text: str | None = None

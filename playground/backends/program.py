@@ -29,7 +29,7 @@ from playground.events import Event, Failed, Finished
 from playground.protocol import Backend, Cancelled, ModelSpec, Pause, RowRequest
 
 
-class Worker:
+class Program:
     """Reads operations on one thread and runs the scheduler on the main one."""
 
     def __init__(self, source: TextIO, sink: TextIO) -> None:
@@ -141,7 +141,7 @@ def main() -> None:
     source = os.fdopen(os.dup(sys.stdin.fileno()), encoding="utf-8")
     with Path(os.devnull).open() as nothing:
         os.dup2(nothing.fileno(), sys.stdin.fileno())
-    Worker(source, sink).run()
+    Program(source, sink).run()
 
 
 if __name__ == "__main__":

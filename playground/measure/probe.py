@@ -17,27 +17,14 @@ from playground.events import Event, Failed, Finished
 from playground.presets import Sampling
 from playground.protocol import Choices, ModelInfo, RowRequest, Scored, Vocabulary
 from playground.workers.loadable import Loadable, Loader
-from playground.workers.pool import AnyWorker, WorkerPool
-from playground.workers.process import Worker
+from playground.workers.pool import Hold, WorkerPool
+from playground.workers.process import WorkerProcess
+from playground.workers.tickets import Ticket
 
 if TYPE_CHECKING:
     import numpy as np
 
 CONTEXT_STEP = 512
-
-
-class _Patience:
-    """Waits for as long as it takes."""
-
-    def queued(self, behind: str) -> None:
-        """Others are answering."""
-
-    def loading(self) -> None:
-        """The model loads."""
-
-    def given_up(self) -> bool:
-        """Never."""
-        return False
 
 
 @dataclass
@@ -47,37 +34,36 @@ class Probe:
     variant: str
     pool: WorkerPool
     loadable: Loadable
-    worker: AnyWorker
+    hold: Hold
 
     @property
     def info(self) -> ModelInfo:
         """What the loaded model says of itself."""
-        assert self.worker.info is not None
-        return self.worker.info
+        return self.hold.info
 
     @property
     def pid(self) -> int:
         """The worker's process, whose memory is the model's; a remote variant has none here."""
-        if not isinstance(self.worker, Worker):
+        if not isinstance(self.hold.worker, WorkerProcess):
             raise VariantError(
                 f"{self.variant} runs elsewhere: its memory cannot be measured from here.",
                 "Measure it where it runs, or name a variant whose files are on this machine.",
             )
-        return self.worker.pid
+        return self.hold.worker.pid
 
     def vocabulary(self) -> Vocabulary:
         """Special tokens and chat template."""
-        return Vocabulary.model_validate(self.worker.call("vocabulary"))
+        return Vocabulary.model_validate(self.hold.call("vocabulary"))
 
     def encode(self, texts: Sequence[str], add_special: bool | None = None) -> list[list[int]]:
         """Token ids of each text; None adds BOS where the tokenizer does by itself, but never a second."""
-        ids: list[list[int]] = self.worker.call("encode", texts=list(texts), add_special=add_special)
+        ids: list[list[int]] = self.hold.call("encode", texts=list(texts), add_special=add_special)
         return ids
 
     def score(self, questions: Sequence[Choices]) -> Scored:
         """Log-probabilities in nats of every choice; each question must fit the context (see `grow`)."""
         rows = [question.model_dump() for question in questions]
-        return Scored.model_validate(self.worker.call("score", questions=rows, adapter=self.loadable.adapter))
+        return Scored.model_validate(self.hold.call("score", questions=rows, adapter=self.loadable.adapter))
 
     def logprobs(self, ids: Sequence[int]) -> "np.ndarray[Any, np.dtype[np.float32]]":
         """Log-probabilities [tokens, vocabulary] in nats of what follows each token."""
@@ -85,29 +71,28 @@ class Probe:
 
         with tempfile.TemporaryDirectory(prefix="madang-") as folder:
             file = str(Path(folder) / "logprobs.npy")
-            self.worker.call("logprobs", ids=list(ids), adapter=self.loadable.adapter, file=file)
+            self.hold.call("logprobs", ids=list(ids), adapter=self.loadable.adapter, file=file)
             result: np.ndarray[Any, np.dtype[np.float32]] = np.load(file)
         return result
 
     def complete(self, texts: Sequence[str], sampling: Sampling) -> Iterator[tuple[int, Finished]]:
         """Raw completions, with their index, as they end; all rows decode together."""
-        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        rows = [self._row(number, text, sampling) for number, text in enumerate(texts)]
-        self.worker.ask(rows, events.put)
-        for _ in rows:
-            event = _end(events)
+        events: queue.SimpleQueue[tuple[int, Event]] = queue.SimpleQueue()
+
+        def ticket(number: int) -> Ticket:
+            return Ticket(self.variant, lambda event: events.put((number, event)))
+
+        adapter = self.loadable.adapter
+        rows = [RowRequest(variant=self.variant, text=text, sampling=sampling, adapter=adapter) for text in texts]
+        self.hold.submit([(ticket(number), row) for number, row in enumerate(rows)])
+        unfinished = len(rows)
+        while unfinished:
+            number, event = events.get()
             if isinstance(event, Failed):
                 raise WorkerError(event.message, event.hint)
-            yield int(event.variant), event
-
-    def _row(self, number: int, text: str, sampling: Sampling) -> RowRequest:
-        return RowRequest(
-            id=f"probe-{self.variant}-{number}",
-            variant=str(number),
-            text=text,
-            sampling=sampling,
-            adapter=self.loadable.adapter,
-        )
+            if isinstance(event, Finished):
+                unfinished -= 1
+                yield number, event
 
     def grow(self, tokens: int) -> None:
         """Make room for a context of `tokens`: llama.cpp reserves it at loading, so its worker starts again."""
@@ -122,17 +107,10 @@ class Probe:
             return  # its passes take what room they need
         wanted = min(-(-tokens // CONTEXT_STEP) * CONTEXT_STEP, self.info.trained_context)
         spec = self.loadable.spec.model_copy(update={"context": wanted})
-        self.pool.release(self.worker)
+        self.hold.release()
         self.pool.unload(self.loadable.spec)
         self.loadable = Loadable(spec, self.loadable.adapter, self.loadable.why_not_shared)
-        self.worker = self.pool.hold(spec, _Patience())
-
-
-def _end(events: "queue.SimpleQueue[Event]") -> Finished | Failed:
-    while True:
-        event = events.get()
-        if isinstance(event, Finished | Failed):
-            return event
+        self.hold = self.pool.hold(spec)
 
 
 @contextmanager
@@ -142,8 +120,8 @@ def probing(
     """A probe of a variant: files fetched and checked, model loaded, kept from eviction for the block."""
     loader = Loader(playground.settings, playground.catalogue, playground.hub)
     loadable = loader.loadable(loader.catalogue.get(variant), progress)
-    probe = Probe(variant, playground.pool, loadable, playground.pool.hold(loadable.spec, _Patience()))
+    probe = Probe(variant, playground.pool, loadable, playground.pool.hold(loadable.spec))
     try:
         yield probe
     finally:
-        playground.pool.release(probe.worker)
+        probe.hold.release()

@@ -13,15 +13,14 @@ from functools import partial
 from typing import Any
 
 from playground.errors import BUG_HINT, MadangError, VariantError, WorkerError
-from playground.events import Event
-from playground.protocol import Choices, ModelInfo, ModelSpec, RowRequest
+from playground.protocol import Choices, ModelInfo, ModelSpec
 from playground.remote.answer import Answer
 from playground.remote.openai import Server
 from playground.remote.scores import Scorer
 from playground.system.waiting import LOOK_S, GivenUp, never
 from playground.workers import memory
+from playground.workers.tickets import Rows
 
-Sink = Callable[[Event], None]
 GREETING_S = 15.0
 CLOSING_S = 2.0
 
@@ -79,13 +78,13 @@ class RemoteWorker:
         if self.info is None:
             raise self._gone()
 
-    def ask(self, rows: Sequence[RowRequest], sink: Sink) -> None:
-        """Send rows, each a request of its own; every row ends in Finished or Failed at its sink."""
+    def ask(self, rows: Rows) -> None:
+        """Send rows, each a request of its own; every row ends in Finished or Failed at its ticket."""
         self.used_at = time.monotonic()
         with self._gate:  # what is scheduled here is seen by a `stop` that comes later
             if not self.alive:
                 raise self._gone()
-            self._loop.call_soon_threadsafe(self._start, list(rows), sink, self.used_at)
+            self._loop.call_soon_threadsafe(self._start, list(rows), self.used_at)
 
     def cancel(self, ids: Sequence[str]) -> None:
         """Stop rows and close their connections; each still reports Finished with the reason `cancelled`."""
@@ -167,10 +166,10 @@ class RemoteWorker:
             ) from error
         self._stale = False
 
-    def _start(self, rows: list[RowRequest], sink: Sink, asked_at: float) -> None:
+    def _start(self, rows: Rows, asked_at: float) -> None:
         assert self.info is not None
-        for row in rows:
-            answer = Answer(row, sink, asked_at, self.info)
+        for ticket, row in rows:
+            answer = Answer(row, ticket.deliver, asked_at, self.info)
             task = self._loop.create_task(self._answer(answer))
             self._rows[row.id] = task
             task.add_done_callback(partial(self._done, answer))

@@ -4,12 +4,11 @@ Whoever closes Answers early cancels what is unfinished: the engine is free at i
 """
 
 import asyncio
-import itertools
-import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 from playground.events import Delta, Event, Failed, Finished, Started
 from playground.protocol import RowRequest
@@ -17,9 +16,7 @@ from playground.server.guards.limits import Limits
 from playground.server.guards.record import Record
 from playground.server.model_list import Target
 from playground.server.wire.errors import TOO_LONG, ApiError, failed
-from playground.workers.pool import AnyWorker
-
-_numbers = itertools.count(1)
+from playground.workers.tickets import Ticket
 
 
 class Answers:
@@ -30,18 +27,16 @@ class Answers:
     def __init__(
         self, rows: Sequence[RowRequest], choices: int, record: Record, limits: Limits, threads: ThreadPoolExecutor
     ) -> None:
-        self.rows, self.answer_tokens = rows, 0
+        self.answer_tokens = 0
         self._param = "messages" if rows[0].messages else "prompt"
         self._prompts: dict[int, int] = {}
-        self._choices, self._gone = choices, False
+        self._rows, self._choices, self._gone = rows, choices, False
         self._record, self._limits, self._threads = record, limits, threads
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         self._early: deque[tuple[int, Event]] = deque()
-        self._ids = [f"api-{next(_numbers)}" for _ in rows]
-        self._unread, self._running = set(range(len(rows))), set(range(len(rows)))
-        self._asked: dict[int, AnyWorker] = {}
-        self._lock = threading.Lock()
+        self._unread = set(range(len(rows)))
+        self._tickets = [Ticket("", partial(self._put, index)) for index in self._unread]
 
     @property
     def prompt_tokens(self) -> int:
@@ -52,28 +47,14 @@ class Answers:
         """Whether nobody waits any more."""
         return self._gone
 
-    def row(self, index: int) -> RowRequest:
-        """A row as its worker gets it."""
-        own: dict[str, str | None] = {"id": self._ids[index], "variant": self.target.variant.name}
-        own |= {"adapter": self.target.loadable.adapter, "prompt_format": self.target.prompt_format}
-        return self.rows[index].model_copy(update=own | {"group": self._ids[0], "whole": True})
-
-    def sink(self, index: int) -> Callable[[Event], None]:
-        """Where a worker's thread leaves a row's events."""
-
-        def put(event: Event) -> None:
-            with suppress(RuntimeError):  # the loop is closed: the server has ended, and nobody waits
-                self._loop.call_soon_threadsafe(self._take, index, event)
-
-        return put
-
-    def asked(self, index: int, worker: AnyWorker) -> None:
-        """A row is with its worker; where the client has gone meanwhile, it is taken back."""
-        with self._lock:
-            self._asked[index] = worker
-            late = self._gone
-        if late:
-            worker.cancel([self._ids[index]])
+    def rows(self) -> Iterator[tuple[Ticket, RowRequest]]:
+        """Each row as its worker gets it, with its ticket, while somebody waits: one refusal keeps the others back."""
+        shared = {"variant": self.target.variant.name, "adapter": self.target.loadable.adapter}
+        shared |= {"prompt_format": self.target.prompt_format, "group": self._tickets[0].id}
+        for ticket, row in zip(self._tickets, self._rows, strict=True):
+            if self._gone:
+                return
+            yield ticket, row.model_copy(update=shared | {"whole": True})
 
     async def begin(self) -> None:
         """Wait until every row has its prompt; raises ApiError where one is refused."""
@@ -107,17 +88,20 @@ class Answers:
             return
         if self._prompts:
             self._record.tokens(self.target.id, self.prompt_tokens, self.answer_tokens)
-        with self._lock:
-            self._gone = True
-            rows = [(self._asked[index], self._ids[index]) for index in self._running if index in self._asked]
-        for worker, row_id in rows:
+        self._gone = True
+        if self._unread:
             with suppress(RuntimeError):  # the threads have ended with the server, and the workers with it
-                self._threads.submit(worker.cancel, [row_id])
+                self._threads.submit(self._cancel)
 
-    def _take(self, index: int, event: Event) -> None:
-        if isinstance(event, Finished | Failed):
-            self._running.discard(index)
-        self._events.put_nowait((index, event))
+    def _cancel(self) -> None:
+        """Cancel the rows; on a thread, as a worker's pipe may be full."""
+        for ticket in self._tickets:
+            ticket.cancel()
+
+    def _put(self, index: int, event: Event) -> None:
+        """Take a row's event from a worker's thread to the event loop."""
+        with suppress(RuntimeError):  # the loop is closed: the server has ended, and nobody waits
+            self._loop.call_soon_threadsafe(self._events.put_nowait, (index, event))
 
     async def _next(self) -> tuple[int, Event]:
         index, event = await self._events.get()

@@ -5,19 +5,19 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from playground.compare import Playground
 from playground.errors import ContextError, VariantError, WorkerError
-from playground.protocol import ModelInfo, ModelSpec, RowRequest
+from playground.events import Step
+from playground.protocol import ModelSpec, RowRequest
 from playground.server.answers import Answers
 from playground.server.guards.limits import Limits
 from playground.server.guards.record import Record
 from playground.server.model_list import Known, Target
 from playground.server.wire.errors import ApiError, said
 from playground.system.waiting import GivenUp
-from playground.workers.pool import AnyWorker
+from playground.workers.pool import Hold, Notify
 
 T = TypeVar("T")
 QUICK_THREADS = 8
@@ -58,7 +58,7 @@ class Asker:
             raise
         return answers
 
-    async def with_worker(self, model: str | None, work: Callable[[Target, "Held"], T]) -> T:
+    async def with_worker(self, model: str | None, work: Callable[[Target, Hold], T]) -> T:
         """Run calls that belong together on a model's worker, loaded first where it is not; None is the only model."""
         gone = threading.Event()
         try:
@@ -78,24 +78,20 @@ class Asker:
     def _ask(self, model: str, answers: Answers) -> None:
         answers.target = self._target(model, answers.is_gone)
         spec = answers.target.loadable.spec
-        with self.loading.watched(spec):
-            for index in range(len(answers.rows)):
-                if answers.is_gone():  # one of them was refused already, and the others would be too
-                    return
-                wait = _Wait(answers.is_gone, self.loading, spec)
-                answers.asked(index, self._pool.ask(spec, [answers.row(index)], answers.sink(index), wait))
+        with self.loading.watched(spec) as notify:
+            for row in answers.rows():
+                self._pool.submit(spec, [row], notify)
 
-    def _hold(self, model: str | None, work: Callable[[Target, "Held"], T], gone: GivenUp) -> T:
+    def _hold(self, model: str | None, work: Callable[[Target, Hold], T], gone: GivenUp) -> T:
         target = self._target(model if model is not None else self.known.only(), gone)
         spec = target.loadable.spec
-        with self.loading.watched(spec):
-            worker = self._pool.hold(spec, _Wait(gone, self.loading, spec))
-        try:
-            return work(target, Held(worker, gone))
-        except (VariantError, ContextError) as error:  # the model is there, so it is the request that it refuses
-            raise ApiError(400, said(error.message, error.hint), "prompt", "invalid_prompt") from error
-        finally:
-            self._pool.release(worker)
+        with self.loading.watched(spec) as notify:
+            hold = self._pool.hold(spec, gone, notify)
+        with hold:
+            try:
+                return work(target, hold)
+            except (VariantError, ContextError) as error:  # the model is there, so it is the request that it refuses
+                raise ApiError(400, said(error.message, error.hint), "prompt", "invalid_prompt") from error
 
     def _target(self, model: str, gone: GivenUp) -> Target:
         def progress(done: float, what: str) -> None:
@@ -105,26 +101,9 @@ class Asker:
         return self.known.target(model, progress)
 
 
-@dataclass(frozen=True)
-class Held:
-    """A worker that is kept for one request, whose calls end when its client has gone."""
-
-    worker: AnyWorker
-    gone: GivenUp
-
-    @property
-    def info(self) -> ModelInfo | None:
-        """What the loaded model says of itself."""
-        return self.worker.info
-
-    def call(self, name: str, **arguments: Any) -> Any:
-        """One thing (playground.backends.calls), and wait for what it gives."""
-        return self.worker.call(name, self.gone, **arguments)
-
-
-def spelled(worker: Held, ids: Sequence[int]) -> str:
+def spelled(hold: Hold, ids: Sequence[int]) -> str:
     """The text that token ids spell, control tokens by name; for the threads, as it waits for the worker."""
-    return b"".join(map(bytes, worker.call("pieces", ids=list(ids)))).decode(errors="replace")
+    return b"".join(map(bytes, hold.call("pieces", ids=list(ids)))).decode(errors="replace")
 
 
 class Loading:
@@ -141,35 +120,16 @@ class Loading:
         """False while a model loads for the first time."""
         return not self.starting and (self._one_is_there or not self._under_way)
 
-    def began(self, spec: ModelSpec) -> None:
-        """A model is being loaded."""
-        self._under_way.add(spec)
-
     @contextmanager
-    def watched(self, spec: ModelSpec) -> Iterator[None]:
-        """A block that ends when the model is there, or cannot be."""
+    def watched(self, spec: ModelSpec) -> Iterator[Notify]:
+        """A block that ends when the model is there, or cannot be; it is given what a pool tells of its loading."""
+
+        def notify(step: Step, detail: str) -> None:
+            if step == "loading":
+                self._under_way.add(spec)
+
         try:
-            yield
+            yield notify
             self._one_is_there = True
         finally:
             self._under_way.discard(spec)
-
-
-@dataclass(frozen=True)
-class _Wait:
-    """Tells a pool whether a request still wants its model."""
-
-    gone: GivenUp
-    told: Loading
-    spec: ModelSpec
-
-    def queued(self, behind: str) -> None:
-        """Others are answering."""
-
-    def loading(self) -> None:
-        """It is being loaded."""
-        self.told.began(self.spec)
-
-    def given_up(self) -> bool:
-        """Whether the client has gone."""
-        return self.gone()

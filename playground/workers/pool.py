@@ -10,17 +10,27 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from playground.errors import MadangError, MemoryBudgetError, WorkerError
-from playground.protocol import ModelInfo, ModelSpec, RowRequest
+from playground.events import Step
+from playground.protocol import ModelInfo, ModelSpec
 from playground.remote.worker import RemoteWorker
 from playground.settings import Settings
 from playground.system import hardware
 from playground.system.logs import new_log
 from playground.system.waiting import GivenUp, never
 from playground.workers import memory
-from playground.workers.process import Sink, Worker
+from playground.workers.process import WorkerProcess
+from playground.workers.tickets import Rows
+
+Notify = Callable[[Step, str], None]
+"""Hears what a model waits for: `queued`, with the models that answer before it, or `loading`."""
+
+
+def _ignore(step: Step, detail: str) -> None:
+    """Nobody wants to know what a model waits for."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +44,8 @@ class Loaded:
     idle_s: float
 
 
-class AnyWorker(Protocol):
-    """What a worker process and the worker of a remote variant both are."""
+class Worker(Protocol):
+    """What a worker process and the worker of a remote variant have in common."""
 
     spec: ModelSpec
     info: ModelInfo | None
@@ -50,7 +60,7 @@ class AnyWorker(Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether it starts, is about to be asked, or any row is unanswered."""
+        """Whether it starts, is held, or any row or call is unanswered."""
         ...
 
     @property
@@ -63,15 +73,15 @@ class AnyWorker(Protocol):
         ...
 
     def memory(self) -> memory.Need:
-        """Bytes it holds now."""
+        """Return the bytes it holds now."""
         ...
 
     def wait_loaded(self, given_up: GivenUp = never) -> None:
         """Block until it can be asked; raise why it cannot, or WorkerError where it is given up."""
         ...
 
-    def ask(self, rows: Sequence[RowRequest], sink: Sink) -> None:
-        """Send rows; every row ends in Finished or Failed at its sink."""
+    def ask(self, rows: Rows) -> None:
+        """Send rows; every row ends in Finished or Failed at its ticket."""
         ...
 
     def cancel(self, ids: Sequence[str]) -> None:
@@ -79,7 +89,7 @@ class AnyWorker(Protocol):
         ...
 
     def call(self, name: str, given_up: GivenUp = never, **arguments: Any) -> Any:
-        """One thing (playground.backends.calls), and wait for what it gives; WorkerError where it is given up."""
+        """Do one thing of playground.backends.calls and return what it gives; WorkerError where it is given up."""
         ...
 
     def stop(self) -> None:
@@ -87,20 +97,37 @@ class AnyWorker(Protocol):
         ...
 
 
-class Wait(Protocol):
-    """What a caller hears, and may say, while it waits for a model."""
+@dataclass(frozen=True)
+class Hold:
+    """A loaded worker that is kept from eviction until `release`, or to the end of a `with` block."""
 
-    def queued(self, behind: str) -> None:
-        """There is no room yet; these models are answering."""
-        ...
+    worker: Worker
+    release: Callable[[], None]
+    given_up: GivenUp = never
 
-    def loading(self) -> None:
-        """The model is being loaded now."""
-        ...
+    def __enter__(self) -> "Hold":
+        return self
 
-    def given_up(self) -> bool:
-        """Whether nobody wants the answer any more."""
-        ...
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the loaded model says of itself."""
+        assert self.worker.info is not None
+        return self.worker.info
+
+    def submit(self, rows: Rows) -> None:
+        """Have rows answered together, but for those that are cancelled by now. Returns once they are asked."""
+        wanted = [(ticket, row.model_copy(update={"id": ticket.id})) for ticket, row in rows if not ticket.cancelled]
+        if wanted:
+            self.worker.ask(wanted)
+        for ticket, _ in wanted:
+            ticket.sent(self.worker.cancel)
+
+    def call(self, name: str, **arguments: Any) -> Any:
+        """Do one thing of playground.backends.calls and return what it gives; WorkerError where it is given up."""
+        return self.worker.call(name, self.given_up, **arguments)
 
 
 @dataclass
@@ -109,7 +136,7 @@ class WorkerPool:
 
     settings: Settings
     estimate: Callable[[ModelSpec], memory.Need] = memory.need
-    _workers: dict[ModelSpec, AnyWorker] = field(default_factory=dict)
+    _workers: dict[ModelSpec, Worker] = field(default_factory=dict)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _closed: bool = False
 
@@ -121,47 +148,36 @@ class WorkerPool:
         rows = [Loaded(w.spec, w.info, w.memory(), w.busy, now - w.used_at) for w in workers if w.info is not None]
         return sorted(rows, key=lambda row: row.idle_s)
 
-    def ask(self, spec: ModelSpec, rows: Sequence[RowRequest], sink: Sink, wait: Wait) -> AnyWorker:
+    def submit(self, spec: ModelSpec, rows: Rows, notify: Notify = _ignore) -> None:
         """Have rows answered together by the spec's worker, started first where none runs. Returns once it is asked.
 
-        Every row ends in Finished or Failed at its sink. Raises MadangError where the model cannot be loaded, and
-        WorkerError where `wait` was given up before it was.
+        Raises MadangError where the model cannot be loaded, and WorkerError where every row is cancelled before it is.
         """
-        worker = self._held(spec, wait)
-        try:
-            worker.wait_loaded(wait.given_up)
-            if wait.given_up():
-                raise WorkerError(f"{spec.name} was cancelled before it was asked.")
-            worker.ask(rows, sink)
-        finally:
-            self.release(worker)
-        return worker
+        with self.hold(spec, lambda: all(ticket.cancelled for ticket, _ in rows), notify) as hold:
+            hold.submit(rows)
 
-    def hold(self, spec: ModelSpec, wait: Wait) -> AnyWorker:
-        """The spec's worker, loaded and kept from eviction until `release`: for calls that belong together."""
-        worker = self._held(spec, wait)
-        try:
-            worker.wait_loaded(wait.given_up)
-        except MadangError:
-            self.release(worker)
-            raise
-        return worker
+    def hold(self, spec: ModelSpec, given_up: GivenUp = never, notify: Notify = _ignore) -> Hold:
+        """Return the spec's worker, loaded and kept from eviction: for calls that belong together.
 
-    def release(self, worker: AnyWorker) -> None:
-        """Let a held worker be evicted again."""
-        with self._changed:
-            worker.holds -= 1
-            self._changed.notify_all()
-
-    def _held(self, spec: ModelSpec, wait: Wait) -> AnyWorker:
-        """The spec's live worker, marked so that nobody evicts it before it is asked."""
+        Raises MadangError where the model cannot be loaded, and WorkerError where it is given up before it is.
+        """
         with self._changed:
             worker = self._workers.get(spec)
             if worker is None or not worker.alive:
                 self._workers.pop(spec, None)
-                worker = self._start(spec, wait)
+                worker = self._start(spec, given_up, notify)
             worker.holds += 1
-            return worker
+        try:
+            worker.wait_loaded(given_up)
+        except MadangError:
+            self._release(worker)
+            raise
+        return Hold(worker, partial(self._release, worker), given_up)
+
+    def _release(self, worker: Worker) -> None:
+        with self._changed:
+            worker.holds -= 1
+            self._changed.notify_all()
 
     def unload(self, spec: ModelSpec) -> None:
         """Stop the worker of a spec; nothing happens where none runs."""
@@ -180,21 +196,21 @@ class WorkerPool:
             for worker in workers:
                 stack.callback(worker.stop)
 
-    def _start(self, spec: ModelSpec, wait: Wait) -> AnyWorker:
+    def _start(self, spec: ModelSpec, given_up: GivenUp, notify: Notify) -> Worker:
         """Make room, then start; called with the lock held, which waiting for room gives away."""
         if spec.remote is not None:
-            return self._start_remote(spec, wait)
-        self._make_room(spec, wait)
+            return self._start_remote(spec, given_up)
+        self._make_room(spec, given_up, notify)
         if (raced := self._workers.get(spec)) is not None and raced.alive:
             return raced
-        wait.loading()
-        worker = Worker(spec, new_log(self.settings.logs_dir, spec.name))
+        notify("loading", "")
+        worker = WorkerProcess(spec, new_log(self.settings.logs_dir, spec.name))
         worker.on_change = self._share
         self._workers[spec] = worker
         return worker
 
-    def _start_remote(self, spec: ModelSpec, wait: Wait) -> AnyWorker:
-        if self._closed or wait.given_up():
+    def _start_remote(self, spec: ModelSpec, given_up: GivenUp) -> Worker:
+        if self._closed or given_up():
             raise WorkerError(f"{spec.name} was cancelled before it was asked.")
         worker = self._workers[spec] = RemoteWorker(spec)
         worker.on_change = self._share
@@ -208,7 +224,7 @@ class WorkerPool:
                 worker.use_threads(max(1, worker.spec.threads // len(busy)))
             self._changed.notify_all()
 
-    def _make_room(self, spec: ModelSpec, wait: Wait) -> None:
+    def _make_room(self, spec: ModelSpec, given_up: GivenUp, notify: Notify) -> None:
         """Evict idle workers until the spec fits; wait for busy ones; refuse what can never fit."""
         wanted = self.estimate(spec)
         limit = memory.Need(ram=hardware.ram_budget(self.settings), vram=hardware.vram_budget(self.settings))
@@ -216,7 +232,7 @@ class WorkerPool:
             raise _too_large(spec, wanted, limit)
         told = ""
         while True:
-            if self._closed or wait.given_up():
+            if self._closed or given_up():
                 raise WorkerError(f"{spec.name} was cancelled before it was loaded.")
             if self._fits(wanted, limit):
                 return
@@ -229,7 +245,7 @@ class WorkerPool:
                 continue
             behind = ", ".join(worker.spec.name for worker in held)
             if behind != told:
-                wait.queued(behind)
+                notify("queued", behind)
                 told = behind
             self._changed.wait(0.2)
 

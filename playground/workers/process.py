@@ -21,14 +21,14 @@ import psutil
 
 from playground import events
 from playground.errors import ContextError, MadangError, VariantError, WorkerError
-from playground.protocol import ModelInfo, ModelSpec, RowRequest
+from playground.protocol import ModelInfo, ModelSpec
 from playground.settings import child_environment
 from playground.system.logs import last_line
 from playground.system.processes import ending, wait_or_kill
 from playground.system.waiting import LOOK_S, GivenUp, never
 from playground.workers import memory
+from playground.workers.tickets import Rows, Ticket
 
-Sink = Callable[[events.Event], None]
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(events.Event)}
 REFUSALS: defaultdict[str, type[MadangError]] = defaultdict(lambda: VariantError, ContextError=ContextError)
 """What a call's refusal is raised as, by the name of what the worker raised."""
@@ -39,7 +39,7 @@ library's default starves whatever else runs on the machine."""
 _call_numbers = itertools.count(1)
 
 
-class Worker:
+class WorkerProcess:
     """The parent's side of one worker process."""
 
     def __init__(self, spec: ModelSpec, log: Path) -> None:
@@ -48,7 +48,7 @@ class Worker:
         self.log = log
         self.used_at = time.monotonic()
         self.holds = 0
-        self._rows: dict[str, tuple[str, Sink]] = {}
+        self._rows: dict[str, Ticket] = {}
         self._calls: dict[str, queue.SimpleQueue[dict[str, Any]]] = {}
         self._lock = threading.Lock()
         self._ready = threading.Event()
@@ -122,18 +122,18 @@ class Worker:
         if self._refusal is not None:
             raise self._refusal
 
-    def ask(self, rows: Sequence[RowRequest], sink: Sink) -> None:
-        """Send rows that are answered together; every row ends in Finished or Failed at its sink."""
+    def ask(self, rows: Rows) -> None:
+        """Send rows that are answered together; every row ends in Finished or Failed at its ticket."""
         with self._lock:
-            self._rows |= {row.id: (row.variant, sink) for row in rows}
+            self._rows |= {ticket.id: ticket for ticket, _ in rows}
         self.used_at = time.monotonic()
         self.on_change()
         try:
-            self._write({"op": "rows", "rows": [row.model_dump() for row in rows]})
+            self._write({"op": "rows", "rows": [row.model_dump() for _, row in rows]})
         except OSError as error:
             with self._lock:
-                for row in rows:
-                    self._rows.pop(row.id, None)
+                for ticket, _ in rows:
+                    self._rows.pop(ticket.id, None)
             raise WorkerError(f"The worker of {self.spec.name} is gone.", "Ask again: a fresh one starts.") from error
 
     def cancel(self, ids: Sequence[str]) -> None:
@@ -213,10 +213,8 @@ class Worker:
             calls = list(self._calls.values())
         for answer in calls:
             answer.put({"error": failure})
-        for variant, sink in rows.values():
-            sink(
-                events.Failed(variant=variant, message=failure.message, hint=failure.hint, error=type(failure).__name__)
-            )
+        for ticket in rows.values():
+            ticket.fail(failure)
         self.on_change()
 
     def _take(self, message: dict[str, Any]) -> None:
@@ -234,15 +232,15 @@ class Worker:
             self._pass_on(message["id"], event)
 
     def _pass_on(self, row_id: str, event: events.Event) -> None:
-        _, sink = self._rows.get(row_id, ("", None))
+        ticket = self._rows.get(row_id)
         if isinstance(event, events.Finished | events.Failed):
             with self._lock:
                 self._rows.pop(row_id, None)
             self.used_at = time.monotonic()
             if not self._rows:
                 self.on_change()
-        if sink is not None:
-            sink(event)
+        if ticket is not None:
+            ticket.deliver(event)
 
     def _epitaph(self) -> WorkerError:
         """Why the process ended, from its exit code and the end of its log."""

@@ -11,10 +11,11 @@ from functools import partial
 
 from playground.presets import Sampling
 from playground.protocol import PromptToken
-from playground.server.dispatch import Asker, Held, spelled
+from playground.server.dispatch import Asker, spelled
 from playground.server.model_list import Target
 from playground.server.wire.errors import TOO_LONG, ApiError
 from playground.server.wire.requests import CompletionRequest, Ids
+from playground.workers.pool import Hold
 
 PORTION = 512
 """Tokens of prompts in one call, where they begin with nothing alike."""
@@ -37,9 +38,9 @@ class Echo:
 async def read(body: CompletionRequest, sampling: Sampling, asker: Asker) -> list[Echo]:
     """Every prompt as the model reads it, with what `echo` and `logprobs` ask for."""
 
-    def encode(target: Target, worker: Held) -> list[Echo]:
-        echoes = _encoded(body.prompts, worker)
-        _check(echoes, worker, asker.limits.prompt_tokens)
+    def encode(target: Target, hold: Hold) -> list[Echo]:
+        echoes = _encoded(body.prompts, hold)
+        _check(echoes, hold, asker.limits.prompt_tokens)
         return echoes
 
     echoes = await asker.with_worker(body.model, encode)
@@ -84,21 +85,21 @@ def at_once(body: CompletionRequest, sampling: Sampling) -> bool:
     return bool(body.echo and body.logprobs is not None and body.limit == 1 and plain)
 
 
-def _encoded(prompts: Sequence[str | Ids], worker: Held) -> list[Echo]:
+def _encoded(prompts: Sequence[str | Ids], hold: Hold) -> list[Echo]:
     texts = [prompt for prompt in prompts if isinstance(prompt, str)]
-    encoded = iter(worker.call("encode", texts=texts, add_special=None) if texts else [])
+    encoded = iter(hold.call("encode", texts=texts, add_special=None) if texts else [])
     echoes = []
     for prompt in prompts:
         if isinstance(prompt, str):
             echoes.append(Echo(next(encoded), prompt))
         else:
-            echoes.append(Echo(prompt, spelled(worker, prompt)))
+            echoes.append(Echo(prompt, spelled(hold, prompt)))
     return echoes
 
 
-def _check(echoes: Sequence[Echo], worker: Held, most: int) -> None:
+def _check(echoes: Sequence[Echo], hold: Hold, most: int) -> None:
     """Refuse prompts that are empty or that neither the model nor this server takes."""
-    room = min(worker.info.context if worker.info else most, most)
+    room = min(hold.info.context, most)
     longest = max(len(echo.ids) for echo in echoes)
     if longest > room:
         raise ApiError(400, f"A prompt takes {longest} tokens; {room} are taken here.", "prompt", TOO_LONG)
@@ -117,13 +118,13 @@ def _check_told(tokens: int, choices: int, top: int) -> None:
         raise ApiError(400, f"{text} of them; {MAX_TOLD} are told at once. {remedy}", "n", "invalid_value")
 
 
-def _score(echoes: Sequence[Echo], top: int, one_more: bool, target: Target, worker: Held) -> None:
+def _score(echoes: Sequence[Echo], top: int, one_more: bool, target: Target, hold: Hold) -> None:
     """The log-probabilities of the prompts. A token is put behind each to learn what the model would say there."""
-    context = worker.info.context if worker.info else 0
+    context = hold.info.context
     one_more = one_more and all(len(echo.ids) < context for echo in echoes)
     prompts = [[*echo.ids, echo.ids[0]] if one_more else echo.ids for echo in echoes]
     wanted = max(top, 1) if one_more else top
-    rows = worker.call("prompt_logprobs", prompts=prompts, top=wanted, adapter=target.loadable.adapter)
+    rows = hold.call("prompt_logprobs", prompts=prompts, top=wanted, adapter=target.loadable.adapter)
     for echo, row in zip(echoes, rows, strict=True):
         echo.tokens = [_cut(PromptToken.model_validate(token), top) for token in row]
         if one_more:
@@ -131,7 +132,7 @@ def _score(echoes: Sequence[Echo], top: int, one_more: bool, target: Target, wor
             top_after = echo.tokens.pop().top
             echo.next = PromptToken(id=best.id, raw=best.raw, logprob=best.logprob, top=top_after)
     after = {echo.next.id for echo in echoes if echo.next is not None}
-    ends = dict(zip(after, worker.call("ends", ids=list(after)), strict=True)) if after else {}
+    ends = dict(zip(after, hold.call("ends", ids=list(after)), strict=True)) if after else {}
     for echo in echoes:
         echo.ends = echo.next is not None and ends[echo.next.id]
 

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from playground.server.dispatch import Asker, Held, spelled
+from playground.server.dispatch import Asker, spelled
 from playground.server.model_list import Target
 from playground.server.wire.envelope import REFUSALS
 from playground.server.wire.errors import TOO_LONG, ApiError, ErrorBody, Problem
 from playground.server.wire.requests import DetokenizeRequest, TokenizeRequest
 from playground.server.wire.responses import Content, Health, ModelCard, ModelList, Tokens
 from playground.server.wire.streams import unless_gone
+from playground.workers.pool import Hold
 
 OWNER = "madang"
 router = APIRouter(responses=REFUSALS)
@@ -59,11 +60,11 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     asker: Asker = request.app.state.asker
     _check("content", body.content, "characters", asker.limits.prompt_characters)
 
-    def encode(target: Target, worker: Held) -> Response:
-        [ids] = worker.call("encode", texts=[body.content], add_special=None if body.add_special else False)
+    def encode(target: Target, hold: Hold) -> Response:
+        [ids] = hold.call("encode", texts=[body.content], add_special=None if body.add_special else False)
         if not body.with_pieces:  # either is written here, on the thread: it may be long
             return JSONResponse({"tokens": ids})
-        raws = worker.call("pieces", ids=ids)
+        raws = hold.call("pieces", ids=ids)
         told = [{"id": token, "piece": _piece(raw)} for token, raw in zip(ids, raws, strict=True)]
         return JSONResponse({"tokens": told})
 
@@ -79,8 +80,8 @@ async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
     asker: Asker = request.app.state.asker
     _check("tokens", body.tokens, "tokens", asker.limits.prompt_tokens)
 
-    def spell(target: Target, worker: Held) -> Response:
-        return JSONResponse({"content": spelled(worker, body.tokens)})
+    def spell(target: Target, hold: Hold) -> Response:
+        return JSONResponse({"content": spelled(hold, body.tokens)})
 
     async def answer() -> Response:
         return await asker.with_worker(body.model, spell)

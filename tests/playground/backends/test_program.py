@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from playground.backends.fake import FakeBackend
-from playground.backends.program import Worker
+from playground.backends.program import Program
 from playground.backends.scheduler import Scheduler
 from playground.messages import Message
 from playground.presets import Sampling
@@ -29,7 +29,7 @@ class Desk:
 
     def __init__(self, path: str = "fake:x") -> None:
         self.sink = io.StringIO()
-        self.worker = Worker(io.StringIO(), self.sink)
+        self.worker = Program(io.StringIO(), self.sink)
         self.backend = FakeBackend(ModelSpec(engine="fake", name="fake", path=path))
         self.scheduler = Scheduler(self.backend, self.worker._emit, self.worker._cancelled.__contains__)
 

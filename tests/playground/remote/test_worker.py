@@ -30,6 +30,7 @@ from playground.ui import models
 from playground.workers.loadable import Loader, remote_spec
 from playground.workers.memory import Need
 from playground.workers.pool import WorkerPool
+from playground.workers.tickets import Ticket
 from tests.native import native_server
 from tests.planted import Planted, free_port, hangs, says, serving, status
 
@@ -155,8 +156,9 @@ def test_a_row_cancelled_before_its_task_begins_still_ends(planted: Planted) -> 
     events: list[Event] = []
     held = threading.Event()
     worker._loop.call_soon_threadsafe(held.wait, 5)  # the loop is busy, so both come in one go
-    worker.ask([RowRequest(id="r", variant="far", text="x", sampling=GREEDY)], events.append)
-    worker.cancel(["r"])
+    ticket = Ticket("far", events.append)
+    worker.ask([(ticket, RowRequest(id=ticket.id, variant="far", text="x", sampling=GREEDY))])
+    worker.cancel([ticket.id])
     held.set()
     until(lambda: bool(events))
     assert isinstance(events[-1], Finished)
@@ -216,7 +218,7 @@ def test_asking_after_the_end_is_refused(planted: Planted) -> None:
     worker.stop()
     worker.stop()
     with pytest.raises(WorkerError):
-        worker.ask([], lambda event: None)
+        worker.ask([])
     with pytest.raises(WorkerError):
         worker.call("encode", texts=[], add_special=None)
     worker.cancel(["nothing"])

@@ -2,9 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -15,11 +16,11 @@ from fastapi import FastAPI
 
 from playground.compare import Playground
 from playground.events import Event
-from playground.protocol import ModelSpec, RowRequest
+from playground.protocol import ModelSpec
 from playground.server.app import create
 from playground.settings import Settings
-from playground.workers.pool import AnyWorker, Wait, WorkerPool
-from playground.workers.process import Sink
+from playground.workers.pool import Notify, WorkerPool
+from playground.workers.tickets import Rows, Sink
 
 CATALOGUE = """
 [[variant]]
@@ -74,12 +75,14 @@ class HeardPool(WorkerPool):
 
     heard: list[Event] = field(default_factory=list)
 
-    def ask(self, spec: ModelSpec, rows: Sequence[RowRequest], sink: Sink, wait: Wait) -> AnyWorker:
-        def hear(event: Event) -> None:
-            self.heard.append(event)
-            sink(event)
+    def submit(self, spec: ModelSpec, rows: Rows, notify: Notify = lambda step, detail: None) -> None:
+        for ticket, _ in rows:
+            ticket.sink = partial(self._hear, ticket.sink)
+        super().submit(spec, rows, notify)
 
-        return super().ask(spec, rows, hear, wait)
+    def _hear(self, sink: Sink, event: Event) -> None:
+        self.heard.append(event)
+        sink(event)
 
 
 @contextmanager

@@ -18,7 +18,8 @@ from playground.system.hardware import GIB
 from playground.system.logs import LOGS_KEPT
 from playground.workers.memory import Need
 from playground.workers.pool import WorkerPool
-from playground.workers.process import Worker
+from playground.workers.process import WorkerProcess
+from playground.workers.tickets import Ticket
 
 pytestmark = pytest.mark.timeout(120)
 GREEDY = Sampling(temperature=0.0)
@@ -29,35 +30,21 @@ def spec(name: str, path: str = "fake:x") -> ModelSpec:
     return ModelSpec(engine="fake", name=name, path=path)
 
 
-def row(row_id: str, text: str = "q") -> RowRequest:
-    return RowRequest(id=row_id, variant=row_id, messages=Conversation.start().ask(text).messages, sampling=GREEDY)
+class Asked(Ticket):
+    """One row and its events, which block until they come."""
 
-
-class Patient:
-    """Waits as long as it takes, and remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-        self.waiting = threading.Event()
-        self.enough = False
-
-    def queued(self, behind: str) -> None:
-        self.told.append(f"queued behind {behind}")
-        self.waiting.set()
-
-    def loading(self) -> None:
-        self.told.append("loading")
-
-    def given_up(self) -> bool:
-        return self.enough
-
-
-class Asked:
-    """Events of one ask, which block until they come."""
-
-    def __init__(self) -> None:
+    def __init__(self, name: str, text: str = "q") -> None:
+        super().__init__(name, self)
         self.events: list[Event] = []
         self.changed = threading.Condition()
+        self.told: list[tuple[str, str]] = []
+        self.waiting = threading.Event()
+        messages = Conversation.start().ask(text).messages
+        self.row = (self, RowRequest(variant=name, messages=messages, sampling=GREEDY))
+
+    def notify(self, step: str, detail: str) -> None:
+        self.told.append((step, detail))
+        self.waiting.set()
 
     def __call__(self, event: Event) -> None:
         with self.changed:
@@ -76,7 +63,7 @@ class Asked:
 @pytest.fixture
 def make_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., WorkerPool]]:
     """Pools in which every model takes a GiB, loaded or not."""
-    monkeypatch.setattr(Worker, "memory", lambda self: Need(ram=GIB))
+    monkeypatch.setattr(WorkerProcess, "memory", lambda self: Need(ram=GIB))
     pools: list[WorkerPool] = []
 
     def make(models: float, estimate: Callable[[ModelSpec], Need] = lambda spec: Need(ram=GIB)) -> WorkerPool:
@@ -88,10 +75,18 @@ def make_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
         pool.close()
 
 
-def answered(pool: WorkerPool, name: str) -> Worker:
-    sink = Asked()
-    worker = pool.ask(spec(name), [row(name)], sink, Patient())
-    assert isinstance(sink.end(), Finished)
+def submit(pool: WorkerPool, model: ModelSpec, asked: Asked) -> WorkerProcess:
+    """Ask, and give the worker that was asked."""
+    pool.submit(model, [asked.row], asked.notify)
+    worker = pool._workers[model]
+    assert isinstance(worker, WorkerProcess)
+    return worker
+
+
+def answered(pool: WorkerPool, name: str) -> WorkerProcess:
+    asked = Asked(name)
+    worker = submit(pool, spec(name), asked)
+    assert isinstance(asked.end(), Finished)
     return worker
 
 
@@ -115,44 +110,44 @@ def test_the_least_recently_used_idle_worker_leaves_first(make_pool: Callable[..
 def test_a_busy_worker_is_waited_for(make_pool: Callable[..., WorkerPool], monkeypatch: pytest.MonkeyPatch) -> None:
     looks = threading.Semaphore(0)
 
-    def memory(worker: Worker) -> Need:
+    def memory(worker: WorkerProcess) -> Need:
         looks.release()
         return Need(ram=GIB)
 
-    monkeypatch.setattr(Worker, "memory", memory)
+    monkeypatch.setattr(WorkerProcess, "memory", memory)
     pool = make_pool(1.5)
-    busy, late, patient = Asked(), Asked(), Patient()
-    worker = pool.ask(spec("a"), [row("a", ENDLESS)], busy, Patient())
+    busy, late = Asked("a", ENDLESS), Asked("b")
+    worker = submit(pool, spec("a"), busy)
     busy.wait(Delta)
-    thread = threading.Thread(target=pool.ask, args=(spec("b"), [row("b")], late, patient))
+    thread = threading.Thread(target=submit, args=(pool, spec("b"), late))
     thread.start()
-    assert patient.waiting.wait(30)
+    assert late.waiting.wait(30)
     for _ in range(4):
         assert looks.acquire(timeout=30)  # it looks for room again and again
     assert worker.alive
-    worker.cancel(["a"])
+    busy.cancel()
     end = busy.end()
     assert isinstance(end, Finished)
     assert (end.reason, isinstance(late.end(), Finished)) == ("cancelled", True)
     thread.join(30)
-    assert patient.told == ["queued behind a", "loading"]  # said once, however long it takes
+    assert late.told == [("queued", "a"), ("loading", "")]  # said once, however long it takes
     assert names(pool) == ["b"]
 
 
 def test_who_waits_may_give_up(make_pool: Callable[..., WorkerPool]) -> None:
     pool = make_pool(1.5)
-    busy, patient, caught = Asked(), Patient(), []
-    pool.ask(spec("a"), [row("a", ENDLESS)], busy, Patient())
+    impatient, caught = Asked("b"), []
+    submit(pool, spec("a"), Asked("a", ENDLESS))
 
     def ask() -> None:
         with pytest.raises(WorkerError, match="b was cancelled before it was loaded") as error:
-            pool.ask(spec("b"), [row("b")], Asked(), patient)
+            submit(pool, spec("b"), impatient)
         caught.append(error)
 
     thread = threading.Thread(target=ask)
     thread.start()
-    assert patient.waiting.wait(30)
-    patient.enough = True
+    assert impatient.waiting.wait(30)
+    impatient.cancel()
     thread.join(30)
     assert len(caught) == 1
     assert names(pool) == ["a"]
@@ -160,10 +155,10 @@ def test_who_waits_may_give_up(make_pool: Callable[..., WorkerPool]) -> None:
 
 def test_who_gave_up_evicts_nobody(make_pool: Callable[..., WorkerPool]) -> None:
     pool = make_pool(1.5)
-    first, impatient = answered(pool, "a"), Patient()
-    impatient.enough = True
+    first, impatient = answered(pool, "a"), Asked("b")
+    impatient.cancel()
     with pytest.raises(WorkerError):
-        pool.ask(spec("b"), [row("b")], Asked(), impatient)
+        submit(pool, spec("b"), impatient)
     assert first.alive
 
 
@@ -171,20 +166,20 @@ def test_what_can_never_fit_is_refused_with_numbers(make_pool: Callable[..., Wor
     pool = make_pool(2.5, lambda spec: Need(ram=int(GIB * (9.2 if spec.name == "huge" else 1))))
     first = answered(pool, "a")
     with pytest.raises(MemoryBudgetError, match="huge needs about 9.2 GiB of RAM, and the budget is 2.5 GiB") as caught:
-        pool.ask(spec("huge"), [row("huge")], Asked(), Patient())
+        submit(pool, spec("huge"), Asked("huge"))
     assert "Q4_K_M" in caught.value.hint
     assert "MADANG_RAM_BUDGET_GB" in caught.value.hint
     assert first.alive
     on_card = make_pool(2.5, lambda spec: Need(ram=1, vram=10 * GIB))
     with pytest.raises(MemoryBudgetError, match="10.0 GiB of VRAM") as caught:
-        on_card.ask(spec("x"), [row("x")], Asked(), Patient())
+        submit(on_card, spec("x"), Asked("x"))
     assert "MADANG_VRAM_BUDGET_GB" in caught.value.hint
 
 
 def test_two_comparisons_that_want_more_than_fits_both_end(
     fake_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Worker, "memory", lambda self: Need(ram=GIB))
+    monkeypatch.setattr(WorkerProcess, "memory", lambda self: Need(ram=GIB))
     settings = fake_settings.model_copy(update={"ram_budget_gb": 1.5})
     playground = Playground(settings, pool=WorkerPool(settings, estimate=lambda spec: Need(ram=GIB)))
 
@@ -203,7 +198,7 @@ def test_two_comparisons_that_want_more_than_fits_both_end(
 def test_a_pane_that_is_queued_says_behind_whom_and_can_be_cancelled(
     fake_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Worker, "memory", lambda self: Need(ram=GIB))
+    monkeypatch.setattr(WorkerProcess, "memory", lambda self: Need(ram=GIB))
     settings = fake_settings.model_copy(update={"ram_budget_gb": 1.5})
     playground = Playground(settings, pool=WorkerPool(settings, estimate=lambda spec: Need(ram=GIB)))
 
@@ -231,10 +226,10 @@ def test_refusals_are_told_and_the_next_ask_tries_again(make_pool: Callable[...,
     pool = make_pool(9)
     for _ in range(2):
         with pytest.raises(VariantError, match="fake:broken is broken") as caught:
-            pool.ask(spec("x", "fake:broken"), [row("x")], Asked(), Patient())
+            submit(pool, spec("x", "fake:broken"), Asked("x"))
         assert caught.value.hint == "Use another path."
     with pytest.raises(WorkerError, match="SIGABRT"):
-        pool.ask(spec("x", "fake:aborts"), [row("x")], Asked(), Patient())
+        submit(pool, spec("x", "fake:aborts"), Asked("x"))
     assert pool.loaded() == []
 
 
@@ -246,15 +241,15 @@ def test_asking_a_dead_worker_starts_a_fresh_one(make_pool: Callable[..., Worker
     second = answered(pool, "a")
     assert second is not first
     with pytest.raises(WorkerError, match="worker of a is gone"):
-        first.ask([row("a")], Asked())
+        first.ask([Asked("a").row])
     first.cancel(["a"])  # nothing to stop, and no error
 
 
 def test_words_are_looked_up_and_scores_read_while_others_answer(make_pool: Callable[..., WorkerPool]) -> None:
     pool = make_pool(2.5)
-    sink, read = Asked(), threading.Event()
-    worker = pool.ask(spec("a"), [row("r", ENDLESS)], sink, Patient())
-    sink.wait(Delta)
+    asked, read = Asked("r", ENDLESS), threading.Event()
+    worker = submit(pool, spec("a"), asked)
+    asked.wait(Delta)
 
     def score() -> None:
         worker.call("prompt_logprobs", prompts=[[97, 98]], top=1, adapter=None)
@@ -267,31 +262,32 @@ def test_words_are_looked_up_and_scores_read_while_others_answer(make_pool: Call
     assert worker.call("render", variant="v", messages=[], prompt_format=None)["stops"] == []
     scorer.join(60)
     assert read.is_set()
-    assert not any(isinstance(event, Finished) for event in sink.events)
-    worker.cancel(["r"])
-    assert isinstance(sink.end(), Finished)
+    assert not any(isinstance(event, Finished) for event in asked.events)
+    asked.cancel()
+    assert isinstance(asked.end(), Finished)
 
 
 def test_a_call_that_is_given_up_holds_nobody_up(make_pool: Callable[..., WorkerPool]) -> None:
     pool = make_pool(2.5)
-    worker = pool.hold(spec("a", "fake:slow"), Patient())
     gone = threading.Event()
+    hold, other = pool.hold(spec("a", "fake:slow"), gone.is_set), pool.hold(spec("a", "fake:slow"))
     threading.Timer(0.3, gone.set).start()
     with pytest.raises(WorkerError, match="nobody waits for"):
-        worker.call("prompt_logprobs", gone.is_set, prompts=[[97, 98]] * 1000, top=1, adapter=None)
+        hold.call("prompt_logprobs", prompts=[[97, 98]] * 1000, top=1, adapter=None)
     began = time.monotonic()
-    assert worker.call("prompt_logprobs", prompts=[[97, 98]], top=0, adapter=None)
+    assert other.call("prompt_logprobs", prompts=[[97, 98]], top=0, adapter=None)
     assert time.monotonic() - began < 5  # of 100 s that the other would have taken
-    pool.release(worker)
-    assert not worker.busy
+    hold.release()
+    other.release()
+    assert not hold.worker.busy
 
 
 def test_who_gives_up_while_it_loads_need_not_wait_for_it(make_pool: Callable[..., WorkerPool]) -> None:
-    pool, wait = make_pool(2.5), Patient()
-    threading.Timer(0.3, setattr, (wait, "enough", True)).start()
+    pool, asked = make_pool(2.5), Asked("r")
+    threading.Timer(0.3, asked.cancel).start()
     for ask in (
-        lambda: pool.ask(spec("s", "fake:sleepy"), [row("r")], Asked(), wait),
-        lambda: pool.hold(spec("s", "fake:sleepy"), wait),
+        lambda: submit(pool, spec("s", "fake:sleepy"), asked),
+        lambda: pool.hold(spec("s", "fake:sleepy"), lambda: asked.cancelled),
     ):
         with pytest.raises(WorkerError, match="was cancelled before it was"):
             ask()
@@ -310,17 +306,14 @@ def test_a_refused_call_says_what_it_was(make_pool: Callable[..., WorkerPool]) -
 
 def test_asks_that_arrive_while_it_loads_share_one_worker(make_pool: Callable[..., WorkerPool]) -> None:
     pool = make_pool(9)
-    sinks = [Asked() for _ in range(6)]
-    workers: list[Worker] = []
+    rows = [Asked(f"r{number}") for number in range(6)]
+    workers: list[WorkerProcess] = []
     threads = [
-        threading.Thread(
-            target=lambda n=n, sink=sink: workers.append(pool.ask(spec("a"), [row(f"r{n}")], sink, Patient()))
-        )
-        for n, sink in enumerate(sinks)
+        threading.Thread(target=lambda asked=asked: workers.append(submit(pool, spec("a"), asked))) for asked in rows
     ]
     for thread in threads:
         thread.start()
-    assert all(isinstance(sink.end(), Finished) for sink in sinks)
+    assert all(isinstance(asked.end(), Finished) for asked in rows)
     for thread in threads:
         thread.join(30)
     assert len(set(map(id, workers))) == 1
@@ -335,11 +328,12 @@ def test_a_sink_that_breaks_ends_the_other_rows(
     def breaks(event: Event) -> None:
         raise ZeroDivisionError
 
-    good = Asked()
-    worker = pool.ask(spec("a"), [row("a", ENDLESS)], good, Patient())
-    worker.ask([row("b")], breaks)
+    good, bad = Asked("a", ENDLESS), Asked("b")
+    bad.sink = breaks
+    submit(pool, spec("a"), good)
+    submit(pool, spec("a"), bad)
     assert isinstance(good.end(), Failed)
-    assert isinstance(answered(pool, "a"), Worker)
+    assert isinstance(answered(pool, "a"), WorkerProcess)
 
 
 def test_logs_stay_few_and_names_are_safe(make_pool: Callable[..., WorkerPool], tmp_path: Path) -> None:

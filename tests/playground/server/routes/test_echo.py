@@ -49,7 +49,7 @@ def test_a_client_that_has_gone_is_heard_between_two_portions() -> None:
     target = SimpleNamespace(loadable=SimpleNamespace(adapter=None))
 
     class Line:
-        info = None
+        info = SimpleNamespace(context=10**6)
 
         def call(self, name: str, **arguments: Any) -> Any:
             asked.append(name)
