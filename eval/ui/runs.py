@@ -98,9 +98,7 @@ def html(settings: Settings) -> str:
     found = jobs.listed(settings, KIND)
     if not found:
         return cards.nothing(texts, "evaluate.empty")
-    earlier = "".join(_line(job) for job in found[1 : EARLIER + 1])
-    heading = f"<h3>{both('evaluate.earlier')}</h3>" if earlier else ""
-    return f'{_now(found[0])}{heading}<div class="jobs">{earlier}</div>'
+    return _now(found[0]) + cards.earlier(both("evaluate.earlier"), map(_line, found[1 : EARLIER + 1]))
 
 
 def _now(job: Job) -> str:

@@ -49,6 +49,12 @@ def footer(counted: Iterable[str], buttons: str) -> str:
     return f'<footer><div class="counted">{numbers}</div>{buttons}</footer>'
 
 
+def earlier(title: str, lines: Iterable[str]) -> str:
+    """Return the jobs before the newest, a line each, under their title; nothing where there are none."""
+    listed = "".join(lines)
+    return f'<h3>{title}</h3><div class="jobs">{listed}</div>' if listed else ""
+
+
 def cancel(job: Job, action: str) -> str:
     """Return the button that stops a job, whose press is reported as `action`; none once it is asked to stop."""
     return button(action, job.id, both("job.cancel"), "cancel") if job.state == "running" else ""

@@ -181,6 +181,7 @@ def test_a_form_becomes_a_command(settings: Settings, tmp_path: Path) -> None:
         ({"variants": []}, "evaluate.no_variant"),
         ({"limit": 0}, "evaluate.number"),
         ({"shots": ["many"]}, "evaluate.number"),
+        ({"shots": ["inf"]}, "evaluate.number"),
         ({"data": "/nowhere/at/all"}, "evaluate.no_folder"),
     ],
 )

@@ -10,7 +10,8 @@ from training.export.plan import Wanted
 from training.run.memory import size
 from training.ui import export_verdicts, exporting
 from training.ui.export_sizes import called
-from training.ui.exporting import EARLIER, Making
+from training.ui.exporting import ExportRow
+from training.ui.rows import chosen, earlier
 from training.words import both, card, texts
 
 RESUMABLE = ("stopped", "lost", "failed")
@@ -26,10 +27,8 @@ def html(settings: Settings, viewed: str = "") -> tuple[str, str]:
     found = exporting.everything(settings)
     if not found:
         return _empty(settings), ""
-    shown = next((one for one in found if one.name == viewed), found[0])
-    lines = "".join(_line(one, one is shown) for one in [one for one in found if one.export][:EARLIER])
-    listed = f'<h3>{both("export.earlier")}</h3><div class="jobs">{lines}</div>' if lines else ""
-    return _card(shown, exporting.in_catalogue(settings)), listed
+    shown, names = chosen(found, viewed), exporting.in_catalogue(settings)
+    return _card(shown, names), earlier(found, both("export.earlier"), lambda one: _line(one, one is shown))
 
 
 def _empty(settings: Settings) -> str:
@@ -40,15 +39,15 @@ def _empty(settings: Settings) -> str:
     return cards.nothing(texts, f"export.{key}", f'<p class="more"{hidden}>{train}</p>')
 
 
-def _card(one: Making, names: Mapping[Path, str]) -> str:
+def _card(one: ExportRow, names: Mapping[Path, str]) -> str:
     busy = one.standing in ("preparing", "running", "cancelling", "elsewhere")
     body = _under_way(one) if busy else _ended(one)
-    rest = (_artefacts(one, names) + export_verdicts.html(one) + _notes(one)) if one.export else ""
+    rest = (_artefacts(one, names) + export_verdicts.html(one) + _notes(one)) if one.folder else ""
     log = "" if one.job and one.job.active else cards.log(one.job, live=False)
     return f'<section class="job export {one.standing}"><header>{_head(one)}</header>{body}{rest}{log}</section>'
 
 
-def _head(one: Making) -> str:
+def _head(one: ExportRow) -> str:
     asked = one.asked
     about = one.job.about if one.job else {}
     name = asked.variant if asked else str(about.get("title", ""))
@@ -62,22 +61,22 @@ def _chips(to: str) -> list[Markup]:
     return [called(level.upper() if level else "GPTQ" if kind == "gptq" else kind) for kind, _, level in kinds]
 
 
-def _line(one: Making, shown: bool) -> str:
+def _line(one: ExportRow, shown: bool) -> str:
     look = "" if shown else button("show", one.name, both("export.show"))
     return f'<div class="{one.standing}">{_head(one)}{look}</div>'
 
 
-def _under_way(one: Making) -> str:
+def _under_way(one: ExportRow) -> str:
     told = one.job.progress() if one.job and one.job.active else {}
-    state = one.export.state() if one.export else None
+    state = one.folder.state() if one.folder else None
     fraction = float(told.get("fraction") or (state.fraction if state else 0.0))
     said = both("export.stopping") if one.standing == "cancelling" else stage(str(told.get("stage", "")) or _stage(one))
     stop = cards.cancel(one.job, "stop") if one.job else ""
     return cards.under_way(said, fraction, [f"{100 * fraction:.0f}%"] if fraction else [], stop)
 
 
-def _stage(one: Making) -> str:
-    return one.export.state().stage if one.export else ""
+def _stage(one: ExportRow) -> str:
+    return one.folder.state().stage if one.folder else ""
 
 
 def stage(told: str) -> str:
@@ -92,7 +91,7 @@ def stage(told: str) -> str:
     return both(key) if key in texts else escaped(told) if told else both("stage.starting")
 
 
-def _ended(one: Making) -> str:
+def _ended(one: ExportRow) -> str:
     """Done, failed or stopped: what that means, and what can be done now."""
     if one.standing == "parity":
         told = card("export.parity_failed", both("export.parity_means"), both("export.parity_todo"))
@@ -107,10 +106,10 @@ def _ended(one: Making) -> str:
     return f"{message}{cards.footer((), _again(one))}"
 
 
-def _pushed(one: Making) -> str:
+def _pushed(one: ExportRow) -> str:
     """Where it lies on the Hub, why it does not, and the button that brings it there."""
     links = ""
-    for event in one.export.events() if one.export else []:
+    for event in one.folder.events() if one.folder else []:
         if event.get("kind") == "push":
             url = escaped(event.get("url", ""))
             links += f'<li><a href="{url}" target="_blank" rel="noopener">{url.removeprefix("https://")}</a></li>'
@@ -121,33 +120,33 @@ def _pushed(one: Making) -> str:
     return f"{fault}{listed}{cards.footer((), push)}"
 
 
-def _made(one: Making) -> str:
+def _made(one: ExportRow) -> str:
     """What is said of one that is done, by its worst verdict."""
-    found = {verdict.get("verdict") for verdict in one.export.verdicts().values()} if one.export else set()
+    found = {verdict.get("verdict") for verdict in one.folder.verdicts().values()} if one.folder else set()
     if "fail" in found:
         return "forced"
     return "made_warned" if "warn" in found else "made" if found else "made_unjudged"
 
 
-def _again(one: Making) -> str:
-    if one.export is None:
+def _again(one: ExportRow) -> str:
+    if one.folder is None:
         return ""
     key, kind = ("export.resume", "go") if one.standing in RESUMABLE else ("export.retry", "")
     return button("resume", one.name, both(key), kind)
 
 
-def _artefacts(one: Making, names: Mapping[Path, str]) -> str:
+def _artefacts(one: ExportRow, names: Mapping[Path, str]) -> str:
     """A row an artefact: what it is, its size, its verdict, and the name under which it can be asked."""
-    if one.asked is None or one.export is None:
+    if one.asked is None or one.folder is None:
         return ""
-    rows = "".join(_artefact(one, wanted, one.export.path(wanted), names) for wanted in one.asked.wanted)
-    place = f'<p class="soft place-of">{both("export.folder")} <code>{escaped(one.export.folder)}</code></p>'
+    rows = "".join(_artefact(one, wanted, one.folder.path(wanted), names) for wanted in one.asked.wanted)
+    place = f'<p class="soft place-of">{both("export.folder")} <code>{escaped(one.folder.folder)}</code></p>'
     return f'<div class="artefacts">{rows}</div>{place}'
 
 
-def _artefact(one: Making, wanted: Wanted, path: Path, names: Mapping[Path, str]) -> str:
+def _artefact(one: ExportRow, wanted: Wanted, path: Path, names: Mapping[Path, str]) -> str:
     there = path.exists()
-    verdict = one.export.verdicts().get(wanted.label, {}) if one.export else {}
+    verdict = one.folder.verdicts().get(wanted.label, {}) if one.folder else {}
     name = names.get(path, "") if there else ""
     chat = chat_button(name, both("export.to_chat"))
     joined = f'<p class="joined">{both("export.joined")} <code>{escaped(name)}</code>{chat}</p>' if name else ""
@@ -164,7 +163,7 @@ def bytes_of(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def _notes(one: Making) -> str:
-    told = [event for event in one.export.events() if event.get("kind") == "note"] if one.export else []
+def _notes(one: ExportRow) -> str:
+    told = [event for event in one.folder.events() if event.get("kind") == "note"] if one.folder else []
     rows = "".join(f"<li>{escaped(event.get('message', ''))}</li>" for event in told)
     return f'<ul class="events">{rows}</ul>' if rows else ""

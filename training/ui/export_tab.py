@@ -11,11 +11,11 @@ from gradio.blocks import Block
 from playground.errors import MadangError
 from playground.page.components import Components, lead, plain, tab_here
 from playground.page.events import PRESSES, SILENT, Updates, Values, clocked, in_turn
-from playground.page.form import values_of
+from playground.page.form import last_form, values_of
 from playground.page.tabs import Program
 from playground.settings import Settings
 from playground.system import jobs
-from training.ui import export_showing, export_sizes, exporting, runs
+from training.ui import export_showing, export_sizes, exporting
 from training.words import both, problem, texts
 
 EVERY_S = 1.0
@@ -153,12 +153,8 @@ def _wire(settings: Settings, program: Program, desk: Desk) -> None:
 def _arrive(settings: Settings, desk: Desk, values: Values) -> Updates:
     """Sources as they are now; on the first visit the form as it was when it was last used."""
     names = exporting.sources(settings)
-    kept = {} if values[desk.arrived] else _last(settings)
+    kept = {} if values[desk.arrived] else last_form(settings, exporting.KIND)
     chosen = kept.get("source") or values[desk.fields["source"]]
     chosen = chosen if chosen in names else next(iter(names), None)
     updates: Updates = {desk.fields[name]: value for name, value in kept.items() if name in desk.fields}
     return updates | {desk.fields["source"]: gr.update(choices=names, value=chosen), desk.arrived: True}
-
-
-def _last(settings: Settings) -> dict[str, Any]:
-    return runs.last_form(settings, [exporting.KIND])

@@ -5,7 +5,7 @@ from typing import Any
 
 from playground.page.markup import escaped
 from training.ui.export_sizes import called
-from training.ui.exporting import Making
+from training.ui.exporting import ExportRow
 from training.words import both, texts
 
 Verdict = Mapping[str, Any]
@@ -37,9 +37,9 @@ def _cause(cause: str, outcome: str) -> str:
     return f'{both(key)} <small class="remedy">{both(f"export.remedy_{cause}")}</small>'
 
 
-def html(one: Making) -> str:
+def html(one: ExportRow) -> str:
     """The drift table, and all that the checks said."""
-    verdicts = one.export.verdicts() if one.export else {}
+    verdicts = one.folder.verdicts() if one.folder else {}
     if not verdicts:
         return ""
     rows = "".join(_row(label, verdict) for label, verdict in verdicts.items())

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,17 +10,16 @@ from playground.errors import ConfigError, MadangError
 from playground.page.tabs import Program
 from playground.settings import Settings
 from playground.system import jobs
-from playground.system.jobs import Job
 from training.export import exports, plan, registering
 from training.export.exports import Asked, Export
 from training.export.plan import Wanted
 from training.run import runs
+from training.ui.rows import Row
 from training.words import form_error
 
 KIND = "export"
 GRACE_S = 30.0
 """How long a cancelled export may take to put away what it was building."""
-EARLIER = 8
 FORMATS = ("adapter", "merged", "gptq")
 LEVELS = ("q4_k_m", "q5_k_m", "q8_0", "f16")
 BEGIN: Mapping[str, Any] = {
@@ -35,42 +33,28 @@ Form = Mapping[str, Any]
 Standing = Literal["preparing", "running", "cancelling", "elsewhere", "done", "parity", "failed", "stopped", "lost"]
 
 
-@dataclass(frozen=True)
-class Making:
-    """An export: its folder, the newest job that worked on it, or both; one of them may be missing."""
-
-    export: Export | None
-    job: Job | None
-
-    @property
-    def name(self) -> str:
-        """What the page calls it by."""
-        return self.export.name if self.export else self.job.id if self.job else ""
+class ExportRow(Row[Export]):
+    """An export on the page."""
 
     @property
     def asked(self) -> Asked | None:
         """What was asked; None before there is a folder, or where it cannot be read."""
         with suppress(ValueError):
-            return self.export.asked() if self.export else None
+            return self.folder.asked() if self.folder else None
         return None
-
-    @property
-    def started(self) -> float:
-        """When it was last set going."""
-        return self.job.started if self.job else self.export.state().started if self.export else 0.0
 
     @property
     def standing(self) -> Standing:
         """How it stands: the job says whether it goes on, the folder how it ended."""
         if self.job and self.job.active:
-            return "cancelling" if self.job.state == "cancelling" else "running" if self.export else "preparing"
-        if self.export is None:
+            return "cancelling" if self.job.state == "cancelling" else "running" if self.folder else "preparing"
+        if self.folder is None:
             return "failed" if self.job and self.job.state == "failed" else "stopped"
-        state = self.export.state()
+        state = self.folder.state()
         if state.status == "done":
             return "done"
         if state.status != "failed":
-            return "elsewhere" if self.export.held else "stopped" if self._cancelled else "lost"
+            return "elsewhere" if self.folder.held else "stopped" if self._cancelled else "lost"
         if self._cancelled or state.message == STOPPED:
             return "stopped"
         return "parity" if self.failed and state.message.startswith("Parity") else "failed"
@@ -78,34 +62,18 @@ class Making:
     @property
     def failed(self) -> list[str]:
         """Labels of what behaves otherwise than its source."""
-        verdicts = self.export.verdicts() if self.export else {}
+        verdicts = self.folder.verdicts() if self.folder else {}
         return [label for label, verdict in verdicts.items() if verdict.get("verdict") == "fail"]
-
-    def error(self) -> tuple[str, str]:
-        """Message and hint of what ended it."""
-        state = self.export.state() if self.export else None
-        if state and state.message:
-            return state.message, state.hint
-        return self.job.last_words() if self.job else ("", "")
 
     @property
     def _cancelled(self) -> bool:
         return self.job is not None and self.job.state == "cancelled"
 
 
-def everything(settings: Settings) -> list[Making]:
-    """Every export, the newest first; the jobs that came to no folder with them."""
+def everything(settings: Settings) -> list[ExportRow]:
+    """Return every export, the newest first; the jobs that came to no folder with them."""
     folders = {str(export.folder): export for export in exports.listed(settings)}
-    worked: dict[str, Job] = {}
-    alone = []
-    for job in jobs.listed(settings, KIND):
-        where = str(job.progress().get("export") or job.about.get("export") or "")
-        if where in folders:
-            worked.setdefault(where, job)
-        else:
-            alone.append(Making(None, job))
-    found = [Making(export, worked.get(where)) for where, export in folders.items()]
-    return sorted([*found, *alone], key=lambda one: one.started, reverse=True)
+    return ExportRow.joined(folders, jobs.listed(settings, KIND), "export")
 
 
 def sources(settings: Settings) -> list[str]:
@@ -181,7 +149,7 @@ def push(settings: Settings, program: Program, name: str, form: Form) -> None:
     if not options:
         raise form_error("export.no_repo")
     export = exports.find(settings, name)
-    forced = export.state().status == "done" and Making(export, None).failed
+    forced = export.state().status == "done" and ExportRow(export, None).failed
     folder = ["--out", str(export.folder)]  # this one, not the newest of its kind
     _once_more(settings, program, name, [*folder, *options, *(["--force"] if forced else [])])
 

@@ -11,7 +11,8 @@ from playground.settings import Settings
 from training.cli.live import seconds_left
 from training.ui.asked import stage
 from training.ui.plots import Series, chart
-from training.ui.runs import EARLIER, FineTune, everything
+from training.ui.rows import chosen, earlier
+from training.ui.runs import RunRow, everything
 from training.words import both, card, texts
 
 Rows = Sequence[Mapping[str, Any]]
@@ -22,61 +23,58 @@ def html(settings: Settings, viewed: str = "") -> tuple[str, str]:
     found = everything(settings)
     if not found:
         return cards.nothing(texts, "train.empty"), ""
-    shown = next((one for one in found if one.name == viewed), found[0])
-    earlier = [one for one in found if one.run][:EARLIER]
-    lines = "".join(_line(one, one is shown) for one in earlier)
-    listed = f'<h3>{both("train.earlier")}</h3><div class="jobs">{lines}</div>' if lines else ""
-    return _card(shown), listed
+    shown = chosen(found, viewed)
+    return _card(shown), earlier(found, both("train.earlier"), lambda one: _line(one, one is shown))
 
 
-def _card(one: FineTune) -> str:
-    rows = one.run.metrics() if one.run else []
+def _card(one: RunRow) -> str:
+    rows = one.folder.metrics() if one.folder else []
     body = {"preparing": _preparing, "running": _running, "cancelling": _running, "elsewhere": _running}
     shown = body.get(one.standing, _ended)(one, rows)
-    rest = (_curves(one, rows) + _events(one)) if one.run else ""
+    rest = (_curves(one, rows) + _events(one)) if one.folder else ""
     log = cards.log(one.job, live=one.active)
     return f'<section class="job run {one.standing}"><header>{_head(one)}</header>{shown}{rest}{log}</section>'
 
 
-def _head(one: FineTune) -> str:
+def _head(one: RunRow) -> str:
     word, when = both(f"train.state_{one.standing}"), cards.when(one.job, one.started)
     return cards.head(_colour(one), word, *_called(one), when)
 
 
-def _colour(one: FineTune) -> str:
+def _colour(one: RunRow) -> str:
     """The state whose colours it wears: those of any job."""
     alike = {"preparing": "running", "finishing": "running", "elsewhere": "running", "stopped": "cancelled"}
     return alike.get(one.standing, one.standing)
 
 
-def _called(one: FineTune) -> tuple[str, list[str]]:
+def _called(one: RunRow) -> tuple[str, list[str]]:
     """Its name, and method and model."""
     about: Mapping[str, Any] = one.job.about if one.job else {}
     method, model = str(about.get("method", "")), str(about.get("model", ""))
     if recipe := one.recipe:
         method, model = recipe.method, recipe.model
     chips = [both(f"method.{method}")] if f"method.{method}" in texts else []
-    return one.run.name if one.run else str(about.get("title", "")), [*chips, *([model] if model else [])]
+    return one.folder.name if one.folder else str(about.get("title", "")), [*chips, *([model] if model else [])]
 
 
-def _line(one: FineTune, shown: bool) -> str:
-    assert one.run is not None
-    state = one.run.state()
+def _line(one: RunRow, shown: bool) -> str:
+    assert one.folder is not None
+    state = one.folder.state()
     steps = f'<span class="steps">{state.step:,} / {state.steps:,}</span>' if state.steps else ""
     adapter = f'<span class="made">{escaped(state.variant)}</span>' if state.variant else ""
     look = button("show", one.name, both("train.show")) if not shown else ""
     return f'<div class="{one.standing}">{_head(one)}{steps}{adapter}{look}</div>'
 
 
-def _preparing(one: FineTune, rows: Rows) -> str:
+def _preparing(one: RunRow, rows: Rows) -> str:
     assert one.job is not None
     training = one.job.progress().get("stage") == "training"
     step = both("train.loading") if training else stage(one.job)
     return cards.under_way(step, None, (), _stop(one))
 
 
-def _running(one: FineTune, rows: Rows) -> str:
-    steps = one.run.state().steps if one.run else 0
+def _running(one: RunRow, rows: Rows) -> str:
+    steps = one.folder.state().steps if one.folder else 0
     step = int(rows[-1]["step"]) if rows else 0
     said = both("train.stopping") if one.standing == "cancelling" else both("train.step", step=step, steps=steps or "?")
     left = seconds_left([dict(row) for row in rows], steps)
@@ -84,7 +82,7 @@ def _running(one: FineTune, rows: Rows) -> str:
     return cards.under_way(said, step / steps if steps else None, [*numbers, *_numbers(rows)], _stop(one))
 
 
-def _stop(one: FineTune) -> str:
+def _stop(one: RunRow) -> str:
     stoppable = one.job is not None and one.job.state == "running"
     return button("stop", one.job.id, both("train.stop"), "cancel") if stoppable and one.job else ""
 
@@ -102,9 +100,9 @@ def _numbers(rows: Rows) -> Iterator[Markup]:
         yield both("train.margin", value=f"{newest['rewards/margins']:.3f}")
 
 
-def _ended(one: FineTune, rows: Rows) -> str:
+def _ended(one: RunRow, rows: Rows) -> str:
     """Done, stopped, failed or lost: what that means, and what can be done now."""
-    standing, state = one.standing, one.run.state() if one.run else None
+    standing, state = one.standing, one.folder.state() if one.folder else None
     counted = list(_numbers(rows))
     if standing in ("done", "finishing") and state:
         return _done(one, state.variant, counted)
@@ -112,12 +110,12 @@ def _ended(one: FineTune, rows: Rows) -> str:
     told = card("train.failed", *one.error()) if failed else ""
     step = state.step if state else 0
     said = both(f"train.kept_{standing}" if step else f"train.nothing_{standing}", step=step) if state else ""
-    again = button("resume", one.name, both("train.resume"), "go") if one.run else ""
+    again = button("resume", one.name, both("train.resume"), "go") if one.folder else ""
     note = f'<p class="step">{said}</p>' if said else ""
     return f"{told}{note}{cards.footer(counted, again)}"
 
 
-def _done(one: FineTune, variant: str, counted: Sequence[Markup]) -> str:
+def _done(one: RunRow, variant: str, counted: Sequence[Markup]) -> str:
     kobest = one.recipe is not None and one.recipe.kobest
     if one.standing == "finishing":
         said = both("train.scoring" if kobest else "train.finishing")
@@ -132,10 +130,10 @@ def _done(one: FineTune, variant: str, counted: Sequence[Markup]) -> str:
     return f'{told}<p class="step made">{said}</p>{cards.footer(counted, board + chat)}'
 
 
-def _curves(one: FineTune, rows: Rows) -> str:
+def _curves(one: RunRow, rows: Rows) -> str:
     """Loss, margin, learning rate, speed and memory by step."""
-    assert one.run is not None
-    steps = one.run.state().steps
+    assert one.folder is not None
+    steps = one.folder.state().steps
     memory = "gpu_gib" if any("gpu_gib" in row for row in rows) else "ram_gib"
     loss = [Series("train", _points(rows, "loss"), calm=True), Series("eval", _points(rows, "eval_loss"))]
     margin = [Series("train", _points(rows, "rewards/margins"), calm=True)]
@@ -168,10 +166,10 @@ def _gib(value: float) -> str:
     return f"{value:.2f}"
 
 
-def _events(one: FineTune) -> str:
+def _events(one: RunRow) -> str:
     """What it met, in words; what the data check found is told where the data is looked at."""
-    assert one.run is not None
-    told = [event for event in one.run.events() if event.get("kind") not in ("data", "failed")]
+    assert one.folder is not None
+    told = [event for event in one.folder.events() if event.get("kind") not in ("data", "failed")]
     rows = "".join(f"<li>{_event(event)}</li>" for event in told[-6:])
     return f'<ul class="events">{rows}</ul>' if rows else ""
 

@@ -11,12 +11,12 @@ from gradio.blocks import Block
 
 from playground.page.components import Components, lead, plain, tab_here
 from playground.page.events import PRESSES, SILENT, Updates, Values, clocked, in_turn
-from playground.page.form import no_number, values_of
+from playground.page.form import last_form, no_number, values_of
 from playground.page.tabs import Program
 from playground.settings import Settings
 from playground.system import jobs
 from training.recipe import Method
-from training.ui import actions, advice, checking, form, looking, runs, showing
+from training.ui import actions, advice, checking, form, looking, showing
 from training.words import both, texts
 
 EVERY_S = 1.5
@@ -203,5 +203,5 @@ def _seen(settings: Settings, desk: Desk, viewed: str) -> Updates:
 
 
 def _restored(settings: Settings, desk: Desk) -> Updates:
-    values = runs.last_form(settings, actions.KINDS)
+    values = last_form(settings, *actions.KINDS)
     return {desk.fields[name]: value for name, value in values.items() if name in desk.fields}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from playground.page.form import FormError
+from playground.page.form import FormError, last_form
 from playground.settings import Settings
 from playground.system import jobs
 from tests.training.program import REPORT, dry, log
@@ -17,7 +17,7 @@ from tests.waiting import ended
 from training import recipe as recipes
 from training.run import runs as folders
 from training.run.runs import Run
-from training.ui import actions, advice, asked, checking, form, looking, plots, runs, showing
+from training.ui import actions, advice, asked, checking, form, looking, plots, rows, runs, showing
 from training.words import words
 
 CATALOGUE = '[[variant]]\nname = "a"\nkind = "base"\nsource = "fake:a"\n'
@@ -301,7 +301,7 @@ def test_what_a_run_met_is_told_in_both_languages(settings: Settings) -> None:
 def test_an_earlier_run_can_be_looked_at(settings: Settings) -> None:
     names = [make_run(settings, f"n{number}", status="stopped", step=1).name for number in range(10)]
     now, earlier = showing.html(settings)
-    assert earlier.count('<div class="stopped">') == runs.EARLIER
+    assert earlier.count('<div class="stopped">') == rows.EARLIER
     oldest = actions.act(settings, [], "show", names[5]).viewed or ""
     assert names[5] in showing.html(settings, oldest)[0]
     assert names[5] not in now
@@ -315,9 +315,9 @@ def test_a_run_that_cannot_be_read_spoils_nothing(settings: Settings) -> None:
 
 
 def test_the_form_comes_back_after_a_reload(settings: Settings, values: dict[str, Any]) -> None:
-    assert runs.last_form(settings, actions.KINDS) == {}
+    assert last_form(settings, *actions.KINDS) == {}
     ended(settings, job(settings, "", checking.KIND, form=values | {"rank": "64"}))
-    assert runs.last_form(settings, actions.KINDS)["rank"] == "64"
+    assert last_form(settings, *actions.KINDS)["rank"] == "64"
 
 
 def test_advice_sets_fields(settings: Settings) -> None:
