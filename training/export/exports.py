@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from playground.errors import SetupError, UnknownNameError
+from playground.errors import SetupError
 from playground.settings import Settings
 from playground.system.atomic import remove
 from training.export.plan import Wanted
@@ -48,25 +48,20 @@ class Asked(BaseModel):
     mark: str
 
 
-class State(BaseModel):
-    """How things stand, for whoever watches. Times in seconds since 1970."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class State(folders.State):
+    """How an export stands: the share done, the step under way, and the variants that it became."""
 
     status: Status = "preparing"
     fraction: float = 0.0
     stage: str = ""
-    started: float = 0.0
-    ended: float | None = None
     variants: tuple[str, ...] = ()
-    message: str = ""
-    hint: str = ""
 
 
 @dataclass(frozen=True)
 class Export(Folder[State]):
     """An export by its folder."""
 
+    noun, asked_in = "export", ASKED
     taken = "The export {name} is being made"
     _state = State
 
@@ -116,18 +111,12 @@ def folder(settings: Settings) -> Path:
 
 def listed(settings: Settings) -> list[Export]:
     """Every export in the data folder, the newest first."""
-    found = [Export(path.parent) for path in folder(settings).glob(f"*/{ASKED}")]
-    return sorted(found, key=lambda export: (export.state().started, export.name), reverse=True)
+    return folders.listed(folder(settings), Export)
 
 
 def find(settings: Settings, name: str) -> Export:
     """An export by its name or its folder."""
-    if (Path(name) / ASKED).is_file():
-        return Export(Path(name).resolve())
-    known = {export.name: export for export in listed(settings)}
-    if name not in known:
-        raise UnknownNameError("export", name, known, f"Exports lie in {folder(settings)}.")
-    return known[name]
+    return folders.find(folder(settings), Export, name)
 
 
 def unfinished(settings: Settings, asked: Asked, out: Path | None) -> Export | None:

@@ -1,4 +1,4 @@
-"""A folder in which long work stands: its files, its state, what happened in it, its lock. Knows of no kind of work."""
+"""The folder of a run or an export: its files, its state, what happened in it, and its lock. Knows neither kind."""
 
 import json
 import time
@@ -8,56 +8,76 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from playground.errors import SetupError
+from playground.errors import ConfigError, SetupError, UnknownNameError
 from playground.system.atomic import replacing
 from playground.system.locks import locked
 
-S = TypeVar("S", bound=BaseModel)
 STATE, EVENTS, LOCK = "state.json", "events.jsonl", ".lock"
+
+
+class State(BaseModel):
+    """How the work stands, for whoever watches it. Times in seconds since 1970; every field has a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status: str = "preparing"
+    started: float = 0.0
+    ended: float | None = None
+    message: str = ""
+    hint: str = ""
+
+
+S = TypeVar("S", bound=State)
+M = TypeVar("M", bound=BaseModel)
+F = TypeVar("F", bound="Folder[Any]")
 
 
 @dataclass(frozen=True)
 class Folder(Generic[S]):
-    """Work by its folder; S is what its state.json holds, all of it with defaults."""
+    """Work by its folder; S is the type of its state.json."""
 
     folder: Path
 
+    noun: ClassVar[str]
+    """What the work is called: run, export."""
+    asked_in: ClassVar[str]
+    """The file that says what was asked for: a folder that has it is work of this kind."""
     taken: ClassVar[str]
-    """What is said to a second process: `The run {name} is being trained`."""
-    _state: ClassVar[type[BaseModel]]
+    """Refusal to a second process: `The run {name} is being trained`."""
+    _state: ClassVar[type[State]]
 
     @property
     def name(self) -> str:
-        """Its id: what the folder is called."""
+        """Return its id, the folder's name."""
         return self.folder.name
 
     def state(self) -> S:
-        """How things stand; what cannot be read is at its beginning still."""
+        """Return how the work stands; the state of work just begun where the file cannot be read."""
         kind: type[S] = self._state  # type: ignore[assignment]  # a class variable cannot be typed by S
         with suppress(OSError, ValueError):
             return kind.model_validate_json((self.folder / STATE).read_text(encoding="utf-8"))
         return kind()
 
     def tell(self, **changes: Any) -> S:
-        """Write down a change of state."""
+        """Change some fields of the state."""
         state = self.state().model_copy(update=changes)
         self.write(STATE, state.model_dump_json(indent=1))
         return state
 
     def happened(self, kind: str, message: str, **more: Any) -> None:
-        """Add an event: `message` is a sentence for people."""
+        """Add an event; `more` are further keys of its line."""
         row = {"at": time.time(), "kind": kind, "message": message, **more}
         with (self.folder / EVENTS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def events(self) -> list[dict[str, Any]]:
-        """What happened, oldest first."""
+        """Return what happened, oldest first: `at`, `kind`, `message`, and what a kind of event has besides."""
         return self.lines(EVENTS)
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        """The JSON lines of one of its files; what a killed process wrote half is left out."""
+        """Return the JSON objects of one of its files, one per line; a line that was left half written is skipped."""
         rows = []
         with suppress(OSError):
             for line in (self.folder / name).read_text(encoding="utf-8", errors="replace").splitlines():
@@ -68,19 +88,28 @@ class Folder(Generic[S]):
         return rows
 
     def write(self, name: str, text: str) -> None:
-        """Replace one of its files, whole or not at all."""
+        """Replace one of its files; a reader finds the old text or the new one, never half of it."""
         with replacing(self.folder / name) as part:
             part.write_text(text, encoding="utf-8")
 
+    def read(self, name: str, kind: type[M]) -> M:
+        """Return one of its JSON files as a model; ConfigError where it is missing or holds something else."""
+        path = self.folder / name
+        try:
+            return kind.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValidationError) as error:
+            remedy = f"The {self.noun} is not complete; begin it again."
+            raise ConfigError(f"{path} cannot be read: {error}.", remedy) from error
+
     def locked(self) -> AbstractContextManager[None]:
-        """Hold the folder: two processes at work would spoil it. The system frees it when a process dies."""
+        """Hold the folder, since two processes at work would spoil it; the system frees it when a process dies."""
         said = self.taken.format(name=self.name)
         refusal = SetupError(f"{said} by another process.", "Wait for it, or stop it first.")
         return locked(self.folder / LOCK, refusal)
 
     @property
     def held(self) -> bool:
-        """Whether a process is at work in it."""
+        """Return whether a process is at work in it."""
         try:
             with self.locked():
                 return False
@@ -88,8 +117,24 @@ class Folder(Generic[S]):
             return True
 
 
+def listed(parent: Path, kind: type[F]) -> list[F]:
+    """Return the work of one kind below `parent`, the newest first."""
+    found = [kind(path.parent) for path in parent.glob(f"*/{kind.asked_in}")]
+    return sorted(found, key=lambda work: (work.state().started, work.name), reverse=True)
+
+
+def find(parent: Path, kind: type[F], name: str) -> F:
+    """Return work by its name below `parent`, or by its folder anywhere; UnknownNameError where there is none."""
+    if (Path(name) / kind.asked_in).is_file():
+        return kind(Path(name).resolve())
+    known = {work.name: work for work in listed(parent, kind)}
+    if name not in known:
+        raise UnknownNameError(kind.noun, name, known, f"{kind.noun.capitalize()}s lie in {parent}.")
+    return known[name]
+
+
 def place(parent: Path, stem: str) -> Path:
-    """Where new work goes: a folder named after this second, numbered where there is one. It is not made yet."""
+    """Return the folder of new work, named after this second, with a number where that is taken. It is not made yet."""
     made = parent / f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
     number = 1
     while made.exists():
