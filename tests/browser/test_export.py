@@ -25,6 +25,7 @@ from playground.settings import Settings
 from playground.catalogue.variants import Gguf
 from training.export import exports, plan
 from training.export.exports import Asked
+from training.export.parity import Verdict
 from training.run.preparing import free_name
 
 arguments = sys.argv[1:]
@@ -43,14 +44,14 @@ for step in range(2 if force else 20):
 for one in wanted:
     fails = one.level == "q3_k_m"
     export.path(one).write_bytes(b"GGUF")
-    drift = {"against": "F16", "mean_kl": 0.5, "same_top": 0.5, "perplexity_ratio": 2.0}
-    row = {"verdict": "fail" if fails else "pass", "causes": ["quantization"] * fails, "lines": ["Looked."]}
-    export.judge(one.label, row | {"numbers": {"numbers": drift}})
+    drift = {"against": "F16", "mean_kl": 0.5, "p99_kl": 2.0, "same_top": 0.5, "perplexity_ratio": 2.0, "positions": 9}
+    grade, causes = "fail" if fails else "pass", ["quantization"] * fails
+    export.judge(one.label, Verdict(verdict=grade, causes=causes, lines=["Looked."], numbers={"numbers": drift}))
     if force or not fails:
         name = free_name(variants.Catalogue.load(settings), f"{source}:{one.label}")
         variants.add(settings, Gguf(name=name, source=str(export.path(one)), base=source))
 failed = not force and any(one.level == "q3_k_m" for one in wanted)
-export.tell(status="failed" if failed else "done", message="Parity failed: Q3_K_M." if failed else "")
+export.end("parity" if failed else "done", "Parity failed: Q3_K_M." if failed else "")
 sys.exit(failed)
 """
 CATALOGUE = """

@@ -16,7 +16,8 @@ from playground.settings import Settings
 from playground.system.atomic import write_beside
 
 if TYPE_CHECKING:
-    from training.export.making import Outcome, Prepared
+    from training.export.making import Made
+    from training.export.preparing import Prepared
     from training.export.pushing import Parcel, Push
 
 SCORES = "madang.scores"
@@ -59,7 +60,7 @@ def export(  # noqa: PLR0913 - a parameter an option
     progress: Annotated[Path | None, typer.Option("--progress", hidden=True)] = None,
 ) -> None:
     """Export: merged weights, GGUF and GPTQ builds that behave like the adapter they came from."""
-    from training.export import making, plan
+    from training.export import plan, preparing
     from training.export.describing import no_scores
 
     settings: Settings = context.obj
@@ -68,17 +69,17 @@ def export(  # noqa: PLR0913 - a parameter an option
     _embedded(context, source)
     scores = context.meta.get(SCORES, no_scores)
     kept = (keep_f16, force, parity, imatrix, asked is not None, base, scores)
-    options = making.Options(out, name, dtype, *kept)  # type: ignore[arg-type]  # dtype is checked there
-    prepared = making.prepare(settings, source, wanted, options)
+    options = preparing.Options(out, name, dtype, *kept)  # type: ignore[arg-type]  # dtype is checked there
+    prepared = preparing.prepare(settings, source, wanted, options)
     console = Console(stderr=True)
     parcels = _check_push(prepared, asked)
     _announce(prepared, console)
     _announce_push(prepared, asked, parcels, console)
-    outcome = _make(settings, prepared, console, progress)
-    _show(prepared, outcome, console)
+    made = _make(settings, prepared, console, progress)
+    _show(prepared, made, console)
     if asked is not None:
-        _push(settings, prepared, outcome, asked, console, progress)
-    if outcome.failed and not force:
+        _push(settings, prepared, made, asked, console, progress)
+    if made.failed and not force:
         console.print(
             "What failed is not in the catalogue; --force adds it all the same.", style="red", highlight=False
         )
@@ -147,7 +148,7 @@ def _dimly(console: Console, text: str) -> None:
     console.print(text, style="dim", soft_wrap=True, highlight=False)
 
 
-def _make(settings: Settings, prepared: "Prepared", console: Console, told: Path | None) -> "Outcome":
+def _make(settings: Settings, prepared: "Prepared", console: Console, told: Path | None) -> "Made":
     from training.export import making
 
     with _watched(prepared, console, told) as progress:
@@ -157,7 +158,7 @@ def _make(settings: Settings, prepared: "Prepared", console: Console, told: Path
 def _push(  # noqa: PLR0913 - what a push needs to know
     settings: Settings,
     prepared: "Prepared",
-    outcome: "Outcome",
+    made: "Made",
     asked: "Push",
     console: Console,
     told: Path | None,
@@ -167,9 +168,9 @@ def _push(  # noqa: PLR0913 - what a push needs to know
     from training.export import pushing
     from training.export.describing import Describer
 
-    options, export = prepared.options, outcome.export
+    options, export = prepared.options, made.export
     describer = Describer(export, prepared.origin, Catalogue.load(settings), options.scores, asked.base)
-    stays = pushing.refused(outcome.failed, prepared.asked.wanted, options.force)
+    stays = made.refused(prepared.asked.wanted, options.force)
     if stays:
         console.print(f"Not pushed, since parity failed: {', '.join(stays)}; --force pushes it.", style="red")
     pusher = pushing.Pusher(export, prepared.origin, asked, describer)
@@ -197,28 +198,24 @@ def _watched(prepared: "Prepared", console: Console, told: Path | None) -> Itera
         yield progress
 
 
-def _show(prepared: "Prepared", outcome: "Outcome", console: Console) -> None:
-    for event in outcome.export.events():
+def _show(prepared: "Prepared", made: "Made", console: Console) -> None:
+    from training.export.plan import bytes_of
+
+    for event in made.export.events():
         if event["kind"] == "note":
             console.print(event["message"], style="yellow", highlight=False, soft_wrap=True)
     table = Table("file", "MB", "parity", "variant", box=None, pad_edge=False)
     for wanted in prepared.asked.wanted:
-        path = outcome.export.path(wanted)
-        verdict = outcome.verdicts.get(wanted.label, {}).get("verdict", "")
-        cells = (path.name, _megabytes(path), verdict, outcome.variants.get(wanted.label, ""))
-        table.add_row(*map(escape, cells), style=COLOURS.get(verdict, ""))
+        path = made.export.path(wanted)
+        verdict = made.verdicts.get(wanted.label)
+        grade = verdict.verdict if verdict else ""
+        size = f"{bytes_of(path) / 1e6:.1f}" if path.exists() else "not built"
+        cells = (path.name, size, grade, made.variants.get(wanted.label, ""))
+        table.add_row(*map(escape, cells), style=COLOURS.get(grade, ""))
     Console().print(table)
-    for label, verdict in outcome.verdicts.items():
-        if verdict["verdict"] != "pass":
-            causes = ", ".join(verdict["causes"])
-            console.print(f"{label}: {verdict['verdict']} ({causes})", highlight=False)
-            for line in verdict["lines"]:
+    for label, verdict in made.verdicts.items():
+        if verdict.verdict != "pass":
+            console.print(f"{label}: {verdict.verdict} ({', '.join(verdict.causes)})", highlight=False)
+            for line in verdict.lines:
                 console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
-    console.print(f"{outcome.export.folder}", style="dim", soft_wrap=True, highlight=False)
-
-
-def _megabytes(path: Path) -> str:
-    if not path.exists():
-        return "not built"
-    files = path.rglob("*") if path.is_dir() else [path]
-    return f"{sum(file.stat().st_size for file in files if file.is_file()) / 1e6:.1f}"
+    console.print(f"{made.export.folder}", style="dim", soft_wrap=True, highlight=False)

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import yaml
 
 from playground.catalogue.variants import HUB_ID
+from playground.measure.drift import Drift
+from training.export.parity import Verdict
 
 Kind = Literal["adapter", "merged", "gguf", "gptq"]
 LIBRARY = {"adapter": "peft", "merged": "transformers", "gguf": "gguf", "gptq": "transformers"}
@@ -68,7 +70,7 @@ class Info:
     data: Data | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     scores: Sequence[Score] = ()
-    verdicts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     files: Sequence[str] = ()
     licence: str | None = None
 
@@ -178,31 +180,22 @@ def _scores(scores: Sequence[Score]) -> str:
     return text + _table(names, rows) if rows else ""
 
 
-def _parity(verdicts: Mapping[str, Mapping[str, Any]]) -> str:
+def _parity(verdicts: Mapping[str, Verdict]) -> str:
     if not verdicts:
         return ""
-    rows = [(label, str(v["verdict"]), ", ".join(v.get("causes", ())) or "-") for label, v in verdicts.items()]
+    rows = [(label, one.verdict, ", ".join(one.causes) or "-") for label, one in verdicts.items()]
     text = "## Parity\n\nEach build held against what it was made from.\n\n"
     text += _table(("build", "verdict", "likely cause"), rows)
-    drifts = [_drift(label, found) for label, v in verdicts.items() if (found := _find_drift(v.get("numbers") or {}))]
+    drifts = [_drift(label, one.drift) for label, one in verdicts.items() if one.drift]
     if drifts:
         names = ("build", "against", "mean KL", "99th percentile", "same top token", "perplexity ratio")
         text += f"\n\n### Drift\n\n{_table(names, drifts)}"
     return text
 
 
-def _find_drift(numbers: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The row that has drift's fields, however deep a verdict keeps it."""
-    if "mean_kl" in numbers:
-        return numbers
-    inner = (_find_drift(value) for value in numbers.values() if isinstance(value, Mapping))
-    return next((found for found in inner if found), None)
-
-
-def _drift(label: str, row: Mapping[str, Any]) -> tuple[str, ...]:
-    against = without_paths(str(row.get("against", "")))
-    ratio = f"{row['perplexity_ratio']:.3f}"
-    return label, against, f"{row['mean_kl']:.4f}", f"{row['p99_kl']:.4f}", f"{row['same_top']:.1%}", ratio
+def _drift(label: str, row: Drift) -> tuple[str, ...]:
+    numbers = (f"{row.mean_kl:.4f}", f"{row.p99_kl:.4f}", f"{row.same_top:.1%}", f"{row.perplexity_ratio:.3f}")
+    return label, without_paths(row.against), *numbers
 
 
 def _usage(info: Info) -> str:

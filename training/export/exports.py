@@ -19,18 +19,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from playground.errors import SetupError
 from playground.settings import Settings
 from playground.system.atomic import remove
+from training.export.parity.verdict import Verdict
 from training.export.plan import Wanted
 from training.run import folders
 from training.run.folders import EVENTS, LOCK, STATE, Folder
 
 Status = Literal["preparing", "running", "done", "failed"]
+Outcome = Literal["", "done", "stopped", "parity", "error"]
+"""How the work ended; empty before it did."""
 ASKED, PARITY = "export.json", "parity.json"
 OWN = (ASKED, STATE, PARITY, EVENTS, LOCK)
+VERDICTS = TypeAdapter(dict[str, Verdict])
 
 
 class Asked(BaseModel):
@@ -52,9 +56,20 @@ class State(folders.State):
     """How an export stands: the share done, the step under way, and the variants that it became."""
 
     status: Status = "preparing"
+    outcome: Outcome = ""
     fraction: float = 0.0
     stage: str = ""
     variants: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_outcome(cls, row: Any) -> Any:
+        """Read a file from before `outcome` was written: there the sentence alone says how the work ended."""
+        if not isinstance(row, dict) or "outcome" in row or row.get("status") not in ("done", "failed"):
+            return row
+        said = str(row.get("message"))
+        failed = "stopped" if said == "Stopped." else "parity" if said.startswith("Parity failed") else "error"
+        return row | {"outcome": "done" if row["status"] == "done" else failed}
 
 
 @dataclass(frozen=True)
@@ -81,27 +96,36 @@ class Export(Folder[State]):
         except (OSError, ValidationError) as error:
             raise ValueError(f"{self.folder / ASKED} cannot be read") from error
 
-    def verdicts(self) -> dict[str, dict[str, Any]]:
-        """The parity verdicts so far, as JSON values, by the artefact's label."""
+    def verdicts(self) -> dict[str, Verdict]:
+        """Return the parity verdicts so far by the artefact's label; none where the file cannot be read."""
         with suppress(OSError, ValueError):
-            rows = json.loads((self.folder / PARITY).read_text(encoding="utf-8"))
-            return rows if isinstance(rows, dict) else {}
+            return VERDICTS.validate_json((self.folder / PARITY).read_bytes())
         return {}
 
-    def judge(self, label: str, verdict: dict[str, Any]) -> None:
-        """Write down one verdict."""
-        self.write(PARITY, as_text(self.verdicts() | {label: verdict}))
+    def judge(self, label: str, verdict: Verdict) -> None:
+        """Write down the verdict on an artefact."""
+        self._write_verdicts(self.verdicts() | {label: verdict})
+
+    def unjudge(self, label: str) -> None:
+        """Take back the verdict on an artefact that was built anew since."""
+        verdicts = self.verdicts()
+        if verdicts.pop(label, None):
+            self._write_verdicts(verdicts)
+
+    def end(self, outcome: Outcome, message: str = "", hint: str = "", **more: Any) -> None:
+        """Write down how the work ended; the sentences are for people."""
+        status = "done" if outcome == "done" else "failed"
+        self.tell(status=status, outcome=outcome, message=message, hint=hint, ended=time.time(), **more)
+
+    def _write_verdicts(self, verdicts: dict[str, Verdict]) -> None:
+        rows = VERDICTS.dump_python(verdicts, mode="json")
+        self.write(PARITY, json.dumps(rows, ensure_ascii=False, indent=1))
 
     def forget(self) -> None:
         """Take out of the folder all that is an export's and no artefact."""
         remove(self.work)
         for name in OWN:
             (self.folder / name).unlink(missing_ok=True)
-
-
-def as_text(rows: dict[str, Any]) -> str:
-    """JSON for people to read, too."""
-    return json.dumps(rows, ensure_ascii=False, indent=1)
 
 
 def folder(settings: Settings) -> Path:
@@ -119,27 +143,23 @@ def find(settings: Settings, name: str) -> Export:
     return folders.find(folder(settings), Export, name)
 
 
-def unfinished(settings: Settings, asked: Asked, out: Path | None) -> Export | None:
-    """The export that was begun with just this and did not end well: in `out`, or the newest in the data folder."""
-    for export in [Export(out)] if out else listed(settings):
-        with suppress(ValueError):
-            if _same(export.asked(), asked) and export.state().status != "done":
-                return export
-    return None
+def begun(settings: Settings, asked: Asked, out: Path | None, reuse: bool) -> Export | None:
+    """Return the export that was begun with just this, to go on with: in `out`, or the newest in the data folder.
+
+    One that ended well counts with `reuse` alone, before all others, and only while it has all its files.
+    """
+    same = [export for export in ([Export(out)] if out else listed(settings)) if _is_of(export, asked)]
+    done = [export for export in same if export.state().status == "done"]
+    whole = [export for export in done if all(export.path(wanted).exists() for wanted in asked.wanted)]
+    left = [export for export in same if export not in done]
+    return next(iter([*(whole if reuse else []), *left]), None)
 
 
-def finished(settings: Settings, asked: Asked, out: Path | None) -> Export | None:
-    """The export that was made of just this and has all its files still: in `out`, or the newest in the data folder."""
-    for export in [Export(out)] if out else listed(settings):
-        with suppress(ValueError):
-            whole = all((export.folder / wanted.place(asked.stem)).exists() for wanted in asked.wanted)
-            if whole and _same(export.asked(), asked) and export.state().status == "done":
-                return export
-    return None
-
-
-def _same(begun: Asked, asked: Asked) -> bool:
-    return begun.model_copy(update={"source": asked.source}) == asked  # a run and its adapter are one source
+def _is_of(export: Export, asked: Asked) -> bool:
+    """Whether an export was asked for just this; a run and its adapter are one source."""
+    with suppress(ValueError):
+        return export.asked().model_copy(update={"source": asked.source}) == asked
+    return False
 
 
 def place(settings: Settings, stem: str) -> Path:

@@ -101,6 +101,12 @@ def sizes(base: Path, adapter: Path, wanted: Sequence[Wanted]) -> Sizes:
     return Sizes(rows, sum(rows.values()) + on_the_way)
 
 
+def bytes_of(path: Path) -> int:
+    """Return the size of a file, or of all files in a folder; 0 where there is nothing."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
 def _size(one: Wanted, full: int, adapter: Path, odd: bool) -> int:
     if one.kind == "adapter":
         return sum(file.stat().st_size for file in adapter.iterdir() if file.is_file())

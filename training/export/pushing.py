@@ -138,12 +138,6 @@ class Pusher:
         return [*files, *models, CARD]
 
 
-def refused(failed: Sequence[str], wanted: Sequence[Wanted], force: bool) -> list[str]:
-    """Labels that stay here: those whose parity failed, and all that is quantized from an F16 build that failed."""
-    orphaned = [one.label for one in wanted if one.quantized and "F16" in failed]
-    return [] if force else [*failed, *orphaned]
-
-
 def _labels(wanted: Sequence[Wanted]) -> tuple[str, ...]:
     return tuple(one.label for one in wanted)
 

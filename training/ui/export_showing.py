@@ -6,7 +6,7 @@ from pathlib import Path
 from playground.page import cards
 from playground.page.markup import Markup, button, chat_button, escaped, tab_button
 from playground.settings import Settings
-from training.export.plan import Wanted
+from training.export.plan import Wanted, bytes_of
 from training.run.memory import size
 from training.ui import export_verdicts, exporting
 from training.ui.export_sizes import called
@@ -122,7 +122,7 @@ def _pushed(one: ExportRow) -> str:
 
 def _made(one: ExportRow) -> str:
     """What is said of one that is done, by its worst verdict."""
-    found = {verdict.get("verdict") for verdict in one.folder.verdicts().values()} if one.folder else set()
+    found = {verdict.verdict for verdict in one.folder.verdicts().values()} if one.folder else set()
     if "fail" in found:
         return "forced"
     return "made_warned" if "warn" in found else "made" if found else "made_unjudged"
@@ -146,7 +146,7 @@ def _artefacts(one: ExportRow, names: Mapping[Path, str]) -> str:
 
 def _artefact(one: ExportRow, wanted: Wanted, path: Path, names: Mapping[Path, str]) -> str:
     there = path.exists()
-    verdict = one.folder.verdicts().get(wanted.label, {}) if one.folder else {}
+    verdict = one.folder.verdicts().get(wanted.label) if one.folder else None
     name = names.get(path, "") if there else ""
     chat = chat_button(name, both("export.to_chat"))
     joined = f'<p class="joined">{both("export.joined")} <code>{escaped(name)}</code>{chat}</p>' if name else ""
@@ -155,12 +155,6 @@ def _artefact(one: ExportRow, wanted: Wanted, path: Path, names: Mapping[Path, s
         f'<div class="artefact"><p><b>{called(wanted.label)}</b><span class="file">{escaped(path.name)}</span>'
         f"<small>{held}</small>{export_verdicts.badge(verdict)}</p>{export_verdicts.causes(verdict)}{joined}</div>"
     )
-
-
-def bytes_of(path: Path) -> int:
-    """What a file, or all in a folder, takes."""
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _notes(one: ExportRow) -> str:

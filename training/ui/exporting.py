@@ -27,8 +27,6 @@ BEGIN: Mapping[str, Any] = {
     **{"repo": "", "seen": "private", "replace": False, "base": ""},
 }
 """What the fields begin as."""
-STOPPED = "Stopped."
-"""What the state of an export says that was interrupted."""
 Form = Mapping[str, Any]
 Standing = Literal["preparing", "running", "cancelling", "elsewhere", "done", "parity", "failed", "stopped", "lost"]
 
@@ -55,15 +53,15 @@ class ExportRow(Row[Export]):
             return "done"
         if state.status != "failed":
             return "elsewhere" if self.folder.held else "stopped" if self._cancelled else "lost"
-        if self._cancelled or state.message == STOPPED:
+        if self._cancelled or state.outcome == "stopped":
             return "stopped"
-        return "parity" if self.failed and state.message.startswith("Parity") else "failed"
+        return "parity" if state.outcome == "parity" else "failed"
 
     @property
     def failed(self) -> list[str]:
         """Labels of what behaves otherwise than its source."""
         verdicts = self.folder.verdicts() if self.folder else {}
-        return [label for label, verdict in verdicts.items() if verdict.get("verdict") == "fail"]
+        return [label for label, verdict in verdicts.items() if verdict.verdict == "fail"]
 
     @property
     def _cancelled(self) -> bool:

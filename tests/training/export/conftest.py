@@ -12,7 +12,8 @@ from playground.catalogue.variants import Adapter, Base
 from playground.settings import Settings
 from playground.system.atomic import replacing
 from tests.playground.backends.conftest import tiny_adapter
-from training.export import building, judging
+from training.export import building, parity
+from training.export.parity import Grade, Verdict
 
 __all__ = ["tiny_adapter"]
 NAME = "tiny:tuned"
@@ -28,10 +29,10 @@ def source(settings: Settings, tiny: Callable[[str], Path], tiny_adapter: Callab
 
 
 class Verdicts:
-    """A judge that says what it is told; remembers what it was asked."""
+    """A session of parity that says what it is told; remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.say: dict[str, str] = {}
+        self.say: dict[str, Grade] = {}
         self.asked: list[tuple[str, str, str | None]] = []
 
     def __call__(self, settings: Settings, source: str) -> "Verdicts":
@@ -43,19 +44,20 @@ class Verdicts:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def verdict(self, built: Any, wanted: Any, reference: Any, progress: Any) -> dict[str, Any]:
-        self.asked.append((built.name, wanted.label, reference.name if reference else None))
+    def check(self, built: Any, kind: str, level: str, reference: Any, progress: Any) -> Verdict:
+        label = level or kind
+        self.asked.append((built.name, label, reference.name if reference else None))
         assert Path(built.source).exists()
-        verdict = self.say.get(wanted.label, "pass")
-        return {"verdict": verdict, "causes": ["weights"] if verdict == "fail" else [], "lines": ["Looked."]}
+        verdict = self.say.get(label, "pass")
+        return Verdict(verdict=verdict, causes=["weights"] if verdict == "fail" else [], lines=["Looked."])
 
 
 @pytest.fixture
 def verdicts(monkeypatch: pytest.MonkeyPatch) -> Verdicts:
-    """The judge of this test's exports."""
-    judge = Verdicts()
-    monkeypatch.setattr(judging, "judge", judge)
-    return judge
+    """What judges this test's exports."""
+    session = Verdicts()
+    monkeypatch.setattr(parity, "session", session)
+    return session
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests.training.export import fails
 from tests.training.export.conftest import NAME, madang, tree
 from tests.training.export.hubs import TOKEN, Hubs, refused
 from tests.training.trained import begin
-from training.export import building, checking, gguf, gptq, hub
+from training.export import building, gguf, gptq, hub, preparing
 from training.run import runs
 
 Usage = namedtuple("Usage", "total used free")
@@ -42,7 +42,7 @@ class World:
     def absent(self, *names: str) -> None:
         """Packages that are not installed."""
         real = importlib.util.find_spec
-        for module in (gguf, checking, gptq):
+        for module in (gguf, preparing, gptq):
             self.patch.setattr(module, "find_spec", lambda name: None if name in names else real(name))
 
     def config(self, folder: Path, **fields: Any) -> None:

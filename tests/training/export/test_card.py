@@ -7,16 +7,15 @@ import yaml
 from huggingface_hub import ModelCard
 
 from training.export.card import Data, Info, Kind, Score, card, licence_of, without_paths
+from training.export.parity import Verdict
 
 VERDICTS = {
-    "F16": {
-        "verdict": "pass",
-        "causes": [],
-        "lines": [],
-        "numbers": {"drift": {"against": "base:tuned", "mean_kl": 1e-5, "p99_kl": 2e-4, "same_top": 0.999,
-                              "perplexity_ratio": 1.0, "positions": 700}},
-    },
-    "Q4_K_M": {"verdict": "fail", "causes": ["template", "weights"], "lines": ["No template."], "numbers": {}},
+    "F16": Verdict(
+        verdict="pass",
+        numbers={"numbers": {"against": "base:tuned", "mean_kl": 1e-5, "p99_kl": 2e-4, "same_top": 0.999,
+                             "perplexity_ratio": 1.0, "positions": 700}},
+    ),
+    "Q4_K_M": Verdict(verdict="fail", causes=["template", "weights"], lines=["No template."]),
 }  # fmt: skip
 
 

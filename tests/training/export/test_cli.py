@@ -67,7 +67,7 @@ def test_embedded_models_are_made_first(settings: Settings, monkeypatch: pytest.
     def prepare(context: object, names: list[str]) -> None:
         asked.append(names)
 
-    monkeypatch.setattr("playground.cli.models.prepare_embedded", prepare)
+    monkeypatch.setattr("playground.cli.chat.prepare_embedded", prepare)
     assert madang(settings, "export", "smollm2:demo", "--to", "adapter") == 2  # they are not there, in this test
     assert asked == [["smollm2:demo"]]
 

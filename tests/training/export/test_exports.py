@@ -16,12 +16,13 @@ from playground.errors import ConfigError, MadangError, SetupError, UnknownNameE
 from playground.settings import Settings
 from tests.places import ROOT
 from tests.training.export.conftest import Verdicts, tree
-from training.export import building, exports, making, plan
-from training.export.making import Options, Outcome
+from training.export import building, exports, making, plan, preparing
+from training.export.making import Made
+from training.export.preparing import Options
 
 
-def export(settings: Settings, source: str, to: str, **options: object) -> Outcome:
-    prepared = making.prepare(settings, source, plan.parse(to), Options(**options))  # type: ignore[arg-type]
+def export(settings: Settings, source: str, to: str, **options: object) -> Made:
+    prepared = preparing.prepare(settings, source, plan.parse(to), Options(**options))  # type: ignore[arg-type]
     return making.make(settings, prepared)
 
 
@@ -90,7 +91,7 @@ def test_what_failed_does_not_join_unless_forced(
     assert outcome.variants == {"Q8_0": f"{source}:Q8_0"}
     assert f"{source}:Q4_K_M" not in Catalogue.load(settings).names
     state = outcome.export.state()
-    assert (state.status, state.message) == ("failed", "Parity failed: Q4_K_M.")
+    assert (state.status, state.outcome, state.message) == ("failed", "parity", "Parity failed: Q4_K_M.")
     done = len(played)
     forced = export(settings, source, "gguf:q4_k_m,q8_0", force=True)
     assert forced.export.folder == outcome.export.folder
@@ -123,7 +124,7 @@ def test_stopped_midway_it_goes_on_with_what_is_missing(
     with pytest.raises(KeyboardInterrupt):
         export(settings, source, "gguf:q4_k_m,q8_0")
     (begun,) = exports.listed(settings)
-    assert begun.state().message == "Stopped."
+    assert (begun.state().message, begun.state().outcome) == ("Stopped.", "stopped")
     monkeypatch.setattr(building.gguf, "quantize", real)
     asked = len(verdicts.asked)
     outcome = export(settings, source, "gguf:q4_k_m,q8_0")
@@ -210,9 +211,40 @@ def test_exports_are_found_by_name_and_folder(
     assert made.name in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("row", "outcome"),
+    [
+        ({"status": "failed", "message": "Stopped."}, "stopped"),
+        ({"status": "failed", "message": "Parity failed: Q4_K_M."}, "parity"),
+        ({"status": "failed", "message": "No room."}, "error"),
+        ({"status": "done"}, "done"),
+        ({"status": "running"}, ""),
+        ({"status": "failed", "outcome": "error", "message": "Stopped."}, "error"),
+    ],
+)
+def test_how_it_ended_is_read_from_files_of_before_it_had_a_field(
+    tmp_path: Path, row: dict[str, str], outcome: str
+) -> None:
+    (tmp_path / "state.json").write_text(json.dumps(row))
+    assert exports.Export(tmp_path).state().outcome == outcome
+
+
+def test_an_older_verdict_is_read_and_written_as_it_was(tmp_path: Path) -> None:
+    row = {"verdict": "fail", "causes": ["merge"], "lines": ["그대로."], "numbers": {"files": {"seconds": 0.1}}}
+    text = json.dumps({"F16": row}, ensure_ascii=False, indent=1)
+    (tmp_path / "parity.json").write_text(text, encoding="utf-8")
+    export = exports.Export(tmp_path)
+    verdict = export.verdicts()["F16"]
+    assert (verdict.verdict, verdict.causes, verdict.drift) == ("fail", ["merge"], None)
+    export.judge("F16", verdict)
+    assert (tmp_path / "parity.json").read_text(encoding="utf-8") == text
+    export.unjudge("F16")
+    assert export.verdicts() == {}
+
+
 def test_progress_never_goes_back(settings: Settings, source: str, played: list[str], verdicts: Verdicts) -> None:
     told: list[float] = []
-    prepared = making.prepare(settings, source, plan.parse("gguf:q4_k_m,bf16"), Options())
+    prepared = preparing.prepare(settings, source, plan.parse("gguf:q4_k_m,bf16"), Options())
     making.make(settings, prepared, lambda fraction, words: told.append(fraction))
     assert told == sorted(told)
     assert told[-1] == 1.0

@@ -16,6 +16,7 @@ from playground.system import jobs
 from tests.waiting import ended
 from training.export import exports
 from training.export.exports import Asked, Export
+from training.export.parity import Verdict
 from training.export.plan import Wanted
 from training.ui import export_showing, export_sizes, export_tab, exporting
 from training.words import words
@@ -33,10 +34,16 @@ base = "a"
 source = "{here}/adapter"
 """
 Q4, Q8 = Wanted(kind="gguf", level="q4_k_m"), Wanted(kind="gguf", level="q8_0")
-DRIFT = {"against": "F16", "mean_kl": 0.0012, "p99_kl": 0.01, "same_top": 0.978, "perplexity_ratio": 1.002}
+DRIFT: dict[str, Any] = {
+    "against": "F16",
+    "mean_kl": 0.0012,
+    "p99_kl": 0.01,
+    "same_top": 0.978,
+    "perplexity_ratio": 1.002,
+}
 NUMBERS = {"numbers": DRIFT | {"positions": 400}, "answers": {"answers": 4, "same": 3}}
-PASSED = {"verdict": "pass", "causes": [], "lines": ["All <well>."], "numbers": NUMBERS}
-FAILED = {"verdict": "fail", "causes": ["merge"], "lines": ["The adapter is not in it."], "numbers": {}}
+PASSED = Verdict(verdict="pass", lines=["All <well>."], numbers=NUMBERS)
+FAILED = Verdict(verdict="fail", causes=["merge"], lines=["The adapter is not in it."])
 
 
 @pytest.fixture
@@ -174,7 +181,7 @@ def test_one_that_is_done_shows_verdicts_drift_and_the_way_to_chat(settings: Set
     export = make(settings, Q4, Q8, status="done")
     variants.add(settings, Gguf(name="a:mine:Q8_0", source=str(export.path(Q8)), base="a:mine"))
     export.judge("Q8_0", PASSED)
-    export.judge("Q4_K_M", PASSED | {"verdict": "warn", "causes": ["quantization"]})
+    export.judge("Q4_K_M", PASSED.model_copy(update={"verdict": "warn", "causes": ["quantization"]}))
     html = shown(settings)
     said = english(html)
     assert words("en")["export.cause_quantization_warn"] in said
@@ -188,7 +195,7 @@ def test_one_that_is_done_shows_verdicts_drift_and_the_way_to_chat(settings: Set
 
 
 def test_one_that_failed_parity_can_be_forced(settings: Settings) -> None:
-    export = make(settings, Q4, status="failed", message="Parity failed: Q4_K_M.")
+    export = make(settings, Q4, status="failed", outcome="parity", message="Parity failed: Q4_K_M.")
     export.judge("Q4_K_M", FAILED)
     html = shown(settings)
     assert words("en")["export.cause_merge"] in html

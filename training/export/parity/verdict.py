@@ -1,11 +1,14 @@
 """What a parity check found: findings of single steps, and the verdict put together from them. Compares nothing."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-Outcome = Literal["pass", "warn", "fail"]
+from playground.measure.drift import Drift
+
+Grade = Literal["pass", "warn", "fail"]
 Cause = Literal["template", "bos-eos", "vocabulary", "hyperparameters", "weights", "merge", "quantization", "file"]
 
 
@@ -13,7 +16,7 @@ Cause = Literal["template", "bos-eos", "vocabulary", "hyperparameters", "weights
 class Finding:
     """One sentence for people, how bad it is, and the likely cause where it is bad."""
 
-    outcome: Outcome
+    grade: Grade
     sentence: str
     cause: Cause | None = None
 
@@ -26,42 +29,52 @@ class Step:
     numbers: dict[str, Any] = field(default_factory=dict)
 
     def note(self, sentence: str) -> None:
-        """A sentence that complains of nothing."""
+        """Add a sentence that complains of nothing."""
         self.findings.append(Finding("pass", sentence))
 
     def warn(self, cause: Cause, sentence: str) -> None:
-        """Something odd that may be meant."""
+        """Add something odd that may be meant."""
         self.findings.append(Finding("warn", sentence, cause))
 
     def fail(self, cause: Cause, sentence: str) -> None:
-        """Something broken."""
+        """Add something broken."""
         self.findings.append(Finding("fail", sentence, cause))
 
     @property
     def failed(self) -> bool:
         """Whether later steps would only repeat what is known."""
-        return any(finding.outcome == "fail" for finding in self.findings)
+        return any(finding.grade == "fail" for finding in self.findings)
 
 
 class Verdict(BaseModel):
-    """Whether an export behaves like its source: the worst finding, its causes, all sentences, all numbers."""
+    """Whether an export behaves like its source: the worst grade, its causes, all sentences, the numbers by step.
+
+    A row of parity.json is this, so what older versions left out has a default.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    verdict: Outcome
-    causes: list[Cause]
-    lines: list[str]
-    numbers: dict[str, Any]
+    verdict: Grade
+    causes: list[Cause] = []
+    lines: list[str] = []
+    numbers: dict[str, Any] = {}
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return self.model_dump(mode="json")
+    def step(self, name: str) -> dict[str, Any]:
+        """Return the numbers of one of the four steps; empty where it was not reached."""
+        return dict(self.numbers.get(name) or {})
+
+    @property
+    def drift(self) -> Drift | None:
+        """How far its distributions lie from its parent's; None where they were not compared."""
+        with suppress(ValidationError):
+            return Drift.model_validate({key: self.step("numbers").get(key) for key in Drift.model_fields})
+        return None
 
 
 def verdict_of(findings: list[Finding], numbers: dict[str, Any]) -> Verdict:
-    """The worst of the findings; its causes in the order they were found, without those of milder ones."""
-    outcomes = {finding.outcome for finding in findings}
-    worst: Outcome = "fail" if "fail" in outcomes else "warn" if "warn" in outcomes else "pass"
-    causes = [f.cause for f in findings if f.cause is not None and f.outcome == worst]
+    """Return the worst of the findings; its causes in the order they were found, without those of milder ones."""
+    grades = {finding.grade for finding in findings}
+    worst: Grade = "fail" if "fail" in grades else "warn" if "warn" in grades else "pass"
+    causes = [f.cause for f in findings if f.cause is not None and f.grade == worst]
     lines = [finding.sentence for finding in findings]
     return Verdict(verdict=worst, causes=list(dict.fromkeys(causes)), lines=lines, numbers=numbers)

@@ -20,7 +20,7 @@ def test_a_tiny_models_exports_pass(small: Made, check: Check, level: str) -> No
     assert (verdict.verdict, verdict.causes) == ("pass", []), "\n".join(verdict.lines)
     assert list(verdict.numbers) == STEPS
     assert verdict.numbers["files"]["adapter_times"] == pytest.approx(1, abs=0.02)
-    assert verdict.as_json()["numbers"] == verdict.numbers
+    assert verdict.model_dump(mode="json")["numbers"] == verdict.numbers
 
 
 def test_an_adapters_copy_passes_and_another_fails(small: Made, small_session: Session, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_noise_in_16_bit(noise: float, outcome: str) -> None:
 def test_the_same_noise_is_nothing_at_four_bits_of_a_small_model() -> None:
     bounds = thresholds().of_drift("gguf", "q4_k_m", 135_000_000)
     step = numbers.compare(reading("source", 0), reading("build", 0.2), bounds, is_coarse=True)
-    assert [finding.outcome for finding in step.findings] == ["pass"]
+    assert [finding.grade for finding in step.findings] == ["pass"]
 
 
 def test_other_tokens_are_the_vocabularys_fault() -> None:
@@ -76,7 +76,7 @@ def test_a_verdict_is_its_worst_finding_and_names_that_causes() -> None:
     assert verdict_of(findings[:2], {}).causes == ["file"]
     worst = verdict_of([*findings, findings[2]], {"x": 1})
     assert (worst.verdict, worst.causes, worst.lines) == ("fail", ["merge"], ["a", "b", "c", "c"])
-    assert worst.as_json()["numbers"] == {"x": 1}
+    assert worst.model_dump(mode="json")["numbers"] == {"x": 1}
 
 
 @pytest.mark.parametrize("times", [0.0, 1.0, 2.0, 0.5])
@@ -98,9 +98,9 @@ def test_answers_that_never_end_or_never_begin() -> None:
     source = Answers("source", ["yes.", "no."], [True, True])
     ids = [([1], [1]), ([2], [2])]
     endless = answers.compare(source, Answers("build", ["yes. yes", "no. no"], [False, False]), ids, False)
-    assert [f.cause for f in endless.findings if f.outcome == "warn"] == ["bos-eos"]
+    assert [f.cause for f in endless.findings if f.grade == "warn"] == ["bos-eos"]
     silent = answers.compare(source, Answers("build", ["", ""], [True, True]), ids, False)
-    assert [f.cause for f in silent.findings if f.outcome == "fail"] == ["bos-eos"]
+    assert [f.cause for f in silent.findings if f.grade == "fail"] == ["bos-eos"]
 
 
 def test_where_answers_part() -> None:
