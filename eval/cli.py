@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
 
-from eval.progress import ProgressFile
+from eval.progress import Progress
 from playground.catalogue.variants import Catalogue
 from playground.cli.chat import prepare_embedded
 from playground.errors import ConfigError
 from playground.settings import Settings
 from playground.system.interrupts import asked_to_stop
+from playground.system.progress import ProgressFile
 
 if TYPE_CHECKING:  # the page imports this module, and statistics take their time
     from eval import leaderboard as boards
@@ -56,7 +58,7 @@ def evaluate(  # noqa: PLR0913 - a parameter an option
     prepare_embedded(context, names)
     measures = (*(["speed"] if speed else []), *(["drift"] if drift else []))
     console = Console(file=sys.stderr)  # this very stream: the runner keeps others off it
-    told = ProgressFile(progress, len(names) * len(chosen.shots))
+    told = ProgressFile(progress, Progress(runs=len(names) * len(chosen.shots)))
     _score_all(settings, console, (chosen, names, folder), (data, chat_template, measures), told)
     _print(boards.load(folder, _catalogue(settings), margin / 100).only(variants=names))
     console.print(f"\nFiles: {folder}   All results: madang leaderboard", style="dim", soft_wrap=True)
@@ -73,7 +75,7 @@ def _score_all(
     console: Console,
     asked: "tuple[Suite, list[str], Path]",
     how: tuple[Path | None, bool, tuple[str, ...]],
-    told: ProgressFile,
+    told: ProgressFile[Progress],
 ) -> None:
     from eval.runner import Plan, Run
     from playground.compare import Playground
@@ -114,28 +116,26 @@ def _say_what_it_hides(console: Console, suite: "Suite", chat_template: bool) ->
 
 
 class _Bar:
-    """One line a run: step, share done, time left."""
+    """One line for the run under way: its step, the share done, the time left."""
 
-    def __init__(self, progress: Progress, told: ProgressFile) -> None:
-        self._progress = progress
+    def __init__(self, bars: Bars, told: ProgressFile[Progress]) -> None:
+        self._bars = bars
         self._told = told
-        self._task = progress.add_task("", total=None, left="", count="")
+        self._task = bars.add_task("", total=None, left="", count="")
         self._name = ""
 
     def begin(self, variant: str, shots: int) -> None:
-        """A new run."""
+        """Show a new run."""
         self._name = f"{variant} · {shots} shots"
-        self._told.begin(variant, shots)
-        self._progress.reset(self._task, total=None, description=self._name, left="", count="")
+        loading = Progress(run=self._told.now.run + 1, variant=variant, shots=shots, step="loading")
+        self._told.tell(**loading.model_dump(exclude={"runs"}))
+        self._bars.reset(self._task, total=None, description=self._name, left="", count="")
 
-    def tell(self, progress: object) -> None:
-        """A runner's Progress."""
-        from eval.runner import Progress as Step
-
-        assert isinstance(progress, Step)
-        self._told.tell(progress)
+    def tell(self, progress: Progress) -> None:
+        """Show how far the run is."""
+        self._told.tell(**progress.model_dump(include={"step", "done", "total", "left_s"}))
         left = "" if progress.left_s is None else f"{_duration(progress.left_s)} left"
-        self._progress.update(
+        self._bars.update(
             self._task,
             description=f"{self._name} · {progress.step}",
             completed=progress.done,
@@ -152,7 +152,7 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def _bar(console: Console, told: ProgressFile) -> Iterator[_Bar]:
+def _bar(console: Console, told: ProgressFile[Progress]) -> Iterator[_Bar]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -160,8 +160,8 @@ def _bar(console: Console, told: ProgressFile) -> Iterator[_Bar]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]}"),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield _Bar(progress, told)
+    with Bars(*columns, console=console, transient=True) as bars:
+        yield _Bar(bars, told)
 
 
 def leaderboard(  # noqa: PLR0913 - a parameter an option

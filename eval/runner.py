@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import kobest
+from eval.progress import Progress
 from eval.results import Facts, folder_name
 from eval.suites import Suite, samples
 from eval.writing import write
@@ -29,7 +30,7 @@ from playground.settings import set_defaults
 from playground.system.atomic import explained
 from playground.workers.loadable import Loadable
 
-Tell = Callable[["Progress"], None]
+Tell = Callable[[Progress], None]
 MEASURES = ("speed", "drift")
 
 
@@ -46,17 +47,6 @@ class Plan:
     shots: int = 0
     data: Path | None = None
     chat_template: bool = False
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is; `left_s` is None until enough is done to tell."""
-
-    variant: str
-    step: str
-    done: int = 0
-    total: int = 0
-    left_s: float | None = None
 
 
 @dataclass
@@ -95,13 +85,13 @@ class Run:
 
         from eval.lm import Saved, VariantLM
 
-        self.tell(Progress(plan.variant, "tasks"))
+        self.tell(Progress(step="tasks"))
         catalogue = self.playground.catalogue
         lm = VariantLM(
             probe,
             catalogue.prompt_format(catalogue.get(plan.variant)),
             Saved(saved),
-            _Clock(plan.variant, self.tell),
+            _Clock(self.tell),
             self.cancelled,
             self.playground.settings.eval_piece_tokens,
         )
@@ -132,10 +122,10 @@ class Run:
         rows["base"] = None if isinstance(chosen, Base) else chosen.base
         rows["size_bytes"] = speed.size(probe.loadable)
         if "speed" in self.measures and not isinstance(chosen, Remote):  # its server caches prompts, the net is between
-            self.tell(Progress(variant, "speed"))
+            self.tell(Progress(step="speed"))
             rows |= speed.measure(probe).model_dump()
         if "drift" in self.measures and isinstance(chosen, Gguf) and chosen.base is not None:
-            self.tell(Progress(variant, "drift"))
+            self.tell(Progress(step="drift"))
             rows["drift"] = self._drift(chosen, probe)
         return Facts(**rows)
 
@@ -152,7 +142,7 @@ class Run:
 
     def _fetching(self, plan: Plan) -> Callable[[float, str], None]:
         def fetch(done: float, what: str) -> None:
-            self.tell(Progress(plan.variant, f"downloading {what}", int(done * 100), 100))
+            self.tell(Progress(step=f"downloading {what}", done=int(done * 100), total=100))
 
         return fetch
 
@@ -160,8 +150,8 @@ class Run:
 class _Clock:
     """Turns counts of requests into progress with the time left, judged from what this run has computed itself."""
 
-    def __init__(self, variant: str, tell: Tell) -> None:
-        self._variant, self._tell = variant, tell
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
         self._begun: tuple[float, int] | None = None
 
     def __call__(self, done: int, total: int) -> None:
@@ -170,7 +160,7 @@ class _Clock:
             self._begun = (now, done)
         spent, made = now - self._begun[0], done - self._begun[1]
         left = spent / made * (total - done) if made > 0 else None
-        self._tell(Progress(self._variant, "scoring", done, total, left))
+        self._tell(Progress(step="scoring", done=done, total=total, left_s=left))
 
 
 def _tasks(plan: Plan, cache: Path) -> tuple[list[Any], Any]:

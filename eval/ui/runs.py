@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eval.progress import Progress
 from eval.words import both, card, form_error, problem, texts
 from playground.catalogue.variants import Catalogue
 from playground.errors import ConfigError, MadangError
@@ -15,6 +16,7 @@ from playground.page.tabs import Program
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
+from playground.system.progress import OPTION
 
 KIND = "eval"
 SUITES = ("quick", "kobest")
@@ -42,7 +44,7 @@ def command(settings: Settings, program: Program, form: Mapping[str, Any]) -> li
         made += ["--data", str(folder)]
     made += ["--chat-template"] if form["chat_template"] else []
     made += [f"--{'' if form[name] else 'no-'}{name}" for name in ("speed", "drift")]
-    return [*made, "--progress", "{job}/progress.json"]
+    return [*made, *OPTION]
 
 
 def _whole(field: str, value: object, least: int) -> int:
@@ -122,17 +124,17 @@ def _again(job: Job, word: str = "rerun") -> str:
 
 
 def _running(job: Job) -> str:
-    told = job.progress()
+    now = job.progress(Progress)
     step, numbers, share = both("evaluate.starting"), [], 0.0
-    if told.get("variant"):
-        step = both("evaluate.running", variant=told["variant"], shots=told["shots"], step=_step(str(told["step"])))
-        if told["runs"] > 1:
-            numbers.append(both("evaluate.run_of", run=told["run"], runs=told["runs"]))
-        if told["total"]:
-            numbers.append(both("evaluate.counted", done=f"{told['done']:,}", total=f"{told['total']:,}"))
-            share = told["done"] / told["total"]
-        if told["left_s"]:
-            numbers.append(both("evaluate.left", time=duration(float(told["left_s"]))))
+    if now.variant:
+        step = both("evaluate.running", variant=now.variant, shots=now.shots, step=_step(now.step))
+        if now.runs > 1:
+            numbers.append(both("evaluate.run_of", run=now.run, runs=now.runs))
+        if now.total:
+            numbers.append(both("evaluate.counted", done=f"{now.done:,}", total=f"{now.total:,}"))
+            share = now.done / now.total
+        if now.left_s:
+            numbers.append(both("evaluate.left", time=duration(now.left_s)))
     return cards.under_way(step, share, numbers, cards.cancel(job, "cancel"))
 
 

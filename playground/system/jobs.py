@@ -26,6 +26,7 @@ from playground.settings import Settings, child_environment
 from playground.system.atomic import write_beside
 from playground.system.logs import tail
 from playground.system.processes import ProcessId, kill, tree, wait_or_end
+from playground.system.progress import P, read
 
 State = Literal["running", "cancelling", "done", "failed", "cancelled", "lost"]
 STARTING_S = 30.0
@@ -77,15 +78,12 @@ class Job(BaseModel):
 
     @property
     def progress_file(self) -> Path:
-        """Where the command says how far it is; tell it with an option of its own."""
+        """Where the command says how far it is, if it is given progress.OPTION."""
         return self.folder / "progress.json"
 
-    def progress(self) -> dict[str, Any]:
-        """What the command said last; empty before it said anything."""
-        with suppress(OSError, ValueError):
-            told = json.loads(self.progress_file.read_text(encoding="utf-8"))
-            return told if isinstance(told, dict) else {}
-        return {}
+    def progress(self, kind: type[P]) -> P:
+        """Return what the command said last, as the wing's own kind of progress."""
+        return read(self.progress_file, kind)
 
     def log(self, lines: int = 12) -> list[str]:
         """Return the last lines that it printed."""

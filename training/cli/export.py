@@ -1,6 +1,5 @@
 """`madang export`: files that others load, of a run or an adapter. Prints; others decide."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,8 @@ from rich.table import Table
 
 from playground.errors import ConfigError
 from playground.settings import Settings
-from playground.system.atomic import write_beside
+from playground.system.progress import ProgressFile
+from training.run import folders
 
 if TYPE_CHECKING:
     from training.export.making import Made
@@ -182,18 +182,17 @@ def _push(  # noqa: PLR0913 - what a push needs to know
 
 @contextmanager
 def _watched(prepared: "Prepared", console: Console, told: Path | None) -> Iterator[Callable[[float, str], None]]:
-    """A progress bar, and the file that the page reads."""
+    """Show a progress bar, and write the file that the page reads."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     with Progress(*columns, TimeElapsedColumn(), console=console) as bar:
         task = bar.add_task("Starting", total=1.0)
+        file = ProgressFile(told, folders.Progress(export=str(prepared.where)))
 
         def progress(fraction: float, words: str) -> None:
             bar.update(task, completed=fraction, description=words)
-            if told is not None:
-                row = {"fraction": fraction, "stage": words, "export": str(prepared.where)}
-                write_beside(told, json.dumps(row, ensure_ascii=False))
+            file.tell(fraction=fraction, stage=words)
 
         yield progress
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,9 +15,10 @@ from rich.table import Table
 
 from playground.errors import ConfigError, SetupError
 from playground.settings import Settings
-from playground.system.atomic import write_beside
 from playground.system.interrupts import asked_to_stop
+from playground.system.progress import ProgressFile
 from training.cli.data import BENCHMARK
+from training.run.folders import Progress
 
 if TYPE_CHECKING:
     from training.cli.live import Live
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from training.run.preparing import Prepared
     from training.run.runs import Run
 
+Told = ProgressFile[Progress]
 KOBEST = "madang.kobest"
 """Where in click's `meta` the program leaves what scores variants on KoBEST's quick sample: names -> could it?"""
 
@@ -43,7 +45,7 @@ def train(  # noqa: PLR0913 - a parameter an option
 ) -> None:
     """Fine-tune: turn data into an adapter that stands beside its base."""
     settings: Settings = context.obj
-    told = _Told(progress)
+    told = ProgressFile(progress, Progress())
     if resume:
         _go_on(context, _resumed(settings, recipe, set_ or []), told)
         return
@@ -80,18 +82,6 @@ def runs(context: typer.Context) -> None:
     Console().print(table)
 
 
-class _Told:
-    """What the page reads of a command under way: one JSON object, replaced at once."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path, self._row = path, dict[str, Any]()
-
-    def tell(self, **changes: Any) -> None:
-        self._row |= changes
-        if self._path is not None:
-            write_beside(self._path, json.dumps(self._row, ensure_ascii=False))
-
-
 def _embedded(context: typer.Context, model: str) -> None:
     """Have the embedded models made where the recipe's base is one of them; refuse what is no base first."""
     from playground.catalogue.variants import Catalogue
@@ -103,7 +93,7 @@ def _embedded(context: typer.Context, model: str) -> None:
         prepare_embedded(context, [model])
 
 
-def _look(context: typer.Context, recipe: "Recipe", kobest: Path | None, told: _Told) -> "Prepared":
+def _look(context: typer.Context, recipe: "Recipe", kobest: Path | None, told: Told) -> "Prepared":
     from training.run import preparing
 
     texts = context.meta.get(BENCHMARK)
@@ -188,7 +178,7 @@ def _differences(written: "Recipe", began: "Recipe") -> list[str]:
     return rows
 
 
-def _go_on(context: typer.Context, run: "Run", told: _Told) -> None:
+def _go_on(context: typer.Context, run: "Run", told: Told) -> None:
     """Train to the end, or until it is stopped; then the adapter joins the catalogue."""
     from training.cli.live import Live
     from training.run import finishing

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from playground.errors import ConfigError, SetupError, UnknownNameError
+from playground.system import progress
 from playground.system.atomic import replacing
 from playground.system.locks import locked
 
@@ -27,6 +28,16 @@ class State(BaseModel):
     ended: float | None = None
     message: str = ""
     hint: str = ""
+
+
+class Progress(progress.Progress):
+    """How far a command of this wing is: its step, the share done, and what it works on or has made, by name."""
+
+    stage: str = ""
+    fraction: float = 0.0
+    run: str = ""
+    export: str = ""
+    variant: str = ""
 
 
 S = TypeVar("S", bound=State)

@@ -12,6 +12,7 @@ from playground.page.number import duration
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
+from training.run.folders import Progress
 from training.words import both, card, texts
 
 GRACE_S = 5.0
@@ -69,7 +70,7 @@ def unanswered(job: Job, failed: str) -> str:
 
 def stage(job: Job) -> str:
     """The step that a command under way says it is at."""
-    told = str(job.progress().get("stage", ""))
+    told = job.progress(Progress).stage
     if told.startswith(LOOKING_FOR):
         return both("stage.looking", model=told.removeprefix(LOOKING_FOR).strip())
     key = "stage." + told.lower().replace(" ", "_")

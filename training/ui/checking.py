@@ -7,6 +7,7 @@ from urllib.parse import quote
 from playground.page.markup import Markup, escaped
 from playground.page.tabs import Program
 from playground.settings import Settings
+from playground.system.progress import OPTION
 from training.run.memory import size
 from training.ui import asked, form
 from training.words import both, texts
@@ -20,7 +21,7 @@ def command(settings: Settings, program: Program, values: form.Form) -> tuple[li
     """The dry run of the form's recipe, and what the recipe is called."""
     recipe, path = form.recipe(settings, values)
     made = [*program, "--data", str(settings.data), "train", str(path), "--dry-run", "--json"]
-    return [*made, "--progress", "{job}/progress.json"], recipe.name
+    return [*made, *OPTION], recipe.name
 
 
 def start(settings: Settings, program: Program, values: form.Form) -> None:

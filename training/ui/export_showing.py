@@ -6,7 +6,9 @@ from pathlib import Path
 from playground.page import cards
 from playground.page.markup import Markup, button, chat_button, escaped, tab_button
 from playground.settings import Settings
+from training.export.exports import State
 from training.export.plan import Wanted, bytes_of
+from training.run.folders import Progress
 from training.run.memory import size
 from training.ui import export_verdicts, exporting
 from training.ui.export_sizes import called
@@ -67,16 +69,12 @@ def _line(one: ExportRow, shown: bool) -> str:
 
 
 def _under_way(one: ExportRow) -> str:
-    told = one.job.progress() if one.job and one.job.active else {}
-    state = one.folder.state() if one.folder else None
-    fraction = float(told.get("fraction") or (state.fraction if state else 0.0))
-    said = both("export.stopping") if one.standing == "cancelling" else stage(str(told.get("stage", "")) or _stage(one))
+    now = one.job.progress(Progress) if one.job and one.job.active else Progress()
+    state = one.folder.state() if one.folder else State()
+    fraction = now.fraction or state.fraction
+    said = both("export.stopping") if one.standing == "cancelling" else stage(now.stage or state.stage)
     stop = cards.cancel(one.job, "stop") if one.job else ""
     return cards.under_way(said, fraction, [f"{100 * fraction:.0f}%"] if fraction else [], stop)
-
-
-def _stage(one: ExportRow) -> str:
-    return one.folder.state().stage if one.folder else ""
 
 
 def stage(told: str) -> str:

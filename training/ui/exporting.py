@@ -10,6 +10,7 @@ from playground.errors import ConfigError, MadangError
 from playground.page.tabs import Program
 from playground.settings import Settings
 from playground.system import jobs
+from playground.system.progress import OPTION
 from training.export import exports, plan, registering
 from training.export.exports import Asked, Export
 from training.export.plan import Wanted
@@ -114,7 +115,7 @@ def command(settings: Settings, program: Program, form: Form) -> list[str]:
     name = str(form["name"] or "").strip()
     made += ["--name", name] if name else []
     made += pushing(form)
-    return [*made, "--progress", "{job}/progress.json"]
+    return [*made, *OPTION]
 
 
 def pushing(form: Form) -> list[str]:
@@ -162,7 +163,7 @@ def _once_more(settings: Settings, program: Program, name: str, options: Sequenc
     made = _verb(settings, program, asked.source, asked.wanted) + ["--dtype", asked.dtype, "--name", asked.stem]
     made += ["--imatrix", asked.imatrix] if asked.imatrix else []
     about = {"title": asked.variant, "to": text(asked.wanted), "export": str(export.folder)}
-    jobs.start(settings, KIND, [*made, *options, "--progress", "{job}/progress.json"], about, GRACE_S)
+    jobs.start(settings, KIND, [*made, *options, *OPTION], about, GRACE_S)
 
 
 def _verb(settings: Settings, program: Program, source: str, artefacts: Sequence[Wanted]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from playground.page import cards
 from playground.system.jobs import Job
-from training.run.folders import Folder
+from training.run.folders import Folder, Progress
 
 F = TypeVar("F", bound=Folder[Any])
 R = TypeVar("R", bound="Row[Any]")
@@ -46,13 +46,18 @@ class Row(Generic[F]):
         newest: dict[str, Job] = {}
         alone = []
         for job in jobs:
-            where = str(job.progress().get(key) or job.about.get(key) or "")
+            where = folder_of(job, key)
             if where in folders:
                 newest.setdefault(where, job)
             else:
                 alone.append(cls(None, job))
         rows = [cls(folder, newest.get(where)) for where, folder in folders.items()]
         return sorted([*rows, *alone], key=lambda row: row.started, reverse=True)
+
+
+def folder_of(job: Job, key: str) -> str:
+    """Return which `run` or `export` a job works on, as its command says or as it was begun; empty: none yet."""
+    return str(getattr(job.progress(Progress), key) or job.about.get(key, ""))
 
 
 def chosen(rows: Sequence[R], viewed: str) -> R:

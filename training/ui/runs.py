@@ -8,11 +8,12 @@ from playground.page.tabs import Program
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
+from playground.system.progress import OPTION
 from training.recipe import Recipe
 from training.run import runs as folders
 from training.run.runs import Run
 from training.ui import form
-from training.ui.rows import Row
+from training.ui.rows import Row, folder_of
 from training.words import form_error
 
 KIND = "train"
@@ -60,7 +61,7 @@ def everything(settings: Settings) -> list[RunRow]:
 
 def _is_deleted(settings: Settings, job: Job | None) -> bool:
     """Whether the run that a job worked on is gone: then nothing of it is shown."""
-    name = str(job.progress().get("run") or job.about.get("run") or "") if job else ""
+    name = folder_of(job, "run") if job else ""
     return bool(name) and not (folders.folder(settings) / name).exists()
 
 
@@ -68,7 +69,7 @@ def start(settings: Settings, program: Program, values: form.Form) -> None:
     """Begin the run that the form describes."""
     _refuse_second(settings)
     recipe, path = form.recipe(settings, values)
-    command = [*program, "--data", str(settings.data), "train", str(path), "--progress", "{job}/progress.json"]
+    command = [*program, "--data", str(settings.data), "train", str(path), *OPTION]
     about = {"title": recipe.name, "method": recipe.method, "model": recipe.model, "form": dict(values)}
     jobs.start(settings, KIND, command, about, GRACE_S)
 
@@ -79,7 +80,7 @@ def resume(settings: Settings, program: Program, name: str) -> None:
     run = folders.find(settings, name)
     command = [*program, "--data", str(settings.data), "train", "--resume", run.name]
     about = {"title": run.name, "run": run.name}
-    jobs.start(settings, KIND, [*command, "--progress", "{job}/progress.json"], about, GRACE_S)
+    jobs.start(settings, KIND, [*command, *OPTION], about, GRACE_S)
 
 
 def _refuse_second(settings: Settings) -> None:

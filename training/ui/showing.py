@@ -9,6 +9,7 @@ from playground.page.markup import Markup, button, chat_button, escaped, tab_but
 from playground.page.number import duration
 from playground.settings import Settings
 from training.cli.live import seconds_left
+from training.run.folders import Progress
 from training.ui.asked import stage
 from training.ui.plots import Series, chart
 from training.ui.rows import chosen, earlier
@@ -68,7 +69,7 @@ def _line(one: RunRow, shown: bool) -> str:
 
 def _preparing(one: RunRow, rows: Rows) -> str:
     assert one.job is not None
-    training = one.job.progress().get("stage") == "training"
+    training = one.job.progress(Progress).stage == "training"
     step = both("train.loading") if training else stage(one.job)
     return cards.under_way(step, None, (), _stop(one))
 

@@ -16,6 +16,7 @@ from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
 from playground.system.processes import ProcessId
+from playground.system.progress import Progress
 from tests.places import ROOT
 
 POLITE = """
@@ -52,6 +53,11 @@ def until(settings: Settings, job: Job, ready: Callable[[Job], bool]) -> Job:
         assert time.monotonic() < deadline, (found.state, found.log())
         time.sleep(0.05)
     return found
+
+
+class Counted(Progress):
+    done: int = 0
+    total: int = 0
 
 
 def over(job: Job) -> bool:
@@ -101,7 +107,7 @@ print(job.id)
 def test_cancelled_it_may_put_away_what_it_has(settings: Settings) -> None:
     job = started(settings, POLITE, "{job}")
     running = until(settings, job, said)
-    assert running.progress() == {"done": 3, "total": 7}
+    assert running.progress(Counted) == Counted(done=3, total=7)
     jobs.cancel(running)
     assert jobs.find(settings, job.id).state in ("cancelling", "cancelled")
     assert until(settings, job, over).state == "cancelled"
