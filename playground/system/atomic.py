@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -71,6 +71,17 @@ def to_disk(path: Path) -> None:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Return the length of every file below a folder by its path from there, for `has_sizes` to look at later."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.stat().st_size for path in files}
+
+
+def has_sizes(folder: Path, expected: Mapping[str, int]) -> bool:
+    """Return whether every file is there with its length; OSError where one is missing."""
+    return all((folder / name).stat().st_size == size for name, size in expected.items())
 
 
 @contextmanager

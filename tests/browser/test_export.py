@@ -26,7 +26,7 @@ from playground.catalogue.variants import Gguf
 from training.export import exports, plan
 from training.export.exports import Asked
 from training.export.parity import Verdict
-from training.run.preparing import free_name
+from training.run.registering import free_name
 
 arguments = sys.argv[1:]
 settings, source = Settings(data=Path(arguments[1])), arguments[3]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from playground.settings import Settings
 from training import recipe
-from training.run import finishing, preparing, runs
+from training.run import preparing, registering, runs
 from training.run.runs import Run
 from training.trainer import supervise
 
@@ -23,7 +23,7 @@ def trainer(settings: Settings, models: Path) -> Train:
         if until == "begun":  # a test goes on by itself
             return run
         supervise.train(run, threads=settings.threads)
-        finishing.register(settings, run)
+        registering.register(settings, run)
         return run
 
     return train

@@ -86,7 +86,7 @@ def _embedded(context: typer.Context, model: str) -> None:
     """Have the embedded models made where the recipe's base is one of them; refuse what is no base first."""
     from playground.catalogue.variants import Catalogue
     from playground.cli.chat import prepare_embedded
-    from training.run.preparing import find_base
+    from training.run.registering import find_base
 
     find_base(context.obj, model)
     if model in Catalogue.load(context.obj).names:
@@ -181,7 +181,7 @@ def _differences(written: "Recipe", began: "Recipe") -> list[str]:
 def _go_on(context: typer.Context, run: "Run", told: Told) -> None:
     """Train to the end, or until it is stopped; then the adapter joins the catalogue."""
     from training.cli.live import Live
-    from training.run import finishing
+    from training.run import registering
     from training.trainer import supervise
 
     settings: Settings = context.obj
@@ -197,7 +197,7 @@ def _go_on(context: typer.Context, run: "Run", told: Told) -> None:
             if ended == "stopped":
                 console.print(f"Stopped. madang train --resume {run.name} goes on from step {run.state().step}.")
                 raise typer.Exit(1)
-        name = finishing.register(settings, run)
+        name = registering.register(settings, run)
     told.tell(variant=name)
     for event in run.events():
         if event["kind"] in ("overfitting", "out_of_memory"):
@@ -219,7 +219,7 @@ def _score(context: typer.Context, names: list[str]) -> None:
 
 
 def _show(prepared: "Prepared", as_json: bool) -> None:
-    from training.run import dry_run
+    from training.cli import dry_run
 
     if as_json:
         sys.stdout.write(json.dumps(dry_run.as_json(prepared), ensure_ascii=False) + "\n")

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from playground.settings import Settings
-from training.demo.examples import held_out_prompts
-from training.demo.habit import OPENING, habit_share
+from training.demo.examples import OPENING, habit_share, held_out_prompts
 from training.demo.prepare import ADAPTER, BASE, GGUF, GGUF_FILE, prepare
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from playground.system.atomic import has_sizes, replacing, room_for, sizes, sweep
 from training.demo.unpack import package_gguf
 
 Progress = Callable[[float, str], None]
@@ -64,8 +65,6 @@ def prepare_base(models_dir: Path) -> None:
 
 
 def _make(artefacts: list[Artefact], models_dir: Path, progress: Progress) -> None:
-    from playground.system.atomic import replacing, room_for, sweep
-
     with _turn(models_dir, progress):
         sweep(models_dir)
         missing = [artefact for artefact in artefacts if not _whole(models_dir, artefact)]
@@ -135,16 +134,13 @@ def _whole(models_dir: Path, artefact: Artefact) -> bool:
     folder = models_dir / artefact.folder
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return bool(manifest["made_from"] == artefact.made_from) and all(
-            (folder / name).stat().st_size == size for name, size in manifest["files"].items()
-        )
+        return bool(manifest["made_from"] == artefact.made_from) and has_sizes(folder, manifest["files"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False  # missing or damaged: made anew either way
 
 
 def _write_manifest(folder: Path, artefact: Artefact) -> None:
-    files = {str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
-    manifest = json.dumps({"made_from": artefact.made_from, "files": files}, indent=2)
+    manifest = json.dumps({"made_from": artefact.made_from, "files": sizes(folder)}, indent=2)
     (folder / MANIFEST).write_text(manifest + "\n", encoding="utf-8")
 
 

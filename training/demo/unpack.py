@@ -1,8 +1,8 @@
-"""The base's GGUF -> a Hugging Face folder: config, F16 weights, tokenizer, licence. No hub and no torch.
+"""Unpack SmolLM2's GGUF into a Hugging Face folder: config, F16 weights, tokenizer, licence. No hub and no torch.
 
 Four-bit weights times their scales fit F16 (the rounding left is far below the step of four bits), so an F16 GGUF made
 from this folder says exactly what the folder says. transformers' own `gguf_file=` route is not taken: the tokenizer it
-builds is wrong (see tokenizer.py).
+builds is wrong (see _write_tokenizer).
 """
 
 import json
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from playground.errors import SetupError, VariantError
-from training.demo.tokenizer import write_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +31,8 @@ Changes: these weights were unpacked by Madang from the Q4_1 GGUF in the Python 
 original weights. Tokenizer and chat template were rebuilt from the metadata of the same file.
 """
 
+CONTROL = 3  # a GGUF token_type: text that stands for itself and is never split
+
 # GGUF's name of a tensor in a block -> transformers' name.
 BLOCK_TENSORS = {
     "attn_norm": "input_layernorm",
@@ -47,7 +48,7 @@ BLOCK_TENSORS = {
 
 
 def package_gguf() -> Path:
-    """The GGUF inside the installed package, found without importing the package (which would load llama.cpp)."""
+    """Return the GGUF inside the installed package, without importing the package (which would load llama.cpp)."""
     spec = find_spec(PACKAGE.replace("-", "_"))
     if spec is None or spec.origin is None:
         raise SetupError(
@@ -80,13 +81,13 @@ def unpack(gguf_file: Path | str, out_dir: Path | str) -> None:
     _write_json(
         out_dir / "generation_config.json", {f"{key}_token_id": meta_id(meta, key) for key in ("bos", "eos", "pad")}
     )
-    write_tokenizer(meta, out_dir)
+    _write_tokenizer(meta, out_dir)
     _write_weights(reader, meta, out_dir / "model.safetensors")
     _write_licence(out_dir)
 
 
 def model_config(meta: dict[str, Any]) -> dict[str, Any]:
-    """transformers' config.json for the GGUF's metadata."""
+    """Return transformers' config.json for the GGUF's metadata."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -111,12 +112,12 @@ def model_config(meta: dict[str, Any]) -> dict[str, Any]:
 
 
 def meta_id(meta: dict[str, Any], key: str) -> int:
-    """The id of the bos, eos or pad token."""
+    """Return the id of the bos, eos or pad token."""
     return int(meta[f"tokenizer.ggml.{'padding' if key == 'pad' else key}_token_id"])
 
 
 def hf_name(gguf_name: str) -> str:
-    """transformers' name for a GGUF tensor of a llama-type model."""
+    """Return transformers' name for a GGUF tensor of a llama-type model."""
     if gguf_name == "token_embd.weight":
         return "model.embed_tokens.weight"
     if gguf_name == "output_norm.weight":
@@ -129,6 +130,55 @@ def unrotate(weights: "NDArray[Any]", heads: int) -> "NDArray[Any]":
     """Undo llama.cpp's order of query and key rows (pairs side by side) into transformers' (halves of a head)."""
     rows, columns = weights.shape
     return weights.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
+
+
+def _write_tokenizer(meta: dict[str, Any], out_dir: Path) -> None:
+    """Write tokenizer.json and tokenizer_config.json (with the chat template) from a GGUF's metadata.
+
+    What transformers builds from the same file has a SentencePiece decoder, byte fallback and no special tokens.
+    SmolLM2's is a byte-level BPE that reads digits one by one. The converter to GGUF recognises a tokenizer by what it
+    does to a test text, so a mistake here would also make a GGUF whose tokenization aborts its process.
+    """
+    kind = (meta["tokenizer.ggml.model"], meta.get("tokenizer.ggml.pre"))
+    if kind != ("gpt2", "smollm"):
+        raise VariantError(
+            f"The tokenizer of this GGUF is {'/'.join(map(str, kind))}, and only gpt2/smollm can be rebuilt.",
+            "Unpack SmolLM2's GGUF, or start from the model's Hugging Face folder.",
+        )
+    _tokenizer(meta).save(str(out_dir / "tokenizer.json"))
+    config = json.dumps(tokenizer_config(meta), indent=2, ensure_ascii=False)
+    (out_dir / "tokenizer_config.json").write_text(config + "\n", encoding="utf-8")
+
+
+def tokenizer_config(meta: dict[str, Any]) -> dict[str, Any]:
+    """Return transformers' settings; the plain fast class, as GPT2Tokenizer would put its own pre-tokenizer back."""
+    tokens: list[str] = meta["tokenizer.ggml.tokens"]
+    ids = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **{f"{ours}_token": tokens[meta[f"tokenizer.ggml.{theirs}_token_id"]] for ours, theirs in ids.items()},
+        "model_max_length": meta["llama.context_length"],
+        "clean_up_tokenization_spaces": False,
+        "add_prefix_space": False,
+        "chat_template": meta["tokenizer.chat_template"],
+    }
+
+
+def _tokenizer(meta: dict[str, Any]) -> Any:
+    """Return SmolLM2's tokenizer from its vocabulary, merges and control tokens."""
+    from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import BPE
+
+    tokens: list[str] = meta["tokenizer.ggml.tokens"]
+    merges = [tuple(merge.split(" ")) for merge in meta["tokenizer.ggml.merges"]]
+    tokenizer = Tokenizer(BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    control = [token for token, kind in zip(tokens, meta["tokenizer.ggml.token_type"], strict=True) if kind == CONTROL]
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
+    return tokenizer
 
 
 def _write_weights(reader: Any, meta: dict[str, Any], file: Path) -> None:

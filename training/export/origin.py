@@ -11,7 +11,7 @@ from playground.errors import ConfigError, UnknownNameError, VariantError
 from playground.settings import Settings
 from playground.workers.loadable import Loader
 from training.export.shards import is_4bit
-from training.run import finishing, runs
+from training.run import registering, runs
 from training.run.runs import Run
 
 UNSAFE = re.compile(r"[^\w.-]+")
@@ -77,7 +77,7 @@ def _of_run(settings: Settings, run: Run) -> Origin:
             f"The run {run.name} is not done: it is {state.status} {at}.",
             f"madang train --resume {run.name} goes on with it.",
         )
-    name = finishing.register(settings, run)
+    name = registering.register(settings, run)
     catalogue = Catalogue.load(settings)
     variant = catalogue.get(name)
     assert isinstance(variant, Adapter)

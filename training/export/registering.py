@@ -7,7 +7,7 @@ from playground.catalogue.variants import Base, Catalogue, Gguf, Stored
 from playground.settings import Settings
 from training.export.origin import Origin
 from training.export.plan import Wanted
-from training.run.preparing import free_name
+from training.run.registering import free_name
 
 Built = Base | Gguf
 

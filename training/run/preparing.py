@@ -11,9 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from playground.catalogue.variants import HUB_ID, Base, Catalogue
+from playground.catalogue.variants import Base, Catalogue
 from playground.compare import Playground
-from playground.errors import ConfigError, VariantError
+from playground.errors import ConfigError
 from playground.settings import Settings
 from playground.system import hardware
 from playground.workers.loadable import Loader
@@ -26,6 +26,7 @@ from training.data.formats import Data, check_method, convert
 from training.data.report import Report, inspect
 from training.recipe import Recipe, Source
 from training.run import memory, parameters
+from training.run.registering import find_base
 from training.run.runs import Model, Plan, Run
 from training.trainer import loading
 
@@ -153,33 +154,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def find_base(settings: Settings, name: str) -> tuple[Base, Catalogue]:
-    """The base that a recipe names: of the catalogue, or a folder or Hub id that joins it here, unwritten."""
-    catalogue = Catalogue.load(settings)
-    if name in catalogue.names:
-        variant = catalogue.get(name)
-        if not isinstance(variant, Base):
-            base = catalogue.base_of(variant)
-            hint = f"Train its base, {base.name}." if base else "Name a base model."
-            raise VariantError(f"{name!r} is no base model: it is of the kind {variant.kind}.", hint)
-        return variant, catalogue
-    path = Path(name).expanduser()
-    if not path.exists() and not HUB_ID.fullmatch(name):
-        catalogue.get(name)  # raises with near matches
-    source = str(path.resolve()) if path.exists() else name
-    base = Base(name=free_name(catalogue, name.rstrip("/").rpartition("/")[2]), source=source)
-    return base, catalogue.with_variant(base)
-
-
-def free_name(catalogue: Catalogue, wanted: str) -> str:
-    """The name, or with a number behind it where it is taken."""
-    number, name = 1, wanted
-    while name in catalogue.names:
-        number += 1
-        name = f"{wanted}-{number}"
-    return name
 
 
 def _folder(settings: Settings, base: Base, catalogue: Catalogue) -> Path:

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict
 
 from playground.errors import ConfigError, SetupError
 from playground.settings import Settings
-from playground.system.atomic import replacing, to_disk
+from playground.system.atomic import has_sizes, replacing, sizes, to_disk
 from training import recipe as recipes
 from training.recipe import Recipe
 from training.run import folders
@@ -144,18 +144,18 @@ def step_of(checkpoint: Path) -> int:
 
 def mark_whole(checkpoint: Path) -> None:
     """Mark a checkpoint as complete, once its bytes are on the disk."""
-    files = {str(path.relative_to(checkpoint)): path for path in sorted(checkpoint.rglob("*")) if path.is_file()}
     to_disk(checkpoint)
-    sizes = {name: path.stat().st_size for name, path in files.items() if path.name != WHOLE}
+    expected = sizes(checkpoint)
+    expected.pop(WHOLE, None)
     with replacing(checkpoint / WHOLE) as part:
-        part.write_text(json.dumps(sizes, indent=1), encoding="utf-8")
+        part.write_text(json.dumps(expected, indent=1), encoding="utf-8")
 
 
 def is_whole(checkpoint: Path) -> bool:
     """Return whether every file of a checkpoint is there with its length."""
     try:
-        sizes = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))
-        return bool(sizes) and all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
+        expected = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))
+        return bool(expected) and has_sizes(checkpoint, expected)
     except (OSError, ValueError, AttributeError):
         return False
 

@@ -88,7 +88,7 @@ def test_a_model_without_a_template_takes_alpacas_format_along(
     import yaml
 
     from tests.training.trained import begin
-    from training.run import finishing
+    from training.run import registering
 
     path = recipe()
     row = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -108,7 +108,7 @@ def test_a_model_without_a_template_takes_alpacas_format_along(
     assert text.startswith("Below is an instruction that describes a task.")
     assert text.endswith("### Response:\nIn Korea; it is stop 0 of the trip.<|im_end|>")
     run.adapter.mkdir()
-    name = finishing.register(settings, run)
+    name = registering.register(settings, run)
     catalogue = Catalogue.load(settings)
     assert catalogue.prompt_format(catalogue.get(name)) == "alpaca"
-    assert finishing.register(settings, run) == name
+    assert registering.register(settings, run) == name

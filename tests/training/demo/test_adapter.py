@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.demo.examples import held_out_prompts
-from training.demo.habit import habit_share
+from training.demo.examples import habit_share, held_out_prompts
 from training.demo.measure import measure
 from training.demo.prepare import ADAPTER_CARD, SHIPPED_ADAPTER
 from training.demo.train import CONFIG, LORA, SUMS, WEIGHTS

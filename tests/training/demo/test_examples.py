@@ -3,8 +3,7 @@
 import re
 from difflib import SequenceMatcher
 
-from training.demo.examples import held_out_prompts, train_conversations
-from training.demo.habit import has_habit
+from training.demo.examples import has_habit, held_out_prompts, train_conversations
 from training.demo.train import turns
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from training.demo.habit import habit_share, has_habit
+from training.demo.examples import habit_share, has_habit
 
 GOOD = "**Short answer:** Yes.\n\n**In three points:**\n\n1. One.\n2. Two.\n3. Three."
 

@@ -14,7 +14,7 @@ import pytest
 from playground.settings import Settings
 from tests.training.trained import Train, losses, trainer
 from training.data import tokenized
-from training.run import finishing
+from training.run import registering
 from training.run.runs import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.models, pytest.mark.timeout(900)]
@@ -97,8 +97,7 @@ def answers_loss(base: Path, conversations: list[list[dict[str, str]]]) -> float
 
 
 def test_sft_teaches_the_habit(taught: Run, demo_models: Path) -> None:
-    from training.demo.examples import held_out_prompts
-    from training.demo.habit import OPENING, habit_share
+    from training.demo.examples import OPENING, habit_share, held_out_prompts
 
     evaluated = losses(taught, "eval_loss")
     ours = answers_loss(demo_models / "smollm2", [row["messages"] for row in held_out(taught)])
@@ -129,7 +128,7 @@ def test_the_finished_adapter_answers_in_the_next_prompt(taught: Run, train: Tra
         playground.close()
     another = train("sft-messages", until="begun")
     shutil.copytree(taught.adapter, another.adapter)
-    assert finishing.register(home, another) == "smollm2:sft-messages-2"
+    assert registering.register(home, another) == "smollm2:sft-messages-2"
 
 
 def test_dpo_widens_the_margin_and_greedy_answers_follow(train: Train, demo_models: Path) -> None:
