@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -150,9 +150,11 @@ class Row:
     tokens: list[int] = field(default_factory=list)
     read: int = 0
     """Prompt tokens already in the cache."""
-    is_open: bool = False
-    """Whether the backend holds a cache and a sampler for it."""
     cancelled: Callable[[], bool] = lambda: False
+
+
+R = TypeVar("R", bound=Row)
+"""The rows of one engine, which it alone makes and reads."""
 
 
 class Cancelled(Exception):  # noqa: N818 - a signal, not an error
@@ -175,7 +177,7 @@ class Pause:
             raise Cancelled
 
 
-class Backend(Protocol):
+class Backend(Protocol[R]):
     """An engine with one loaded model. Calls come from one thread; `close` frees everything.
 
     A row's life: `open`, `prefill` until it returns True, then `sample` and `decode` in turn, `close_row`. `score`,
@@ -188,42 +190,48 @@ class Backend(Protocol):
     """Rows that can be open at once."""
 
     def has_room(self, prompt: list[int], sampling: Sampling) -> bool:
-        """Whether a row can be opened now; always true while no row is open."""
+        """Return whether a row can be opened now; always true while no row is open."""
         ...
 
-    def open(self, request: RowRequest, prompt: list[int]) -> Row:
-        """A row with an empty cache; loads the row's adapter where that is not loaded yet."""
+    def open(self, request: RowRequest, prompt: list[int]) -> R:
+        """Return a row with an empty cache; load the row's adapter where that is not loaded yet."""
         ...
 
-    def prefill(self, row: Row) -> bool:
+    def prefill(self, row: R) -> bool:
         """Read the next chunk of the prompt; True once `sample` may be called. Raises Cancelled midway."""
         ...
 
-    def sample(self, row: Row) -> int:
+    def sample(self, row: R) -> int:
         """Draw the next token of a row from its latest logits, and remember it in its history."""
         ...
 
-    def decode(self, rows: Sequence[Row]) -> None:
+    def decode(self, rows: Sequence[R]) -> None:
         """Feed each row its newest token, all in one batch, so that each can `sample` again."""
         ...
 
-    def likely(self, row: Row, token: int) -> TokenLogprob:
-        """What the model held of the token that `sample` just gave; asked only where the request wants it."""
+    def likely(self, row: R, token: int) -> TokenLogprob:
+        """Return the log-probability of the token that `sample` just gave, and the likeliest of its place.
+
+        Asked only where the request wants it.
+        """
         ...
 
     def is_end(self, token: int) -> bool:
-        """Whether a token ends the answer."""
+        """Return whether a token ends the answer."""
         ...
 
     def piece(self, token: int) -> bytes:
-        """A token's own bytes, which may be part of a character; a control token's name; empty outside the words."""
+        """Return a token's own bytes, which may be part of a character: of a control token its name.
+
+        Empty for an id that the tokenizer has no word for.
+        """
         ...
 
-    def text(self, row: Row, token: int) -> str:
-        """The characters that this token completes; half a character is kept back."""
+    def said(self, token: int) -> bytes:
+        """Return the bytes that a token adds to an answer: its own, or none where it is a control token."""
         ...
 
-    def close_row(self, row: Row) -> None:
+    def close_row(self, row: R) -> None:
         """Free what the row holds; never fails."""
         ...
 
@@ -232,11 +240,14 @@ class Backend(Protocol):
         ...
 
     def vocabulary(self) -> Vocabulary:
-        """Special tokens and chat template."""
+        """Return the special tokens and the chat template, as the model's files name them."""
         ...
 
     def encode(self, text: str, add_special: bool | None = None) -> list[int]:
-        """Token ids, control tokens parsed; None adds BOS where the tokenizer does by itself, but never a second."""
+        """Return token ids, control tokens parsed.
+
+        `add_special` None adds BOS where the tokenizer does by itself, but never a second.
+        """
         ...
 
     def score(self, questions: Sequence[Choices], adapter: str | None = None) -> Scored:
@@ -244,17 +255,17 @@ class Backend(Protocol):
         ...
 
     def logprobs(self, ids: Sequence[int], adapter: str | None = None) -> "np.ndarray[Any, np.dtype[np.float32]]":
-        """Log-probabilities [tokens, vocabulary] in nats of what follows each token of a text."""
+        """Return log-probabilities [tokens, vocabulary] in nats of what follows each token of a text."""
         ...
 
     def prompt_logprobs(
         self, prompts: Sequence[Sequence[int]], top: int, adapter: str | None = None
     ) -> list[list[PromptToken]]:
-        """Every token of every prompt, with what the model held of it and the `top` likeliest of its place."""
+        """Return every token of every prompt with its log-probability and the `top` likeliest of its place."""
         ...
 
     def memory(self) -> tuple[int, int]:
-        """Bytes of RAM and of VRAM that the process holds now."""
+        """Return the bytes of RAM and of VRAM that the process holds now."""
         ...
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -94,6 +95,42 @@ def test_the_wings_tabs_bring_neither_engines_nor_statistics() -> None:
     command = [sys.executable, "-c", BRINGS, asked]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == {tab: [] for tab in TABS}
+
+
+def imported(path: Path, known: Mapping[str, Path]) -> set[str]:
+    """Our modules that a file imports, wherever in it: in functions and for the type checker, too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if name in known else str(node.module) for name in whole}
+    return names & set(known)
+
+
+def circle(modules: Mapping[str, Path]) -> list[str]:
+    """Modules that import each other, the first again at the end; empty where none do."""
+    try:
+        TopologicalSorter({name: imported(path, modules) for name, path in modules.items()}).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_modules_import_each_other() -> None:
+    assert circle(sources(*WINGS)) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["import a.b", "from a import b", "def f():\n    from a.b import x", "if TYPE_CHECKING:\n    from a import b"],
+)
+def test_a_circle_is_seen_wherever_its_imports_stand(line: str, tmp_path: Path) -> None:
+    files = {"a.b": tmp_path / "b.py", "a.c": tmp_path / "c.py", "a.d": tmp_path / "d.py"}
+    for (_, path), text in zip(files.items(), ["from a.c import x", "import a.d", line], strict=True):
+        path.write_text(text, encoding="utf-8")
+    assert set(circle(files)) == set(files)
 
 
 def third_party(path: Path) -> set[str]:

@@ -12,28 +12,28 @@ from playground.backends.prompting import checked, prompt_of
 from playground.errors import ContextError
 from playground.messages import Message
 from playground.presets import Sampling
-from playground.protocol import Backend, Choices, RowRequest
+from playground.protocol import Backend, Choices, R, RowRequest
 
 Arguments = dict[str, Any]
 
 
-def encode(backend: Backend, arguments: Arguments) -> list[list[int]]:
+def encode(backend: Backend[R], arguments: Arguments) -> list[list[int]]:
     """Token ids of each text."""
     return [backend.encode(text, arguments["add_special"]) for text in arguments["texts"]]
 
 
-def vocabulary(backend: Backend, arguments: Arguments) -> dict[str, Any]:
+def vocabulary(backend: Backend[R], arguments: Arguments) -> dict[str, Any]:
     """Special tokens and chat template."""
     return backend.vocabulary().model_dump()
 
 
-def score(backend: Backend, arguments: Arguments) -> dict[str, Any]:
+def score(backend: Backend[R], arguments: Arguments) -> dict[str, Any]:
     """Log-probabilities of choices."""
     questions = [Choices.model_validate(row) for row in arguments["questions"]]
     return backend.score(questions, arguments["adapter"]).model_dump()
 
 
-def logprobs(backend: Backend, arguments: Arguments) -> str:
+def logprobs(backend: Backend[R], arguments: Arguments) -> str:
     """The distribution after each token, float32 [tokens, vocabulary], written to a .npy file that the caller names."""
     import numpy as np
 
@@ -42,7 +42,7 @@ def logprobs(backend: Backend, arguments: Arguments) -> str:
     return str(path)
 
 
-def prompt_logprobs(backend: Backend, arguments: Arguments) -> list[list[dict[str, Any]]]:
+def prompt_logprobs(backend: Backend[R], arguments: Arguments) -> list[list[dict[str, Any]]]:
     """What the model held of every token of some prompts, for `echo`; read together where that is faster.
 
     In: {"prompts": [[id, …], …], "top": n, "adapter": folder or null}, n 0 or more. Out, a list for each prompt, an
@@ -61,7 +61,7 @@ def prompt_logprobs(backend: Backend, arguments: Arguments) -> list[list[dict[st
     return [[token.model_dump() for token in row] for row in rows]
 
 
-def pieces(backend: Backend, arguments: Arguments) -> list[list[int]]:
+def pieces(backend: Backend[R], arguments: Arguments) -> list[list[int]]:
     """The bytes of each token by itself: joined and read as UTF-8, they are the text.
 
     In: {"ids": [id, …]}. Out: [[byte, …], …]. A piece may be part of a character; a control token gives its name.
@@ -71,7 +71,7 @@ def pieces(backend: Backend, arguments: Arguments) -> list[list[int]]:
     return [list(backend.piece(token)) for token in (checked(backend, arguments["ids"]) if arguments["ids"] else ())]
 
 
-def ends(backend: Backend, arguments: Arguments) -> list[bool]:
+def ends(backend: Backend[R], arguments: Arguments) -> list[bool]:
     """Whether each token ends an answer: there may be more of them than the one that `vocabulary` names.
 
     In: {"ids": [id, …]}. Out: [true, …]. Refused: an id outside the vocabulary.
@@ -79,7 +79,7 @@ def ends(backend: Backend, arguments: Arguments) -> list[bool]:
     return [backend.is_end(token) for token in (checked(backend, arguments["ids"]) if arguments["ids"] else ())]
 
 
-def render(backend: Backend, arguments: Arguments) -> dict[str, Any]:
+def render(backend: Backend[R], arguments: Arguments) -> dict[str, Any]:
     """The prompt that turns become, as an answer to them would begin with.
 
     In: {"variant": its name, for errors, "messages": [{"role": …, "content": …}, …], "prompt_format": name or null}.
@@ -96,7 +96,7 @@ def render(backend: Backend, arguments: Arguments) -> dict[str, Any]:
     return {"text": prompt.text, "ids": prompt.ids, "stops": list(prompt.stops)}
 
 
-CALLS: dict[str, Callable[[Backend, Arguments], Any]] = {
+CALLS: dict[str, Callable[[Backend[Any], Arguments], Any]] = {
     "encode": encode,
     "vocabulary": vocabulary,
     "score": score,

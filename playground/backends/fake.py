@@ -15,15 +15,15 @@ import random
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from playground.backends.text import ByteText
 from playground.errors import VariantError
 from playground.events import Likely, TokenLogprob
 from playground.presets import Sampling
 from playground.prompts import PromptFormat
 from playground.protocol import (
+    Backend,
     Cancelled,
     Choices,
     ModelInfo,
@@ -49,13 +49,12 @@ class FakeRow(Row):
     """A row whose answer is known from the start, as bytes."""
 
     answer: bytes = b""
-    decoder: ByteText = field(default_factory=ByteText)
     slow: bool = False
     made: int = 0
 
 
-class FakeBackend:
-    """Speaks the Backend protocol; a token is a byte, 256 ends the answer."""
+class FakeBackend(Backend[FakeRow]):
+    """A token is a byte, 256 ends the answer."""
 
     def __init__(self, spec: ModelSpec) -> None:
         if spec.path.endswith("broken"):
@@ -82,7 +81,6 @@ class FakeBackend:
         )
 
     def has_room(self, prompt: list[int], sampling: Sampling) -> bool:
-        """Always."""
         return True
 
     def open(self, request: RowRequest, prompt: list[int]) -> FakeRow:
@@ -101,59 +99,49 @@ class FakeBackend:
             answer *= 1000
         return FakeRow(request, prompt, answer=answer.encode(), slow="!slow" in question)
 
-    def prefill(self, row: Row) -> bool:
-        """Read 64 bytes of the prompt."""
+    def prefill(self, row: FakeRow) -> bool:
         if row.cancelled():
             raise Cancelled
-        assert isinstance(row, FakeRow)
         time.sleep(0.05 if row.slow else 0)
         row.read = min(row.read + self._chunk, len(row.prompt))
         return row.read == len(row.prompt)
 
-    def sample(self, row: Row) -> int:
-        """The next byte of the answer."""
-        assert isinstance(row, FakeRow)
+    def sample(self, row: FakeRow) -> int:
         if b"!crash" in row.answer and row.made > 10:
             os.kill(os.getpid(), signal.SIGABRT)
         token = row.answer[row.made] if row.made < len(row.answer) else END
         row.made += 1
         return token
 
-    def decode(self, rows: Sequence[Row]) -> None:
+    def decode(self, rows: Sequence[FakeRow]) -> None:
         """Wait, where a row asked for it."""
-        if any(isinstance(row, FakeRow) and row.slow for row in rows):
+        if any(row.slow for row in rows):
             time.sleep(0.02)
 
-    def likely(self, row: Row, token: int) -> TokenLogprob:
+    def likely(self, row: FakeRow, token: int) -> TokenLogprob:
         """As the head of this file says."""
         logprob, top = _held(token, [*row.prompt, *row.tokens], row.request.top_logprobs or 0)
         return TokenLogprob(id=token, raw=tuple(self.piece(token)), logprob=logprob, top=top)
 
     def is_end(self, token: int) -> bool:
-        """Whether the answer is over."""
         return token == END
 
-    def text(self, row: Row, token: int) -> str:
-        """The character that this byte completes, if it does."""
-        assert isinstance(row, FakeRow)
-        return row.decoder.feed(bytes([token]))
-
     def piece(self, token: int) -> bytes:
-        """The byte itself."""
         return _piece(token)
 
-    def close_row(self, row: Row) -> None:
+    def said(self, token: int) -> bytes:
+        return bytes([token])
+
+    def close_row(self, row: FakeRow) -> None:
         """Nothing is held."""
 
     def use_threads(self, threads: int) -> None:
         """It needs none."""
 
     def vocabulary(self) -> Vocabulary:
-        """No special tokens but the end."""
         return Vocabulary(bos="", eos="", prefix=END, eos_id=END, template=PLAIN.template)
 
     def encode(self, text: str, add_special: bool | None = None) -> list[int]:
-        """The bytes of the text."""
         return list(text.encode())
 
     def score(self, questions: Sequence[Choices], adapter: str | None = None) -> Scored:
@@ -190,7 +178,6 @@ class FakeBackend:
         return rows
 
     def memory(self) -> tuple[int, int]:
-        """A megabyte."""
         return 2**20, 0
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from playground.backends.logprobs import together
 from playground.protocol import Choices
 
 SHORT = 384
@@ -27,7 +28,7 @@ class Batch:
 
     @classmethod
     def of(cls, questions: Sequence[Choices]) -> "Batch":
-        """The layout of these questions: contexts apart where some question is long."""
+        """Return the layout of these questions: contexts apart where some question is long."""
         total = max(question.size for question in questions)
         if total <= SHORT:
             return cls(list(questions), 0, total)
@@ -36,16 +37,16 @@ class Batch:
 
     @property
     def columns(self) -> int:
-        """Tokens of a row, padding included."""
+        """Return the tokens of a row, padding included."""
         return self.width + self.rest
 
     @property
     def tokens(self) -> int:
-        """Tokens that the pass computes, padding included."""
+        """Return the tokens that the pass computes, padding included."""
         return len(self.questions) * self.columns
 
     def spans(self, question: Choices) -> list[tuple[int, int]]:
-        """Begin and end column of each continuation's tokens."""
+        """Return begin and end column of each continuation's tokens."""
         begin, spans = self.width or len(question.context), []
         for continuation in question.continuations:
             end = begin + len(continuation) - 1
@@ -54,7 +55,7 @@ class Batch:
         return spans
 
     def ids_and_positions(self) -> tuple[list[list[int]], list[list[int]]]:
-        """Token ids and positions [rows, columns]; padding is token 0, which nothing sees."""
+        """Return token ids and positions [rows, columns]; padding is token 0, which nothing sees."""
         ids, positions = [], []
         for question in self.questions:
             length = len(question.context)
@@ -67,7 +68,7 @@ class Batch:
         return ids, positions
 
     def mask(self) -> torch.Tensor | None:
-        """What the last `rest` columns see: bool [rows, 1, rest, columns]; None without any."""
+        """Return what the last `rest` columns see, bool [rows, 1, rest, columns]; None without any."""
         if self.rest == 0:
             return None
         mask = torch.zeros(len(self.questions), 1, self.rest, self.columns, dtype=torch.bool)
@@ -82,14 +83,14 @@ class Batch:
         return mask
 
     def inside(self) -> list[list[int]]:
-        """For each question, the flat places that predict its context's tokens after the first."""
+        """Return, for each question, the flat places that predict its context's tokens after the first."""
         return [
             [row * self.columns + place for place in range(len(question.context) - 1)]
             for row, question in enumerate(self.questions)
         ]
 
     def reads(self) -> list[list[list[int]]]:
-        """For each question and choice, the flat places [row * columns + column] that predict its tokens."""
+        """Return, for each question and choice, the flat places [row * columns + column] that predict its tokens."""
         return [
             [
                 [row * self.columns + place for place in (len(question.context) - 1, *range(begin, end))]
@@ -104,24 +105,21 @@ def _lower(size: int) -> torch.Tensor:
 
 
 def batches(questions: Sequence[Choices], budget: int) -> Iterator[list[int]]:
-    """Indices of questions that go together: at most `budget` tokens, and little padding once a batch is worthwhile."""
-    batch: list[int] = []
-    used = 0
-    for index in sorted(range(len(questions)), key=lambda i: _order(questions[i])):
-        size = questions[index].size
-        padded = Batch.of([questions[i] for i in (*batch, index)]).tokens
-        wasteful = used >= WORTHWHILE and padded > WASTE * (used + size)
-        if batch and (padded > budget or wasteful or (size <= SHORT < questions[batch[0]].size)):
-            yield batch
-            batch, used = [], 0
-        batch.append(index)
-        used += size
-    if batch:
-        yield batch
+    """Yield indices of questions that go together: within `budget` tokens, and with little padding from 256 on."""
+    sizes = [question.size for question in questions]
+
+    def fits(group: list[int]) -> bool:
+        first, last = sizes[group[0]], sizes[group[-1]]
+        used = sum(sizes[index] for index in group)
+        padded = Batch.of([questions[index] for index in group]).tokens
+        wasteful = used - last >= WORTHWHILE and padded > WASTE * used
+        return padded <= budget and not wasteful and not last <= SHORT < first
+
+    return together(sorted(range(len(questions)), key=lambda index: _order(questions[index])), fits)
 
 
 def _order(question: Choices) -> tuple[bool, int, int]:
-    """Long questions first, by context; then short ones, by size."""
+    """Sort long questions first, by context; then short ones, by size."""
     if question.size > SHORT:
         return False, -len(question.context), -question.size
     return True, -question.size, 0

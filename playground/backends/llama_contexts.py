@@ -1,35 +1,24 @@
-"""A llama.cpp model and its contexts: answers have one, scores have one, and each exists only while it is needed.
+"""A llama.cpp model's contexts: answers have one, scores have one, and each exists only while it is needed.
 
 On a CPU flash attention reads prompts a seventh faster, and after 1,000 tokens makes the next ones at half the speed:
 scores go with it, answers go without. A score that comes while answers are under way takes a context beside theirs, so
 that neither waits for the other; otherwise one is freed before the other is made, as there need not be room for both.
 """
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
+import numpy as np
 
+from playground.backends.logprobs import Floats
 from playground.errors import VariantError
-from playground.protocol import ModelSpec
+from playground.protocol import Cancelled
 
 BATCH = 512
 """Tokens in one `llama_decode` at most."""
-ALL_LAYERS = 10_000
-
-
-def load_model(spec: ModelSpec, errors: Sequence[str]) -> Any:
-    """A spec's file, loaded. `errors`: what llama.cpp has logged. Raises VariantError with its reason."""
-    params = lib.llama_model_default_params()
-    on_card = bool(lib.llama_supports_gpu_offload())
-    params.n_gpu_layers = 0 if not on_card else ALL_LAYERS if spec.gpu_layers == "auto" else spec.gpu_layers
-    model = lib.llama_model_load_from_file(os.fsencode(spec.path), params)
-    if not model:
-        reason = errors[0] if errors else "llama.cpp gave no reason"
-        raise VariantError(f"llama.cpp cannot load {spec.path}: {reason}.", "Download or export the file again.")
-    return model
+ABORTED = 2
 
 
 class Contexts:
@@ -37,6 +26,8 @@ class Contexts:
 
     def __init__(self, model: Any, name: str, tokens: int, sequences: int, reason: Callable[[], str]) -> None:
         self._model, self._name, self._tokens, self._sequences, self._reason = model, name, tokens, sequences, reason
+        self._vocabulary: int = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
+        self._batch = lib.llama_batch_init(BATCH, 0, sequences)
         self.threads = 1
         self.answers_flash = False
         self._answers: Any = None
@@ -45,6 +36,39 @@ class Contexts:
         """Whether a call is under way that needs its context until it ends."""
         self.current: Any = None
         self.memory: Any = None
+        self._given_up: Callable[[], bool] = lambda: False
+        self._abort = lib.ggml_abort_callback(lambda data: self._given_up())
+        self._never_abort = lib.ggml_abort_callback()
+
+    def put(self, index: int, token: int, position: int, sequences: list[int], logits: bool) -> None:
+        """Place a token in the batch: it belongs to these sequences, and its logits are wanted or not."""
+        batch = self._batch
+        batch.token[index] = token
+        batch.pos[index] = position
+        batch.n_seq_id[index] = len(sequences)
+        for number, sequence in enumerate(sequences):
+            batch.seq_id[index][number] = sequence
+        batch.logits[index] = logits
+
+    def decode(self, tokens: int, given_up: Callable[[], bool] | None = None) -> None:
+        """Run the first `tokens` places of the batch. Raises Cancelled where `given_up` says so in the middle of it."""
+        self._batch.n_tokens = tokens
+        if given_up is None:  # llama.cpp asks thousands of times: only where somebody may leave
+            code = lib.llama_decode(self.current, self._batch)
+        else:
+            self._given_up = given_up
+            lib.llama_set_abort_callback(self.current, self._abort, None)
+            code = lib.llama_decode(self.current, self._batch)
+            lib.llama_set_abort_callback(self.current, self._never_abort, None)
+        if code == ABORTED:
+            raise Cancelled
+        if code != 0:
+            raise RuntimeError(f"llama_decode answered {code} for {tokens} tokens: {self._reason()}")
+
+    def logits(self, index: int) -> Floats:
+        """Return a copy of the logits [vocabulary] at a place of the last batch."""
+        pointer = lib.llama_get_logits_ith(self.current, index)
+        return np.ctypeslib.as_array(pointer, shape=(self._vocabulary,)).copy()
 
     def have_answers(self) -> None:
         """Have the context for answers; an idle one for scores goes first. Raises VariantError."""
@@ -63,14 +87,14 @@ class Contexts:
         self._scores_kept = True
 
     def leave_scores(self) -> None:
-        """A call has ended: its context stays for the next one, but not beside one for answers."""
+        """Keep the scores' context for the next call, but not beside one for answers: a call has ended."""
         self._scores_kept = False
         if self._answers is not None:
             self._free_scores()
 
     @contextmanager
     def scoring(self) -> Iterator[None]:
-        """A block that computes with the scores' context."""
+        """Compute with the scores' context in this block."""
         before = self.current, self.memory
         self._use(self._scores)
         try:
@@ -91,7 +115,8 @@ class Contexts:
                 lib.llama_set_n_threads(context, threads, threads)
 
     def close(self) -> None:
-        """Free them."""
+        """Free them and the batch."""
+        lib.llama_batch_free(self._batch)
         self._free_answers()
         self._free_scores()
 

@@ -1,22 +1,20 @@
-"""Scores choices with llama.cpp's low-level calls: a context's tokens belong to the sequences of all its choices.
+"""Scores with llama.cpp's low-level calls: a context's tokens belong to the sequences of all its continuations.
 
 One `llama_decode` holds several questions; logits are asked for only where a prediction is read. (The high-level
 class's `logits_all` computes the output layer at every token, and its caller scores every choice from the start.)
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from playground.backends.echo import Held, Read
-from playground.backends.likely import Floats, likeliest, logsumexp
-from playground.protocol import Choices, Scored
+from playground.backends.llama_contexts import Contexts
+from playground.backends.logprobs import Floats, Held, Read, likeliest, logsumexp, scored, together
+from playground.protocol import Choices, Pause, Scored
 
-if TYPE_CHECKING:
-    from playground.backends.llama_cpp import LlamaCppBackend
-
+BATCH = 256
+"""Tokens computed at once: as fast as 512, with half the logits in memory."""
 Take = Callable[[int, Floats], None]
 
 
@@ -35,7 +33,7 @@ class Layout:
     """For each index that is read, the tokens whose log-probability is asked there."""
     used: int = 0
 
-    def add(self, question: Choices, whole: bool = False) -> None:
+    def add(self, question: Choices, whole: bool) -> None:
         """Lay a question out: its context once, then each continuation but for its last token.
 
         `whole`: the predictions of the context's own tokens are read as well.
@@ -64,120 +62,92 @@ class Layout:
         self.sequences.append(sequences)
 
 
-def score(backend: "LlamaCppBackend", questions: Sequence[Choices]) -> Scored:
-    """Log-probabilities and greediness of every choice, in the questions' order."""
-    logprobs: list[list[float]] = [[] for _ in questions]
-    greedy: list[list[bool]] = [[] for _ in questions]
-    computed = 0
-    for indices in _groups(backend, questions):
-        layout = Layout()
-        for index in indices:
-            layout.add(questions[index])
-        computed += len(layout.tokens)
-        found = _found(backend, layout)
-        for index, reads in zip(indices, layout.reads, strict=True):
-            for read, continuation in zip(reads, questions[index].continuations, strict=True):
-                steps = [found[place, token] for place, token in zip(read, continuation, strict=True)]
-                logprobs[index].append(sum(value for value, _ in steps))
-                greedy[index].append(all(best for _, best in steps))
-    return Scored(logprobs=logprobs, greedy=greedy, computed=computed)
+@dataclass(frozen=True)
+class LlamaScorer:
+    """Scores in the scores' context of one model: at most so many tokens and sequences in one layout."""
 
+    contexts: Contexts
+    tokens: int
+    sequences: int
 
-def read(backend: "LlamaCppBackend", questions: Sequence[Choices], top: int) -> list[Read]:
-    """Every token of every question but the first of its context, with the `top` likeliest of its place."""
-    answers: dict[int, Read] = {}
-    for indices in _groups(backend, questions):
-        layout = Layout()
-        for index in indices:
-            layout.add(questions[index], whole=True)
-        held = _held(backend, layout, top)
-        for index, begin, reads in zip(indices, layout.begins, layout.reads, strict=True):
-            question = questions[index]
-            inside = [held[place, token] for place, token in enumerate(question.context[1:], begin)]
-            rests = [
-                [held[key] for key in zip(places, rest, strict=True)]
-                for places, rest in zip(reads, question.continuations, strict=True)
-            ]
-            answers[index] = Read(inside, rests)
-    return [answers[index] for index in range(len(questions))]
+    def score(self, questions: Sequence[Choices], pause: Pause) -> Scored:
+        """Score every choice, in the questions' order; `pause` comes before each batch."""
+        return scored(*self.reads(questions, None, pause))
 
+    def reads(self, questions: Sequence[Choices], top: int | None, pause: Pause) -> tuple[list[Read], int]:
+        """Return what was read of every question, and how many tokens were computed.
 
-def _held(backend: "LlamaCppBackend", layout: Layout, top: int) -> dict[tuple[int, int], Held]:
-    """By index and token: the token's log-probability there, and the likeliest."""
-    held: dict[tuple[int, int], Held] = {}
+        `top`: so many of the likeliest at each place; None leaves the contexts' own tokens unread.
+        """
+        found: dict[int, Read] = {}
+        computed = 0
+        order = sorted(range(len(questions)), key=lambda index: -questions[index].size)
+        for indices in together(order, lambda group: self._fits([questions[index] for index in group])):
+            layout = Layout()
+            for index in indices:
+                layout.add(questions[index], whole=top is not None)
+            computed += len(layout.tokens)
+            held = self._held(layout, top or 0, pause)
+            for index, begin, places in zip(indices, layout.begins, layout.reads, strict=True):
+                question = questions[index]
+                inside = question.context[1:] if top is not None else ()
+                context = [held[place, token] for place, token in enumerate(inside, begin)]
+                pairs = [zip(own, rest, strict=True) for own, rest in zip(places, question.continuations, strict=True)]
+                found[index] = Read(context, [[held[pair] for pair in own] for own in pairs])
+        return [found[index] for index in range(len(questions))], computed
 
-    def take(index: int, row: Floats) -> None:
-        total = logsumexp(row)
-        best = likeliest(row, total, top)
-        for token in layout.wanted[index]:
-            held[index, token] = Held(float(row[token]) - total, best)
+    def logprobs(self, ids: Sequence[int], pause: Pause) -> Floats:
+        """Return log-probabilities [tokens, vocabulary] of what follows each token of a text."""
+        wanted: dict[int, set[int]] = {index: set() for index in range(len(ids))}
+        layout = Layout(list(ids), list(range(len(ids))), [[0]] * len(ids), wanted=wanted)
+        rows: list[Floats] = []
 
-    _decode(backend, layout, take)
-    return held
+        def take(index: int, row: Floats) -> None:
+            rows.append((row.astype(np.float64) - logsumexp(row)).astype(np.float32))
 
+        self._decode(layout, take, pause)
+        return np.stack(rows)
 
-def _found(backend: "LlamaCppBackend", layout: Layout) -> dict[tuple[int, int], tuple[float, bool]]:
-    """By index and token: the token's log-probability there, and whether it is the likeliest."""
-    found: dict[tuple[int, int], tuple[float, bool]] = {}
+    def _fits(self, questions: list[Choices]) -> bool:
+        """Return whether questions go through one decode together: by tokens, and by sequences."""
+        sequences = sum(len(question.continuations) for question in questions)
+        return sum(question.size for question in questions) <= self.tokens and sequences <= self.sequences
 
-    def take(index: int, row: Floats) -> None:
-        total, best = logsumexp(row), int(row.argmax())
-        for token in layout.wanted[index]:
-            found[index, token] = (float(row[token]) - total, token == best)
+    def _held(self, layout: Layout, top: int, pause: Pause) -> dict[tuple[int, int], Held]:
+        """Return, by index and token, the token as the model saw it there."""
+        held: dict[tuple[int, int], Held] = {}
 
-    _decode(backend, layout, take)
-    return found
+        def take(index: int, row: Floats) -> None:
+            total, best = logsumexp(row), int(row.argmax())
+            first = likeliest(row, total, top)
+            for token in layout.wanted[index]:
+                held[index, token] = Held(float(row[token]) - total, token == best, first)
 
+        self._decode(layout, take, pause)
+        return held
 
-def _groups(backend: "LlamaCppBackend", questions: Sequence[Choices]) -> Iterator[list[int]]:
-    """Indices of questions that fit one decode together: by tokens, and by sequences."""
-    group: list[int] = []
-    tokens = sequences = 0
-    for index in sorted(range(len(questions)), key=lambda i: -questions[i].size):
-        question = questions[index]
-        full = tokens + question.size > backend.score_tokens
-        if group and (full or sequences + len(question.continuations) > backend.max_rows):
-            yield group
-            group, tokens, sequences = [], 0, 0
-        group.append(index)
-        tokens += question.size
-        sequences += len(question.continuations)
-    if group:
-        yield group
+    def _decode(self, layout: Layout, take: Take, pause: Pause) -> None:
+        """Hand over the logits [vocabulary] at every index that is read; long layouts go through in several batches.
 
+        Each row is handed over as it comes: held together, they take more memory than a small model.
+        """
+        size = min(BATCH, self.tokens)
+        try:
+            for begin in range(0, len(layout.tokens), size):
+                pause()
+                part = range(begin, min(begin + size, len(layout.tokens)))
+                with self.contexts.scoring():
+                    self._compute(layout, part, take, pause)
+        finally:
+            self.contexts.clear_scores()
 
-def _decode(backend: "LlamaCppBackend", layout: Layout, take: Take) -> None:
-    """Hand over the logits [vocabulary] at every index that is read; long layouts go through in several batches.
-
-    Each row is handed over as it comes: held together, they take more memory than a small model.
-    """
-    try:
-        for begin in range(0, len(layout.tokens), backend.score_batch):
-            backend.pause()
-            part = range(begin, min(begin + backend.score_batch, len(layout.tokens)))
-            with backend.computing_scores():
-                _compute(backend, layout, part, take)
-    finally:
-        backend.forget_scores()
-
-
-def _compute(backend: "LlamaCppBackend", layout: Layout, part: range, take: Take) -> None:
-    """One batch of a layout, and its logits."""
-    for place, index in enumerate(part):
-        wanted = index in layout.wanted
-        backend.put(place, layout.tokens[index], layout.positions[index], layout.sequences[index], wanted)
-    backend.decode_batch(len(part))
-    for place, index in enumerate(part):
-        if index in layout.wanted:
-            take(index, backend.logits(place))
-
-
-def logprobs(backend: "LlamaCppBackend", ids: Sequence[int]) -> Floats:
-    """Log-probabilities [tokens, vocabulary] of what follows each token of a text."""
-    wanted: dict[int, set[int]] = {index: set() for index in range(len(ids))}
-    layout = Layout(list(ids), list(range(len(ids))), [[0]] * len(ids), wanted=wanted)
-    rows: list[Floats] = []
-    _decode(
-        backend, layout, lambda index, row: rows.append((row.astype(np.float64) - logsumexp(row)).astype(np.float32))
-    )
-    return np.stack(rows)
+    def _compute(self, layout: Layout, part: range, take: Take, pause: Pause) -> None:
+        """Compute one batch of a layout, and hand over its logits."""
+        contexts = self.contexts
+        for place, index in enumerate(part):
+            wanted = index in layout.wanted
+            contexts.put(place, layout.tokens[index], layout.positions[index], layout.sequences[index], wanted)
+        contexts.decode(len(part), pause.given_up)
+        for place, index in enumerate(part):
+            if index in layout.wanted:
+                take(index, contexts.logits(place))

@@ -1,10 +1,12 @@
 """Loads the engine that a spec names, and no other."""
 
+from typing import Any
+
 from playground.protocol import Backend, ModelSpec
 
 
-def load(spec: ModelSpec) -> Backend:
-    """The backend of a spec's engine, with its model loaded; imports that engine and no other."""
+def load(spec: ModelSpec) -> Backend[Any]:
+    """Return the backend of a spec's engine, with its model loaded; imports that engine and no other."""
     if spec.engine == "transformers":
         from playground.backends.transformers import TransformersBackend
 

@@ -26,7 +26,7 @@ from playground.backends.loading import load
 from playground.backends.scheduler import Scheduler
 from playground.errors import MadangError
 from playground.events import Event, Failed, Finished
-from playground.protocol import Backend, Cancelled, ModelSpec, Pause, RowRequest
+from playground.protocol import Backend, Cancelled, ModelSpec, Pause, R, RowRequest
 
 
 class Program:
@@ -53,12 +53,12 @@ class Program:
         self._send({"type": "loaded", "info": backend.info.model_dump()})
         self._serve(backend)
 
-    def _serve(self, backend: Backend) -> None:
+    def _serve(self, backend: Backend[R]) -> None:
         scheduler = Scheduler(backend, self._emit, self._cancelled.__contains__)
         while True:
             self._turn(scheduler)
 
-    def _turn(self, scheduler: Scheduler) -> None:
+    def _turn(self, scheduler: Scheduler[R]) -> None:
         """Take in what has come, waiting for it where there is nothing to do, and go one step on with the rows."""
         while scheduler.idle and not self._held:
             self._take(scheduler, self._operations.get())
@@ -67,7 +67,7 @@ class Program:
             self._compute(scheduler, self._held.popleft())
         scheduler.step()
 
-    def _compute(self, scheduler: Scheduler, operation: dict[str, Any]) -> None:
+    def _compute(self, scheduler: Scheduler[R], operation: dict[str, Any]) -> None:
         """Do a call that computes; nothing is said of one that is given up."""
         given_up = partial(self._cancelled.__contains__, operation["id"])
         scheduler.backend.pause = Pause(given_up, partial(self._let_rows_go_on, scheduler))
@@ -80,7 +80,7 @@ class Program:
         self._cancelled.discard(operation["id"])
         self._rows_until = 2 * time.monotonic() - self._batch_at
 
-    def _let_rows_go_on(self, scheduler: Scheduler) -> None:
+    def _let_rows_go_on(self, scheduler: Scheduler[R]) -> None:
         """Between two batches of a call: take in what has come, and give the rows as much time as the batch took."""
         self._rows_until = 2 * time.monotonic() - self._batch_at
         self._take_all(scheduler)
@@ -89,12 +89,12 @@ class Program:
             self._take_all(scheduler)
         self._batch_at = time.monotonic()
 
-    def _take_all(self, scheduler: Scheduler) -> None:
+    def _take_all(self, scheduler: Scheduler[R]) -> None:
         """Take in what has come, without waiting for more."""
         while not self._operations.empty():
             self._take(scheduler, self._operations.get())
 
-    def _take(self, scheduler: Scheduler, operation: dict[str, Any]) -> None:
+    def _take(self, scheduler: Scheduler[R], operation: dict[str, Any]) -> None:
         if operation["op"] == "call" and operation["name"] not in AT_ONCE:
             self._held.append(operation)
         elif operation["op"] == "call":
@@ -105,7 +105,7 @@ class Program:
             for row in operation["rows"]:
                 scheduler.add(RowRequest.model_validate(row), operation["at"])
 
-    def _call(self, backend: Backend, operation: dict[str, Any]) -> None:
+    def _call(self, backend: Backend[R], operation: dict[str, Any]) -> None:
         try:
             value = CALLS[operation["name"]](backend, operation["arguments"])
         except MadangError as error:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from playground.errors import VariantError
 from playground.prompts import choose, render
-from playground.protocol import Backend, RowRequest
+from playground.protocol import Backend, R, RowRequest
 
 
 class Prompt(NamedTuple):
@@ -16,7 +16,7 @@ class Prompt(NamedTuple):
     stops: tuple[str, ...]
 
 
-def prompt_of(backend: Backend, request: RowRequest) -> Prompt:
+def prompt_of(backend: Backend[R], request: RowRequest) -> Prompt:
     """The prompt of a request: its raw text, or its turns through the model's own template or the named format.
 
     Encoded with its control tokens parsed, and never with a second BOS: a template of the model's own brings the first.
@@ -33,7 +33,7 @@ def prompt_of(backend: Backend, request: RowRequest) -> Prompt:
     return Prompt(text, backend.encode(text, None if request.prompt_format else False), chosen.stop)
 
 
-def checked(backend: Backend, ids: Sequence[int]) -> list[int]:
+def checked(backend: Backend[R], ids: Sequence[int]) -> list[int]:
     """Token ids that the model knows, at least one. Raises VariantError: an engine would end its whole process."""
     size = backend.info.vocabulary
     if not ids:

@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Generic, NamedTuple
 
 from playground.backends.prompting import Prompt, prompt_of
-from playground.backends.text import StopFilter
+from playground.backends.text import AnswerText
 from playground.errors import ContextError, MadangError, VariantError
 from playground.events import Delta, Event, Failed, Finished, FinishReason, Progress, Started, Stats, TokenLogprob
 from playground.messages import Conversation
-from playground.protocol import Backend, Cancelled, Row, RowRequest
+from playground.protocol import Backend, Cancelled, R, RowRequest
 
 EMIT_EVERY_S = 0.04
 PROGRESS_AFTER_TOKENS = 512
@@ -25,12 +26,20 @@ READ_TOKENS = 512
 Emit = Callable[[str, Event], None]
 
 
-@dataclass(eq=False)
-class _Active:
-    """A row with what it has shown so far and its clock."""
+class _Queued(NamedTuple):
+    """A request whose row is not open yet."""
 
-    row: Row
-    stops: StopFilter
+    request: RowRequest
+    prompt: Prompt
+    asked_at: float
+
+
+@dataclass(eq=False)
+class _Active(Generic[R]):
+    """An open row with what it has shown so far and its clock."""
+
+    row: R
+    text: AnswerText
     asked_at: float
     shown: str = ""
     pending: str = ""
@@ -43,34 +52,34 @@ class _Active:
 
 
 @dataclass(eq=False)
-class Scheduler:
+class Scheduler(Generic[R]):
     """The rows of one worker. `emit` gets a row's id and its event; `is_cancelled` is asked between and in steps."""
 
-    backend: Backend
+    backend: Backend[R]
     emit: Emit
     is_cancelled: Callable[[str], bool]
-    _queued: list[tuple[RowRequest, float, Prompt]] = field(default_factory=list)
-    _waiting: list[_Active] = field(default_factory=list)
-    _running: list[_Active] = field(default_factory=list)
+    _queued: list[_Queued] = field(default_factory=list)
+    _waiting: list[_Active[R]] = field(default_factory=list)
+    _running: list[_Active[R]] = field(default_factory=list)
     _last: tuple[object, Prompt] | None = None
     """The prompt built last and what of: the answers of one request share it."""
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to do."""
+        """Return whether there is nothing to do."""
         return not (self._queued or self._waiting or self._running)
 
     def add(self, request: RowRequest, asked_at: float) -> None:
         """Take one request in; a prompt that cannot be built or does not fit ends the row with Failed."""
         if self.is_cancelled(request.id):
-            self._finish(_Active(Row(request, []), StopFilter(()), asked_at), "cancelled")
+            self._finished(request, "cancelled", "", self._stats([]))
             return
         try:
             prompt, dropped = self._fit(request)
         except MadangError as error:
             self._fail(request, error)
             return
-        self._queued.append((request, asked_at, prompt))
+        self._queued.append(_Queued(request, prompt, asked_at))
         started = Started(
             variant=request.variant,
             prompt=prompt.text,
@@ -92,7 +101,7 @@ class Scheduler:
             self._make_tokens()
 
     def _fit(self, request: RowRequest) -> tuple[Prompt, int]:
-        """The prompt, and how many of the oldest turns had to go until it and its answer fit the context."""
+        """Return the prompt, and how many of the oldest turns had to go until it and its answer fit the context."""
         context = self.backend.info.context
         room = min(request.sampling.max_new_tokens, max(context // 4, 1))
         prompt = self._prompt(request)
@@ -123,35 +132,34 @@ class Scheduler:
         """
         while self._queued:
             under_way = self._under_way()
-            item = min(self._queued, key=lambda one: under_way[one[0].group])
-            request, asked_at, prompt = item
+            queued = min(self._queued, key=lambda one: under_way[one.request.group])
+            request, prompt, asked_at = queued
             full = under_way[request.group] >= max(self.backend.max_rows * 3 // 4, 1)
             if full or not self.backend.has_room(prompt.ids, request.sampling):
                 return
-            self._queued.remove(item)
+            self._queued.remove(queued)
             try:
                 row = self.backend.open(request, prompt.ids)
             except MadangError as error:
                 self._fail(request, error)
                 continue
-            row.is_open = True
             row.cancelled = partial(self.is_cancelled, request.id)
-            self._waiting.append(_Active(row, StopFilter((*request.sampling.stop, *prompt.stops)), asked_at))
+            self._waiting.append(_Active(row, AnswerText((*request.sampling.stop, *prompt.stops)), asked_at))
 
     def _fail(self, request: RowRequest, error: MadangError, text: str = "") -> None:
         said = {"message": error.message, "hint": error.hint, "error": type(error).__name__}
         self.emit(request.id, Failed(variant=request.variant, text=text, **said))
 
-    def _break(self, active: _Active, error: MadangError) -> None:
+    def _break(self, active: _Active[R], error: MadangError) -> None:
         """End an answer that cannot go on; what it said stays said."""
         self._show(active, active.last_at)
         self.backend.close_row(active.row)
         self._fail(active.row.request, error, active.shown)
 
     def _drop_cancelled(self) -> None:
-        for item in [item for item in self._queued if self.is_cancelled(item[0].id)]:
-            self._queued.remove(item)
-            self._finish(_Active(Row(item[0], item[2].ids), StopFilter(()), item[1]), "cancelled")
+        for queued in [one for one in self._queued if self.is_cancelled(one.request.id)]:
+            self._queued.remove(queued)
+            self._finished(queued.request, "cancelled", "", self._stats(queued.prompt.ids))
         for group in (self._waiting, self._running):
             for active in list(group):
                 if active.row.cancelled():
@@ -159,13 +167,13 @@ class Scheduler:
                     self._finish(active, "cancelled")
 
     def _under_way(self) -> Counter[str]:
-        """How many rows of each group are open; those without a group are each their own."""
+        """Return how many rows of each group are open; those without a group are each their own."""
         return Counter(
             active.row.request.group for active in (*self._waiting, *self._running) if active.row.request.group
         )
 
     def _read_prompts(self) -> None:
-        """A chunk of each waiting prompt in turn, small groups first, until whoever is answered has waited enough."""
+        """Read a chunk of each waiting prompt in turn, small groups first, as long as running rows can wait."""
         left, under_way = READ_TOKENS, self._under_way()
         while self._waiting:
             active = min(self._waiting, key=lambda one: under_way[one.row.request.group])
@@ -176,7 +184,7 @@ class Scheduler:
             self._read(active)
             left -= max(active.row.read - before, 1)
 
-    def _read(self, active: _Active) -> None:
+    def _read(self, active: _Active[R]) -> None:
         """Read a chunk of a prompt that was taken out of those that wait: it runs then, or waits behind the others."""
         row = active.row
         try:
@@ -204,8 +212,8 @@ class Scheduler:
         if self._running:
             self.backend.decode([active.row for active in self._running])
 
-    def _take(self, active: _Active, token: int) -> FinishReason | None:
-        """Book one token of a row, show what it completes, and say whether the answer ends here."""
+    def _take(self, active: _Active[R], token: int) -> FinishReason | None:
+        """Book one token of a row and show what it completes; return why the answer ends here, if it does."""
         row, now = active.row, time.monotonic()
         active.last_at = now
         active.steps += 1
@@ -216,8 +224,8 @@ class Scheduler:
         if row.request.top_logprobs is not None:
             active.tokens.append(self.backend.likely(row, token))
         row.tokens.append(token)
-        active.pending += active.stops.feed(self.backend.text(row, token))
-        if active.stops.stopped:
+        active.pending += active.text.feed(self.backend.said(token))
+        if active.text.stopped:
             return "stop"
         full = len(row.prompt) + len(row.tokens) >= self.backend.info.context
         if full or len(row.tokens) >= row.request.sampling.max_new_tokens:
@@ -226,40 +234,51 @@ class Scheduler:
             self._show(active, now)
         return None
 
-    def _show(self, active: _Active, now: float) -> None:
+    def _show(self, active: _Active[R], now: float) -> None:
         if active.pending or active.tokens:
             request, tokens = active.row.request, tuple(active.tokens)
             self.emit(request.id, Delta(variant=request.variant, text=active.pending, tokens=tokens))
             active.shown, active.pending, active.emitted_at = active.shown + active.pending, "", now
             active.tokens.clear()
 
-    def _finish(self, active: _Active, reason: FinishReason) -> None:
+    def _finish(self, active: _Active[R], reason: FinishReason) -> None:
+        """End an answer, with what was held back of it."""
         row = active.row
-        active.pending += active.stops.flush()
+        active.pending += active.text.flush()
         self._show(active, active.last_at)
-        stats = self._stats(active)
-        if row.is_open:
-            self.backend.close_row(row)
-        self.emit(row.request.id, Finished(variant=row.request.variant, reason=reason, text=active.shown, stats=stats))
-
-    def _stats(self, active: _Active) -> Stats:
-        row = active.row
-        first = None if active.first_at is None else active.first_at - active.asked_at
         after_first = active.last_at - (active.first_at or 0.0)
-        speed = (active.steps - 1) / after_first if after_first > 0 else None
-        ram, vram = self.backend.memory()
-        return Stats(
-            prompt_tokens=len(row.prompt),
+        stats = self._stats(
+            row.prompt,
             tokens=len(row.tokens),
-            first_token_s=first,
-            tokens_per_s=speed,
-            memory_bytes=ram + vram,
+            first_token_s=None if active.first_at is None else active.first_at - active.asked_at,
+            tokens_per_s=(active.steps - 1) / after_first if after_first > 0 else None,
+        )
+        self.backend.close_row(row)
+        self._finished(row.request, reason, active.shown, stats)
+
+    def _finished(self, request: RowRequest, reason: FinishReason, text: str, stats: Stats) -> None:
+        self.emit(request.id, Finished(variant=request.variant, reason=reason, text=text, stats=stats))
+
+    def _stats(
+        self,
+        prompt: list[int],
+        tokens: int = 0,
+        first_token_s: float | None = None,
+        tokens_per_s: float | None = None,
+    ) -> Stats:
+        """Return what an answer took; none of it was made where nothing but the prompt is given."""
+        return Stats(
+            prompt_tokens=len(prompt),
+            tokens=tokens,
+            first_token_s=first_token_s,
+            tokens_per_s=tokens_per_s,
+            memory_bytes=sum(self.backend.memory()),
             dtype=self.backend.info.dtype,
         )
 
 
 def _shortened(request: RowRequest) -> list[RowRequest]:
-    """A request without its oldest turn, without its two oldest, and so on."""
+    """Return a request without its oldest turn, without its two oldest, and so on."""
     requests = []
     left = Conversation(messages=request.messages).without_oldest_turn()
     while left is not None:

@@ -1,32 +1,25 @@
-"""From tokens to text that may be shown: whole characters, and never a stop string or a part of one."""
+"""From the bytes of tokens to text that may be shown: whole characters, and never a stop string or a part of one."""
 
 import codecs
 from collections.abc import Sequence
 
-REPLACEMENT = "\ufffd"
 
+class AnswerText:
+    """Takes an answer's bytes and gives its text, whatever pieces they come in.
 
-class ByteText:
-    """Bytes in, whole characters out: a Hangul syllable or an emoji split over tokens waits until it is complete."""
+    A Hangul syllable or an emoji split over tokens waits until it is complete; so does what may turn into a stop
+    string. Bytes that can never become a character read as U+FFFD.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, stops: Sequence[str] = ()) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def feed(self, piece: bytes) -> str:
-        """The characters that these bytes complete. Bytes that can never become a character read as U+FFFD."""
-        return self._decoder.decode(piece)
-
-
-class StopFilter:
-    """Holds back text that may turn into a stop string; what follows one is never shown."""
-
-    def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
         self.stopped = False
 
-    def feed(self, text: str) -> str:
-        """The text that is safe to show now."""
+    def feed(self, piece: bytes) -> str:
+        """Return the text that is safe to show now; what follows a stop string is never shown."""
+        text = self._decoder.decode(piece)
         if self.stopped or not text:
             return ""
         self._held += text
@@ -40,12 +33,12 @@ class StopFilter:
         return shown
 
     def flush(self) -> str:
-        """What was held back and turned out to be no stop string; call once, at the end."""
+        """Return what was held back and turned out to be no stop string; call once, at the end."""
         shown, self._held = self._held, ""
         return shown
 
     def _longest_beginning(self) -> int:
-        """How many characters at the end of the held text begin some stop string."""
+        """Return how many characters at the end of the held text begin some stop string."""
         longest = 0
         for stop in self._stops:
             for size in range(min(len(stop) - 1, len(self._held)), longest, -1):

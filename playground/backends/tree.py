@@ -9,8 +9,7 @@ stay causal and fast and no mask of tokens x tokens is ever made. The output lay
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import chain, count, pairwise, repeat
+from itertools import chain, count, islice, repeat
 from typing import Any
 
 import torch
@@ -18,8 +17,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
-from playground.backends.echo import ALONE, Held, Read
 from playground.backends.layout import Batch, batches
+from playground.backends.logprobs import ALONE, Held, Read, scored
 from playground.protocol import Choices, Scored
 
 CPU_BUDGET = 768
@@ -28,19 +27,6 @@ CPU_LOGITS, GPU_LOGITS = 2**25, 2**28
 """Logits in memory at once: 128 MiB and 1 GiB in float32."""
 ANY_LENGTH = 1 << 30
 _numbers = count(1)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a pass found of the tokens it was asked for: log-probabilities, whether likeliest, the likeliest there."""
-
-    logprobs: list[float]
-    best: list[bool]
-    tops: list[list[tuple[int, float]]]
-
-    def held(self, begin: int, end: int) -> list[Held]:
-        """Those of some tokens, one by one."""
-        return [Held(*one) for one in zip(self.logprobs[begin:end], self.tops[begin:end], strict=True)]
 
 
 class TreeScorer:
@@ -54,7 +40,6 @@ class TreeScorer:
         self._name = f"madang_tree_{next(_numbers)}"
         self._width = 0
         self._mask: torch.Tensor | None = None
-        self._pause: Callable[[], None] = lambda: None
         on_card = device.type == "cuda"
         self.budget = GPU_BUDGET if on_card else CPU_BUDGET
         vocabulary = model.config.get_text_config().vocab_size
@@ -62,66 +47,39 @@ class TreeScorer:
         AttentionInterface.register(self._name, self._attend)
         AttentionMaskInterface.register(self._name, lambda *arguments, **options: None)
 
-    def pause_by(self, pause: Callable[[], None]) -> None:
-        """Call this before each batch; it may run the model."""
-        self._pause = pause
+    def score(self, questions: Sequence[Choices], pause: Callable[[], None]) -> Scored:
+        """Score every choice, in the questions' order; `pause` comes before each batch, and may run the model."""
+        return scored(*self.reads(questions, None, pause))
 
-    def score(self, questions: Sequence[Choices]) -> Scored:
-        """Every choice of every question, in their order."""
-        logprobs: list[list[float]] = [[] for _ in questions]
-        greedy: list[list[bool]] = [[] for _ in questions]
+    def reads(self, questions: Sequence[Choices], top: int | None, pause: Callable[[], None]) -> tuple[list[Read], int]:
+        """Return what was read of every question, and how many tokens were computed, padding included.
+
+        `top`: so many of the likeliest at each place; None leaves the contexts' own tokens unread.
+        """
+        found: dict[int, Read] = {}
         computed = 0
         for indices in batches(questions, self.budget):
-            self._pause()
+            pause()
             batch = Batch.of([questions[index] for index in indices])
             computed += batch.tokens
-            for index, (values, best) in zip(indices, self._pass(batch), strict=True):
-                logprobs[index], greedy[index] = values, best
-        return Scored(logprobs=logprobs, greedy=greedy, computed=computed)
+            found |= zip(indices, self._pass(batch, top), strict=True)
+        return [found[index] for index in range(len(questions))], computed
 
-    def read(self, questions: Sequence[Choices], top: int) -> list[Read]:
-        """Every token of every question but the first of its context, with the `top` likeliest of its place."""
-        found: dict[int, Read] = {}
-        for indices in batches(questions, self.budget):
-            self._pause()
-            batch = Batch.of([questions[index] for index in indices])
-            found |= zip(indices, self._read(batch, top), strict=True)
-        return [found[index] for index in range(len(questions))]
-
-    def _pass(self, batch: Batch) -> Iterator[tuple[list[float], list[bool]]]:
-        """For each question of a batch, its choices' log-probabilities and greediness."""
-        places = [place for question in batch.reads() for choice in question for place in choice]
-        tokens = [token for question in batch.questions for choice in question.continuations for token in choice]
-        answer = self._ask(batch, places, tokens, 0)
-        begin = 0
-        for question in batch.questions:
-            sums, best = [], []
-            for continuation in question.continuations:
-                end = begin + len(continuation)
-                sums.append(sum(answer.logprobs[begin:end]))
-                best.append(all(answer.best[begin:end]))
-                begin = end
-            yield sums, best
-
-    def _read(self, batch: Batch, top: int) -> Iterator[Read]:
-        """For each question of a batch, what was held of its tokens."""
+    def _pass(self, batch: Batch, top: int | None) -> Iterator[Read]:
+        """Run one batch, and yield what was read of each of its questions."""
+        inside = batch.inside() if top is not None else [[] for _ in batch.questions]
         places: list[int] = []
         tokens: list[int] = []
-        for question, inside, choices in zip(batch.questions, batch.inside(), batch.reads(), strict=True):
-            places += [*inside, *(place for choice in choices for place in choice)]
-            tokens += [*question.context[1:], *(token for rest in question.continuations for token in rest)]
-        answer = self._ask(batch, places, tokens, top)
-        begin = 0
-        for question in batch.questions:
-            ends = [begin + len(question.context) - 1]
-            for rest in question.continuations:
-                ends.append(ends[-1] + len(rest))
-            rests = [answer.held(one, other) for one, other in pairwise(ends)]
-            yield Read(answer.held(begin, ends[0]), rests)
-            begin = ends[-1]
+        for question, own, choices in zip(batch.questions, inside, batch.reads(), strict=True):
+            places += [*own, *chain(*choices)]
+            tokens += [*question.context[1 : len(own) + 1], *chain(*question.continuations)]
+        held = iter(self._ask(batch, places, tokens, top or 0))
+        for question, own in zip(batch.questions, inside, strict=True):
+            context = list(islice(held, len(own)))
+            yield Read(context, [list(islice(held, len(choice))) for choice in question.continuations])
 
-    def _ask(self, batch: Batch, places: list[int], tokens: list[int], top: int) -> Answer:
-        """What the model holds of each token at its flat place, and the likeliest there."""
+    def _ask(self, batch: Batch, places: list[int], tokens: list[int], top: int) -> list[Held]:
+        """Return each token as the model saw it at its flat place."""
         flat = sorted(set(places))
         where = {place: number for number, place in enumerate(flat)}
         at = torch.tensor([where[place] for place in places], device=self._device)
@@ -137,10 +95,11 @@ class TreeScorer:
             best[here] = logits.argmax(dim=-1)[rows] == wanted[here]
             tops += _likeliest(logits, total, top)
             begin += len(logits)
-        return Answer(logprobs.tolist(), best.tolist(), [tops[where[place]] for place in places])
+        of_each = zip(logprobs.tolist(), best.tolist(), places, strict=True)
+        return [Held(logprob, likeliest, tops[where[place]]) for logprob, likeliest, place in of_each]
 
     def _logits(self, batch: Batch, flat: list[int]) -> Iterator[torch.Tensor]:
-        """float32 logits [places, vocabulary] at the asked places alone, in parts."""
+        """Yield float32 logits [places, vocabulary] at the asked places alone, in parts."""
         ids, positions = batch.ids_and_positions()
         mask = batch.mask()
         self._width, self._mask = batch.width, mask.to(self._device) if mask is not None else None
@@ -156,10 +115,10 @@ class TreeScorer:
         return self._in_parts(run, torch.tensor(flat, device=self._device))
 
     def _in_parts(self, run: Callable[[], Any], places: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Logits of a pass at flat places: the model's layers run once, its output layer for some places at a time.
+        """Yield the logits of a pass at flat places: its layers run once, its output layer for some places at a time.
 
-        After the first part the model runs on one token, whose place in front of the output layer the next part takes:
-        so whatever a model does to its logits (scales, caps) is its own doing.
+        For each part after the first the model runs on a single token, and the next places take its hidden state's
+        stead in front of the output layer: what a model does to its logits behind that (scales, caps) is done to all.
         """
         waiting: deque[torch.Tensor] = deque()
 
@@ -193,7 +152,7 @@ class TreeScorer:
         scaling: float | None = None,
         **options: Any,
     ) -> tuple[torch.Tensor, None]:
-        """Attention [rows, heads, tokens, width]: contexts causally, continuations (or all) through the mask."""
+        """Return attention [rows, heads, tokens, width]: contexts causally, continuations (or all) through the mask."""
         end = self._width
         shared = query.shape[1] != key.shape[1]
         parts = []
@@ -220,31 +179,25 @@ class TreeScorer:
 
 
 class PlainScorer(TreeScorer):
-    """For models whose attention cannot be replaced (running states, capped logits): one row a choice.
+    """For models whose attention cannot be replaced (running states, capped logits): one row for each choice.
 
-    Rows are padded on the right, where causal models never look, so nothing is masked; contexts are not shared, and
-    `read` takes questions of one continuation.
+    Rows are padded on the right, where causal models never look, so nothing is masked; contexts are not shared.
     """
 
     longest = ALONE
 
-    def score(self, questions: Sequence[Choices]) -> Scored:
-        """Every choice as a question of its own whose continuation is one token after a longer context."""
-        singles, owners = [], []
-        for number, question in enumerate(questions):
-            for continuation in question.continuations:
-                singles.append(Choices(context=question.context, continuations=(continuation,)))
-                owners.append(number)
-        scored = super().score(singles)
-        logprobs: list[list[float]] = [[] for _ in questions]
-        greedy: list[list[bool]] = [[] for _ in questions]
-        for number, values, best in zip(owners, scored.logprobs, scored.greedy, strict=True):
-            logprobs[number] += values
-            greedy[number] += best
-        return Scored(logprobs=logprobs, greedy=greedy, computed=scored.computed)
+    def reads(self, questions: Sequence[Choices], top: int | None, pause: Callable[[], None]) -> tuple[list[Read], int]:
+        """Read every choice as a question of its own."""
+        pairs = [(question.context, choice) for question in questions for choice in question.continuations]
+        singles = [Choices(context=context, continuations=(choice,)) for context, choice in pairs]
+        parts, computed = super().reads(singles, top, pause)
+        rest = iter(parts)
+        own = [list(islice(rest, len(question.continuations))) for question in questions]
+        whole = [Read(reads[0].context if reads else [], [read.continuations[0] for read in reads]) for reads in own]
+        return whole, computed
 
     def _logits(self, batch: Batch, flat: list[int]) -> Iterator[torch.Tensor]:
-        """The same places in rows without a gap: context, then its continuation, then padding."""
+        """Yield logits at the same places of rows without a gap: context, then its continuation, then padding."""
         rows, moved = [], {}
         for row, (question, choices) in enumerate(zip(batch.questions, batch.reads(), strict=True)):
             rows.append([*question.context, *question.continuations[0][:-1]])
@@ -258,7 +211,7 @@ class PlainScorer(TreeScorer):
 class WindowedScorer(TreeScorer):
     """For models whose layers look back a fixed number of tokens (Gemma 3, early Mistral).
 
-    A question that fits the window shares its context: there it hides nothing. A longer one is scored a row a choice.
+    A question that fits the window shares its context: there it hides nothing. Longer ones take a row for each choice.
     """
 
     def __init__(self, model: Any, device: torch.device, window: int) -> None:
@@ -266,39 +219,21 @@ class WindowedScorer(TreeScorer):
         self.longest = self._window = window
         self._plain = PlainScorer(model, device)
 
-    def pause_by(self, pause: Callable[[], None]) -> None:
-        """Call this before each batch, also of those that go a row a choice."""
-        super().pause_by(pause)
-        self._plain.pause_by(pause)
-
-    def score(self, questions: Sequence[Choices]) -> Scored:
-        """Every choice of every question, in their order."""
+    def reads(self, questions: Sequence[Choices], top: int | None, pause: Callable[[], None]) -> tuple[list[Read], int]:
+        """Read the questions that fit together, then the others."""
         fits = self._fits(questions)
-        parts = {
-            True: super().score([one for one, fit in zip(questions, fits, strict=True) if fit]),
-            False: self._plain.score([one for one, fit in zip(questions, fits, strict=True) if not fit]),
-        }
-        rows = {fit: iter(zip(part.logprobs, part.greedy, strict=True)) for fit, part in parts.items()}
-        answers = [next(rows[fit]) for fit in fits]
-        return Scored(
-            logprobs=[values for values, _ in answers],
-            greedy=[best for _, best in answers],
-            computed=sum(part.computed for part in parts.values()),
-        )
-
-    def read(self, questions: Sequence[Choices], top: int) -> list[Read]:
-        """Every token of every question; those beyond the window have one continuation."""
-        fits = self._fits(questions)
-        within = iter(super().read([one for one, fit in zip(questions, fits, strict=True) if fit], top))
-        beyond = iter(self._plain.read([one for one, fit in zip(questions, fits, strict=True) if not fit], top))
-        return [next(within if fit else beyond) for fit in fits]
+        within, computed = super().reads([one for one, fit in zip(questions, fits, strict=True) if fit], top, pause)
+        longer = [one for one, fit in zip(questions, fits, strict=True) if not fit]
+        beyond, computed_beyond = self._plain.reads(longer, top, pause)
+        parts = {True: iter(within), False: iter(beyond)}
+        return [next(parts[fit]) for fit in fits], computed + computed_beyond
 
     def _fits(self, questions: Sequence[Choices]) -> list[bool]:
         return [len(one.context) + max(map(len, one.continuations)) - 1 <= self._window for one in questions]
 
 
 def _likeliest(logits: torch.Tensor, total: torch.Tensor, top: int) -> list[list[tuple[int, float]]]:
-    """For each place, the `top` likeliest tokens and their log-probabilities, from logits [places, vocabulary]."""
+    """Return the `top` likeliest tokens and their log-probabilities at each place of logits [places, vocabulary]."""
     values, ids = torch.topk(logits, min(top, logits.shape[-1]))
     return [
         list(zip(*pair, strict=True)) for pair in zip(ids.tolist(), (values - total[:, None]).tolist(), strict=True)
@@ -306,7 +241,7 @@ def _likeliest(logits: torch.Tensor, total: torch.Tensor, top: int) -> list[list
 
 
 def scorer(model: Any, device: torch.device, stateful: bool) -> TreeScorer:
-    """The scorer that fits a model."""
+    """Return the scorer that fits a model."""
     config = model.config.get_text_config()
     layers = set(getattr(config, "layer_types", None) or ["full_attention"])
     window = getattr(config, "sliding_window", None)

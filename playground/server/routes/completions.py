@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from playground.backends.text import ByteText
+from playground.backends.text import AnswerText
 from playground.events import Delta, Finished
 from playground.presets import Sampling
 from playground.protocol import RowRequest
@@ -173,7 +173,7 @@ class _Making:
             if not self.body.limit or echo.next is None:
                 made.append(self._joined(index, "", [], "length"))
                 continue
-            said = "" if echo.ends else ByteText().feed(bytes(echo.next.raw))
+            said = "" if echo.ends else AnswerText().feed(bytes(echo.next.raw))
             placed = placing.feed(said, [echo.next]) + placing.end(stopped=False)
             made.append(self._joined(index, said, placed, "stop" if echo.ends else "length"))
             written += not echo.ends

@@ -12,9 +12,9 @@ from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerFast
 
 from playground.backends.pieces import Pieces
-from playground.backends.text import ByteText
-from playground.backends.transformers import TorchRow, TransformersBackend
-from playground.protocol import ModelSpec, RowRequest
+from playground.backends.text import AnswerText
+from playground.backends.transformers import TransformersBackend
+from playground.protocol import ModelSpec
 
 TEXTS = ["안녕 👩‍👩‍👧 마당 🎉 end", "hello world", " two  spaces ", "ㅎ\n힣", "a"]
 WORDS = ["▁", "a", "b", "▁a", "마", "당", "▁마", "▁hello", "o"]
@@ -54,7 +54,7 @@ def test_what_broke_the_librarys_stream_reads_on() -> None:
     stream, raw = DecodeStream(skip_special_tokens=True), words.backend_tokenizer
     with pytest.raises(Exception, match="Invalid prefix"):
         [stream.step(raw, token) for token in ids]
-    decoder, pieces = ByteText(), Pieces(words)
+    decoder, pieces = AnswerText(), Pieces(words)
     shown = [decoder.feed(pieces.said(token)) for token in ids]
     assert shown == ["\n", "", "", "\ufffd a", "", "", "한"]
 
@@ -63,7 +63,7 @@ def test_what_broke_the_librarys_stream_reads_on() -> None:
 @given(st.lists(st.integers(0, 2 + 256 + len(WORDS)), max_size=30))
 def test_any_tokens_can_be_said(ids: list[int]) -> None:
     words = falling_back()
-    decoder, pieces = ByteText(), Pieces(words)
+    decoder, pieces = AnswerText(), Pieces(words)
     shown = "".join(decoder.feed(pieces.said(token)) for token in ids)
     whole = words.decode([ids[0], *ids] if ids else ids, skip_special_tokens=True)
     if ids and "\ufffd" not in whole and "\ufffd" not in shown:
@@ -71,18 +71,15 @@ def test_any_tokens_can_be_said(ids: list[int]) -> None:
         assert said_twice.removeprefix(" ") == whole
 
 
-def test_an_answer_in_byte_tokens_never_ends_its_worker(
-    tiny: Callable[[str], Path], tmp_path: Path, ask: Callable[..., RowRequest]
-) -> None:
+def test_an_answer_in_byte_tokens_never_ends_its_worker(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     folder = shutil.copytree(tiny("llama"), tmp_path / "bytes")
     words = falling_back()
     words.chat_template = "{{ messages[-1].content }}"
     words.save_pretrained(folder)
     backend = TransformersBackend(ModelSpec(engine="transformers", name="b", path=str(folder), dtype="fp32"))
-    row = backend.open(ask(), [5])
-    assert isinstance(row, TorchRow)
+    decoder = AnswerText()
     ids = [*spread("👩"), *spread("\n"), *spread("한")[:2], *spread("글\n")]
-    assert "".join(backend.text(row, token) for token in ids) == "👩\n\ufffd글\n"
+    assert "".join(decoder.feed(backend.said(token)) for token in ids) == "👩\n\ufffd글\n"
 
 
 @pytest.mark.parametrize("text", TEXTS)

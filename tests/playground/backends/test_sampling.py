@@ -59,7 +59,7 @@ def llama(logits: torch.Tensor, history: list[int], sampling: Sampling, said: Se
     """Probabilities after llama.cpp's chain, its last sampler (the draw itself) left out."""
     import llama_cpp.llama_cpp as lib
 
-    from playground.backends.llama_samplers import samplers
+    from playground.backends.llama_cpp import samplers
 
     chain = samplers(sampling, history, len(logits), 4096)
     rows = (lib.llama_token_data * len(logits))(*[(i, float(v), 0.0) for i, v in enumerate(logits)])

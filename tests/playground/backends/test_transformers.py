@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 
 from playground.backends.prompting import prompt_of
 from playground.backends.scheduler import Scheduler
-from playground.backends.transformers import TorchRow, TransformersBackend
+from playground.backends.text import AnswerText
+from playground.backends.transformers import TransformersBackend
 from playground.catalogue.files import check_adapter
 from playground.errors import VariantError
 from playground.events import Event, Finished, Started
@@ -187,9 +188,8 @@ def test_context_overflow_drops_the_oldest_turns(tiny: Callable[[str], Path], as
 def test_text_holds_half_characters_back(tiny: Callable[[str], Path], ask: Callable[..., RowRequest]) -> None:
     backend = load(tiny("llama"))
     said = "안녕 👩‍👩‍👧 마당 🎉 end"
-    row = backend.open(ask(), [3])
-    assert isinstance(row, TorchRow)
-    pieces = [backend.text(row, token) for token in backend.encode(said)]
+    decoder = AnswerText()
+    pieces = [decoder.feed(backend.said(token)) for token in backend.encode(said)]
     assert "".join(pieces) == said
     assert not any("\ufffd" in piece for piece in pieces)
     assert "" in pieces

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from playground.backends.echo import Room, grouped, prompt_logprobs
+from playground.backends.logprobs import Room, grouped, prompt_logprobs
 from playground.backends.transformers import TransformersBackend
 from playground.protocol import ModelSpec, PromptToken
 
@@ -121,4 +121,4 @@ def test_groups_hold_every_prompt_once_and_fit(prompts: list[list[int]], longest
 
 
 def test_nothing_asked_is_nothing_told() -> None:
-    assert prompt_logprobs([], ROOMY, lambda questions: [], lambda token: b"") == []
+    assert prompt_logprobs([], ROOMY, lambda questions: ([], 0), lambda token: b"") == []
