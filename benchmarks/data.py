@@ -15,8 +15,8 @@ from pathlib import Path
 
 from benchmarks.common import ROOT, Measured, scratch, settings
 from playground.catalogue.variants import Catalogue
-from training.data.checks import usable
 from training.data.encoder import Encoder
+from training.data.faults import usable
 from training.data.formats import Data, convert
 from training.data.lengths import measure, render
 from training.data.report import inspect

@@ -1,10 +1,32 @@
-"""One training row, whatever its file looked like. Every format becomes one of these; every check reads them."""
+"""Rows: as they stand in a file, and as the Example that every format becomes and every check reads."""
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
+from training.data.findings import Finding
+
+Row = dict[str, Any]
+"""Before anyone asks what it means."""
 Kind = Literal["conversation", "text", "preference"]
 ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows, and their `numbers`: the line in JSONL, CSV and text files, counted from 1 elsewhere and in folders.
+
+    `faults` are about rows that could not be read, and about files that are not UTF-8.
+    """
+
+    rows: list[Row]
+    numbers: list[int]
+    name: str
+    faults: list[Finding] = field(default_factory=list)
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column of any row, in the order in which they first appear."""
+        return list(dict.fromkeys(name for row in self.rows for name in row))
 
 
 class Turn(NamedTuple):

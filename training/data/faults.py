@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
 
-from training.data import broken
+from training.data.encodings import SURROGATES
 from training.data.examples import ROLES, Example, Turn
 
 SAID = re.compile(r"[^\W_]")
@@ -59,7 +59,7 @@ def same(example: Example) -> bool:
 
 def halved(example: Example) -> bool:
     """Halves of characters, which no tokenizer takes."""
-    return any(broken.SURROGATES.search(text) for text in example.written)
+    return any(SURROGATES.search(text) for text in example.written)
 
 
 FAULTS: tuple[Callable[[Example], object], ...] = (empty, meaningless, unanswered, disorder, same, halved)

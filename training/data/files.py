@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from playground.errors import ConfigError
-from training.data.broken import ESCAPED
-from training.data.encodings import CLEAN, LEGACY, MIXED, encoding_of, open_text
+from training.data.encodings import CLEAN, ESCAPED, LEGACY, MIXED, encoding_of, open_text
+from training.data.examples import Row, Table
 from training.data.findings import Finding
-from training.data.table import Row, Table
 
 KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
 LARGEST_FIELD = 2**31 - 1

@@ -9,8 +9,8 @@ from typing import Any
 
 from playground.errors import ConfigError
 from playground.system.atomic import replacing, room_for
-from training.data.broken import mended
 from training.data.checks import CONTENT, Sight, duplicates
+from training.data.encodings import mended
 from training.data.examples import Example, Turn
 from training.data.findings import Finding
 from training.data.formats import Data

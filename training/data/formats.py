@@ -18,10 +18,9 @@ from difflib import get_close_matches
 from typing import Any
 
 from playground.errors import ConfigError, UnknownNameError
-from training.data.examples import Example, Kind
+from training.data.examples import Example, Kind, Row, Table
 from training.data.findings import Finding, many
 from training.data.rows import READERS, RowFault, turned
-from training.data.table import Row, Table
 
 KINDS: dict[str, Kind] = {
     "alpaca": "conversation",

@@ -8,8 +8,8 @@ from dataclasses import replace
 from hashlib import sha256
 
 from playground.errors import ConfigError
-from training.data.checks import prompt_key
 from training.data.examples import Example
+from training.data.faults import prompt_key
 from training.data.findings import Finding, many
 from training.data.formats import Data
 

@@ -5,8 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from training.data.examples import Example, Turn
-from training.data.table import Row
+from training.data.examples import Example, Row, Turn
 
 SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "chatgpt": "assistant", "model": "assistant"}
 """Names of the two sides in ShareGPT files -> roles; other names stay, and the checks say which are none."""

@@ -3,25 +3,38 @@
 A row that cannot be read does not end the reading: it becomes a finding that names its line.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 
 from playground.catalogue.variants import HUB_ID
-from playground.errors import ConfigError
+from playground.errors import ConfigError, HubError
 from training.data import files
+from training.data.examples import Row, Table
 from training.data.findings import Finding
-from training.data.hub import load
-from training.data.table import Row, Table
 
-Fetch = Callable[[str, str, int | None], Sequence[Row]]
-"""Repository, split and the most rows wanted -> rows. The seam at which tests put a fake."""
 PAPERS = {".md", ".rst", ".yaml", ".yml", ".py", ".toml", ".lock", ""}
 """What may lie beside data files: readmes, licences, scripts."""
 SPLITS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation"}
 SPLITS |= {"dev": "validation", "eval": "validation", "test": "test", "testing": "test"}
 """Words in file names -> the split they mean, as the Hub reads them."""
+
+
+def load(repo: str, split: str, limit: int | None) -> Sequence[Row]:
+    """The rows of one split; with `limit` only the first ones are fetched."""
+    from datasets import load_dataset
+
+    with _hub_errors(repo, split):
+        if limit is not None:
+            return list(islice(load_dataset(repo, split=split, streaming=True), limit))
+        return list(load_dataset(repo, split=split))
+
+
+Fetch = Callable[[str, str, int | None], Sequence[Row]]
+"""Repository, split and the most rows wanted -> rows. The seam at which tests put a fake."""
 
 
 def read(source: str, split: str = "train", limit: int | None = None, fetch: Fetch = load) -> Table:
@@ -135,3 +148,39 @@ def _split_of(path: Path) -> str | None:
     for mark in "/_- ":
         words = words.replace(mark, " ")
     return next((SPLITS[word] for word in words.split() if word in SPLITS), None)
+
+
+@contextmanager
+def _hub_errors(repo: str, split: str) -> Iterator[None]:
+    """The errors of `datasets` as sentences with a remedy."""
+    import httpx
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
+    except DatasetNotFoundError as error:
+        raise _not_found(repo, str(error)) from error
+    except ValueError as error:  # a split or a configuration that is not there
+        said = str(error).splitlines()[0]
+        raise HubError(f"The split {split!r} of {repo} cannot be read: {said}", "Name another with --split.") from error
+    except (DatasetsError, RuntimeError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise HubError(f"{repo} cannot be read as a data set: {said}", "Download its files and name one.") from error
+    except (httpx.HTTPError, HfHubHTTPError, ConnectionError, OSError) as error:
+        raise HubError(
+            f"The Hub cannot be reached for {repo} ({type(error).__name__}).",
+            "Check the network, or name a file on this machine: those work without it.",
+        ) from error
+
+
+def _not_found(repo: str, said: str) -> HubError:
+    if "gated" in said:
+        return HubError(
+            f"{repo} is gated: its authors ask you to accept a licence first.",
+            f"Accept it at https://huggingface.co/datasets/{repo}, then run `hf auth login` or set HF_TOKEN.",
+        )
+    return HubError(
+        f"The Hub has no data set {repo!r} within reach: it is misspelt, private, or this machine is offline.",
+        "Check the spelling and the network; for a private one run `hf auth login` or set HF_TOKEN.",
+    )

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.data.examples import Example, Turn
+from training.data.examples import Example, Table, Turn
 from training.data.formats import Data, convert
-from training.data.table import Table
 
 KOALPACA = [
     {"instruction": "양파는 어떤 식물 부위인가요?", "output": "양파는 땅속에서 자라는 비늘줄기입니다."},

@@ -10,12 +10,11 @@ import pytest
 
 from playground.errors import ConfigError, HubError, MadangError, VariantError
 from tests.training.data.rows import KOALPACA, MESSAGES, PREFERENCE, TEXT, jsonl, talks
-from training.data import hub
 from training.data.encoder import Encoder
 from training.data.fixing import write_fixed
 from training.data.formats import check_method, convert
 from training.data.mix import held_out
-from training.data.sources import read
+from training.data.sources import load, read
 
 
 def write(folder: Path, name: str, content: bytes | str) -> str:
@@ -194,6 +193,6 @@ def test_what_the_hub_refuses(case: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     with pytest.raises(HubError) as caught:
-        read("a/b", "trian", fetch=hub.load)
+        read("a/b", "trian", fetch=load)
     assert message in caught.value.message
     assert hint in caught.value.hint

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.data.rows import KOALPACA, MESSAGES, PREFERENCE, SHAREGPT, TEXT, data, talk, talks
-from training.data import broken
-from training.data.checks import check, usable
+from training.data import encodings
+from training.data.checks import check
 from training.data.examples import Example, Turn
+from training.data.faults import usable
 from training.data.findings import Finding, fatal, listed
 from training.data.formats import Data
 
@@ -129,17 +130,17 @@ def test_rows_are_listed_briefly_and_a_refusal_names_them() -> None:
 )
 def test_mojibake_is_undone_where_that_is_certain(mangled: str, meant: str | None) -> None:
     if meant is not None:
-        assert broken.unmangled(mangled) == meant
+        assert encodings.unmangled(mangled) == meant
 
 
 @given(st.text(st.characters(min_codepoint=0xAC00, max_codepoint=0xD7A3), min_size=2))
 def test_any_hangul_comes_back_from_latin_1(text: str) -> None:
-    assert broken.unmangled(text.encode().decode("latin-1")) == text
+    assert encodings.unmangled(text.encode().decode("latin-1")) == text
 
 
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc"))))
 def test_mending_changes_nothing_twice(text: str) -> None:
-    assert broken.mended(broken.mended(text)) == broken.mended(text)
+    assert encodings.mended(encodings.mended(text)) == encodings.mended(text)
 
 
 def test_old_hangul_that_has_no_composed_form_is_left() -> None:

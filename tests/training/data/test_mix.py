@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from playground.errors import ConfigError
 from tests.training.data.rows import TEXT, data, talks
-from training.data.checks import prompt_key
+from training.data.faults import prompt_key
 from training.data.formats import Data
 from training.data.mix import held_out, mixed
 
