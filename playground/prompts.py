@@ -6,7 +6,7 @@ it: a llama.cpp worker stays small, and both engines get the same characters.
 
 import json
 import tomllib
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -41,12 +41,12 @@ def _formats() -> dict[str, PromptFormat]:
 
 
 def format_names() -> list[str]:
-    """The named prompt formats, for models that bring no chat template."""
+    """Return the names of the prompt formats, for models that bring no chat template."""
     return list(_formats())
 
 
 def prompt_format(name: str) -> PromptFormat:
-    """One named prompt format; an unknown name is an error with near matches."""
+    """Return one named prompt format; an unknown name is an error with near matches."""
     if name not in _formats():
         raise UnknownNameError("prompt format", name, _formats())
     return _formats()[name]
@@ -65,8 +65,24 @@ def end_tokens(words: Container[str]) -> set[str]:
     return found
 
 
+def own_template(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """Return the chat template that a model's folder brings; `config` is its tokenizer_config.json."""
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    template = config.get("chat_template")
+    if isinstance(template, list):  # several by name, as transformers saved them once
+        template = next((row.get("template") for row in template if row.get("name") == "default"), None)
+    return template if isinstance(template, str) else None
+
+
+def token_text(value: Any) -> str:
+    """Return a special token as tokenizer_config.json has it: as a string, or as an object with `content`."""
+    return str(value.get("content") or "") if isinstance(value, dict) else str(value or "")
+
+
 def choose(variant: str, own_template: str | None, format_name: str | None) -> PromptFormat:
-    """The format a variant is prompted with: the one its catalogue row names, else the model's own chat template."""
+    """Return the format of a variant: the one its catalogue row names, else the chat template of the model itself."""
     if format_name is not None:
         return prompt_format(format_name)
     if own_template:
@@ -80,10 +96,9 @@ def choose(variant: str, own_template: str | None, format_name: str | None) -> P
 def render(
     chosen: PromptFormat, messages: Sequence[Message], bos_token: str = "", eos_token: str = "", opened: bool = True
 ) -> str:
-    """The prompt text, ending where the answer begins. A template that refuses the turns raises VariantError.
+    """Return the prompt text, ending where the answer begins. A template that refuses the turns raises VariantError.
 
     `opened` False leaves the beginning of an answer out: the text ends with the last turn.
-
     Templates that refuse a system role (Gemma's) get it in front of the first question instead.
     """
     turns = [message.model_dump() for message in messages]
@@ -99,7 +114,7 @@ def render(
 
 
 def opening(chosen: PromptFormat, bos_token: str = "", eos_token: str = "") -> str:
-    """What a template ends a prompt with so that an answer begins; empty where it adds nothing at its end."""
+    """Return what a template ends a prompt with so that an answer begins; empty where it adds nothing at its end."""
     question = [Message(role="user", content="x")]
     try:
         closed, opened = (render(chosen, question, bos_token, eos_token, opened=flag) for flag in (False, True))
@@ -131,7 +146,7 @@ class _Generation(Extension):
     tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """The block as transformers reads it: what is set inside stays inside."""
+        """Read the block as transformers does: what is set inside stays inside."""
         line = next(parser.stream).lineno
         return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
@@ -148,7 +163,7 @@ def _compiled(template: str) -> Any:
 
 
 def _tojson(value: object, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
-    """JSON as transformers writes it into prompts: no HTML escapes."""
+    """Write JSON as transformers does in prompts: no HTML escapes."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
 
 

@@ -103,23 +103,17 @@ class Encoder:
 
     @cached_property
     def _own_template(self) -> str | None:
-        file = self.folder / "chat_template.jinja"
-        if file.is_file():
-            return file.read_text(encoding="utf-8")
-        template = self._config.get("chat_template")
-        if isinstance(template, list):  # several by name, as transformers saved them once
-            template = {row.get("name"): row.get("template") for row in template}.get("default")
-        return template if isinstance(template, str) else None
+        return prompts.own_template(self.folder, self._config)
 
     @cached_property
     def bos(self) -> str:
         """The token that begins a text; empty where there is none."""
-        return _token(self._config.get("bos_token"))
+        return prompts.token_text(self._config.get("bos_token"))
 
     @cached_property
     def eos(self) -> str:
         """The token that ends one. A model without it never learns to stop: VariantError."""
-        eos = _token(self._config.get("eos_token"))
+        eos = prompts.token_text(self._config.get("eos_token"))
         if not eos:
             raise VariantError(
                 f"The tokenizer of {self.name} names no EOS token.",
@@ -241,11 +235,6 @@ def _labelled(encoding: Any, learnt: Sequence[tuple[int, int]]) -> Tokens:
 
 def _answers(turns: Sequence[Turn]) -> list[int]:
     return [place for place, turn in enumerate(turns) if turn.role == "assistant"]
-
-
-def _token(value: Any) -> str:
-    """A token as tokenizer_config.json has it: a string, or an object with `content`."""
-    return str(value.get("content") or "") if isinstance(value, dict) else str(value or "")
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from playground.catalogue.files import read_json
 from playground.errors import VariantError
 from playground.messages import Message
 from playground.presets import DEFAULT_PRESET, preset
-from playground.prompts import PromptFormat, choose, prompt_format, render
+from playground.prompts import PromptFormat, choose, own_template, prompt_format, render, token_text
 
 FORMATS_FILE = Path(__file__).with_name("ollama.toml")
 SENTINEL = "\x1dsystem\x1d"
@@ -57,16 +57,16 @@ class Chat:
         """From the folder with the tokenizer and the one with generation_config.json; a named format wins."""
         config = _json(tokenizer / "tokenizer_config.json")
         special = _json(tokenizer / "special_tokens_map.json") | {k: v for k, v in config.items() if v is not None}
-        eos = _token(special.get("eos_token"))
+        eos = token_text(special.get("eos_token"))
         ids = _json(base / "generation_config.json").get("eos_token_id")
         added = {row["id"]: row["content"] for row in _json(tokenizer / "tokenizer.json").get("added_tokens", [])}
         ends = [added.get(number, "") for number in (ids if isinstance(ids, list) else [ids])]
         try:
-            template = choose(str(tokenizer), _own_template(tokenizer, config), format_name)
+            template = choose(str(tokenizer), own_template(tokenizer, config), format_name)
         except VariantError:
             template = None
         found = dict.fromkeys([eos, *ends, *(template.stop if template else ())])
-        return cls(template, _token(special.get("bos_token")), eos, tuple(filter(None, found)))
+        return cls(template, token_text(special.get("bos_token")), eos, tuple(filter(None, found)))
 
 
 def text(gguf_name: str, chat: Chat) -> str:
@@ -137,21 +137,8 @@ def _known() -> dict[str, _Known]:
     return {name: _Known(**row) for name, row in rows.items()}
 
 
-def _own_template(folder: Path, config: dict[str, Any]) -> str | None:
-    file = folder / "chat_template.jinja"
-    found = file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
-    if isinstance(found, list):  # several by name
-        found = next((row["template"] for row in found if row.get("name") == "default"), None)
-    return found
-
-
 def _json(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
-
-
-def _token(value: Any) -> str:
-    """A special token, which is written as text or as a row about it."""
-    return str(value["content"]) if isinstance(value, dict) else str(value or "")
 
 
 def _quoted(stop: str) -> str:
