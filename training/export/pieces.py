@@ -31,17 +31,18 @@ def is_lost(folder: Path) -> bool:
     return bool(model.get("byte_fallback")) and not (folder / PIECES).is_file()
 
 
-def _extends(folder: Path, base: Path) -> bool:
-    ours, theirs = _numbers(folder), _numbers(base)
-    return bool(theirs) and theirs.items() <= ours.items()
-
-
-def _numbers(folder: Path) -> dict[str, int]:
-    tokenizer = _read(folder / TOKENIZER)
+def tokens(tokenizer: dict[str, Any]) -> list[tuple[str, int]]:
+    """Return the tokens of a tokenizer.json with their ids, those that were added last."""
     words = (tokenizer.get("model") or {}).get("vocab") or {}
-    if isinstance(words, list):
-        words = {token: number for number, (token, _) in enumerate(words)}
-    return words | {row["content"]: row["id"] for row in tokenizer.get("added_tokens") or []}
+    rows = enumerate(row[0] for row in words) if isinstance(words, list) else ((words[token], token) for token in words)
+    added = [(row["content"], row["id"]) for row in tokenizer.get("added_tokens") or []]
+    return [(str(token), int(number)) for number, token in rows] + added
+
+
+def _extends(folder: Path, base: Path) -> bool:
+    """Whether the tokenizer gives every token of the base the same number."""
+    ours, theirs = (dict(tokens(_read(where / TOKENIZER))) for where in (folder, base))
+    return bool(theirs) and theirs.items() <= ours.items()
 
 
 def _list_control_tokens(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """A base's safetensors written anew, some rows of a tensor at a time: file names and index stay, memory too."""
 
 import json
+import math
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -73,7 +74,7 @@ def is_4bit(base: Path) -> bool:
 
 
 def own_dtype(base: Path) -> str:
-    """What most of a checkpoint's weights are kept in, as safetensors names it."""
+    """Return what most of a checkpoint's weights are kept in, as safetensors names it."""
     held: dict[str, int] = {}
     for file in weight_files(base):
         for row in safetensors_header(file).values():
@@ -83,7 +84,7 @@ def own_dtype(base: Path) -> str:
 
 
 def bytes_16bit(base: Path) -> int:
-    """What the weights of `base` take in 16 bits, packed ones unpacked; from headers alone."""
+    """Return what the weights of `base` take in 16 bits, packed ones unpacked; from headers alone."""
     total = 0
     for file in weight_files(base):
         header = safetensors_header(file)
@@ -96,12 +97,12 @@ def bytes_16bit(base: Path) -> int:
 
 
 def _packed(header: dict[str, Any]) -> dict[str, str]:
-    """Names of 4-bit tensors, and of what says how each is packed."""
+    """Return the names of 4-bit tensors, and of what says how each is packed."""
     return {name.partition(QUANT_STATE)[0]: name for name in header if QUANT_STATE in name}
 
 
 def _own(header: dict[str, Any], packed: dict[str, str]) -> list[str]:
-    """Tensors that are weights rather than part of a packed one, as they lie in the file."""
+    """Return the tensors that are weights rather than part of a packed one, as they lie in the file."""
     own = [name for name in header if not any(name.startswith(f"{one}.") for one in packed)]
     return sorted(own, key=lambda name: header[name]["data_offsets"])
 
@@ -121,7 +122,7 @@ class _Shard:
         self.shapes = {name: self._shape(name, header) for name in own}
 
     def rows(self, name: str) -> "Iterator[tuple[int, torch.Tensor]]":
-        """The tensor's rows, with the number of the first of each batch."""
+        """Yield the tensor's rows, with the number of the first of each batch."""
         if not self.shapes[name]:
             yield 0, self._stored.get_tensor(name)
             return
@@ -135,7 +136,7 @@ class _Shard:
         return list(header[name]["shape"])
 
     def _unpacked(self, name: str) -> "torch.Tensor":
-        """A 4-bit tensor in the type it was packed from."""
+        """Return a 4-bit tensor in the type it was packed from."""
         import torch
 
         try:
@@ -149,7 +150,7 @@ class _Shard:
 
 
 def no_bitsandbytes() -> SetupError:
-    """What to say where a 4-bit base cannot be unpacked."""
+    """Return what to say where a 4-bit base cannot be unpacked."""
     return SetupError(
         "The base is stored in 4 bits, and the package bitsandbytes, which unpacks it, is not installed.",
         'Install it (pip install "madang[cuda]"), or name the 16-bit model that it was made from as the base.',
@@ -157,7 +158,7 @@ def no_bitsandbytes() -> SetupError:
 
 
 def _write(shard: _Shard, written: BinaryIO, dtype: str, change: Change) -> int:
-    """One file, header first; the bytes of its tensors."""
+    """Write one file, header first; return the bytes of its tensors."""
     import torch
 
     wanted = getattr(torch, dtype)
@@ -199,9 +200,7 @@ def _header(shard: _Shard, types: dict[str, str], order: list[str]) -> tuple[byt
     end = 0
     for name in order:
         shape = shard.shapes[name]
-        size = DTYPE_SIZE[types[name]]
-        for side in shape:
-            size *= side
+        size = DTYPE_SIZE[types[name]] * math.prod(shape)
         rows[name] = {"dtype": types[name], "shape": shape, "data_offsets": [end, end + size]}
         end += size
     text = json.dumps(rows, separators=(",", ":")).encode()

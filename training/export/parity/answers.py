@@ -8,6 +8,7 @@ from playground.presets import Sampling
 from playground.prompts import PromptFormat, render
 from playground.protocol import Vocabulary
 from training.export.parity import prompts
+from training.export.parity.text import parting, quoted
 from training.export.parity.thresholds import thresholds
 from training.export.parity.verdict import Step
 
@@ -24,7 +25,7 @@ class Answers:
 
 
 def answers(probe: Probe, form: PromptFormat | None, words: Vocabulary) -> Answers:
-    """Greedy answers through the template, or raw continuations without one; all decode together."""
+    """Return greedy answers through the template, or raw continuations without one; all decode together."""
     asked = [_prompt(turns, form, words) for turns in prompts.questions()]
     greedy = Sampling(temperature=0.0, repetition_penalty=1.0, max_new_tokens=thresholds().answers.tokens)
     done = dict(probe.complete(asked, greedy))
@@ -33,15 +34,15 @@ def answers(probe: Probe, form: PromptFormat | None, words: Vocabulary) -> Answe
 
 
 def compare(source: Answers, built: Answers, ids: "Sequence[tuple[list[int], list[int]]]", is_coarse: bool) -> Step:
-    """Where answers part, in the source's tokens; `ids` holds both answers to each question."""
+    """Find where answers part, in the source's tokens; `ids` holds both answers to each question."""
     step = Step()
-    partings = [_parting(ours, theirs) for ours, theirs in ids]
+    partings = [None if ours == theirs else parting(ours, theirs) for ours, theirs in ids]
     same = sum(place is None for place in partings)
     step.numbers = {"answers": len(partings), "same": same, "first_parting": partings}
     step.note(f"{same} of {len(partings)} greedy answers are the same for {thresholds().answers.tokens} tokens.")
     for number, place in enumerate(partings):
         if place is not None:
-            ours, theirs = _piece(source.texts[number]), _piece(built.texts[number])
+            ours, theirs = (quoted(side.texts[number], 0, SHOWN) for side in (source, built))
             step.note(f"Answer {number + 1} parts at token {place}: {theirs} (source: {ours}).")
     limit = thresholds().answers.early
     early = sum(place is not None and place < limit for place in partings)
@@ -60,14 +61,3 @@ def _judge_ends(source: Answers, built: Answers, step: Step) -> None:
 
 def _prompt(turns: prompts.Turns, form: PromptFormat | None, words: Vocabulary) -> str:
     return turns[-1].content if form is None else render(form, turns, words.bos, words.eos)
-
-
-def _parting(ours: list[int], theirs: list[int]) -> int | None:
-    """The first token that differs; None where there is none."""
-    if ours == theirs:
-        return None
-    return next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
-
-
-def _piece(text: str) -> str:
-    return repr(text[:SHOWN] + ("…" if len(text) > SHOWN else ""))

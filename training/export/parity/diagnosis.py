@@ -48,7 +48,7 @@ def diagnose(compared: list[Compared], step: Step) -> None:
 
 
 def table(compared: Iterable[Compared]) -> dict[str, Any]:
-    """Errors by storage type, for the report."""
+    """Return errors by storage type, for the report."""
     by_kind: dict[str, list[Compared]] = {}
     for item in compared:
         by_kind.setdefault(item.kind, []).append(item)
@@ -64,7 +64,7 @@ def table(compared: Iterable[Compared]) -> dict[str, Any]:
 
 
 def _judge_merge(compared: list[Compared], step: Step) -> float:
-    """How many times the adapter is in the weights: what their errors are then measured from."""
+    """Judge how many times the adapter is in the weights, and return it: what their errors are then measured from."""
     measured = merged_times(compared)
     if measured is None:
         return ONCE
@@ -94,7 +94,7 @@ def _judge_merge(compared: list[Compared], step: Step) -> float:
 
 
 def _judge_single(compared: list[Compared], step: Step) -> list[Compared]:
-    """Tensors that a merge passed over or took twice.
+    """Return tensors that a merge passed over or took twice.
 
     Below 16 bit a tensor without its adapter may be healthy: a base that was unpacked from four bits lies on their
     steps, and quantized again it falls back onto them.
@@ -112,7 +112,7 @@ def _judge_single(compared: list[Compared], step: Step) -> list[Compared]:
 
 
 def _judge_errors(compared: list[Compared], times: float, step: Step) -> None:
-    """Errors past what a type loses by itself."""
+    """Judge errors past what a type loses by itself."""
     slightly, badly = [], []
     for item in compared:
         bound = thresholds().of_tensor(item.kind)
@@ -131,7 +131,7 @@ def _judge_errors(compared: list[Compared], times: float, step: Step) -> None:
 
 
 def _judge_rows(compared: list[Compared], step: Step) -> None:
-    """Rows that are something else, too few to show in a tensor's own error."""
+    """Judge rows that are something else, too few to show in a tensor's own error."""
     odd = [i for i in compared if i.odd_rows and i.rows > 1 and thresholds().of_tensor(i.kind) < ALWAYS_COARSE / 1.5]
     worst = max(odd, key=lambda item: item.odd_rows, default=None)
     if worst is not None:
@@ -139,7 +139,7 @@ def _judge_rows(compared: list[Compared], step: Step) -> None:
 
 
 def _places(items: list[Compared]) -> str:
-    """A few names; whole layers by number."""
+    """Return a few names; a whole layer by its number."""
     layers = Counter(match.group(1) for item in items if (match := re.search(r"\.(\d+)\.", item.built)))
     if len(items) > NAMED and len(layers) == 1 and sum(layers.values()) == len(items):
         return f"Layer {next(iter(layers))} ({len(items)} tensors)"

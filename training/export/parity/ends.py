@@ -12,7 +12,7 @@ KEYS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom")
 
 
 def of_folder(folder: Path) -> set[int]:
-    """What generation_config.json, or else config.json, ends an answer at."""
+    """Return the tokens that generation_config.json, or else config.json, ends an answer with."""
     for name in ("generation_config.json", "config.json"):
         file = folder / name
         found = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.is_file() else None
@@ -22,14 +22,14 @@ def of_folder(folder: Path) -> set[int]:
 
 
 def of_gguf(built: GgufWeights) -> set[int]:
-    """What the file names as ends, and what llama.cpp takes for one by its spelling."""
+    """Return the tokens that the file names as ends, and those that llama.cpp takes for one by their spelling."""
     named = {int(number) for key in KEYS if (number := built.meta(key)) is not None}
     ends = end_tokens(set(built.tokens))
     return named | {number for number, token in enumerate(built.tokens) if token in ends}
 
 
 def compare(source: set[int], built: set[int], step: Step) -> None:
-    """Ends that got lost."""
+    """Complain of ends that got lost."""
     if lost := sorted(source - built):
         step.fail("bos-eos", f"Tokens {lost} end an answer of the source and not one of this build.")
     elif source:

@@ -1,4 +1,7 @@
-"""Step 1: hyperparameters, vocabulary and every tensor of the files, against the source's. Runs no model."""
+"""Step 1: hyperparameters, vocabulary and every tensor of the files, against the source's. Runs no model.
+
+VariantError says that the files of a build cannot be read; the session makes a finding of it.
+"""
 
 from collections import Counter
 from collections.abc import Callable
@@ -8,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from playground.catalogue.files import check_base, read_json
-from playground.errors import VariantError
 from playground.system.hardware import usable_cores
-from training.export.parity import diagnosis, ends, heads, hyper, ropes, vocabulary
+from training.export.parity import diagnosis, ends, hyperparameters, vocabulary
 from training.export.parity.lora import Lora
-from training.export.parity.pairs import CHECKED, Pair, Pairing, folder_pairs, gguf_pairs
-from training.export.parity.source import Source, text_config
+from training.export.parity.pairs import CHECKED, Pair, Pairing, folder_pairs, gguf_pairs, head_pair
+from training.export.parity.source import HEAD, Source, text_config
 from training.export.parity.tensors import Compared, compare
+from training.export.parity.thresholds import thresholds
 from training.export.parity.verdict import Step
 from training.export.parity.weights import FolderWeights, GgufWeights, Weights
 
@@ -27,53 +30,43 @@ WIDE_ENOUGH = 100_000
 
 
 def check_gguf(source: Source, file: Path, level: str, progress: Progress) -> Step:
-    """A GGUF file against base + adapter."""
-    step = Step()
-    try:
-        built = GgufWeights(file)
-    except VariantError as error:
-        step.fail("file", error.message)
-        return step
-    hyper.compare_gguf(source.config, built.meta, step)
-    ropes.compare(source.config, built, step)
+    """Compare a GGUF file with base + adapter."""
+    step, built = Step(), GgufWeights(file)
+    hyperparameters.compare_gguf(source.config, built, step)
     vocabulary.compare_gguf(source.folder, built, step)
     ends.compare(ends.of_folder(source.folder), ends.of_gguf(built), step)
     pairing = gguf_pairs(source, built)
-    _judge_names(pairing, [name for name in pairing.extra if name not in ropes.NAMES], built.arch in CHECKED, step)
-    heads.check(source, built, pairing, None, step)
+    _judge_names(
+        pairing,
+        [name for name in pairing.extra if name not in hyperparameters.ROPE_TENSORS],
+        built.arch in CHECKED,
+        step,
+    )
+    _check_head(source, built, pairing, None, step)
     _compare_all(pairing, source, built, step, progress)
     _say_types(built, level, step)
     return step
 
 
 def check_folder(source: Source, folder: Path, progress: Progress) -> Step:
-    """A Hugging Face folder, merged or with packed four-bit groups, against base + adapter."""
-    step = Step()
-    try:
-        check_base(folder)
-        built = FolderWeights.of_model(folder)
-    except VariantError as error:
-        step.fail("file", error.message)
-        return step
+    """Compare a Hugging Face folder, merged or with packed four-bit groups, with base + adapter."""
+    check_base(folder)
+    step, built = Step(), FolderWeights.of_model(folder)
     config = text_config(read_json(folder / "config.json"))
-    hyper.compare_configs(source.config, config, step)
+    hyperparameters.compare_configs(source.config, config, step)
     vocabulary.compare_folders(source.folder, folder, step)
     ends.compare(ends.of_folder(source.folder), ends.of_folder(folder), step)
     pairing = folder_pairs(source, built)
     _judge_names(pairing, pairing.extra, True, step)
-    heads.check(source, built, pairing, _flag(config, pairing), step)
+    flag = config.get("tie_word_embeddings")
+    _check_head(source, built, pairing, None if flag is None else bool(flag), step)
     _compare_all(pairing, source, built, step, progress)
     return step
 
 
 def check_adapter(source: Source, folder: Path, progress: Progress) -> Step:
-    """An adapter folder against the source's own adapter."""
-    step = Step()
-    try:
-        built = Lora(folder)
-    except VariantError as error:
-        step.fail("file", error.message)
-        return step
+    """Compare an adapter folder with the source's own adapter."""
+    step, built = Step(), Lora(folder)
     if source.adapter is None:
         step.fail("weights", "The source has no adapter.")
         return step
@@ -98,12 +91,6 @@ def _equal(name: str, ours: FolderWeights, theirs: FolderWeights) -> bool:
     return bool(np.linalg.norm(got - want) <= CLOSE * np.linalg.norm(want))
 
 
-def _flag(config: hyper.Config, pairing: Pairing) -> bool | None:
-    """What a folder says of tying; nothing where it lacks both the word and an output layer of its own."""
-    flag = config.get("tie_word_embeddings")
-    return bool(flag) if flag is not None else None
-
-
 def _judge_names(pairing: Pairing, extra: list[str], is_known: bool, step: Step) -> None:
     if pairing.missing:
         shown = ", ".join(pairing.missing[:3])
@@ -115,8 +102,34 @@ def _judge_names(pairing: Pairing, extra: list[str], is_known: bool, step: Step)
         step.warn("weights", f"{len(extra)} tensors are there that the source does not have: {', '.join(extra[:3])}.")
 
 
+def _check_head(source: Source, built: Weights, pairing: Pairing, flag: bool | None, step: Step) -> None:
+    """Judge an output layer of a build whose source uses its embedding for it: untied for no reason, or wrongly.
+
+    `flag` is what a config.json says of tying; None where there is no such word, as in GGUF.
+    """
+    pair = head_pair(source, pairing.extra)
+    if pair is None:
+        if source.tied and flag is False:
+            step.fail("hyperparameters", "Tied embeddings were untied without an output layer: it would be random.")
+        return
+    if built.shape(pair.built)[-1] != source.shape(HEAD)[-1]:
+        step.fail("hyperparameters", f"Tied embeddings were untied, and {pair.built} has another width.")
+        return
+    compared = compare(pair, source, built)
+    if compared.error() <= 2 * thresholds().of_tensor(compared.kind):
+        if not source.unties and not flag:
+            size = f"{compared.numbers / 1e6:.0f}M numbers"
+            step.warn("hyperparameters", f"Tied embeddings were untied: a copy of {size}, which says the same.")
+    elif not flag:
+        step.fail(
+            "hyperparameters",
+            f"Tied embeddings were untied, and the output layer {pair.built} is not the embedding "
+            f"(error {compared.error():.2f}).",
+        )
+
+
 def _compare_all(pairing: Pairing, source: Source, built: Weights, step: Step, progress: Progress) -> None:
-    """Every tensor in turn, then what the errors say together."""
+    """Compare every tensor in turn, then judge what the errors say together."""
     fitting, compared = _fitting(pairing, source, built, step), list[Compared]()
     with ThreadPoolExecutor(usable_cores()) as pool:  # numpy lets go of the interpreter while it computes
         for item in pool.map(lambda pair: compare(pair, source, built), fitting):
@@ -135,7 +148,7 @@ def _compare_all(pairing: Pairing, source: Source, built: Weights, step: Step, p
 
 
 def _fitting(pairing: Pairing, source: Source, built: Weights, step: Step) -> list[Pair]:
-    """The pairs whose shapes agree; a vocabulary may be padded on either side."""
+    """Return the pairs whose shapes agree; a vocabulary may be padded on either side."""
     fitting, odd = list[Pair](), list[Pair]()
     for pair in pairing.pairs:
         want, got = source.shape(pair.source), built.shape(pair.built)
@@ -151,7 +164,7 @@ def _fitting(pairing: Pairing, source: Source, built: Weights, step: Step) -> li
 
 
 def _say_types(built: GgufWeights, level: str, step: Step) -> None:
-    """What the file holds by storage type, and whether that is what its level promised."""
+    """Say what the file holds by storage type, and whether that is what its level promised."""
     from gguf import LlamaFileType
 
     sizes: Counter[str] = Counter()

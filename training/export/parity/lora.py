@@ -15,7 +15,7 @@ PARTS = re.compile(r"\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_mag
 
 
 def canonical(name: str) -> str:
-    """A tensor's name without the wrappers that differ between files of one model."""
+    """Return a tensor's name without the wrappers that differ between files of one model."""
     return re.sub(r"^(base_model\.model\.|model\.|language_model\.)+", "", name)
 
 
@@ -36,12 +36,12 @@ class Lora:
 
     @property
     def touched(self) -> list[str]:
-        """Canonical names of the tensors it changes."""
+        """Return the canonical names of the tensors it changes."""
         biases = [f"{module}.bias" for module, parts in self._parts.items() if "lora_B.bias" in parts]
         return [f"{module}.weight" for module in self._parts] + biases + list(self._replaced)
 
     def change(self, name: str, which: Rows, base: F32) -> F32 | None:
-        """What is added to these rows of a base's tensor; None where the adapter leaves it alone."""
+        """Return what is added to these rows of a base's tensor; None where the adapter leaves it alone."""
         start = self.weights.rows(self._replaced[name], which) if name in self._replaced else base
         added = self._added(name, which, start)
         if added is None and start is base:
@@ -49,7 +49,7 @@ class Lora:
         return start - base if added is None else start - base + added
 
     def _added(self, name: str, which: Rows, start: F32) -> F32 | None:
-        """What LoRA itself adds; None where it is on other tensors."""
+        """Return what LoRA itself adds; None where it is on other tensors."""
         module, _, last = name.rpartition(".")
         parts = self._parts.get(module)
         if parts is None or (last == "bias" and "lora_B.bias" not in parts):
@@ -60,7 +60,7 @@ class Lora:
         return self._dora(parts, which, start, added) if "lora_magnitude_vector" in parts else added
 
     def _product(self, parts: dict[str, str], which: Rows) -> F32:
-        """Rows of B @ A, or of its transpose where the base stores layers transposed and in embeddings."""
+        """Return rows of B @ A, or of its transpose where the base stores layers transposed and in embeddings."""
         if "lora_embedding_A" in parts:
             a, b = self._whole(parts["lora_embedding_A"]), self._whole(parts["lora_embedding_B"])
             return np.asarray(a.T[which] @ b.T)
@@ -70,7 +70,7 @@ class Lora:
         return np.asarray(b[which] @ a)
 
     def _dora(self, parts: dict[str, str], which: Rows, base: F32, added: F32) -> F32:
-        """DoRA gives each row a length of its own."""
+        """Return what DoRA adds, which gives each row a length of its own."""
         moved = base + added
         length = self._whole(parts["lora_magnitude_vector"]).reshape(-1)[which]
         norm = np.linalg.norm(moved, axis=1)
@@ -87,7 +87,7 @@ class Lora:
 
 
 def _pattern(patterns: dict[str, Any], module: str, otherwise: Any) -> Any:
-    """PEFT's rule: the first pattern that matches the module's end at a dot."""
+    """Follow PEFT's rule: the first pattern that matches the module's end at a dot."""
     for pattern, value in patterns.items():
         if re.match(rf"(.*\.)?({pattern})$", module):
             return value

@@ -11,7 +11,7 @@ SMALLEST = 1e-300
 
 
 def compare(parent: Reading, built: Reading, bounds: DriftBounds, is_coarse: bool) -> Step:
-    """The drift and what it says; coarse builds have lost precision on purpose."""
+    """Measure the drift and judge it; coarse builds have lost precision on purpose."""
     if parent.ids != built.ids:
         step = Step()
         step.fail("vocabulary", f"It reads our texts as other tokens than {parent.variant} does.")

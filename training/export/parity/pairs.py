@@ -43,7 +43,7 @@ class Pairing:
 
 
 def folder_pairs(source: Source, built: FolderWeights) -> Pairing:
-    """Of two Hugging Face folders: by name."""
+    """Pair the tensors of two Hugging Face folders by name."""
     names = {canonical(name): name for name in built.names()}
     pairs = [Pair(name, names[name]) for name in source.names if name in names]
     missing = [name for name in source.names if name not in names]
@@ -52,7 +52,7 @@ def folder_pairs(source: Source, built: FolderWeights) -> Pairing:
 
 
 def gguf_pairs(source: Source, built: GgufWeights) -> Pairing:
-    """Of a Hugging Face folder and a GGUF: by the `gguf` package's own table of names."""
+    """Pair the tensors of a Hugging Face folder and a GGUF by the `gguf` package's own table of names."""
     table = _table(built, int(source.config.get("num_hidden_layers") or 0))
     pairs, missing, unknown = [], [], []
     for name in source.names:
@@ -68,7 +68,7 @@ def gguf_pairs(source: Source, built: GgufWeights) -> Pairing:
 
 
 def head_pair(source: Source, extra: list[str]) -> Pair | None:
-    """The pair of an output layer that the source does not have."""
+    """Return the pair of an output layer that the source does not have."""
     found = [name for name in extra if name == "output.weight" or canonical(name) == HEAD]
     return Pair(HEAD, found[0]) if found and source.tied else None
 
@@ -81,7 +81,7 @@ def _table(built: GgufWeights, layers: int) -> Any:
 
 
 def _place(name: str, table: Any, source: Source) -> tuple[str, int] | None:
-    """The GGUF tensor and the row in it; experts stand under each other in one tensor."""
+    """Return the GGUF tensor and the row in it; experts stand under each other in one tensor."""
     expert = EXPERT.search(name)
     plain = EXPERT.sub(".experts.", name) if expert else name
     rows = source.shape(name)[0] if expert else 0

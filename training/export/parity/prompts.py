@@ -12,17 +12,17 @@ Turns = tuple[Message, ...]
 
 
 def conversations() -> list[Turns]:
-    """Rendered and encoded."""
+    """Return the conversations that are rendered and encoded."""
     return [_turns(row) for row in _content()["conversations"]]
 
 
 def texts() -> list[str]:
-    """Encoded as they are."""
+    """Return the texts that are encoded as they are."""
     return list(_content()["texts"]["plain"])
 
 
 def questions() -> list[Turns]:
-    """Answered greedily."""
+    """Return the questions that are answered greedily."""
     return [_turns(row) for row in _content()["questions"]]
 
 

@@ -13,8 +13,7 @@ from playground.catalogue.variants import Adapter, Base, Gguf
 from playground.errors import ConfigError, VariantError, WorkerError
 from playground.settings import Settings
 from training.export.parity import answers, files, numbers, text
-from training.export.parity.bench import Bench
-from training.export.parity.sides import Side
+from training.export.parity.sides import Bench, Side
 from training.export.parity.source import Source
 from training.export.parity.thresholds import WIDE, thresholds
 from training.export.parity.verdict import Cause, Finding, Step, Verdict, verdict_of
@@ -38,7 +37,7 @@ class Job:
 
     @property
     def is_coarse(self) -> bool:
-        """Whether it lost precision on purpose, below 16 bit."""
+        """Return whether it lost precision on purpose, below 16 bit."""
         return self.kind == "gptq" or (self.kind == "gguf" and self.level.lower() not in WIDE)
 
 
@@ -62,12 +61,12 @@ class Session:
 
     @cached_property
     def bench(self) -> Bench:
-        """The source and the builds, ready to load."""
+        """Return the source and the builds, ready to load."""
         return Bench(self.settings, self.source_variant, self.hub)
 
     @cached_property
     def source(self) -> Source:
-        """The source's files."""
+        """Return the source's files."""
         loadable = self.bench.loadable(self.bench.source)
         adapter = loadable.adapter or loadable.spec.merged_adapter
         return Source(Path(loadable.spec.path), Path(adapter) if adapter else None)
@@ -84,7 +83,7 @@ class Session:
         reference: Variant | None = None,
         progress: Progress = lambda done, what: None,
     ) -> Verdict:
-        """The verdict on one build; `reference` is the F16 build that a coarser one is measured from."""
+        """Return the verdict on one build; `reference` is the F16 build that a coarser one is measured from."""
         if kind not in KINDS:
             raise ConfigError(f"There is no export kind {kind!r}.", f"Known: {', '.join(KINDS)}.")
         findings, said, done = list[Finding](), dict[str, Any](), 0.0
@@ -106,7 +105,7 @@ class Session:
         return verdict_of(findings, said)
 
     def _side(self, variant: Variant) -> Side:
-        """One side a variant: an F16 build is first checked, then what others are measured from."""
+        """Return the side of a variant, kept: an F16 build is checked first, then others are measured from it."""
         placed = variant if variant is self.bench.source else self.bench.place(variant)
         key = f"{placed.kind} {placed.source} {getattr(placed, 'file', '')}"
         if key not in self._sides:
@@ -114,7 +113,7 @@ class Session:
         return self._sides[key]
 
     def _run(self, name: str, job: Job) -> Step:
-        """One step. A build that cannot be loaded, or whose engine dies, is a finding; a source's fault is raised."""
+        """Run one step. A build that does not load, or whose engine dies, is a finding; faults of the source raise."""
         self._ask_source(name, job)
         steps = {"files": self._files, "text": self._text, "numbers": self._numbers, "answers": self._answers}
         step = Step()

@@ -1,4 +1,4 @@
-"""What one variant's worker says: texts, distributions, answers. Asked once a variant and kept for the session."""
+"""The variants of one check, loaded as in Chat, and what the worker of each says, which is asked once and kept."""
 
 import tempfile
 from collections.abc import Iterator
@@ -8,15 +8,76 @@ from typing import Any
 
 import numpy as np
 
-from playground.catalogue.variants import Adapter, Base, Gguf
+from playground.catalogue.hub import Hub, HuggingFaceHub
+from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf
+from playground.compare import Playground
+from playground.errors import ConfigError, VariantError
 from playground.measure import drift
 from playground.measure.drift import Reading
 from playground.measure.probe import Probe, probing
+from playground.prompts import PromptFormat, choose
+from playground.protocol import Vocabulary
+from playground.settings import Settings
+from playground.workers.loadable import Loadable, Loader
 from training.export.parity.answers import Answers, answers
-from training.export.parity.bench import Bench
 from training.export.parity.text import Reads, reads
 
 MOST_TOKENS = 700
+
+
+class Bench(Playground):
+    """A playground whose catalogue also holds what is being checked. `close` ends its workers."""
+
+    def __init__(self, settings: Settings, source: str, hub: Hub | None = None) -> None:
+        super().__init__(settings, hub or HuggingFaceHub())
+        self._catalogue = Catalogue.load(settings)
+        self.source = self._exact(source)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Return the user's catalogue, with the source in fp32 and the builds."""
+        return self._catalogue
+
+    def _exact(self, name: str) -> Base | Adapter:
+        """Return the source, with what it stands on in fp32: the yardstick has no rounding of its own."""
+        variant = self._catalogue.get(name)
+        if not isinstance(variant, Base | Adapter):
+            what = "a GGUF build itself" if isinstance(variant, Gguf) else "answered elsewhere"
+            raise ConfigError(f"{name!r} is {what}.", "Name the adapter or the base it was made from.")
+        base = self._catalogue.base_of(variant)
+        assert base is not None
+        self._put(base.model_copy(update={"dtype": "fp32", "load_in_4bit": False}))
+        found = self._catalogue.get(name)
+        assert isinstance(found, Base | Adapter)
+        return found
+
+    def _put(self, variant: Base | Adapter | Gguf) -> None:
+        self._catalogue = self._catalogue.with_variant(variant)
+
+    def place(self, built: Base | Adapter | Gguf) -> Base | Adapter | Gguf:
+        """Add a build, by a name of its own so that it never stands in for its source; folders run in fp32."""
+        named = built if built.name != self.source.name else built.model_copy(update={"name": f"{built.name}-built"})
+        if isinstance(named, Base):
+            named = named.model_copy(update={"dtype": "fp32"})
+        self._put(named)
+        return named
+
+    def loadable(self, variant: Base | Adapter | Gguf) -> Loadable:
+        """Return what a worker would load of a variant, its files checked and, where need be, downloaded."""
+        return Loader(self.settings, self.catalogue, self.hub).loadable(variant)
+
+    def unload(self, variant: Base | Adapter | Gguf) -> None:
+        """Stop the worker of a variant, if it has one of its own."""
+        for loaded in self.pool.loaded():
+            if loaded.spec.name == variant.name:
+                self.pool.unload(loaded.spec)
+
+    def format_of(self, variant: Base | Adapter | Gguf, words: Vocabulary) -> PromptFormat | None:
+        """Return the template that a variant is asked with; None where it has none."""
+        try:
+            return choose(variant.name, words.template, self.catalogue.prompt_format(variant))
+        except VariantError:
+            return None
 
 
 class Side:
@@ -30,7 +91,7 @@ class Side:
         self._answers: Answers | None = None
 
     def reads(self) -> Reads:
-        """The fixed prompts as it renders and encodes them."""
+        """Return the fixed prompts as it renders and encodes them."""
         if self._reads is None:
             with self.probe() as probe:
                 words = probe.vocabulary()
@@ -38,7 +99,7 @@ class Side:
         return self._reads
 
     def passages(self) -> list[str]:
-        """The fixed texts, shortest first, while they fit a budget of tokens; both languages are among the short ones.
+        """Return the fixed texts, shortest first, while they fit a budget of tokens; short ones are in both languages.
 
         All of them, for a tokenizer that knows Korean; one that reads it byte by byte would take three times as long
         to say the same.
@@ -52,7 +113,7 @@ class Side:
         return chosen or texts[:1]
 
     def reading(self, passages: list[str]) -> Reading:
-        """Its distributions over the texts, in files: hundreds of MB for a large vocabulary."""
+        """Return its distributions over the texts, in files: hundreds of MB for a large vocabulary."""
         if self._reading is None:
             with self.probe() as probe:
                 ids = probe.encode(passages)
@@ -61,7 +122,7 @@ class Side:
         return self._reading
 
     def answers(self) -> Answers:
-        """Its greedy answers."""
+        """Return its greedy answers."""
         if self._answers is None:
             words = self.reads().words
             with self.probe() as probe:
@@ -69,13 +130,13 @@ class Side:
         return self._answers
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of texts, nothing added."""
+        """Return the token ids of texts, nothing added."""
         with self.probe() as probe:
             return probe.encode(texts, add_special=False)
 
     @contextmanager
     def probe(self) -> Iterator[Probe]:
-        """Its worker, which stays loaded between calls while there is room."""
+        """Yield its worker, which stays loaded between calls while there is room."""
         with probing(self.bench, self.variant.name) as probe:
             yield probe
 

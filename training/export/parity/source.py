@@ -1,5 +1,6 @@
 """What an export should hold: the base's tensors with the adapter's change, computed row by row in float32."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -37,36 +38,30 @@ class Source:
 
     @property
     def names(self) -> list[str]:
-        """Every tensor of the language model, canonically; not a head that is the embedding."""
+        """Return every tensor of the language model, canonically; not a head that is the embedding."""
         return list(self._names)
 
     @property
     def parameters(self) -> int:
-        """How many numbers it holds."""
-        total = 0
-        for name in self._names:
-            size = 1
-            for side in self.shape(name):
-                size *= side
-            total += size
-        return total
+        """Return how many numbers it holds."""
+        return sum(math.prod(self.shape(name)) for name in self._names)
 
     @property
     def not_followed(self) -> list[str]:
-        """What cannot be compared tensor by tensor: changes of no known tensor, tensors in an unreadable type."""
+        """Return what cannot be compared tensor by tensor: changes of unknown tensors, and unreadable tensors."""
         changed = [] if self.adapter is None else [n for n in self.adapter.touched if n not in (*self._names, HEAD)]
         return changed + self._weights.unreadable
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Rows first; a tied head has the embedding's."""
+        """Return a shape, rows first; a tied head has the embedding's."""
         return self._weights.shape(self._stored(name))
 
     def base_rows(self, name: str, which: Rows) -> F32:
-        """Some rows without the adapter."""
+        """Return some rows without the adapter."""
         return self._weights.rows(self._stored(name), which)
 
     def change_rows(self, name: str, which: Rows, base: F32) -> F32 | None:
-        """What the adapter adds to them."""
+        """Return what the adapter adds to these rows; None where it leaves them alone."""
         return self.adapter.change(name, which, base) if self.adapter else None
 
     def _stored(self, name: str) -> str:
@@ -74,7 +69,7 @@ class Source:
 
 
 def text_config(config: dict[str, Any]) -> dict[str, Any]:
-    """The language model's part of a config.json."""
+    """Return the language model's part of a config.json."""
     inner = config.get("text_config")
     return config | inner if isinstance(inner, dict) else config
 

@@ -38,13 +38,13 @@ class Compared:
     rows: int = 0
 
     def error(self, times: float = 1.0) -> float:
-        """Relative root-mean-square error, had the adapter been added so many times."""
+        """Return the relative root-mean-square error, had the adapter been added so many times."""
         squares = self.moved - 2 * times * self.along + times * times * self.change
         return math.sqrt(max(squares, 0.0) / self.want) if self.want else float(self.got > 0)
 
     @property
     def likeness(self) -> float:
-        """Cosine between what is there and what should be."""
+        """Return the cosine between what is there and what should be."""
         squares = self.moved - 2 * self.along + self.change
         return (
             (self.got + self.want - squares) / (2 * math.sqrt(self.got * self.want)) if self.got and self.want else 0.0
@@ -52,12 +52,12 @@ class Compared:
 
     @property
     def is_zero(self) -> bool:
-        """Nothing there where something should be."""
+        """Return whether nothing is there where something should be."""
         return self.want > 0 and self.got < 1e-8 * self.want
 
 
 def merged_times(compared: list[Compared]) -> tuple[float, float] | None:
-    """How many times the adapter is in these tensors, with its standard error; None where it changes none of them.
+    """Return how often the adapter is in these tensors, with its standard error; None where it changes none of them.
 
     The slope of what moved on the adapter's change, each tensor counting by what its type rounds away at most. Coarse
     ones count little: where the base lies on steps of its own (unpacked from four bits, say) and the change is below
@@ -73,7 +73,7 @@ def merged_times(compared: list[Compared]) -> tuple[float, float] | None:
 
 
 def compare(pair: Pair, source: Source, built: Weights) -> Compared:
-    """Read both and add up; rows that the build does not have (padding of a vocabulary) are left out."""
+    """Read a tensor on both sides and add up; rows that the build lacks (padding of a vocabulary) are left out."""
     result = Compared(pair.source, pair.built, built.kind(pair.built))
     faint = 0.0
     for base, change, got in _chunks(pair, source, built):
@@ -96,7 +96,7 @@ def compare(pair: Pair, source: Source, built: Weights) -> Compared:
 
 
 def _chunks(pair: Pair, source: Source, built: Weights) -> Iterator[tuple[F32, F32 | None, F32]]:
-    """Base, change and build, a few rows at a time, all in the build's order."""
+    """Yield base, change and build, a few rows at a time, all in the build's order."""
     shape = source.shape(pair.source)
     if len(shape) < 2:
         base = source.base_rows(pair.source, slice(0, 1))

@@ -40,7 +40,7 @@ def reads(probe: Probe, words: Vocabulary, form: PromptFormat | None) -> Reads:
 
 
 def compare(source: Reads, built: Reads) -> Step:
-    """Every difference between the two, with its likely cause."""
+    """Find every difference between the two, with its likely cause."""
     step = Step()
     _compare_templates(source, built, step)
     _compare_begins(source, built, step)
@@ -54,7 +54,7 @@ def compare(source: Reads, built: Reads) -> Step:
 
 
 def _rendered(form: PromptFormat, words: Vocabulary) -> list[str]:
-    """Every conversation with its answer opened, and the first without; "" where the template refuses the turns."""
+    """Render every conversation with its answer opened, and the first without; "" where the template refuses one."""
     asked = [(turns, True) for turns in prompts.conversations()] + [(prompts.conversations()[0], False)]
     return [_render(form, turns, words, opened) for turns, opened in asked]
 
@@ -78,12 +78,14 @@ def _compare_templates(source: Reads, built: Reads, step: Step) -> None:
     if bos and want and got == bos + want:
         step.fail("bos-eos", f"The chat template writes BOS ({bos}) once more than its source's.")
     elif want != got:
-        place = max(0, _parting(want, got) - BEFORE)
-        step.fail("template", f"The chat template renders {_at(got, place)}, and {_at(want, place)} in the source.")
+        place = max(0, parting(want, got) - BEFORE)
+        step.fail(
+            "template", f"The chat template renders {quoted(got, place)}, and {quoted(want, place)} in the source."
+        )
 
 
 def _compare_begins(source: Reads, built: Reads, step: Step) -> None:
-    """BOS: as often as the source puts it, in texts and in conversations, and never twice where it puts it once."""
+    """Compare how often BOS is put: as often as by the source, and never twice where that puts it once."""
     bos = built.words.bos
     names = ("texts", "conversations", "conversations encoded with BOS asked for")
     for name, want, got in zip(names, _begins(source), _begins(built), strict=True):
@@ -92,16 +94,13 @@ def _compare_begins(source: Reads, built: Reads, step: Step) -> None:
 
 
 def _begins(side: Reads) -> list[int]:
-    """How many BOS stand at the beginning: at most over the texts, the chats, the careless chats."""
+    """Count the BOS at the beginning: at most over the texts, the chats, the careless chats."""
     bos = side.words.prefix if side.words.bos else -1
     return [max((_leading(ids, bos) for ids in rows), default=0) for rows in (side.plain, side.chats, side.careless)]
 
 
 def _leading(ids: list[int], token: int) -> int:
-    count = 0
-    while count < len(ids) and ids[count] == token:
-        count += 1
-    return count
+    return next((place for place, number in enumerate(ids) if number != token), len(ids))
 
 
 def _compare_ids(source: Reads, built: Reads, step: Step) -> None:
@@ -110,11 +109,11 @@ def _compare_ids(source: Reads, built: Reads, step: Step) -> None:
     wrong = [(text, w, g) for text, w, g in zip(written, wants, gots, strict=False) if w != g]
     if wrong:
         text, want, got = wrong[0]
-        place = _parting(want, got)
+        place = parting(want, got)
         step.fail(
             "vocabulary",
-            f"{len(wrong)} of {len(wants)} texts become other tokens: {_at(text, 0)} has {got[place : place + 3]} at "
-            f"place {place}, and {want[place : place + 3]} in the source.",
+            f"{len(wrong)} of {len(wants)} texts become other tokens: {quoted(text, 0)} has {got[place : place + 3]} "
+            f"at place {place}, and {want[place : place + 3]} in the source.",
         )
 
 
@@ -126,13 +125,13 @@ def _compare_ends(source: Vocabulary, built: Vocabulary, step: Step) -> None:
         step.fail("bos-eos", f"BOS is {built.bos!r}, and {source.bos!r} in the source.")
 
 
-def _parting(want: Sequence[object], got: Sequence[object]) -> int:
-    """The first place at which two sequences differ."""
+def parting(want: Sequence[object], got: Sequence[object]) -> int:
+    """Return the first place at which two sequences differ."""
     different = (place for place, (a, b) in enumerate(zip(want, got, strict=False)) if a != b)
     return next(different, min(len(want), len(got)))
 
 
-def _at(text: str, place: int) -> str:
-    """A short piece of a text, quoted."""
-    piece = text[place : place + SHOWN]
-    return repr(piece + ("…" if len(text) > place + SHOWN else ""))
+def quoted(text: str, place: int, shown: int = SHOWN) -> str:
+    """Return a short piece of a text, from a place on, in quotation marks."""
+    piece = text[place : place + shown]
+    return repr(piece + ("…" if len(text) > place + shown else ""))

@@ -14,20 +14,22 @@ OTHERWISE = {"q1": "q2", "tq": "q2", "mx": "q4", "nv": "q4"}
 """Levels whose names do not say their bits, or that have no row of their own."""
 
 
-class DriftBounds(BaseModel):
-    """How far distributions may lie apart: see the file."""
+class _Table(BaseModel):
+    """A table of the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DriftBounds(_Table):
+    """How far distributions may lie apart: see the file."""
 
     mean_kl: Bounds
     same_top: Bounds
     perplexity: Bounds
 
 
-class Size(BaseModel):
+class Size(_Table):
     """How KL bounds shrink with a model's parameters."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     reference: int
     exponent: float
@@ -35,34 +37,28 @@ class Size(BaseModel):
     most: float
 
     def factor(self, parameters: int) -> float:
-        """What KL bounds are multiplied by."""
+        """Return what KL bounds are multiplied by."""
         factor: float = (self.reference / max(parameters, 1)) ** self.exponent
         return min(max(factor, self.least), self.most)
 
 
-class AdapterBounds(BaseModel):
+class AdapterBounds(_Table):
     """How far from 1 the number of times an adapter was merged may lie."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     warn: float
     fail: float
     sure: float
 
 
-class AnswerBounds(BaseModel):
+class AnswerBounds(_Table):
     """How long answers are, and what counts as an early parting, in tokens."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     tokens: int
     early: int
 
 
-class Thresholds(BaseModel):
+class Thresholds(_Table):
     """All bounds of the file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: Size
     drift: dict[str, DriftBounds]
@@ -71,11 +67,11 @@ class Thresholds(BaseModel):
     answers: AnswerBounds
 
     def of_tensor(self, kind: str) -> float:
-        """The relative error at which a tensor of a storage type is said to be off."""
+        """Return the relative error from which a tensor of a storage type counts as wrong."""
         return self.tensors.get(kind, self.tensors["other"])
 
     def of_drift(self, kind: str, level: str, parameters: int) -> DriftBounds:
-        """The bounds of an export's kind and level; KL bounds below 16 bit fit the model's size."""
+        """Return the bounds of an export's kind and level; KL bounds below 16 bit fit the model's size."""
         row = self.drift[drift_row(kind, level)]
         if kind not in ("gguf", "gptq") or level.lower() in WIDE:
             return row
@@ -86,12 +82,12 @@ class Thresholds(BaseModel):
 
 @cache
 def thresholds() -> Thresholds:
-    """The shipped bounds."""
+    """Return the bounds that come along."""
     return Thresholds.model_validate(tomllib.loads(FILE.read_text(encoding="utf-8")))
 
 
 def drift_row(kind: str, level: str) -> str:
-    """The row of [drift] for an export: by kind, and for GGUF by bits (iq4_xs and q4_k_m are both q4)."""
+    """Return the row of [drift] for an export: by kind, and for GGUF by bits (iq4_xs and q4_k_m are both q4)."""
     if kind != "gguf":
         return kind
     level = level.lower()

@@ -8,14 +8,13 @@ from training.export import pieces
 from training.export.parity.verdict import Step
 from training.export.parity.weights import GgufWeights
 
-FILE = "tokenizer.json"
 STRAY = 0.001
 """Tokens that may be spelled otherwise: converters write added ones as they would be normalized."""
 BYTE_LEVEL = "gpt2"
 
 
 def compare_gguf(folder: Path, built: GgufWeights, step: Step) -> None:
-    """Every token by id, and the kind of tokenizer that reads them."""
+    """Compare every token by id, and the kind of tokenizer that reads them."""
     if (tokenizer := _read(folder)) is None:
         return
     kind = built.meta("tokenizer.ggml.model")
@@ -30,7 +29,7 @@ def compare_gguf(folder: Path, built: GgufWeights, step: Step) -> None:
 
 
 def compare_folders(source: Path, built: Path, step: Step) -> None:
-    """Every token by id, and the merges."""
+    """Compare every token by id, and the merges."""
     ours, theirs = _read(source), _read(built)
     if ours is None or theirs is None:
         return
@@ -56,7 +55,7 @@ def _compare(want: dict[int, str], got: dict[int, str], step: Step) -> None:
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
-    file = folder / FILE
+    file = folder / pieces.TOKENIZER
     if not file.is_file():
         return None  # a SentencePiece model alone: its ids are compared, its pieces are not
     content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -64,11 +63,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
 
 
 def _tokens(tokenizer: dict[str, Any]) -> dict[int, str]:
-    words = tokenizer["model"].get("vocab") or {}
-    if isinstance(words, list):
-        words = {token: number for number, (token, _) in enumerate(words)}
-    added = {int(row["id"]): str(row["content"]) for row in tokenizer.get("added_tokens") or []}
-    return {int(number): str(token) for token, number in words.items()} | added
+    return {number: token for token, number in pieces.tokens(tokenizer)}
 
 
 def _merges(tokenizer: dict[str, Any]) -> list[str]:

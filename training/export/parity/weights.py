@@ -26,19 +26,19 @@ class Weights(Protocol):
     """Named tensors seen as rows: the last axis is a row, the others are counted through."""
 
     def names(self) -> list[str]:
-        """Every tensor of numbers."""
+        """Return every tensor of numbers."""
         ...
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Rows first, as torch has it."""
+        """Return a shape, rows first, as torch has it."""
         ...
 
     def kind(self, name: str) -> str:
-        """The type it is stored in."""
+        """Return the type that it is stored in."""
         ...
 
     def rows(self, name: str, which: Rows) -> F32:
-        """Some rows, as float32 [rows, columns]; a vector is one row."""
+        """Return some rows, as float32 [rows, columns]; a vector is one row."""
         ...
 
 
@@ -67,21 +67,21 @@ class FolderWeights:
 
     @classmethod
     def of_model(cls, folder: Path) -> "FolderWeights":
-        """The weights of a model folder, all shards; refuses missing and truncated ones."""
+        """Read the weights of a model folder, all shards; refuses missing and truncated ones."""
         return cls(weight_files(folder))
 
     def names(self) -> list[str]:
-        """Every tensor of numbers, packed ones by the name they had."""
+        """Return every tensor of numbers, packed ones by the name they had."""
         names = [name for name, stored in self._stored.items() if stored.dtype in FLOATS and not _belongs(name)]
         return names + [name.removesuffix(PACKED) + ".weight" for name in self._stored if name.endswith(PACKED)]
 
     @property
     def unreadable(self) -> list[str]:
-        """Tensors in a type that is not read here (four-bit bytes of bitsandbytes, say)."""
+        """Return the tensors in a type that is not read here (four-bit bytes of bitsandbytes, say)."""
         return [name for name, stored in self._stored.items() if stored.dtype not in NUMPY_TYPES]
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Rows first; of a packed tensor what it had before."""
+        """Return a shape, rows first; of a packed tensor what it had before."""
         if (packed := self._packed(name)) is None:
             return self._stored[name].shape
         sizes = self._raw(packed + "_shape") if packed + "_shape" in self._stored else None
@@ -91,11 +91,11 @@ class FolderWeights:
         return rows, words * NIBBLES
 
     def kind(self, name: str) -> str:
-        """The dtype, or INT4."""
+        """Return the dtype, or INT4."""
         return "INT4" if self._packed(name) else self._stored[name].dtype
 
     def rows(self, name: str, which: Rows) -> F32:
-        """Some rows as float32."""
+        """Return some rows as float32."""
         if (packed := self._packed(name)) is not None:
             return self._unpacked(packed, which)
         raw, stored = self._raw(name), self._stored[name]
@@ -115,7 +115,7 @@ class FolderWeights:
         return np.memmap(stored.file, NUMPY_TYPES[stored.dtype], "r", stored.offset, stored.shape or (1,))
 
     def _unpacked(self, name: str, which: Rows) -> F32:
-        """Four bits, eight to a word, times a scale a group: compressed-tensors' `pack-quantized`, symmetric or not."""
+        """Unpack four bits, eight to a word, times one scale per group: `pack-quantized`, symmetric or not."""
         columns = self.shape(name)[1]
         values = _nibbles(self._raw(f"{name}_packed")[which])[:, :columns].astype(np.float32) - 8
         scales = self.rows(f"{name}_scale", which)
@@ -165,28 +165,28 @@ class GgufWeights:
             ) from error
 
     def meta(self, key: str) -> Any:
-        """A metadata value; None where the file has none. `{arch}` stands for the architecture."""
+        """Return a metadata value; None where the file has none. `{arch}` stands for the architecture."""
         field = self._reader.get_field(key.replace("{arch}", getattr(self, "arch", "")))
         return field.contents() if field is not None else None
 
     def names(self) -> list[str]:
-        """Every tensor."""
+        """Return every tensor."""
         return list(self._tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Rows first: GGUF itself counts from the other end."""
+        """Return a shape, rows first: GGUF itself counts from the other end."""
         return tuple(int(size) for size in reversed(self._tensors[name].shape))
 
     def kind(self, name: str) -> str:
-        """The GGML type."""
+        """Return the GGML type."""
         return str(self._tensors[name].tensor_type.name)
 
     def size(self, name: str) -> int:
-        """Bytes in the file."""
+        """Return its bytes in the file."""
         return int(self._tensors[name].n_bytes)
 
     def rows(self, name: str, which: Rows) -> F32:
-        """Some rows, dequantized by the `gguf` package."""
+        """Return some rows, dequantized by the `gguf` package."""
         from gguf import dequantize
 
         tensor = self._tensors[name]
@@ -195,5 +195,5 @@ class GgufWeights:
 
     @cached_property
     def tokens(self) -> list[str]:
-        """The vocabulary by id."""
+        """Return the vocabulary by id."""
         return list(self.meta("tokenizer.ggml.tokens") or [])

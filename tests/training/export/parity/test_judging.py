@@ -10,7 +10,7 @@ import pytest
 
 from playground.measure.drift import Reading
 from training.export import gguf
-from training.export.parity import answers, ends, hyper, numbers
+from training.export.parity import answers, ends, hyperparameters, numbers
 from training.export.parity.answers import Answers
 from training.export.parity.tensors import Compared, merged_times
 from training.export.parity.thresholds import drift_row, thresholds
@@ -131,8 +131,8 @@ def test_ends(tmp_path: Path) -> None:
         ({}, None),
     ],
 )
-def test_rope_in_old_and_new_configs(config: hyper.Config, theta: float | None) -> None:
-    assert hyper.rope(config).get("rope_theta") == theta
+def test_rope_in_old_and_new_configs(config: hyperparameters.Config, theta: float | None) -> None:
+    assert hyperparameters.rope(config).get("rope_theta") == theta
 
 
 def test_importing_is_cheap() -> None:

@@ -1,12 +1,20 @@
-"""A build's hyperparameters against its source's config.json; values that neither names are not guessed."""
+"""A build's hyperparameters against its source's config.json; values that neither names are not guessed.
 
+llama.cpp keeps some rotary settings as tensors, llama3's stretching and longrope's two lists: these are compared too.
+"""
+
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from training.export.parity.verdict import Step
+from training.export.parity.weights import F32, GgufWeights
 
 Config = dict[str, Any]
+ROPE_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 CLOSE = 1e-5
 """Relative: GGUF keeps fractions as 32-bit floats."""
 
@@ -22,7 +30,7 @@ class Parameter:
 
 
 def rope(config: Config, layers: str = "full_attention") -> Config:
-    """Rotary settings as transformers 5 keeps them, also from older files; some models have two sets."""
+    """Return rotary settings as transformers 5 keeps them, also from older files; some models have two sets."""
     rows = config.get("rope_parameters") or {}
     if isinstance(rows.get(layers), dict):
         return dict(rows[layers])
@@ -72,7 +80,7 @@ SAME_IN_FOLDERS = (
 
 
 def _scaling(settings: Config) -> str | None:
-    """GGUF's name of the scaling; llama3's is a tensor there, which is compared as one."""
+    """Return GGUF's name of the scaling; llama3's is a tensor there, which is compared as one."""
     kind = str(settings.get("rope_type", "default")).lower()
     names = {
         "default": "none",
@@ -85,42 +93,40 @@ def _scaling(settings: Config) -> str | None:
     return names.get(kind)
 
 
-def compare_gguf(config: Config, meta: Callable[[str], Any], step: Step) -> None:
-    """Every parameter that the config names, against the file's metadata."""
-    wrong, compared = [], 0
+def compare_gguf(config: Config, built: GgufWeights, step: Step) -> None:
+    """Compare every parameter that the config names with the file's metadata, and the rotary tensors."""
+    rows = []
     for parameter in PARAMETERS:
         want = parameter.of(config)
         if want is None or isinstance(want, list | dict):
             continue
-        got = next((value for key in parameter.keys if (value := meta(key)) is not None), parameter.default)
+        got = next((value for key in parameter.keys if (value := built.meta(key)) is not None), parameter.default)
         if isinstance(got, list):
-            got = got[0] if len(set(got)) == 1 else want  # a value a layer: no single one to compare
-        compared += 1
-        if not _same(want, got):
-            wrong.append(f"{parameter.label} is {_show(got)} and should be {_show(want)}")
-    _say(wrong, compared, step)
+            got = got[0] if len(set(got)) == 1 else want  # one value per layer: there is no single one to compare
+        rows.append((parameter.label, want, got))
+    _compare(rows, step)
+    _compare_rope_tensors(config, built, step)
 
 
 def compare_configs(source: Config, built: Config, step: Step) -> None:
-    """The same parameters, and those that GGUF has no key for, between two config.json files."""
+    """Compare the same parameters, and those that GGUF has no key for, between two config.json files."""
     readers = {p.label: p.of for p in PARAMETERS} | {name.replace("_", " "): _named(name) for name in SAME_IN_FOLDERS}
-    wrong, compared = [], 0
-    for label, read in readers.items():
-        want, got = read(source), read(built)
-        if want is None or (got is None and label not in ("rope base", "layers", "width")):
-            continue  # left at the class's default in one of the two
-        compared += 1
-        if not _same(want, got):
-            wrong.append(f"{label} is {_show(got)} and should be {_show(want)}")
-    _say(wrong, compared, step)
+    rows = [(label, read(source), read(built)) for label, read in readers.items()]
+    always = ("rope base", "layers", "width")  # of all others, what one of the two leaves out is at the class's default
+    said = [row for row in rows if row[1] is not None and (row[2] is not None or row[0] in always)]
+    _compare(said, step)
 
 
-def _say(wrong: list[str], compared: int, step: Step) -> None:
-    step.numbers["hyperparameters"] = compared
+def _compare(rows: list[tuple[str, Any, Any]], step: Step) -> None:
+    """Judge rows of label, wanted value and value found."""
+    wrong = [
+        f"{label} is {_show(got)} and should be {_show(want)}" for label, want, got in rows if not _same(want, got)
+    ]
+    step.numbers["hyperparameters"] = len(rows)
     if wrong:
         step.fail("hyperparameters", f"Hyperparameters differ: {'; '.join(wrong)}.")
     else:
-        step.note(f"{compared} hyperparameters agree.")
+        step.note(f"{len(rows)} hyperparameters agree.")
 
 
 def _same(want: Any, got: Any) -> bool:
@@ -131,3 +137,35 @@ def _same(want: Any, got: Any) -> bool:
 
 def _show(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else "missing" if value is None else str(value)
+
+
+def _compare_rope_tensors(config: Config, built: GgufWeights, step: Step) -> None:
+    """Compare every tensor of rotary factors that the config asks for, by value."""
+    for name, want in _rope_tensors(config).items():
+        if name not in built.names():
+            step.fail("hyperparameters", f"{name} is missing: the rope scaling was lost.")
+            continue
+        got = built.rows(name, slice(0, 1))[0]
+        if got.shape != want.shape or not np.allclose(got, want, rtol=1e-4):
+            step.fail("hyperparameters", f"{name} stretches positions otherwise than the config says.")
+
+
+def _rope_tensors(config: Config) -> dict[str, F32]:
+    settings = rope(config)
+    kind = str(settings.get("rope_type", "")).lower()
+    if kind == "llama3":
+        return {ROPE_TENSORS[0]: _llama3(config, settings)}
+    if kind in ("longrope", "su"):
+        factors = {ROPE_TENSORS[1]: settings.get("long_factor"), ROPE_TENSORS[2]: settings.get("short_factor")}
+        return {name: np.asarray(values, dtype=np.float32) for name, values in factors.items() if values}
+    return {}
+
+
+def _llama3(config: Config, settings: Config) -> F32:
+    """Return llama3's factors: long waves stretched by `factor`, short ones left, those between mixed."""
+    width = int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
+    waves = 2 * math.pi * float(settings.get("rope_theta", 10000.0)) ** (np.arange(0, width, 2) / width)
+    low, high, factor = (float(settings[name]) for name in ("low_freq_factor", "high_freq_factor", "factor"))
+    context = float(settings["original_max_position_embeddings"])
+    smooth = np.clip((context / waves - low) / (high - low), 0.0, 1.0)
+    return np.asarray(1 / ((1 - smooth) / factor + smooth), dtype=np.float32)
