@@ -14,8 +14,8 @@ from playground.events import Delta, Event, Failed, Finished, Started
 from playground.protocol import RowRequest
 from playground.server.guards.limits import Limits
 from playground.server.guards.record import Record
-from playground.server.model_list import Target
-from playground.server.wire.errors import TOO_LONG, ApiError, failed
+from playground.server.served_models import Target
+from playground.server.wire.errors import TOO_LONG, ApiError, from_row
 from playground.workers.tickets import Ticket
 
 
@@ -62,7 +62,7 @@ class Answers:
         while waiting:
             index, event = await self._next()
             if isinstance(event, Failed):
-                raise failed(event, None if index in self._prompts else self._param)
+                raise from_row(event, None if index in self._prompts else self._param)
             if isinstance(event, Started):
                 self._check(event)
                 self._prompts[index] = event.prompt_tokens
@@ -76,7 +76,7 @@ class Answers:
         while self._early or self._unread:
             index, event = self._early.popleft() if self._early else await self._next()
             if isinstance(event, Failed):
-                raise failed(event, None)
+                raise from_row(event, None)
             if isinstance(event, Delta):
                 self._record.first_token()
             if isinstance(event, Delta | Finished):

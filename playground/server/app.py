@@ -3,17 +3,17 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import Response
 from starlette.routing import Match
 
 from playground.compare import Playground
-from playground.server.dispatch import Asker
+from playground.server.dispatch import Dispatcher
 from playground.server.guards.keys import check_binding, is_loopback, read_keys
 from playground.server.guards.stack import guard
 from playground.server.routes import chat, completions, models
 from playground.server.serving import serve
-from playground.server.wire.errors import ApiError, asked, install
+from playground.server.wire.errors import install
 from playground.settings import Settings
 from playground.system.ports import check_port
 
@@ -26,11 +26,11 @@ def create(playground: Playground) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        app.state.asker.close()
+        app.state.dispatcher.close()
 
     app = FastAPI(title="Madang", summary="An OpenAI-compatible API", lifespan=lifespan, docs_url=None, redoc_url=None)
     guard(app, playground.settings)
-    app.state.asker = Asker(playground, app.state.limits)
+    app.state.dispatcher = Dispatcher(playground, app.state.limits)
     install(app)
     for router in (models.open_router, models.router, chat.router, completions.router):
         app.include_router(router)
@@ -39,10 +39,9 @@ def create(playground: Playground) -> FastAPI:
 
 
 async def _nothing_there(path: str, request: Request) -> Response:
-    """What /v1 has no route for: OpenAI's errors, where the page's would be its own."""
-    if any(route.matches(request.scope)[0] is Match.PARTIAL for route in request.app.router.routes):
-        raise ApiError(405, f"Not allowed: {asked(request)}.", code="method_not_supported")
-    raise ApiError(404, f"Invalid URL ({asked(request)})", code="unknown_url")
+    """Refuse what /v1 has no route for with OpenAI's errors: the page, which is mounted behind it, has its own."""
+    partial = any(route.matches(request.scope)[0] is Match.PARTIAL for route in request.app.router.routes)
+    raise HTTPException(405 if partial else 404)
 
 
 def is_served_beside_the_page(settings: Settings) -> bool:
@@ -72,12 +71,12 @@ def run(settings: Settings, models: Sequence[str] = ()) -> None:
 
 def loading(app: FastAPI, names: Sequence[str]) -> Callable[[], None]:
     """Loads models one after another; /health tells of it."""
-    asker: Asker = app.state.asker
-    asker.loading.starting = True
+    dispatcher: Dispatcher = app.state.dispatcher
+    dispatcher.loading.starting = True
 
     def load() -> None:
         for name in names:
-            asker.load(name)
-        asker.loading.starting = False
+            dispatcher.load(name)
+        dispatcher.loading.starting = False
 
     return load

@@ -14,8 +14,8 @@ from playground.protocol import ModelSpec, RowRequest
 from playground.server.answers import Answers
 from playground.server.guards.limits import Limits
 from playground.server.guards.record import Record
-from playground.server.model_list import Known, Target
-from playground.server.wire.errors import ApiError, said
+from playground.server.served_models import ServedModels, Target
+from playground.server.wire.errors import ApiError, sentence
 from playground.system.waiting import GivenUp
 from playground.workers.pool import Hold, Notify
 
@@ -24,13 +24,13 @@ QUICK_THREADS = 8
 """For what never waits for a model: lists of models and cancels."""
 
 
-class Asker:
+class Dispatcher:
     """Asks models for requests. What may block runs on its threads, one a place in the queue and a few that are always
     free for what is quick; `close` lets them go."""
 
     def __init__(self, playground: Playground, limits: Limits) -> None:
         self.limits = limits
-        self.known = Known(playground)
+        self.models = ServedModels(playground)
         self.loading = Loading()
         self._pool = playground.pool
         self._threads = ThreadPoolExecutor(limits.queue, "api")
@@ -83,7 +83,7 @@ class Asker:
                 self._pool.submit(spec, [row], notify)
 
     def _hold(self, model: str | None, work: Callable[[Target, Hold], T], gone: GivenUp) -> T:
-        target = self._target(model if model is not None else self.known.only(), gone)
+        target = self._target(model if model is not None else self.models.only(), gone)
         spec = target.loadable.spec
         with self.loading.watched(spec) as notify:
             hold = self._pool.hold(spec, gone, notify)
@@ -91,17 +91,17 @@ class Asker:
             try:
                 return work(target, hold)
             except (VariantError, ContextError) as error:  # the model is there, so it is the request that it refuses
-                raise ApiError(400, said(error.message, error.hint), "prompt", "invalid_prompt") from error
+                raise ApiError(400, sentence(error), "prompt", "invalid_prompt") from error
 
     def _target(self, model: str, gone: GivenUp) -> Target:
         def progress(done: float, what: str) -> None:
             if gone():
                 raise WorkerError(f"{model} was cancelled while it was being downloaded.")
 
-        return self.known.target(model, progress)
+        return self.models.target(model, progress)
 
 
-def spelled(hold: Hold, ids: Sequence[int]) -> str:
+def detokenized(hold: Hold, ids: Sequence[int]) -> str:
     """The text that token ids spell, control tokens by name; for the threads, as it waits for the worker."""
     return b"".join(map(bytes, hold.call("pieces", ids=list(ids)))).decode(errors="replace")
 

@@ -12,8 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from playground.errors import ConfigError, SetupError
-from playground.server.guards.record import record_of
-from playground.server.guards.refusals import Refusal, refusal
+from playground.server.guards.record import Refusal, record_of, refusal
 from playground.settings import Settings, split_keys
 
 SET_A_KEY = "Set a key with MADANG_API_KEYS (or MADANG_API_KEYS_FILE) and send it as `Authorization: Bearer KEY`."

@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from playground.server.guards.record import Record, record_of
-from playground.server.guards.refusals import Refusal, refusal
+from playground.server.guards.record import Record, Refusal, record_of, refusal
 from playground.settings import Settings
 
 BODY_S = 60.0

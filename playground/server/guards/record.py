@@ -1,11 +1,17 @@
-"""What is known of one request while it is served: the guards begin it, the routes add the model and its tokens."""
+"""The record of one request while it is served, and how a guard refuses one. Routes add the model and its tokens."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
+
+from playground.server.wire.errors import ApiError
+
+LEFT = 499
+"""The status of a request whose client has hung up before there was one, as nginx logs it."""
 
 
 @dataclass(eq=False)
@@ -59,3 +65,21 @@ def record_of(scope: Scope) -> Record:
     record = scope.setdefault("state", {}).setdefault("record", Record())
     assert isinstance(record, Record)
     return record
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A request that goes no further, and the word that metrics and the log count it under."""
+
+    reason: str
+    error: ApiError
+
+    async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request with it."""
+        record_of(scope).rejected = self.reason
+        await self.error.response()(scope, receive, send)
+
+
+def refusal(reason: str, status: int, message: str, code: str, headers: Mapping[str, str] | None = None) -> Refusal:
+    """A refusal in OpenAI's error object."""
+    return Refusal(reason, ApiError(status, message, code=code, headers=headers))

@@ -1,16 +1,25 @@
 """What stands around the API's routes: log, metrics, keys, rate, body and queue, in this order. The page passes by."""
 
+import re
+import time
+from collections.abc import Callable, Sequence
+
 from fastapi import FastAPI
 from pydantic import SecretStr
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from playground.server.guards.keys import Keyring, Keys, read_keys
 from playground.server.guards.limits import Body, Limits, Queue, Rate
 from playground.server.guards.metrics import Meters
-from playground.server.guards.paths import METRICS, is_guarded, route_path
-from playground.server.guards.recording import Watch
+from playground.server.guards.record import LEFT, Record
 from playground.server.guards.request_log import RequestLog
+from playground.server.wire.errors import ApiError
 from playground.settings import Settings
+
+METRICS = "/metrics"
+SINGLE = ("/tokenize", "/detokenize", METRICS)
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+"""Open to nobody unasked: `$` in the router's patterns looks past a newline at a path's end."""
 
 
 def guard(app: FastAPI, settings: Settings) -> None:
@@ -27,7 +36,7 @@ def guard(app: FastAPI, settings: Settings) -> None:
 
 
 class Guard:
-    """Leads the API's requests through the guards and all others past them."""
+    """Leads the API's requests through the guards, and all others past them."""
 
     def __init__(
         self, app: ASGIApp, keys: tuple[SecretStr, ...], settings: Settings, limits: Limits, meters: Meters
@@ -38,11 +47,11 @@ class Guard:
         meters.watch_queue(lambda: len(queue.held), queue.waiting)
         body = Body(queue, limits.body_bytes, keep=settings.api_log_prompts)
         keyed = Keys(Rate(body, limits.rate_per_minute), keyring, settings.host)
-        self.guarded = Watch(keyed, (meters.observe, RequestLog(settings.api_log_prompts).write))
-        self.metrics = Watch(Keys(app, keyring, settings.host), ())
+        self.guarded = Recorder(keyed, (meters.observe, RequestLog(settings.api_log_prompts).write))
+        self.metrics = Recorder(Keys(app, keyring, settings.host), ())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Choose the way by the path."""
+        """Pass a request on, by its path, to the guards or to the page."""
         path = route_path(scope) if scope["type"] == "http" else ""
         if not is_guarded(path):
             await self.app(scope, receive, send)
@@ -50,3 +59,87 @@ class Guard:
             await self.metrics(scope, receive, send)
         else:
             await self.guarded(scope, receive, send)
+
+
+class Recorder:
+    """The outermost guard: begins a request's record, and hands it to the listeners when the request has ended.
+
+    Every message passes as it is, but for the header x-request-id that the answer gets.
+    """
+
+    def __init__(self, app: ASGIApp, listeners: Sequence[Callable[[Record], None]]) -> None:
+        self.app = app
+        self.listeners = listeners
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; a bug is answered with OpenAI's error object and goes on to the server's log."""
+        client = scope.get("client")
+        record = Record(method=scope["method"], client=client[0] if client else "")
+        scope.setdefault("state", {})["record"] = record
+        messages = _Messages(record, receive, send)
+        try:
+            await self.app(scope, messages.receive, messages.send)
+        except Exception:
+            if not record.status and not record.left:
+                await _bug(record).response()(scope, messages.receive, messages.send)
+            raise
+        finally:
+            self._end(record, scope)
+
+    def _end(self, record: Record, scope: Scope) -> None:
+        record.seconds = time.monotonic() - record.began
+        record.route = route_of(scope)
+        record.status = record.status or (LEFT if record.left else 500)
+        for listener in self.listeners:
+            listener(record)
+
+
+def _bug(record: Record) -> ApiError:
+    return ApiError(500, f"A fault inside Madang; the log of the server tells more about {record.id}.")
+
+
+class _Messages:
+    """Passes the messages of one request on, and notes in its record what they say."""
+
+    def __init__(self, record: Record, receive: Receive, send: Send) -> None:
+        self.record = record
+        self._receive = receive
+        self._send = send
+        self._complete = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and not self._complete:
+            self.record.left = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.record.status = message["status"]
+            named = (b"x-request-id", self.record.id.encode())
+            message = {**message, "headers": [*message.get("headers", ()), named]}
+        elif message["type"] == "http.response.body":
+            if message.get("body") and self.record.first_byte_s is None:
+                self.record.first_byte_s = time.monotonic() - self.record.began
+            self._complete = not message.get("more_body", False)
+        await self._send(message)
+
+
+def route_path(scope: Scope) -> str:
+    """Return the path as the router compares it, without the prefix of a proxy or a mount (`root_path`)."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    rest = path.removeprefix(root)
+    return rest if path.startswith(root) and rest[:1] in ("", "/") else path
+
+
+def is_guarded(path: str) -> bool:
+    """Whether the API answers there, or may; a slash at the end changes nothing, as the router redirects it."""
+    known = path == "/v1" or path.startswith("/v1/") or path.rstrip("/") in SINGLE
+    return known or CONTROL.search(path) is not None
+
+
+def route_of(scope: Scope) -> str:
+    """Return the pattern of the route that answered, `/v1/models/{model}`; empty where none of the API's did."""
+    pattern = getattr(scope.get("route"), "path", "")
+    return pattern if is_guarded(pattern) else ""

@@ -1,24 +1,28 @@
-"""/v1/chat/completions: turns in, an answer in the assistant's name out, whole or as a stream."""
-
-from collections.abc import AsyncIterator
+"""/v1/chat/completions: takes turns, answers with the assistant's next one, whole or as a stream."""
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from playground.events import Delta, Finished
 from playground.messages import Message, Role
 from playground.protocol import RowRequest
-from playground.server.answers import Answers
-from playground.server.dispatch import Asker
+from playground.server.dispatch import Dispatcher
 from playground.server.guards.record import record_of
-from playground.server.wire import logprobs
-from playground.server.wire.envelope import REFUSALS, STREAMED, Head, reason, usage
-from playground.server.wire.errors import TOO_LONG, ApiError
-from playground.server.wire.logprobs import Placed, Placing
+from playground.server.routes.answering import AnswerBuilder, envelope
+from playground.server.wire.errors import REFUSALS, TOO_LONG, ApiError
+from playground.server.wire.logprobs import PlacedToken, chat_logprobs
 from playground.server.wire.requests import ChatRequest, ChatTurn, Part
-from playground.server.wire.responses import ChatChoice, ChatChunk, ChatCompletion, ChatDelta, ChatMessage, ChunkChoice
+from playground.server.wire.responses import (
+    ChatChoice,
+    ChatChunk,
+    ChatCompletion,
+    ChatDelta,
+    ChatMessage,
+    ChunkChoice,
+    Reason,
+    Usage,
+)
 from playground.server.wire.sampling import sampling, seeded
-from playground.server.wire.streams import EventStream, unless_gone, whole
+from playground.server.wire.streams import STREAMED, while_connected
 
 ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 UNSERVED = ("tool_calls", "tool_call_id", "function_call", "audio", "refusal")
@@ -28,37 +32,31 @@ router = APIRouter(responses=REFUSALS)
 @router.post("/v1/chat/completions", response_model=ChatCompletion, responses=STREAMED)
 async def create(body: ChatRequest, request: Request) -> Response:
     """Answer a conversation."""
-    return await unless_gone(request, _answer(body, request))
+    return await while_connected(request, _answer(body, request))
 
 
 async def _answer(body: ChatRequest, request: Request) -> Response:
     body.check()
-    asker: Asker = request.app.state.asker
-    choices = body.n or 1
-    answers = await asker.ask(body.model, _rows(body, asker), choices, record_of(request.scope))
-    if body.stream:
-        return EventStream(_chunks(body, answers, choices), answers)
-    try:
-        return whole(await _completion(body, answers, choices))
-    finally:
-        answers.close()
+    dispatcher: Dispatcher = request.app.state.dispatcher
+    answers = await dispatcher.ask(body.model, _rows(body, dispatcher), body.n or 1, record_of(request.scope))
+    return await _ChatBuilder(body, envelope("chatcmpl", answers.target), [0] * (body.n or 1)).respond(answers)
 
 
-def _rows(body: ChatRequest, asker: Asker) -> list[RowRequest]:
+def _rows(body: ChatRequest, dispatcher: Dispatcher) -> list[RowRequest]:
     turns = tuple(_message(place, turn) for place, turn in enumerate(body.messages))
-    size, most = sum(len(turn.content) for turn in turns), asker.limits.prompt_characters
+    size, most = sum(len(turn.content) for turn in turns), dispatcher.limits.prompt_characters
     if size > most:
         text = f"The messages have {size} characters; this server takes {most}."
         raise ApiError(400, text, "messages", TOO_LONG)
     top = (body.top_logprobs or 0) if body.logprobs else None
     return [
         RowRequest(id="", variant="", messages=turns, sampling=own, top_logprobs=top)
-        for own in seeded(sampling(body, asker.limits), body.seed, 1, body.n or 1)
+        for own in seeded(sampling(body, dispatcher.limits), body.seed, 1, body.n or 1)
     ]
 
 
 def _message(place: int, turn: ChatTurn) -> Message:
-    """A turn as the playground has it: a developer speaks as the system, parts of text are joined."""
+    """Return a turn as the playground has it: a developer speaks as the system, parts of text are joined."""
     where = f"messages[{place}]"
     for name in UNSERVED:
         if getattr(turn, name):
@@ -81,56 +79,28 @@ def _content(where: str, turn: ChatTurn) -> str:
     return "".join(part.text or "" for part in parts)
 
 
-async def _completion(body: ChatRequest, answers: Answers, choices: int) -> ChatCompletion:
-    ended: dict[int, Finished] = {}
-    placings = [Placing() for _ in range(choices)]
-    placed: list[list[Placed]] = [[] for _ in range(choices)]
-    async for index, event in answers:
-        if isinstance(event, Finished):
-            ended[index] = event
-        placed[index] += _placed(placings[index], event)
-    told = [
-        ChatChoice(
-            index=index,
-            message=ChatMessage(role="assistant", content=ended[index].text, refusal=None),
-            logprobs=logprobs.chat(placed[index]) if body.logprobs else None,
-            finish_reason=reason(ended[index]),
-        )
-        for index in range(choices)
-    ]
-    used = usage(answers.prompt_tokens, answers.answer_tokens)
-    head = Head("chatcmpl", answers.target).fields()
-    return ChatCompletion(object="chat.completion", **head, choices=told, usage=used)
+class _ChatBuilder(AnswerBuilder[ChatChoice, ChunkChoice]):
+    """The objects of /v1/chat/completions."""
 
+    def choice(self, index: int, text: str, tokens: list[PlacedToken], why: Reason) -> ChatChoice:
+        message = ChatMessage(role="assistant", content=text, refusal=None)
+        told = chat_logprobs(tokens) if self.with_logprobs else None
+        return ChatChoice(index=index, message=message, logprobs=told, finish_reason=why)
 
-async def _chunks(body: ChatRequest, answers: Answers, choices: int) -> AsyncIterator[ChatChunk]:
-    head = Head("chatcmpl", answers.target).fields()
+    def completion(self, choices: list[ChatChoice], used: Usage) -> ChatCompletion:
+        return ChatCompletion(object="chat.completion", **self.envelope, choices=choices, usage=used)
 
-    def chunk(*told: ChunkChoice) -> ChatChunk:
-        made = ChatChunk(object="chat.completion.chunk", **head, choices=list(told))
-        if body.with_usage:
-            made.usage = None  # told as null until the last
+    def opening(self, index: int) -> ChunkChoice:
+        delta = ChatDelta(role="assistant", content="")
+        return ChunkChoice(index=index, delta=delta, logprobs=None, finish_reason=None)
+
+    def part(self, index: int, text: str, tokens: list[PlacedToken], why: Reason | None) -> ChunkChoice:
+        delta = ChatDelta(content=text) if why is None else ChatDelta()
+        told = chat_logprobs(tokens) if self.with_logprobs and tokens else None
+        return ChunkChoice(index=index, delta=delta, logprobs=told, finish_reason=why)
+
+    def chunk(self, parts: list[ChunkChoice], used: Usage | None = None) -> ChatChunk:
+        made = ChatChunk(object="chat.completion.chunk", **self.envelope, choices=parts)
+        if self.with_usage:
+            made.usage = used
         return made
-
-    for index in range(choices):
-        opening = ChatDelta(role="assistant", content="")
-        yield chunk(ChunkChoice(index=index, delta=opening, logprobs=None, finish_reason=None))
-    placings = [Placing() for _ in range(choices)]
-    async for index, event in answers:
-        found = _placed(placings[index], event)
-        told = logprobs.chat(found) if body.logprobs and found else None
-        if isinstance(event, Delta) and (event.text or found):
-            delta = ChatDelta(content=event.text)
-            yield chunk(ChunkChoice(index=index, delta=delta, logprobs=told, finish_reason=None))
-        elif isinstance(event, Finished):
-            yield chunk(ChunkChoice(index=index, delta=ChatDelta(), logprobs=told, finish_reason=reason(event)))
-    if body.with_usage:
-        last = chunk()
-        last.usage = usage(answers.prompt_tokens, answers.answer_tokens)
-        yield last
-
-
-def _placed(placing: Placing, event: Delta | Finished) -> list[Placed]:
-    if isinstance(event, Delta):
-        return placing.feed(event.text, event.tokens)
-    return placing.end(stopped=event.reason == "stop")

@@ -11,8 +11,8 @@ from functools import partial
 
 from playground.presets import Sampling
 from playground.protocol import PromptToken
-from playground.server.dispatch import Asker, spelled
-from playground.server.model_list import Target
+from playground.server.dispatch import Dispatcher, detokenized
+from playground.server.served_models import Target
 from playground.server.wire.errors import TOO_LONG, ApiError
 from playground.server.wire.requests import CompletionRequest, Ids
 from playground.workers.pool import Hold
@@ -35,19 +35,19 @@ class Echo:
     """Whether that token ends the answer, and so is no text."""
 
 
-async def read(body: CompletionRequest, sampling: Sampling, asker: Asker) -> list[Echo]:
+async def read(body: CompletionRequest, sampling: Sampling, dispatcher: Dispatcher) -> list[Echo]:
     """Every prompt as the model reads it, with what `echo` and `logprobs` ask for."""
 
     def encode(target: Target, hold: Hold) -> list[Echo]:
         echoes = _encoded(body.prompts, hold)
-        _check(echoes, hold, asker.limits.prompt_tokens)
+        _check(echoes, hold, dispatcher.limits.prompt_tokens)
         return echoes
 
-    echoes = await asker.with_worker(body.model, encode)
+    echoes = await dispatcher.with_worker(body.model, encode)
     if body.echo and body.logprobs is not None:
         _check_told(sum(len(echo.ids) for echo in echoes), body.n or 1, body.logprobs)
         for part in portions(echoes):  # between two of them others are answered, and a client that has gone is heard
-            await asker.with_worker(body.model, partial(_score, part, body.logprobs, at_once(body, sampling)))
+            await dispatcher.with_worker(body.model, partial(_score, part, body.logprobs, at_once(body, sampling)))
     return echoes
 
 
@@ -93,7 +93,7 @@ def _encoded(prompts: Sequence[str | Ids], hold: Hold) -> list[Echo]:
         if isinstance(prompt, str):
             echoes.append(Echo(next(encoded), prompt))
         else:
-            echoes.append(Echo(prompt, spelled(hold, prompt)))
+            echoes.append(Echo(prompt, detokenized(hold, prompt)))
     return echoes
 
 

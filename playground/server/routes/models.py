@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from playground.server.dispatch import Asker, spelled
-from playground.server.model_list import Target
-from playground.server.wire.envelope import REFUSALS
-from playground.server.wire.errors import TOO_LONG, ApiError, ErrorBody, Problem
+from playground.server.dispatch import Dispatcher, detokenized
+from playground.server.served_models import Target
+from playground.server.wire.errors import REFUSALS, TOO_LONG, ApiError, ErrorBody, Problem
 from playground.server.wire.requests import DetokenizeRequest, TokenizeRequest
 from playground.server.wire.responses import Content, Health, ModelCard, ModelList, Tokens
-from playground.server.wire.streams import unless_gone
+from playground.server.wire.streams import while_connected
 from playground.workers.pool import Hold
 
 OWNER = "madang"
@@ -22,8 +21,8 @@ open_router = APIRouter()
 @open_router.get("/health", responses={503: {"model": ErrorBody, "description": "A model is being loaded"}})
 async def health(request: Request) -> Response:
     """Whether models can be asked: 503 while one loads for the first time. Needs no key."""
-    asker: Asker = request.app.state.asker
-    if asker.loading.ready:
+    dispatcher: Dispatcher = request.app.state.dispatcher
+    if dispatcher.loading.ready:
         return JSONResponse(Health().model_dump())
     problem = Problem(message="Loading model", type="server_error", code="loading")
     return JSONResponse(ErrorBody(error=problem).model_dump(), 503, {"Retry-After": "1"})
@@ -32,33 +31,33 @@ async def health(request: Request) -> Response:
 @router.get("/v1/models")
 async def models(request: Request) -> ModelList:
     """Every model that can be asked."""
-    asker: Asker = request.app.state.asker
+    dispatcher: Dispatcher = request.app.state.dispatcher
 
     def read() -> ModelList:
-        created = asker.known.created()
-        cards = [ModelCard(id=name, created=created, owned_by=OWNER) for name in asker.known.names().ids]
+        created = dispatcher.models.created()
+        cards = [ModelCard(id=name, created=created, owned_by=OWNER) for name in dispatcher.models.names().ids]
         return ModelList(data=cards)
 
-    return await asker.thread(read)
+    return await dispatcher.thread(read)
 
 
 @router.get("/v1/models/{model:path}")
 async def model(model: str, request: Request) -> ModelCard:
     """One model."""
-    asker: Asker = request.app.state.asker
+    dispatcher: Dispatcher = request.app.state.dispatcher
 
     def read() -> ModelCard:
-        found, _ = asker.known.names().find(model)
-        return ModelCard(id=found, created=asker.known.created(), owned_by=OWNER)
+        found, _ = dispatcher.models.names().find(model)
+        return ModelCard(id=found, created=dispatcher.models.created(), owned_by=OWNER)
 
-    return await asker.thread(read)
+    return await dispatcher.thread(read)
 
 
 @router.post("/tokenize", response_model=Tokens)
 async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     """Token ids of a text, control tokens parsed; with BOS only where `add_special` asks for it."""
-    asker: Asker = request.app.state.asker
-    _check("content", body.content, "characters", asker.limits.prompt_characters)
+    dispatcher: Dispatcher = request.app.state.dispatcher
+    _check("content", body.content, "characters", dispatcher.limits.prompt_characters)
 
     def encode(target: Target, hold: Hold) -> Response:
         [ids] = hold.call("encode", texts=[body.content], add_special=None if body.add_special else False)
@@ -68,25 +67,19 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Response:
         told = [{"id": token, "piece": _piece(raw)} for token, raw in zip(ids, raws, strict=True)]
         return JSONResponse({"tokens": told})
 
-    async def answer() -> Response:
-        return await asker.with_worker(body.model, encode)
-
-    return await unless_gone(request, answer())
+    return await while_connected(request, dispatcher.with_worker(body.model, encode))
 
 
 @router.post("/detokenize", response_model=Content)
 async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
     """The text that token ids spell, control tokens by name."""
-    asker: Asker = request.app.state.asker
-    _check("tokens", body.tokens, "tokens", asker.limits.prompt_tokens)
+    dispatcher: Dispatcher = request.app.state.dispatcher
+    _check("tokens", body.tokens, "tokens", dispatcher.limits.prompt_tokens)
 
     def spell(target: Target, hold: Hold) -> Response:
-        return JSONResponse({"content": spelled(hold, body.tokens)})
+        return JSONResponse({"content": detokenized(hold, body.tokens)})
 
-    async def answer() -> Response:
-        return await asker.with_worker(body.model, spell)
-
-    return await unless_gone(request, answer())
+    return await while_connected(request, dispatcher.with_worker(body.model, spell))
 
 
 def _check(name: str, given: Sequence[object], unit: str, most: int) -> None:

@@ -70,20 +70,37 @@ class ApiError(Exception):
         return Response(body, self.status, self.headers, "application/json")
 
 
+_FAULTS = {
+    400: "The request is wrong",
+    401: "No key, or a wrong one",
+    403: "No key is set, and the request comes from elsewhere",
+    404: "No such model",
+    408: "The body did not arrive in time",
+    413: "The body is too large",
+    429: "Too many requests: come again after Retry-After seconds",
+    500: "The model cannot be loaded, or its engine failed",
+    503: "No memory for the model, or the Hub is out of reach",
+}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"description": words, "model": ErrorBody} for status, words in _FAULTS.items()
+}
+"""The errors that a route's description names, all with OpenAI's error object."""
+
+
 def _type(status: int) -> str:
     if status >= 500:
         return "server_error"
     return {401: "authentication_error", 429: "rate_limit_error"}.get(status, "invalid_request_error")
 
 
-def said(message: str, hint: str) -> str:
-    """A message with its hint appended."""
-    return f"{message} {hint}".strip()
+def sentence(error: MadangError | Failed) -> str:
+    """Return an error's message with its hint appended."""
+    return f"{error.message} {error.hint}".strip()
 
 
-def of(error: MadangError) -> ApiError:
-    """What an error becomes that came up before a row was asked; most are this machine's fault, not the client's."""
-    text = said(error.message, error.hint)
+def from_madang(error: MadangError) -> ApiError:
+    """Return the answer to an error that came up before a row was asked: most are the machine's, not the client's."""
+    text = sentence(error)
     if isinstance(error, UnknownNameError):
         return ApiError(404, text, "model", "model_not_found")
     if isinstance(error, ContextError):
@@ -97,9 +114,13 @@ def of(error: MadangError) -> ApiError:
     return ApiError(500, text, code="model_unavailable", headers=LASTING)
 
 
-def failed(event: Failed, param: str | None) -> ApiError:
-    """What a failed row becomes. `param`: what holds its prompt, where it failed before it had begun, so over that."""
-    text = said(event.message, event.hint)
+def from_row(event: Failed, param: str | None) -> ApiError:
+    """Return the answer to a row that failed.
+
+    `param` names the field that holds its prompt, where the row failed before it began and the prompt may be the
+    reason; None where it had begun, so that the engine is at fault.
+    """
+    text = sentence(event)
     if param is None or event.error in ("", WorkerError.__name__):
         return ApiError(500, text, code="engine_failed")
     return ApiError(400, text, param, TOO_LONG if event.error == ContextError.__name__ else "invalid_prompt")
@@ -123,29 +144,29 @@ async def _api_error(request: Request, error: Exception) -> Response:
 
 async def _madang_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, MadangError)
-    return of(error).response()
+    return from_madang(error).response()
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return invalid(error.errors()).response()
+    return from_pydantic(error.errors()).response()
 
 
 async def _unreadable(request: Request, error: Exception) -> Response:
     return ApiError(400, "The body of the request cannot be read as JSON. Send it as UTF-8.").response()
 
 
-def asked(request: Request) -> str:
-    """Method and path of a request, cut where they are longer than any of ours."""
+def _request_line(request: Request) -> str:
+    """Return method and path of a request, cut where they are longer than any of ours."""
     return f"{request.method[:20]} {request.url.path[:200]}"
 
 
 async def _no_path(request: Request, error: Exception) -> Response:
-    return ApiError(404, f"Invalid URL ({asked(request)})", code="unknown_url").response()
+    return ApiError(404, f"Invalid URL ({_request_line(request)})", code="unknown_url").response()
 
 
 async def _no_method(request: Request, error: Exception) -> Response:
-    text = f"Not allowed: {asked(request)}."
+    text = f"Not allowed: {_request_line(request)}."
     return ApiError(405, text, code="method_not_supported", headers=getattr(error, "headers", None)).response()
 
 
@@ -153,23 +174,23 @@ async def _bug(request: Request, error: Exception) -> Response:
     return ApiError(500, "A fault inside Madang; the log of the server tells more.").response()
 
 
-def invalid(faults: Sequence[Any]) -> ApiError:
-    """Pydantic's faults of a body in OpenAI's words: all in the message, the first as `param`."""
-    told: dict[str, tuple[str, str]] = {}
+def from_pydantic(faults: Sequence[Any]) -> ApiError:
+    """Return pydantic's faults of a body in OpenAI's words: all of them in the message, the first as `param`."""
+    found: dict[str, tuple[str, str]] = {}
     for fault in faults:
         param, of_a_branch = _param(fault["loc"], fault["type"])
         if of_a_branch and fault["type"].endswith(("_type", "missing")):
             text = f"Invalid value for '{param}': it has none of the forms that are taken."
-            told.setdefault(param, (text, "invalid_type"))
+            found.setdefault(param, (text, "invalid_type"))
         elif of_a_branch:
-            told[param] = _told(fault, param)
+            found[param] = _problem(fault, param)
         else:
-            told.setdefault(param, _told(fault, param))
-    first, (_, code) = next(iter(told.items()))
-    return ApiError(400, " ".join(text for text, _ in told.values()), first or None, code)
+            found.setdefault(param, _problem(fault, param))
+    first, (_, code) = next(iter(found.items()))
+    return ApiError(400, " ".join(text for text, _ in found.values()), first or None, code)
 
 
-def _told(fault: Any, param: str) -> tuple[str, str]:
+def _problem(fault: Any, param: str) -> tuple[str, str]:
     """One fault as message and code."""
     kind = fault["type"]
     if kind == "json_invalid" or not param:

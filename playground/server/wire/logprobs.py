@@ -1,4 +1,4 @@
-"""Log-probabilities as OpenAI tells them, and which tokens belong to the text that is shown."""
+"""Log-probabilities in OpenAI's objects, and which tokens belong to the text that is shown."""
 
 import codecs
 from collections import deque
@@ -16,18 +16,19 @@ LEAST = -9999.0
 """What OpenAI says of a token that cannot come: JSON has no infinity."""
 
 
-class Placed(NamedTuple):
+class PlacedToken(NamedTuple):
     """A token, and how many characters of the text stand before it."""
 
     token: Token
     offset: int
 
 
-class Placing:
-    """Gives tokens out as the text that they spell is shown; those of a stop string, which never is, are kept.
+class Aligner:
+    """Matches a row's tokens with its text and gives each out, with its offset, once the text that it spells is shown.
 
-    The text is what a decoder makes of the tokens' bytes one after another: U+FFFD where they are no character. A token
-    that the text does not spell (a control token) comes with its neighbours.
+    Text and tokens arrive apart: text is held back while it may become a stop string, whose tokens are never given
+    out. The text is what a decoder makes of the tokens' bytes one after another, U+FFFD where they are no character. A
+    token that the text does not spell (a control token) comes with its neighbours.
     """
 
     def __init__(self, before: int = 0) -> None:
@@ -36,16 +37,16 @@ class Placing:
         self._shown = bytearray()
         """Text that no token has been found for yet."""
         self._waiting: deque[Token] = deque()
-        self._halved: list[Placed] = []
+        self._halved: list[PlacedToken] = []
         """Tokens that were found, and wait for the rest of a character."""
         self._begun = False
         self._offset = before
 
-    def feed(self, text: str, tokens: Iterable[Token]) -> list[Placed]:
-        """More text and tokens; the tokens that are through."""
+    def feed(self, text: str, tokens: Iterable[Token]) -> list[PlacedToken]:
+        """Take more text and tokens; return the tokens whose text is shown by now."""
         self._shown += text.encode()
         self._waiting += tokens
-        ready: list[Placed] = []
+        ready: list[PlacedToken] = []
         while self._waiting and self._find(self._waiting[0]):
             self._waiting.popleft()
             if not self._is_half:
@@ -53,8 +54,8 @@ class Placing:
                 self._halved = []
         return ready
 
-    def end(self, stopped: bool) -> list[Placed]:
-        """What is left at the end: where a stop string ended the text, only a token that begins before it."""
+    def end(self, stopped: bool) -> list[PlacedToken]:
+        """Return the tokens that are left: where a stop string ended the text, only those that begin before it."""
         shown = self._offset + len(self._shown.decode())
         left = self._halved + [self._placed(token, *self._read(self._spelled(token))) for token in self._waiting]
         return [placed for placed in left if not stopped or placed.offset < shown]
@@ -74,7 +75,7 @@ class Placing:
             self._decoder.setstate(before)
             if len(self._shown) < len(spelled) and spelled.startswith(bytes(self._shown)):
                 return False
-        self._halved.append(Placed(token, self._offset))
+        self._halved.append(PlacedToken(token, self._offset))
         return True
 
     @property
@@ -82,8 +83,8 @@ class Placing:
         """Whether the bytes read so far end within a character."""
         return bool(self._decoder.getstate()[0])
 
-    def _placed(self, token: Token, text: str, own: int) -> Placed:
-        placed = Placed(token, self._offset + own)
+    def _placed(self, token: Token, text: str, own: int) -> PlacedToken:
+        placed = PlacedToken(token, self._offset + own)
         self._offset += len(text)
         return placed
 
@@ -104,8 +105,8 @@ class Placing:
         return raw
 
 
-def chat(placed: Sequence[Placed]) -> ChatLogprobs:
-    """Tokens as /v1/chat/completions tells them."""
+def chat_logprobs(placed: Sequence[PlacedToken]) -> ChatLogprobs:
+    """Return tokens in the object of /v1/chat/completions."""
     content = [
         ContentLogprob(
             token=_text(token.raw),
@@ -118,8 +119,8 @@ def chat(placed: Sequence[Placed]) -> ChatLogprobs:
     return ChatLogprobs(content=content, refusal=None)
 
 
-def text(placed: Sequence[Placed]) -> TextLogprobs:
-    """Tokens as /v1/completions tells them; the token itself is always among the likeliest, if as the last."""
+def text_logprobs(placed: Sequence[PlacedToken]) -> TextLogprobs:
+    """Return tokens in the object of /v1/completions; the token itself is among the likeliest, or behind them."""
     return TextLogprobs(
         tokens=[_name(token.raw) for token, _ in placed],
         token_logprobs=[None if token.logprob is None else _value(token.logprob) for token, _ in placed],
@@ -128,8 +129,8 @@ def text(placed: Sequence[Placed]) -> TextLogprobs:
     )
 
 
-def joined(first: TextLogprobs | None, second: TextLogprobs | None) -> TextLogprobs | None:
-    """What is told of a text and of what follows it, as one; it is not checked again."""
+def join(first: TextLogprobs | None, second: TextLogprobs | None) -> TextLogprobs | None:
+    """Join the objects of a text and of what follows it; pydantic does not check them again."""
     if first is None or second is None:
         return first or second
     return TextLogprobs.model_construct(

@@ -8,14 +8,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from playground.events import Finished
+
 Reason = Literal["stop", "length"]
 
 
-class _Told(BaseModel):
+class _Response(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Usage(_Told):
+class Usage(_Response):
     """Tokens read and written. Every prompt counts once, however many answers it gets."""
 
     prompt_tokens: int
@@ -23,7 +25,7 @@ class Usage(_Told):
     total_tokens: int
 
 
-class TopLogprob(_Told):
+class TopLogprob(_Response):
     """A token, its log-probability in nats, and its bytes, which may be part of a character."""
 
     token: str
@@ -37,14 +39,14 @@ class ContentLogprob(TopLogprob):
     top_logprobs: list[TopLogprob]
 
 
-class ChatLogprobs(_Told):
+class ChatLogprobs(_Response):
     """The tokens of a piece of the answer."""
 
     content: list[ContentLogprob]
     refusal: None
 
 
-class ChatMessage(_Told):
+class ChatMessage(_Response):
     """The answer."""
 
     role: Literal["assistant"]
@@ -52,7 +54,7 @@ class ChatMessage(_Told):
     refusal: None
 
 
-class ChatChoice(_Told):
+class ChatChoice(_Response):
     """One whole answer."""
 
     index: int
@@ -61,7 +63,7 @@ class ChatChoice(_Told):
     finish_reason: Reason
 
 
-class ChatCompletion(_Told):
+class ChatCompletion(_Response):
     """The body that /v1/chat/completions answers with."""
 
     id: str
@@ -73,14 +75,14 @@ class ChatCompletion(_Told):
     system_fingerprint: str
 
 
-class ChatDelta(_Told):
+class ChatDelta(_Response):
     """What an answer has more: its role first, then text, at the end nothing."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
 
 
-class ChunkChoice(_Told):
+class ChunkChoice(_Response):
     """More of one answer."""
 
     index: int
@@ -89,7 +91,7 @@ class ChunkChoice(_Told):
     finish_reason: Reason | None
 
 
-class ChatChunk(_Told):
+class ChatChunk(_Response):
     """One event of a stream. The last has the usage and no choices, where that was asked for."""
 
     id: str
@@ -101,7 +103,7 @@ class ChatChunk(_Told):
     system_fingerprint: str
 
 
-class TextLogprobs(_Told):
+class TextLogprobs(_Response):
     """A completion's tokens. Offsets count the characters of the text, echoed prompt included."""
 
     tokens: list[str]
@@ -110,7 +112,7 @@ class TextLogprobs(_Told):
     text_offset: list[int]
 
 
-class TextChoice(_Told):
+class TextChoice(_Response):
     """One completion, or more of it in a stream."""
 
     index: int
@@ -119,7 +121,7 @@ class TextChoice(_Told):
     finish_reason: Reason | None
 
 
-class TextCompletion(_Told):
+class TextCompletion(_Response):
     """The body that /v1/completions answers with, and each event of its stream."""
 
     id: str
@@ -131,7 +133,7 @@ class TextCompletion(_Told):
     system_fingerprint: str
 
 
-class ModelCard(_Told):
+class ModelCard(_Response):
     """A variant as a model."""
 
     id: str
@@ -140,33 +142,43 @@ class ModelCard(_Told):
     owned_by: str
 
 
-class ModelList(_Told):
+class ModelList(_Response):
     """Every variant of the catalogue."""
 
     object: Literal["list"] = "list"
     data: list[ModelCard]
 
 
-class TokenPiece(_Told):
+class TokenPiece(_Response):
     """A token with what it spells: a text, or bytes where they are part of a character."""
 
     id: int
     piece: str | list[int]
 
 
-class Tokens(_Told):
+class Tokens(_Response):
     """What /tokenize answers with."""
 
     tokens: list[int] | list[TokenPiece]
 
 
-class Content(_Told):
+class Content(_Response):
     """What /detokenize answers with."""
 
     content: str
 
 
-class Health(_Told):
+class Health(_Response):
     """What /health answers with once models can be asked."""
 
     status: Literal["ok"] = "ok"
+
+
+def usage(prompt: int, answer: int) -> Usage:
+    """Return the tokens read and written, and their sum."""
+    return Usage(prompt_tokens=prompt, completion_tokens=answer, total_tokens=prompt + answer)
+
+
+def finish_reason(finished: Finished) -> Reason:
+    """Return OpenAI's word for why an answer ended; one that was cancelled is read by nobody."""
+    return "length" if finished.reason == "length" else "stop"

@@ -7,7 +7,7 @@ from typing import Any
 from playground.errors import UnknownNameError
 from playground.presets import MAX_SEED, Sampling, preset
 from playground.server.guards.limits import Limits
-from playground.server.wire.errors import ApiError, said
+from playground.server.wire.errors import ApiError, sentence
 from playground.server.wire.requests import ChatRequest, CompletionRequest
 
 FIELDS = ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
@@ -41,7 +41,7 @@ def _preset(name: str) -> dict[str, Any]:
     try:
         return preset(name).model_dump()
     except UnknownNameError as error:
-        raise ApiError(400, said(error.message, error.hint), "preset", "invalid_value") from error
+        raise ApiError(400, sentence(error), "preset", "invalid_value") from error
 
 
 def seeded(sampling: Sampling, seed: int | None, prompts: int, choices: int) -> Iterator[Sampling]:

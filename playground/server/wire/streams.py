@@ -1,4 +1,4 @@
-"""Answers as server-sent events, and what happens when a client hangs up: its rows are cancelled at once."""
+"""Responses: server-sent events or one object; where the client hangs up, its rows are cancelled at once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -10,24 +10,28 @@ from pydantic import BaseModel
 
 from playground.errors import MadangError
 from playground.server.answers import Answers
-from playground.server.wire.errors import ApiError, of
+from playground.server.guards.record import LEFT
+from playground.server.wire.errors import ApiError, from_madang
 
 DONE = "data: [DONE]\n\n"
 BREAKS = {letter: f"\\u{ord(letter):04x}" for letter in "\x85\u2028\u2029"}
-"""What JSON leaves as it is and many readers, Python's `splitlines` among them, take for the end of a line."""
-LEFT = 499
-"""The status of an answer that nobody waited for, as nginx logs it."""
+"""Letters that JSON leaves as they are, and that many readers, Python's `splitlines` too, take for a line's end."""
+EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The answer, whole or as events", "content": {"text/event-stream": {"itemSchema": EVENT}}}
+}
+"""What a route's description says of an answer that may be a stream."""
 
 
 class EventStream(StreamingResponse):
-    """A stream of objects, then [DONE]. However it ends, no row goes on after it."""
+    """Objects as events, then [DONE]. However the stream ends, its rows are closed with it."""
 
     def __init__(self, objects: AsyncIterator[BaseModel], answers: Answers | None = None) -> None:
-        super().__init__(_lines(objects), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        super().__init__(_events(objects), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
         self._answers = answers
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Send it; Starlette stops at a hang-up."""
+        """Send the stream; Starlette stops where the client hangs up."""
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -35,8 +39,8 @@ class EventStream(StreamingResponse):
                 self._answers.close()
 
 
-async def _lines(objects: AsyncIterator[BaseModel]) -> AsyncIterator[str]:
-    """Events; an error after the first is an event itself, as the status has been told."""
+async def _events(objects: AsyncIterator[BaseModel]) -> AsyncIterator[str]:
+    """Write objects as events; an error is an event too, as the status has been sent by then."""
     try:
         async for item in objects:
             yield _event(item.model_dump_json(exclude_unset=True))
@@ -44,31 +48,31 @@ async def _lines(objects: AsyncIterator[BaseModel]) -> AsyncIterator[str]:
     except ApiError as error:
         yield _event(error.body.model_dump_json())
     except MadangError as error:
-        yield _event(of(error).body.model_dump_json())
+        yield _event(from_madang(error).body.model_dump_json())
 
 
 def _event(data: str) -> str:
-    """JSON as one event, on one line for every reader: in JSON such letters stand in strings alone."""
+    """Return JSON as one event, on one line for every reader: in JSON the letters of BREAKS stand in strings alone."""
     if not data.isascii():
         for letter, escaped in BREAKS.items():
             data = data.replace(letter, escaped)
     return f"data: {data}\n\n"
 
 
-def whole(answer: BaseModel) -> Response:
-    """An answer in one piece."""
+def json_response(answer: BaseModel) -> Response:
+    """Return an answer in one piece, written by pydantic: only the fields that were set."""
     return Response(answer.model_dump_json(exclude_unset=True), media_type="application/json")
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
-    """What the work gives; where the client hangs up first, the work is cancelled."""
+async def while_connected(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
+    """Return what the work gives; where the client hangs up first, the work is cancelled."""
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return await working
         working.cancel()
-        await asyncio.wait({working})  # its end tells the request's record what was read
+        await asyncio.wait({working})  # it writes what was read into the request's record
         return Response(status_code=LEFT)
     finally:
         leaving.cancel()

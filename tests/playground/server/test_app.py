@@ -61,9 +61,9 @@ def test_health_is_503_until_they_are_there(settings: Settings) -> None:
     playground = Playground(settings)
     made = app.create(playground)
     load = app.loading(made, ["base", "other"])
-    assert not made.state.asker.loading.ready
+    assert not made.state.dispatcher.loading.ready
     load()
-    assert made.state.asker.loading.ready
+    assert made.state.dispatcher.loading.ready
     assert {row.spec.name for row in playground.pool.loaded()} == {"base", "other"}
     playground.close()
 

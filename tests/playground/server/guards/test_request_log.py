@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from playground.server.guards.record import Record
-from playground.server.guards.recording import Watch
 from playground.server.guards.request_log import LOGGER, RequestLog, log_to
+from playground.server.guards.stack import Recorder
 from tests.playground.server.small_app import KEY, Small, small
 
 PROMPT = "내 비밀 prompt"
@@ -176,7 +176,7 @@ def test_the_end_of_an_answer_is_no_hang_up() -> None:
     async def send(message: Any) -> None:
         return None
 
-    asyncio.run(Watch(app, [ended.append])({"type": "http", "method": "POST"}, receive, send))
+    asyncio.run(Recorder(app, [ended.append])({"type": "http", "method": "POST"}, receive, send))
     assert [(record.left, record.status, record.first_byte_s is None) for record in ended] == [(False, 200, False)]
 
 

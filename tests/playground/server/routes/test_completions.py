@@ -10,7 +10,7 @@ import pytest
 
 from playground.events import Likely
 from playground.protocol import PromptToken
-from playground.server.routes.completions import _Making
+from playground.server.routes.completions import TextBuilder
 from playground.server.routes.echo import Echo
 from playground.server.wire.requests import CompletionRequest
 
@@ -157,9 +157,10 @@ def test_every_choice_of_an_echo_is_told_alike(client: openai.OpenAI, stream: bo
 
 def test_what_is_told_of_an_echoed_prompt_is_made_once() -> None:
     body = CompletionRequest(model="m", prompt=[97], n=3, logprobs=0, echo=True)
-    making = _Making(body, {}, [Echo([97], "a", [PromptToken(id=97, raw=(97,), logprob=None)])])
-    assert making.opening(0).told is not None
-    assert making.opening(0) is making.opening(1) is making.opening(2)
+    builder = TextBuilder(body, {}, [Echo([97], "a", [PromptToken(id=97, raw=(97,), logprob=None)])])
+    first, second, third = (opening.logprobs for index in range(3) if (opening := builder.opening(index)))
+    assert first is not None
+    assert first is second is third
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -208,7 +209,7 @@ def test_an_end_that_lm_eval_throws_away_is_a_token_without_text() -> None:
         id=256, raw=tuple(b"<end>"), logprob=-0.5, top=(Likely(id=256, raw=tuple(b"<end>"), logprob=-0.5),)
     )
     echo = Echo([97], "a", [PromptToken(id=97, raw=(97,), logprob=None)], end, ends=True)
-    [choice], written = _Making(body, {}, [echo]).known()
+    [choice], written = TextBuilder(body, {}, [echo]).known()
     assert (choice.text, choice.finish_reason, written) == ("a", "stop", 0)
     assert choice.logprobs is not None
     assert choice.logprobs.tokens == ["a", "<end>"]
@@ -219,7 +220,7 @@ def test_an_end_that_lm_eval_throws_away_is_a_token_without_text() -> None:
 def test_that_token_is_said_as_a_row_says_it(raw: bytes, said: str) -> None:
     body = CompletionRequest(model="m", prompt="a", max_tokens=1, logprobs=0, echo=True, temperature=0)
     after = PromptToken(id=1, raw=tuple(raw), logprob=-0.5)
-    [choice], _ = _Making(body, {}, [Echo([97], "a", [PromptToken(id=97, raw=(97,), logprob=None)], after)]).known()
+    [choice], _ = TextBuilder(body, {}, [Echo([97], "a", [PromptToken(id=97, raw=(97,), logprob=None)], after)]).known()
     assert choice.text == f"a{said}"
     assert choice.logprobs is not None
     assert choice.logprobs.text_offset == [0, 1]

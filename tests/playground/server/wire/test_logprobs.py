@@ -6,7 +6,7 @@ import pytest
 
 from playground.events import Likely, TokenLogprob
 from playground.server.wire import logprobs
-from playground.server.wire.logprobs import Placing
+from playground.server.wire.logprobs import Aligner
 
 
 def token(raw: bytes, logprob: float = -1.0) -> TokenLogprob:
@@ -14,7 +14,7 @@ def token(raw: bytes, logprob: float = -1.0) -> TokenLogprob:
 
 
 def given(*pieces: tuple[str, list[bytes]], stopped: bool = False) -> list[tuple[bytes, int]]:
-    placing, out = Placing(), []
+    placing, out = Aligner(), []
     for text, raws in pieces:
         out += placing.feed(text, [token(raw) for raw in raws])
     out += placing.end(stopped)
@@ -22,7 +22,7 @@ def given(*pieces: tuple[str, list[bytes]], stopped: bool = False) -> list[tuple
 
 
 def test_tokens_come_when_their_text_is_shown() -> None:
-    placing = Placing()
+    placing = Aligner()
     assert placing.feed("he", [token(b"he"), token(b"llo")]) != []
     assert placing.feed("l", []) == []
     [placed] = placing.feed("lo", [])
@@ -65,25 +65,25 @@ def test_offsets_count_the_characters_of_the_text(
 
 
 def test_half_a_character_waits_for_its_rest() -> None:
-    placing = Placing()
+    placing = Aligner()
     assert placing.feed("a", [token(b"a\xec")]) == []
     assert placing.feed("", [token(b"\x95")]) == []
     assert [placed.offset for placed in placing.feed("안b", [token(b"\x88b")])] == [0, 1, 1]
 
 
 def test_tokens_behind_a_text_go_on_from_it() -> None:
-    placed = Placing(before=3).feed(" xy", [token(b" x"), token(b"y")])
+    placed = Aligner(before=3).feed(" xy", [token(b" x"), token(b"y")])
     assert [offset for _, offset in placed] == [3, 5]
 
 
 def test_what_json_cannot_say_is_said_as_openai_does() -> None:
-    placing = Placing()
+    placing = Aligner()
     likely = Likely(id=2, raw=(0xEC,), logprob=-2.0)
     impossible = TokenLogprob(id=1, raw=(0xEC, 0x95), logprob=-inf, top=(likely, likely))
     placed = placing.feed("", [impossible]) + placing.end(stopped=False)
-    told = logprobs.text(placed)
+    told = logprobs.text_logprobs(placed)
     assert told.tokens == [r"bytes:\xec\x95"]
     assert told.token_logprobs == [-9999.0]
     assert told.top_logprobs == [{r"bytes:\xec": -2.0, r"bytes:\xec\x95": -9999.0}]
-    [chat] = logprobs.chat(placed).content
+    [chat] = logprobs.chat_logprobs(placed).content
     assert (chat.token, chat.bytes, chat.logprob) == ("\ufffd", [0xEC, 0x95], -9999.0)

@@ -3,7 +3,7 @@
 import pytest
 
 from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf
-from playground.server.naming import Names
+from playground.server.served_models import Names
 from playground.server.wire.errors import ApiError
 
 BASE = Base(name="llama", source="owner/llama")
