@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eval.cli import evaluate, leaderboard
-from playground.cli.chat import PREPARE, chat
+from playground.cli.chat import chat
+from playground.cli.context import Program
 from playground.cli.models import models
 from playground.cli.serve import WithFlags
 from playground.cli.serve import serve as serve_api
 from playground.errors import MadangError
 from playground.settings import Environment, Settings, load_settings
 from playground.system.ports import check_port
-from training.cli.data import BENCHMARK
 from training.cli.data import data as data_verbs
 from training.cli.demo import demo as demo_verbs
 from training.cli.demo import ensure
-from training.cli.export import SCORES, export
-from training.cli.train import KOBEST, runs, train
+from training.cli.export import export
+from training.cli.train import runs, train
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from training.export.describing import Scored
 
 PROGRAM = [sys.executable, str(Path(__file__).resolve())]
-"""How this program is called again, for work in a process of its own."""
+"""The command that calls this program again, for work in a process of its own."""
 
 cli = typer.Typer(
     help="Ask a base model, its adapters and its GGUF builds side by side. Without a verb: the page.",
@@ -64,19 +64,21 @@ def page(
     port: Annotated[int | None, typer.Option(help="Port of the page (env MADANG_PORT).")] = None,
     open_: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser on the page.")] = True,
 ) -> None:
-    """Serve the page, or prepare for a verb."""
+    """Serve the page, or leave the settings to a verb."""
     settings = load_settings(data=data, host=host, port=port)
-    context.obj = settings
-    context.meta[PREPARE] = partial(ensure, settings)
-    context.meta[BENCHMARK] = partial(benchmark_texts, settings)
-    context.meta[KOBEST] = partial(score_quick, settings)
-    context.meta[SCORES] = partial(scores_of, settings)
+    context.obj = Program(
+        settings,
+        prepare=partial(ensure, settings),
+        benchmark_texts=partial(benchmark_texts, settings),
+        score_quick=partial(score_quick, settings),
+        scores_of=partial(scores_of, settings),
+    )
     if context.invoked_subcommand is None:
         serve(settings, open_browser=open_)
 
 
 def benchmark_texts(settings: Settings, folder: Path | None = None) -> list[tuple[str, str]]:
-    """KoBEST's questions, to search training data for: from the folder, or from `kobest` in the data folder."""
+    """Return KoBEST's questions, to search training data for, from the folder or from `kobest` in the data folder."""
     from eval.kobest import questions
 
     here = folder or settings.data / "kobest"
@@ -84,7 +86,7 @@ def benchmark_texts(settings: Settings, folder: Path | None = None) -> list[tupl
 
 
 def score_quick(settings: Settings, names: list[str]) -> bool:
-    """KoBEST's quick sample for these variants, in a process of its own; what was scored before is not scored again."""
+    """Score variants on KoBEST's quick sample in a process of its own; what was scored before is not scored again."""
     command = [*PROGRAM, "--data", str(settings.data), "eval", "quick", "--no-speed", "--no-drift"]
     command += [part for name in names for part in ("--variant", name)]
     if (settings.data / "kobest").is_dir():
@@ -93,7 +95,7 @@ def score_quick(settings: Settings, names: list[str]) -> bool:
 
 
 def scores_of(settings: Settings, names: Sequence[str]) -> "list[Scored]":
-    """What lm-eval's result files in the data folder say of these variants; files that cannot be read say nothing."""
+    """Return the scores of these variants from the data folder's result files; none where these cannot be read."""
     from eval.results import load
     from training.export.describing import Scored
 
@@ -120,7 +122,7 @@ def serve(settings: Settings, open_browser: bool) -> None:
 
 
 def together(playground: "Playground") -> "FastAPI":
-    """One app: the API where this machine serves it, and the page on every path that is left."""
+    """Return one app: the API where this machine serves it, and the page on every path that is left."""
     from fastapi import FastAPI
 
     from playground.server.app import create, is_served_beside_the_page
@@ -133,7 +135,7 @@ def together(playground: "Playground") -> "FastAPI":
 
 
 def build(settings: Settings, wings: "Sequence[Tab] | None" = None) -> "gr.Blocks":
-    """The page with the tabs of every wing that has one; whoever launches it hands the same tabs to its options."""
+    """Build the page with the wings' tabs; whoever launches it hands the same tabs to `launch_options`."""
     from playground.compare import Playground
     from playground.ui.page import build as build_page
 
@@ -141,7 +143,7 @@ def build(settings: Settings, wings: "Sequence[Tab] | None" = None) -> "gr.Block
 
 
 def tabs(settings: Settings) -> "list[Tab]":
-    """The wings' own tabs; a Space shows results and starts no runs."""
+    """Return the wings' own tabs; a Space shows results and starts no runs."""
     from eval.ui import board_tab, run_tab
     from eval.words import LOCALES
     from playground.page.tabs import Tab
@@ -157,14 +159,14 @@ def tabs(settings: Settings) -> "list[Tab]":
 
 
 def space() -> "gr.Blocks":
-    """What a Hugging Face Space serves: the embedded models made first, then the page in Space mode."""
+    """Make the embedded models, then build the page; on a Hugging Face Space, in Space mode."""
     settings = load_settings(mode="space" if Environment().space_id else None)
     ensure(settings)
     return build(settings)
 
 
 def __getattr__(name: str) -> Any:
-    """`app.demo`, as Spaces and `gradio app.py` want it, built when it is first asked for."""
+    """Build `app.demo`, which Spaces and `gradio app.py` look for, when it is first asked for."""
     if name == "demo":
         globals()["demo"] = space()
         return globals()["demo"]
@@ -172,7 +174,7 @@ def __getattr__(name: str) -> Any:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; a MadangError becomes two lines and exit code 2."""
+    """Run the command line and return its exit code; a MadangError becomes two lines and a 2."""
     try:
         cli(arguments)
     except MadangError as error:

@@ -1,4 +1,4 @@
-"""The evaluation wing's verbs: `madang eval` and `madang leaderboard`. What people see, nothing that decides."""
+"""The evaluation wing's verbs: `madang eval` and `madang leaderboard`. Print; others decide."""
 
 import sys
 from collections.abc import Iterator
@@ -13,14 +13,15 @@ from rich.progress import Progress as Bars
 
 from eval.progress import Progress
 from playground.catalogue.variants import Catalogue
-from playground.cli.chat import prepare_embedded
+from playground.cli.context import program, say
+from playground.compare import Playground
 from playground.errors import ConfigError
-from playground.settings import Settings
 from playground.system.interrupts import asked_to_stop
 from playground.system.progress import ProgressFile
 
 if TYPE_CHECKING:  # the page imports this module, and statistics take their time
     from eval import leaderboard as boards
+    from eval.runner import Plan
     from eval.suites import Suite
 
 MARGIN_POINTS = 1.0
@@ -49,19 +50,22 @@ def evaluate(  # noqa: PLR0913 - a parameter an option
 ) -> None:
     """Score variants with lm-eval's tasks, side by side, and say what the difference is worth."""
     from eval import leaderboard as boards
+    from eval.runner import Plan
     from eval.suites import find
 
-    settings: Settings = context.obj
+    settings = program(context).settings
     chosen = find(suite).chosen([t.strip() for t in tasks.split(",") if t.strip()], shots, _positive(limit))
     folder = out or settings.data / "results"
     names = list(dict.fromkeys(variant))
-    prepare_embedded(context, names)
+    program(context).prepare_embedded(names)
     measures = (*(["speed"] if speed else []), *(["drift"] if drift else []))
     console = Console(file=sys.stderr)  # this very stream: the runner keeps others off it
-    told = ProgressFile(progress, Progress(runs=len(names) * len(chosen.shots)))
-    _score_all(settings, console, (chosen, names, folder), (data, chat_template, measures), told)
-    _print(boards.load(folder, _catalogue(settings), margin / 100).only(variants=names))
-    console.print(f"\nFiles: {folder}   All results: madang leaderboard", style="dim", soft_wrap=True)
+    plans = [Plan(name, chosen, count, data, chat_template) for count in chosen.shots for name in names]
+    told = ProgressFile(progress, Progress(runs=len(plans)))
+    _say_what_it_hides(console, chosen, chat_template)
+    _score_all(Playground(settings), console, plans, (folder, measures), told)
+    _print(boards.load(folder, Catalogue.load(settings), margin / 100).only(variants=names))
+    say(console, f"\nFiles: {folder}   All results: madang leaderboard", "dim")
 
 
 def _positive(limit: int | None) -> int | None:
@@ -71,34 +75,28 @@ def _positive(limit: int | None) -> int | None:
 
 
 def _score_all(
-    settings: Settings,
+    playground: Playground,
     console: Console,
-    asked: "tuple[Suite, list[str], Path]",
-    how: tuple[Path | None, bool, tuple[str, ...]],
+    plans: "list[Plan]",
+    where: tuple[Path, tuple[str, ...]],
     told: ProgressFile[Progress],
 ) -> None:
-    from eval.runner import Plan, Run
-    from playground.compare import Playground
+    """Run the plans one after another, with what is measured beside; Ctrl-C ends them with exit code 1."""
+    from eval.runner import Run
 
-    suite, names, folder = asked
-    data, chat_template, measures = how
-    playground = Playground(settings)
-    for name in names:
-        playground.catalogue.get(name)
-    _say_what_it_hides(console, suite, chat_template)
+    folder, measures = where
     try:
         with asked_to_stop() as cancelled, _bar(console, told) as bar:
             run = Run(playground, folder, bar.tell, cancelled.is_set, measures)
-            for shots in suite.shots:
-                for name in names:
-                    bar.begin(name, shots)
-                    run.score(Plan(name, suite, shots, data, chat_template))
+            for plan in plans:
+                bar.begin(plan.variant, plan.shots)
+                run.score(plan)
     except Exception as error:
         from eval.lm import Cancelled
 
         if not isinstance(error, Cancelled):
             raise
-        console.print("Cancelled. What was scored is kept: the same command goes on from there.")
+        say(console, "Cancelled. What was scored is kept: the same command goes on from there.")
         raise typer.Exit(1) from error
     finally:
         playground.close()
@@ -106,13 +104,14 @@ def _score_all(
 
 def _say_what_it_hides(console: Console, suite: "Suite", chat_template: bool) -> None:
     if not chat_template:
-        console.print(
+        say(
+            console,
             "Without --chat-template the prompts are lm-eval's bare texts: comparable with published scores, but what "
             "a chat model was tuned for may not show.",
-            style="dim",
+            "dim",
         )
     if suite.partial:
-        console.print("Only some documents are asked: these results are marked as partial.", style="dim")
+        say(console, "Only some documents are asked: these results are marked as partial.", "dim")
 
 
 class _Bar:
@@ -178,13 +177,13 @@ def leaderboard(  # noqa: PLR0913 - a parameter an option
     """Every scored variant under its base: scores with intervals, and whether differences are real."""
     from eval import leaderboard as boards
 
-    settings: Settings = context.obj
+    settings = program(context).settings
     where = folder or settings.data / "results"
     if folder is None and not where.is_dir():
         raise ConfigError("Nothing has been scored yet.", TO_BEGIN)
-    found = boards.load(where, _catalogue(settings), margin / 100)
+    found = boards.load(where, Catalogue.load(settings), margin / 100)
     for fault in found.faults:
-        Console(stderr=True).print(f"left out: {fault.message} {fault.hint}", style="yellow", soft_wrap=True)
+        say(Console(stderr=True), f"left out: {fault.message} {fault.hint}", "yellow")
     named = [_task(found, task.strip()) for task in tasks.split(",") if task.strip()]
     board = found.only(variants=variant or (), shots=shots, tasks=named, whole=whole)
     if not board.rows:
@@ -198,12 +197,12 @@ def leaderboard(  # noqa: PLR0913 - a parameter an option
 
 
 def _task(board: "boards.Leaderboard", name: str) -> str:
-    """`kobest_copa` for `copa`, where the board has it; any other name as it is."""
+    """Return `kobest_copa` for `copa`, where the board has it; any other name as it is."""
     return full if (full := f"kobest_{name}") in board.tasks else name
 
 
 def _no_rows(board: "boards.Leaderboard", where: Path) -> ConfigError:
-    """What to say where nothing is left to show."""
+    """Return the error of a leaderboard without a row to show."""
     if not board.rows:
         return ConfigError(f"{where} holds no result of lm-eval.", TO_BEGIN)
     there = ", ".join(dict.fromkeys(f"{row.variant} ({row.shots} shots)" for row in board.rows))
@@ -211,13 +210,13 @@ def _no_rows(board: "boards.Leaderboard", where: Path) -> ConfigError:
 
 
 def _print(board: "boards.Leaderboard") -> None:
-    """The table, then what the documents say, a line each."""
+    """Print the table, then what the documents say, one line each."""
     from eval import tables
 
     console = Console()
     console.print(tables.terminal(board, width=console.width))
     for line in tables.sentences(board):
-        console.print(f"• {line}", soft_wrap=True, highlight=False, markup=False)
+        say(console, f"• {line}")
 
 
 def _written(board: "boards.Leaderboard", form: Format) -> str:
@@ -226,7 +225,3 @@ def _written(board: "boards.Leaderboard", form: Format) -> str:
     if form == "markdown":
         return tables.markdown(board)
     return tables.csv_text(board) if form == "csv" else tables.json_text(board)
-
-
-def _catalogue(settings: Settings) -> Catalogue:
-    return Catalogue.load(settings)

@@ -1,6 +1,5 @@
 """The verb `madang chat`: one question or a conversation, in the terminal."""
 
-import json
 import re
 import sys
 from typing import Annotated, Any
@@ -8,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from playground.catalogue.variants import Adapter, Stored, Variant
+from playground.cli.context import print_json, program
 from playground.cli.terminal import Chat, show_answers
 from playground.compare import Playground, Question
 from playground.errors import ConfigError, UnknownNameError
@@ -18,9 +17,6 @@ from playground.presets import DEFAULT_PRESET, Sampling, sampling
 
 DEFAULT_VARIANTS = ["smollm2", "smollm2:demo", "smollm2:demo:Q4_K_M"]
 ESCAPE, ESCAPES = re.compile(r"\\([ntr\\])"), {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
-
-PREPARE = "playground.cli.models.prepare"
-"""Where in click's `meta` the program leaves what makes the embedded models."""
 
 VariantOption = Annotated[
     list[str] | None, typer.Option("--variant", "-v", help="A variant to ask; repeat it. Default: the three built-in.")
@@ -43,9 +39,9 @@ def chat(  # noqa: PLR0913 - a parameter an option
     """Ask several variants side by side, in the terminal."""
     chosen = sampling(preset, **_fields(set_ or []) | ({} if seed is None else {"seed": seed}))
     names = list(dict.fromkeys(variant or DEFAULT_VARIANTS))
-    playground = Playground(context.obj)
+    program(context).prepare_embedded(names)
+    playground = Playground(program(context).settings)
     try:
-        prepare_embedded(context, names)
         if text is None:
             Chat(playground, names, chosen, system).run()
         elif not _ask_once(playground, names, chosen, (system, _text(text)), as_json):
@@ -54,21 +50,8 @@ def chat(  # noqa: PLR0913 - a parameter an option
         playground.close()
 
 
-def prepare_embedded(context: typer.Context, names: list[str]) -> None:
-    """Have the embedded models made where one of these variants needs them; unknown names are an error."""
-    playground = Playground(context.obj)
-    if any(_is_embedded(playground, playground.catalogue.get(name)) for name in names):
-        context.meta.get(PREPARE, lambda: None)()
-
-
-def _is_embedded(playground: Playground, variant: Variant) -> bool:
-    """Whether a variant, or the base it runs on, lies among the prepared models."""
-    base = playground.catalogue.base_of(variant) if isinstance(variant, Adapter) else None
-    stored = [part for part in (variant, base) if isinstance(part, Stored)]
-    return any(part.path.is_relative_to(playground.settings.models_dir) for part in stored)
-
-
 def _text(text: str) -> str:
+    """Return the question, read from stdin where it is `-`; an empty one is an error."""
     text = sys.stdin.read() if text == "-" else text
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # bytes that are no UTF-8
     if not text.strip():
@@ -77,7 +60,7 @@ def _text(text: str) -> str:
 
 
 def _fields(pairs: list[str]) -> dict[str, object]:
-    """Sampling fields from `name=value`; numbers are read as numbers, `stop` may be repeated."""
+    """Return sampling fields from `name=value`; numbers are read as numbers, `stop` may be repeated."""
     fields: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -93,7 +76,7 @@ def _fields(pairs: list[str]) -> dict[str, object]:
 def _ask_once(
     playground: Playground, names: list[str], chosen: Sampling, asked: tuple[str, str], as_json: bool
 ) -> bool:
-    """Ask, print, and say whether every variant answered."""
+    """Ask and print the answers; return whether every variant answered."""
     conversation = Conversation.start(asked[0]).ask(asked[1])
     questions = [Question(variant=name, messages=conversation.messages, sampling=chosen) for name in names]
     comparison = playground.ask(questions)
@@ -108,5 +91,5 @@ def _ask_once(
         elif isinstance(event, Failed):
             rows[event.variant] |= {"error": event.message, "hint": event.hint}
     for name in names:
-        sys.stdout.write(json.dumps(rows[name], ensure_ascii=False) + "\n")
+        print_json(rows[name])
     return not any("error" in row for row in rows.values())

@@ -1,7 +1,5 @@
-"""The verb `madang models`: the catalogue: list, add, check, remove. What people see of it, nothing that decides."""
+"""The verb `madang models`: the catalogue: list, add, check, remove. Prints; others decide."""
 
-import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,11 +11,11 @@ from rich.table import Table
 
 from playground.catalogue import variants
 from playground.catalogue.variants import Base, Catalogue, Remote, Variant
+from playground.cli.context import print_json, program, say
 from playground.compare import Playground
 from playground.engines.registry import sweep
 from playground.errors import ConfigError, MadangError
 from playground.remote import reach
-from playground.settings import Settings
 from playground.system import hardware
 from playground.workers import memory
 from playground.workers.loadable import Loader, remote_spec
@@ -32,12 +30,12 @@ def list_models(
     """List the variants, and where your own are written down."""
     if context.invoked_subcommand is not None:
         return
-    settings: Settings = context.obj
+    settings = program(context).settings
     sweep(settings)
     catalogue = Catalogue.load(settings)
     if as_json:
         for variant in catalogue:
-            sys.stdout.write(json.dumps(variant.model_dump(), ensure_ascii=False) + "\n")
+            print_json(variant.model_dump())
         return
     table = Table("name", "kind", "base", "source", "state", box=None, pad_edge=False)
     reached = reach.reached([remote_spec(row) for row in catalogue if isinstance(row, Remote)])
@@ -46,11 +44,11 @@ def list_models(
         table.add_row(*map(escape, (variant.name, variant.kind, base, *_place(variant, reached))))
     console = Console()
     console.print(table)
-    console.print(f"\nYour own variants: {settings.catalogue}", style="dim", soft_wrap=True)
+    say(console, f"\nYour own variants: {settings.catalogue}", "dim")
 
 
 def _place(variant: Variant, reached: Mapping[str, MadangError | None]) -> tuple[str, str]:
-    """Where a variant is, and whether it is there."""
+    """Return where a variant is, and whether it is there."""
     if isinstance(variant, Remote):
         return variant.url, "does not answer" if reached[variant.name] else "answers"
     if not variant.is_local:
@@ -73,7 +71,7 @@ def add(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Download without asking.")] = False,
 ) -> None:
     """Add a variant: its files are fetched and checked first, or its server asked."""
-    settings: Settings = context.obj
+    settings = program(context).settings
     row: dict[str, Any] = {"name": name, "kind": kind or _guess(source, base)}
     row |= {"url": source} if row["kind"] == "remote" else {"source": _absolute(source)}
     for pair in set_ or []:
@@ -96,15 +94,17 @@ def add(
         if isinstance(variant, Remote):
             reach.look(loadable.spec)
     variants.add(settings, variant)
-    console.print(f"Added {name}. Try it: madang chat -v {name}")
+    say(console, f"Added {name}. Try it: madang chat -v {name}")
 
 
 def _absolute(source: str) -> str:
+    """Return the absolute path of what lies on this machine; anything else as it is."""
     path = Path(source).expanduser()
     return str(path.resolve()) if path.exists() else source
 
 
 def _guess(source: str, base: str | None) -> str:
+    """Return the kind of a variant that its source looks like."""
     if source.startswith(("http://", "https://")):
         return "remote"
     path = Path(source).expanduser()
@@ -120,7 +120,7 @@ def check(
     context: typer.Context, name: Annotated[str | None, typer.Argument(help="One variant; default all.")] = None
 ) -> None:
     """Check the files of variants without loading them, and whether servers answer; nothing is downloaded."""
-    settings: Settings = context.obj
+    settings = program(context).settings
     playground = Playground(settings)
     catalogue = playground.catalogue
     loader = Loader(settings, catalogue, playground.hub)
@@ -137,6 +137,7 @@ def check(
 
 
 def _verdict(loader: Loader, variant: Variant) -> str:
+    """Look at the files or the server of a variant, and say what it needs; a fault is raised."""
     loadable = loader.loadable(variant)
     if loadable.spec.remote is not None:
         found = reach.look(loadable.spec)
@@ -149,5 +150,5 @@ def _verdict(loader: Loader, variant: Variant) -> str:
 @models.command()
 def remove(context: typer.Context, name: Annotated[str, typer.Argument(help="A variant of your own.")]) -> None:
     """Take a variant out of the catalogue; its files stay."""
-    variants.remove(context.obj, name)
-    Console(stderr=True).print(f"Removed {name}; its files are where they were.")
+    variants.remove(program(context).settings, name)
+    say(Console(stderr=True), f"Removed {name}; its files are where they were.")

@@ -1,4 +1,4 @@
-"""The verb `madang serve`: our own API, or an engine of others over the same variants. What people see of it."""
+"""The verb `madang serve`: our own API, or an engine of others over the same variants. Prints; others decide."""
 
 import shlex
 import sys
@@ -11,28 +11,25 @@ from typer.core import TyperCommand
 
 from playground.catalogue.hub import HuggingFaceHub
 from playground.catalogue.variants import Catalogue
-from playground.cli.chat import prepare_embedded
+from playground.cli.context import Program, program, say
 from playground.errors import ConfigError
-from playground.settings import Settings
 
 if TYPE_CHECKING:
     from playground.engines.plan import Plan, Wish
 
-FLAGS = "playground.cli.serve.flags"
-"""Where in click's `meta` the words after `--` wait."""
 ENGINES_OWN = ("print_", "name", "command", "adapters", "parallel", "timeout", "keep")
 """Options that mean nothing to our own API."""
 EngineName = Literal["madang", "vllm", "llama-server"]
 
 
 class WithFlags(TyperCommand):
-    """A verb that leaves everything after `--` to the engine."""
+    """A verb that takes each word after `--` as a `--flag` for the engine."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take the engine's flags away before the verb's own are read."""
+        """Hide the engine's flags in the values of an option before the verb's own are read."""
         if "--" in args:
             at = args.index("--")
-            ctx.meta[FLAGS], args = tuple(args[at + 1 :]), args[:at]
+            args = [*args[:at], *(f"--flag={word}" for word in args[at + 1 :])]
         return super().parse_args(ctx, args)
 
 
@@ -57,22 +54,24 @@ def serve(  # noqa: PLR0913 - a parameter an option
     parallel: Annotated[int, typer.Option(min=1, max=256, help="llama-server: answers at once.")] = 4,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds an engine may take to be ready.")] = 1800.0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the engine's rows in the catalogue at the end.")] = False,
+    flag: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Serve variants over an OpenAI-compatible API. Flags of an engine's own come after `--`."""
-    settings: Settings = context.obj
-    settings = settings.model_copy(update={"port": port} | ({} if host is None else {"host": host}))
-    flags: tuple[str, ...] = context.meta.get(FLAGS, ())
+    ours, names, flags = program(context), variant or [], tuple(flag or ())
+    settings = ours.settings.model_copy(update={"port": port} | ({} if host is None else {"host": host}))
     if engine == "madang":
+        from playground.server.app import run as run_api
+
         _refuse_engine_options(context, flags)
-        _serve_ourselves(context, settings, variant or [])
+        ours.prepare_embedded(names or Catalogue.load(settings).names)
+        run_api(settings, names)
         return
     from playground.engines.plan import Wish
     from playground.engines.running import run
 
     words = tuple(shlex.split(command)) if command else None
     wish = Wish(settings, words, flags, parallel, adapters)
-    plans = _plans(context, engine, variant or [], wish)
-    plans = _named(plans, variant or [], name or [])
+    plans = _named(_plans(ours, engine, names, wish), names, name or [])
     if print_:
         for plan in plans:
             sys.stdout.write(plan.shown + "\n")
@@ -81,6 +80,7 @@ def serve(  # noqa: PLR0913 - a parameter an option
 
 
 def _refuse_engine_options(context: typer.Context, flags: tuple[str, ...]) -> None:
+    """Refuse what was typed for an engine where none is named."""
     sources = {name: context.get_parameter_source(name) for name in ENGINES_OWN}
     typed = [f"--{name.rstrip('_')}" for name, source in sources.items() if source and source.name == "COMMANDLINE"]
     if wrong := [*(["flags after --"] if flags else []), *typed]:
@@ -89,16 +89,8 @@ def _refuse_engine_options(context: typer.Context, flags: tuple[str, ...]) -> No
         )
 
 
-def _serve_ourselves(context: typer.Context, settings: Settings, names: list[str]) -> None:
-    """Our own API over these variants, or over all of them."""
-    prepare_embedded(context, names or Catalogue.load(settings).names)
-    from playground.server.app import run as run_api
-
-    run_api(settings, names)
-
-
-def _plans(context: typer.Context, engine: EngineName, names: list[str], wish: "Wish") -> "list[Plan]":
-    """What to start, from the catalogue. Embedded models are made, files on the Hub fetched."""
+def _plans(ours: Program, engine: EngineName, names: list[str], wish: "Wish") -> "list[Plan]":
+    """Plan what to start. Embedded models are made, files on the Hub fetched."""
     from playground.engines import llama_server, registry, vllm
     from playground.engines.plan import check_flags, check_host
 
@@ -111,7 +103,7 @@ def _plans(context: typer.Context, engine: EngineName, names: list[str], wish: "
     names = list(dict.fromkeys(names))
     check_host(wish.settings)
     check_flags(wish.flags)
-    prepare_embedded(context, names)
+    ours.prepare_embedded(names)
     console = Console(stderr=True)
     with console.status(f"Looking at {', '.join(names)}") as status:
         if engine == "llama-server":
@@ -120,12 +112,12 @@ def _plans(context: typer.Context, engine: EngineName, names: list[str], wish: "
             )
         plan, left = vllm.make(catalogue, HuggingFaceHub(), names, wish)
     for sentence in left:
-        console.print(escape(sentence), style="yellow", soft_wrap=True)
+        say(console, sentence, "yellow")
     return [plan]
 
 
 def _named(plans: "list[Plan]", asked: list[str], given: list[str]) -> "list[Plan]":
-    """The plans with the rows' names that a person gave, in the order of the variants asked for."""
+    """Return the plans with the rows' names that a person gave, in the order of the variants asked for."""
     asked = list(dict.fromkeys(asked))
     if not given:
         return plans

@@ -1,22 +1,17 @@
 """`madang data check`: what is wrong with training data, and how long its rows are. Prints; others decide."""
 
-import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from playground.cli.chat import prepare_embedded
+from playground.cli.context import Program, print_json, program
 from playground.errors import ConfigError, VariantError
 
 if TYPE_CHECKING:
     from training.data.encoder import Encoder
     from training.data.formats import Data
     from training.data.report import Report
-
-BENCHMARK = "madang.benchmark"
-"""Where in click's `meta` the program leaves what gives a benchmark's texts: folder or None -> (task, text) pairs."""
 
 data = typer.Typer(help="Training data: check it before any step is trained.", no_args_is_help=True)
 
@@ -56,8 +51,8 @@ def check(  # noqa: PLR0913 - a parameter an option
     rows = convert(read(source, split), form, _columns(column or []))
     if method:
         check_method(rows, method)
-    encoder = _encoder(context, model, prompt_format) if lengths else None
-    report = inspect(rows, encoder, max_length, _benchmark(context, kobest))
+    encoder = _encoder(program(context), model, prompt_format) if lengths else None
+    report = inspect(rows, encoder, max_length, program(context).benchmark_texts(kobest))
     done = _write(fix, report, source) if fix else None
     _show(report, done, fix, as_json, encoder)
     if report.fatal and not fix:
@@ -65,6 +60,7 @@ def check(  # noqa: PLR0913 - a parameter an option
 
 
 def _columns(given: list[str]) -> dict[str, str]:
+    """Return field -> column from `field=column`."""
     columns = dict(item.partition("=")[::2] for item in given)
     wrong = [item for item in given if "" in (part.strip() for part in item.partition("="))]
     if wrong:
@@ -72,20 +68,14 @@ def _columns(given: list[str]) -> dict[str, str]:
     return {field.strip(): name for field, name in columns.items()}
 
 
-def _benchmark(context: typer.Context, folder: Path | None) -> Any:
-    """A benchmark's texts, where the program gave a way to them."""
-    texts = context.meta.get(BENCHMARK)
-    return texts(folder) if texts else None
-
-
-def _encoder(context: typer.Context, model: str, prompt_format: str | None) -> "Encoder":
-    """The tokenizer and prompt format of the base that a variant descends from."""
+def _encoder(ours: Program, model: str, prompt_format: str | None) -> "Encoder":
+    """Load the tokenizer and prompt format of the base that a variant descends from."""
     from playground.compare import Playground
     from playground.workers.loadable import Loader
     from training.data.encoder import Encoder
 
-    prepare_embedded(context, [model])
-    playground = Playground(context.obj)
+    ours.prepare_embedded([model])
+    playground = Playground(ours.settings)
     variant = playground.catalogue.get(model)
     base = playground.catalogue.base_of(variant)
     if base is None:
@@ -115,6 +105,6 @@ def _show(
     fixed = {"file": str(target), "rows": len(done[0]), "done": done[1]} if done else None
     if as_json:
         whole = plain(report) | {"model": encoder.name if encoder else None, "fixed": fixed}
-        sys.stdout.write(json.dumps(whole, ensure_ascii=False) + "\n")
+        print_json(whole)
         return
     data_tables.show(report, encoder.name if encoder else "", fixed)

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from playground.cli.context import say
 from training.data.findings import Finding, listed
 from training.data.lengths import Lengths
 from training.data.report import Preview, Report
@@ -20,25 +21,21 @@ SHOWN = 1200
 def show(report: Report, model: str, fixed: dict[str, Any] | None) -> None:
     """Print all of it: format, findings, lengths, the first row, and what `--fix` did."""
     console = Console()
-    _say(console, f"{report.data.name}: {len(report.data):,} rows, {report.data.format} ({report.data.kind})", "bold")
+    say(console, f"{report.data.name}: {len(report.data):,} rows, {report.data.format} ({report.data.kind})", "bold")
     if report.findings:
         console.print(findings(report.findings))
     else:
-        _say(console, "Nothing is wrong with it.", "green")
+        say(console, "Nothing is wrong with it.", "green")
     if report.lengths is not None:
-        _say(console, f"\nTokens a row, for {model}", "bold")
+        say(console, f"\nTokens a row, for {model}", "bold")
         for line in lengths(report.lengths):
-            _say(console, line)
+            say(console, line)
     if report.previews:
-        _say(console, f"\nRow {report.previews[0].row} as the model sees it; what is learnt is green", "bold")
+        say(console, f"\nRow {report.previews[0].row} as the model sees it; what is learnt is green", "bold")
         console.print(preview(report.previews[0]), soft_wrap=True)
     if fixed:
         done = ", ".join(f"{check} {count:,}" for check, count in fixed["done"].items()) or "nothing to do"
-        _say(console, f"\nWritten as UTF-8: {fixed['file']}, {fixed['rows']:,} rows ({done})", "bold")
-
-
-def _say(console: Console, line: str, style: str = "") -> None:
-    console.print(Text(line, style), soft_wrap=True)
+        say(console, f"\nWritten as UTF-8: {fixed['file']}, {fixed['rows']:,} rows ({done})", "bold")
 
 
 def findings(found: list[Finding]) -> Table:

@@ -1,9 +1,11 @@
-"""The training wing's verbs: so far `madang demo`, which makes, retrains and measures the embedded models."""
+"""`madang demo`: make, retrain and measure the embedded models. Prints; others decide."""
 
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
+from playground.cli.context import program, progress_bar, say
 from playground.settings import Settings
 
 demo = typer.Typer(help="The embedded models: prepare, retrain, measure.", no_args_is_help=True)
@@ -12,25 +14,20 @@ demo = typer.Typer(help="The embedded models: prepare, retrain, measure.", no_ar
 @demo.command()
 def prepare(context: typer.Context) -> None:
     """Make the embedded models in the data folder; nothing happens where they are whole."""
-    ensure(context.obj)
+    program(context).prepare()
 
 
 def ensure(settings: Settings) -> None:
-    """The embedded models, made if they are missing, with a progress bar on stderr."""
+    """Make the embedded models if they are missing, with a progress bar on stderr."""
     from training.demo.prepare import prepare as make
     from training.demo.prepare import prepared
 
     if prepared(settings.models_dir):
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     console = Console(stderr=True)
-    console.print(f"Preparing the embedded models in {settings.models_dir} (once, about half a minute)", soft_wrap=True)
-    with Progress(*columns, TimeElapsedColumn(), console=console) as bar:
-        task = bar.add_task("Starting", total=1.0)
-        make(settings.models_dir, lambda done, step: bar.update(task, completed=done, description=step))
+    say(console, f"Preparing the embedded models in {settings.models_dir} (once, about half a minute)")
+    with progress_bar(console) as tell:
+        make(settings.models_dir, tell)
 
 
 @demo.command()

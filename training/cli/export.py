@@ -1,6 +1,6 @@
 """`madang export`: files that others load, of a run or an adapter. Prints; others decide."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from playground.catalogue.variants import Catalogue
+from playground.cli.context import program, progress_bar, say
 from playground.errors import ConfigError
 from playground.settings import Settings
 from playground.system.progress import ProgressFile
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from training.export.preparing import Prepared
     from training.export.pushing import Parcel, Push
 
-SCORES = "madang.scores"
-"""In the context's meta: a function of variants' names that gives what benchmarks said of them (describing.Scored)."""
 COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -61,28 +61,30 @@ def export(  # noqa: PLR0913 - a parameter an option
 ) -> None:
     """Export: merged weights, GGUF and GPTQ builds that behave like the adapter they came from."""
     from training.export import plan, preparing
-    from training.export.describing import no_scores
+    from training.export.describing import Scored
 
-    settings: Settings = context.obj
+    ours = program(context)
     asked = _asked_push(push, public, replace, base)
     wanted = plan.parse(to)
-    _embedded(context, source)
-    scores = context.meta.get(SCORES, no_scores)
+    if source in Catalogue.load(ours.settings).names:
+        ours.prepare_embedded([source])
+
+    def scores(names: Sequence[str]) -> list[Scored]:
+        return [Scored(*row) for row in ours.scores_of(names)]
+
     kept = (keep_f16, force, parity, imatrix, asked is not None, base, scores)
     options = preparing.Options(out, name, dtype, *kept)  # type: ignore[arg-type]  # dtype is checked there
-    prepared = preparing.prepare(settings, source, wanted, options)
+    prepared = preparing.prepare(ours.settings, source, wanted, options)
     console = Console(stderr=True)
     parcels = _check_push(prepared, asked)
     _announce(prepared, console)
     _announce_push(prepared, asked, parcels, console)
-    made = _make(settings, prepared, console, progress)
+    made = _make(ours.settings, prepared, console, progress)
     _show(prepared, made, console)
     if asked is not None:
-        _push(settings, prepared, made, asked, console, progress)
+        _push(ours.settings, prepared, made, asked, console, progress)
     if made.failed and not force:
-        console.print(
-            "What failed is not in the catalogue; --force adds it all the same.", style="red", highlight=False
-        )
+        say(console, "What failed is not in the catalogue; --force adds it all the same.", "red")
         raise typer.Exit(1)
 
 
@@ -113,19 +115,10 @@ def _check_push(prepared: "Prepared", asked: "Push | None") -> "list[Parcel]":
     return pushing.check(prepared.origin, prepared.begun, asked, prepared.asked.wanted)
 
 
-def _embedded(context: typer.Context, source: str) -> None:
-    """Have the embedded models made where the source is one of them."""
-    from playground.catalogue.variants import Catalogue
-    from playground.cli.chat import prepare_embedded
-
-    if source in Catalogue.load(context.obj).names:
-        prepare_embedded(context, [source])
-
-
 def _announce(prepared: "Prepared", console: Console) -> None:
     goes_on = "is finished" if prepared.ready else "goes on" if prepared.begun else "takes"
     size = "" if prepared.ready else f", {prepared.sizes.peak / 1e9:.2f} GB at its peak"
-    _dimly(console, f"Export of {prepared.asked.variant} {goes_on}: {prepared.where}{size}.")
+    say(console, f"Export of {prepared.asked.variant} {goes_on}: {prepared.where}{size}.", "dim")
 
 
 def _announce_push(prepared: "Prepared", asked: "Push | None", parcels: "list[Parcel]", console: Console) -> None:
@@ -139,13 +132,9 @@ def _announce_push(prepared: "Prepared", asked: "Push | None", parcels: "list[Pa
         labels = ", ".join(one.label for one in parcel.wanted)
         size = sum(sizes.get(one.label, 0) for one in parcel.wanted) / 1e9
         where = hub.address(parcel.repo)
-        _dimly(console, f"To be pushed to {where} ({seen}): {labels}, about {size:.2f} GB, with a model card.")
+        say(console, f"To be pushed to {where} ({seen}): {labels}, about {size:.2f} GB, with a model card.", "dim")
     if not parcels:
-        _dimly(console, "All of it was pushed there before; --replace pushes it again.")
-
-
-def _dimly(console: Console, text: str) -> None:
-    console.print(text, style="dim", soft_wrap=True, highlight=False)
+        say(console, "All of it was pushed there before; --replace pushes it again.", "dim")
 
 
 def _make(settings: Settings, prepared: "Prepared", console: Console, told: Path | None) -> "Made":
@@ -164,7 +153,6 @@ def _push(  # noqa: PLR0913 - what a push needs to know
     told: Path | None,
 ) -> None:
     """Upload what passed; said one by one, since the next may fail."""
-    from playground.catalogue.variants import Catalogue
     from training.export import pushing
     from training.export.describing import Describer
 
@@ -172,26 +160,22 @@ def _push(  # noqa: PLR0913 - what a push needs to know
     describer = Describer(export, prepared.origin, Catalogue.load(settings), options.scores, asked.base)
     stays = made.refused(prepared.asked.wanted, options.force)
     if stays:
-        console.print(f"Not pushed, since parity failed: {', '.join(stays)}; --force pushes it.", style="red")
+        say(console, f"Not pushed, since parity failed: {', '.join(stays)}; --force pushes it.", "red")
     pusher = pushing.Pusher(export, prepared.origin, asked, describer)
     with export.locked(), _watched(prepared, console, told) as progress:
         went = pusher.push(prepared.asked.wanted, stays, progress)
     for url in went:
-        Console().print(f"Pushed: {url}", soft_wrap=True, highlight=False)
+        say(Console(), f"Pushed: {url}")
 
 
 @contextmanager
 def _watched(prepared: "Prepared", console: Console, told: Path | None) -> Iterator[Callable[[float, str], None]]:
     """Show a progress bar, and write the file that the page reads."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    with Progress(*columns, TimeElapsedColumn(), console=console) as bar:
-        task = bar.add_task("Starting", total=1.0)
+    with progress_bar(console) as tell:
         file = ProgressFile(told, folders.Progress(export=str(prepared.where)))
 
         def progress(fraction: float, words: str) -> None:
-            bar.update(task, completed=fraction, description=words)
+            tell(fraction, words)
             file.tell(fraction=fraction, stage=words)
 
         yield progress
@@ -202,7 +186,7 @@ def _show(prepared: "Prepared", made: "Made", console: Console) -> None:
 
     for event in made.export.events():
         if event["kind"] == "note":
-            console.print(event["message"], style="yellow", highlight=False, soft_wrap=True)
+            say(console, event["message"], "yellow")
     table = Table("file", "MB", "parity", "variant", box=None, pad_edge=False)
     for wanted in prepared.asked.wanted:
         path = made.export.path(wanted)
@@ -214,7 +198,7 @@ def _show(prepared: "Prepared", made: "Made", console: Console) -> None:
     Console().print(table)
     for label, verdict in made.verdicts.items():
         if verdict.verdict != "pass":
-            console.print(f"{label}: {verdict.verdict} ({', '.join(verdict.causes)})", highlight=False)
+            say(console, f"{label}: {verdict.verdict} ({', '.join(verdict.causes)})")
             for line in verdict.lines:
-                console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
-    console.print(f"{made.export.folder}", style="dim", soft_wrap=True, highlight=False)
+                say(console, f"  {line}")
+    say(console, str(made.export.folder), "dim")

@@ -1,9 +1,6 @@
 """`madang train` and `madang runs`: begin a fine-tune, watch it, go on with one. Prints; others decide."""
 
-import json
-import sys
 import threading
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,11 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from playground.cli.context import Program, print_json, program, say
 from playground.errors import ConfigError, SetupError
 from playground.settings import Settings
 from playground.system.interrupts import asked_to_stop
 from playground.system.progress import ProgressFile
-from training.cli.data import BENCHMARK
 from training.run.folders import Progress
 
 if TYPE_CHECKING:
@@ -27,8 +24,6 @@ if TYPE_CHECKING:
     from training.run.runs import Run
 
 Told = ProgressFile[Progress]
-KOBEST = "madang.kobest"
-"""Where in click's `meta` the program leaves what scores variants on KoBEST's quick sample: names -> could it?"""
 
 
 def train(  # noqa: PLR0913 - a parameter an option
@@ -44,25 +39,26 @@ def train(  # noqa: PLR0913 - a parameter an option
     progress: Annotated[Path | None, typer.Option("--progress", hidden=True)] = None,
 ) -> None:
     """Fine-tune: turn data into an adapter that stands beside its base."""
-    settings: Settings = context.obj
+    ours = program(context)
+    settings = ours.settings
     told = ProgressFile(progress, Progress())
     if resume:
-        _go_on(context, _resumed(settings, recipe, set_ or []), told)
+        _go_on(ours, _resumed(settings, recipe, set_ or []), told)
         return
     from training import recipe as recipes
 
     if not recipe:
         raise ConfigError("Which recipe?", f"Give a YAML file, or one of: {', '.join(recipes.names())}.")
     chosen = recipes.load(recipes.find(recipe), set_ or [])
-    _embedded(context, chosen.model)
-    prepared = _look(context, chosen, kobest, told)
+    _embedded(ours, chosen.model)
+    prepared = _look(ours, chosen, kobest, told)
     if dry_run:
         _show(prepared, as_json)
         return
     _check_room(settings, prepared)
     run = _begin(settings, prepared)
     told.tell(run=run.name)
-    _go_on(context, run, told)
+    _go_on(ours, run, told)
 
 
 def runs(context: typer.Context) -> None:
@@ -70,7 +66,7 @@ def runs(context: typer.Context) -> None:
     from training.run import runs as folders
 
     table = Table("run", "method", "model", "state", "step", "adapter", box=None, pad_edge=False)
-    for run in folders.listed(context.obj):
+    for run in folders.listed(program(context).settings):
         state = run.state()
         try:
             recipe = run.recipe()
@@ -82,21 +78,19 @@ def runs(context: typer.Context) -> None:
     Console().print(table)
 
 
-def _embedded(context: typer.Context, model: str) -> None:
+def _embedded(ours: Program, model: str) -> None:
     """Have the embedded models made where the recipe's base is one of them; refuse what is no base first."""
     from playground.catalogue.variants import Catalogue
-    from playground.cli.chat import prepare_embedded
     from training.run.registering import find_base
 
-    find_base(context.obj, model)
-    if model in Catalogue.load(context.obj).names:
-        prepare_embedded(context, [model])
+    find_base(ours.settings, model)
+    if model in Catalogue.load(ours.settings).names:
+        ours.prepare_embedded([model])
 
 
-def _look(context: typer.Context, recipe: "Recipe", kobest: Path | None, told: Told) -> "Prepared":
+def _look(ours: Program, recipe: "Recipe", kobest: Path | None, told: Told) -> "Prepared":
     from training.run import preparing
 
-    texts = context.meta.get(BENCHMARK)
     console = Console(stderr=True)
     with console.status("Starting") as status:
 
@@ -104,7 +98,7 @@ def _look(context: typer.Context, recipe: "Recipe", kobest: Path | None, told: T
             status.update(escape(what))
             told.tell(stage=what)
 
-        return preparing.look(context.obj, recipe, (lambda _: texts(kobest)) if texts else None, progress)
+        return preparing.look(ours.settings, recipe, lambda _: ours.benchmark_texts(kobest), progress)
 
 
 def _check_room(settings: Settings, prepared: "Prepared") -> None:
@@ -121,10 +115,8 @@ def _check_room(settings: Settings, prepared: "Prepared") -> None:
                 f"The run does not fit on the disk: {said} at {settings.data}.",
                 "Free some space, keep fewer checkpoints (trainer.save_total_limit), or choose MADANG_DATA.",
             )
-        Console(stderr=True).print(
-            f"It may not fit: {said}. Out of memory does not lose a run: it goes on with a smaller batch.",
-            style="yellow",
-        )
+        warning = f"It may not fit: {said}. Out of memory does not lose a run: it goes on with a smaller batch."
+        say(Console(stderr=True), warning, "yellow")
 
 
 def _begin(settings: Settings, prepared: "Prepared") -> "Run":
@@ -178,33 +170,33 @@ def _differences(written: "Recipe", began: "Recipe") -> list[str]:
     return rows
 
 
-def _go_on(context: typer.Context, run: "Run", told: Told) -> None:
+def _go_on(ours: Program, run: "Run", told: Told) -> None:
     """Train to the end, or until it is stopped; then the adapter joins the catalogue."""
     from training.cli.live import Live
     from training.run import registering
     from training.trainer import supervise
 
-    settings: Settings = context.obj
+    settings = ours.settings
     told.tell(run=run.name, stage="training")
     recipe, console = run.recipe(), Console(stderr=True)
-    console.print(f"Run {run.name}: {run.folder}", style="dim", soft_wrap=True, highlight=False)
+    say(console, f"Run {run.name}: {run.folder}", "dim")
     with run.locked():
         if recipe.kobest:
-            _score(context, [recipe.model])
+            _score(ours, [recipe.model])
         if run.state().status != "done" or not run.adapter.exists():
             with asked_to_stop() as asked, Live(run, console) as live:
                 ended = supervise.train(run, partial(_watched, live, asked), settings.threads)
             if ended == "stopped":
-                console.print(f"Stopped. madang train --resume {run.name} goes on from step {run.state().step}.")
+                say(console, f"Stopped. madang train --resume {run.name} goes on from step {run.state().step}.")
                 raise typer.Exit(1)
         name = registering.register(settings, run)
     told.tell(variant=name)
     for event in run.events():
         if event["kind"] in ("overfitting", "out_of_memory"):
-            console.print(event["message"], style="yellow", highlight=False)
-    console.print(f"Trained {name}. Try it: madang chat -v {run.model().name} -v {name}", highlight=False)
+            say(console, event["message"], "yellow")
+    say(console, f"Trained {name}. Try it: madang chat -v {run.model().name} -v {name}")
     if recipe.kobest:
-        _score(context, [run.model().name, name])
+        _score(ours, [run.model().name, name])
 
 
 def _watched(live: "Live", asked: threading.Event) -> bool:
@@ -212,16 +204,15 @@ def _watched(live: "Live", asked: threading.Event) -> bool:
     return asked.is_set()
 
 
-def _score(context: typer.Context, names: list[str]) -> None:
-    score: Callable[[list[str]], bool] | None = context.meta.get(KOBEST)
-    if score is not None and not score(names):
-        Console(stderr=True).print("KoBEST could not be run; the training goes on without it.", style="yellow")
+def _score(ours: Program, names: list[str]) -> None:
+    if not ours.score_quick(names):
+        say(Console(stderr=True), "KoBEST could not be run; the training goes on without it.", "yellow")
 
 
 def _show(prepared: "Prepared", as_json: bool) -> None:
     from training.cli import dry_run
 
     if as_json:
-        sys.stdout.write(json.dumps(dry_run.as_json(prepared), ensure_ascii=False) + "\n")
+        print_json(dry_run.as_json(prepared))
     else:
         dry_run.show(prepared, Console())

@@ -11,12 +11,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from playground.cli.context import Program
 from playground.errors import ConfigError, VariantError
 from playground.settings import Settings
 from tests.places import ROOT
 from tests.training.data.conftest import tiny_model
 from tests.training.data.rows import KOALPACA, PREFERENCE, SHAREGPT, jsonl
-from training.cli.data import BENCHMARK
 from training.cli.data import data as verbs
 
 BROKEN = {"instruction": "답이 없는 질문", "output": ""}
@@ -35,9 +35,7 @@ def run(settings: Settings, *arguments: object, texts: Any = None) -> tuple[int,
 
     @app.callback()
     def prepare(context: typer.Context) -> None:
-        context.obj = settings
-        if texts is not None:
-            context.meta[BENCHMARK] = texts
+        context.obj = Program(settings) if texts is None else Program(settings, benchmark_texts=texts)
 
     app.add_typer(verbs, name="data")
     done = CliRunner().invoke(app, ["data", "check", *map(str, arguments)])

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from playground.catalogue.variants import Catalogue
+from playground.cli.context import Program
 from playground.settings import Settings
 from tests.training.conftest import Write
 from tests.training.export.conftest import Verdicts, madang
@@ -64,10 +65,10 @@ def test_a_folder_a_name_and_a_type_of_ones_own(
 def test_embedded_models_are_made_first(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
-    def prepare(context: object, names: list[str]) -> None:
+    def prepare(ours: Program, names: list[str]) -> None:
         asked.append(names)
 
-    monkeypatch.setattr("playground.cli.chat.prepare_embedded", prepare)
+    monkeypatch.setattr(Program, "prepare_embedded", prepare)
     assert madang(settings, "export", "smollm2:demo", "--to", "adapter") == 2  # they are not there, in this test
     assert asked == [["smollm2:demo"]]
 
