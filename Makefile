@@ -35,11 +35,10 @@ static: dev ## Format, lint, types and the import contract
 	@$(VENV)/ruff format --check .
 	@$(VENV)/ruff check .
 	@$(VENV)/mypy
-	@MYPYPATH=scripts $(VENV)/mypy scripts
 	@$(VENV)/lint-imports
 
-check: static ## What CI checks, without the slow tests
-	@$(VENV)/python -m pytest -m "$(TESTS)" $(PYTEST_ARGS)
+check: static ## What CI checks, without the slow tests; and which lines no test runs
+	@$(VENV)/python -m pytest --cov -m "$(TESTS)" $(PYTEST_ARGS)
 
 format: dev ## Write the format that `make check` wants
 	@$(VENV)/ruff format .
@@ -57,7 +56,7 @@ lock: dev ## Resolve the dependencies anew: constraints.txt, requirements.txt
 	@$(VENV)/python scripts/lock.py
 
 clean: ## Remove .venv and every cache; your models and chats stay
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 have-python:

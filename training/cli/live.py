@@ -2,23 +2,21 @@
 
 import time
 from collections.abc import Iterable
-from itertools import pairwise
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from training.run.runs import Run
+from playground.cli.context import say
+from training.run.runs import Run, seconds_left
 
 SAY_EVERY_S = 15.0
 """Where there is no terminal, a line so often."""
-PAUSE_S, PAUSE = 30.0, 20
-"""Longer than this, and than so many usual steps, a step waited for someone to resume the run."""
 
 
 class Live:
-    """A progress bar on a terminal, a line now and then elsewhere; events as they come."""
+    """Shows a progress bar on a terminal, elsewhere a line now and then; events as they come."""
 
     def __init__(self, run: Run, console: Console) -> None:
         self._run, self._console = run, console
@@ -43,11 +41,11 @@ class Live:
         self._bar.stop()
 
     def refresh(self) -> None:
-        """Look again."""
+        """Look at the run's files again, and show what is new."""
         events = self._run.events()
         for event in events[self._events :]:
             if event["kind"] != "failed":  # that one is raised, too
-                self._console.print(event["message"], style="yellow", highlight=False, soft_wrap=True)
+                say(self._console, event["message"], "yellow")
         self._events = len(events)
         state = self._run.state()
         rows = self._run.metrics()
@@ -61,11 +59,11 @@ class Live:
         if not self._console.is_terminal and time.monotonic() - self._said > SAY_EVERY_S:
             self._said = time.monotonic()
             said = (f"step {step}/{state.steps}", line, left(rows, state.steps))
-            self._console.print(" · ".join(part for part in said if part), highlight=False, soft_wrap=True)
+            say(self._console, " · ".join(part for part in said if part))
 
 
 def described(rows: Iterable[dict[str, Any]]) -> str:
-    """Loss, learning rate, tokens/s and memory of the newest steps, and the last evaluation, in one line."""
+    """Return loss, learning rate, tokens/s and memory of the newest steps, and the last evaluation, in one line."""
     parts: dict[str, str] = {}
     for row in rows:
         if "loss" in row:
@@ -82,21 +80,10 @@ def described(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def left(rows: list[dict[str, Any]], steps: int) -> str:
-    """The time left, in words; nothing where it cannot be told yet."""
+    """Return the time left in words; nothing where it cannot be told yet."""
     seconds = seconds_left(rows, steps)
     if seconds is None:
         return ""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min left" if hours else f"{minutes} min {rest:02d} s left"
-
-
-def seconds_left(rows: list[dict[str, Any]], steps: int) -> float | None:
-    """At the speed of the last steps, evaluations and checkpoints included; the pause before a resume is no step."""
-    logged = [row for row in rows if "loss" in row][-50:]
-    if len(logged) < 2 or not steps:
-        return None
-    paces = [(b["at"] - a["at"]) / max(1, b["step"] - a["step"]) for a, b in pairwise(logged)]
-    usual = sorted(paces)[len(paces) // 2]
-    kept = [pace for pace in paces if pace <= max(PAUSE_S, PAUSE * usual)]
-    return max(0.0, float(sum(kept) / max(1, len(kept)) * (steps - logged[-1]["step"])))

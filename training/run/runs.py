@@ -17,7 +17,9 @@ import json
 import re
 import shutil
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +36,8 @@ from training.run.folders import Folder
 Status = Literal["preparing", "running", "done", "stopped", "failed"]
 WHOLE = "madang-whole.json"
 """Inside a checkpoint: the size of each of its files, written last."""
+PAUSE_S, PAUSE = 30.0, 20
+"""Longer than this, and than so many usual steps, a step waited for someone to resume the run."""
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
@@ -192,3 +196,17 @@ def find(settings: Settings, name: str = "") -> Run:
     if not unfinished:
         raise ConfigError("There is no run to go on with.", "`madang train RECIPE` begins one.")
     return unfinished[0]
+
+
+def seconds_left(rows: Iterable[Mapping[str, Any]], steps: int) -> float | None:
+    """Return the time left at the speed of the last steps, evaluations and checkpoints included; None without a speed.
+
+    The pause before a resume is no step.
+    """
+    logged = [row for row in rows if "loss" in row][-50:]
+    if len(logged) < 2 or not steps:
+        return None
+    paces = [(b["at"] - a["at"]) / max(1, b["step"] - a["step"]) for a, b in pairwise(logged)]
+    usual = sorted(paces)[len(paces) // 2]
+    kept = [pace for pace in paces if pace <= max(PAUSE_S, PAUSE * usual)]
+    return max(0.0, float(sum(kept) / max(1, len(kept)) * (steps - logged[-1]["step"])))

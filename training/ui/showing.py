@@ -8,8 +8,8 @@ from playground.page import cards
 from playground.page.markup import Markup, button, chat_button, escaped, tab_button
 from playground.page.number import duration
 from playground.settings import Settings
-from training.cli.live import seconds_left
 from training.run.folders import Progress
+from training.run.runs import seconds_left
 from training.ui.asked import stage
 from training.ui.plots import Series, chart
 from training.ui.rows import chosen, earlier
@@ -78,7 +78,7 @@ def _running(one: RunRow, rows: Rows) -> str:
     steps = one.folder.state().steps if one.folder else 0
     step = int(rows[-1]["step"]) if rows else 0
     said = both("train.stopping") if one.standing == "cancelling" else both("train.step", step=step, steps=steps or "?")
-    left = seconds_left([dict(row) for row in rows], steps)
+    left = seconds_left(rows, steps)
     numbers = [both("train.left", time=duration(left))] if left is not None and one.standing == "running" else []
     return cards.under_way(said, step / steps if steps else None, [*numbers, *_numbers(rows)], _stop(one))
 
