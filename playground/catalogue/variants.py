@@ -55,6 +55,11 @@ class Stored(_Variant):
     revision: str | None = Field(default=None, description="Hub branch, tag or commit")
 
     @property
+    def is_fake(self) -> bool:
+        """Whether backends/fake.py plays it: nothing is fetched, and no file of it is read. Counts as local."""
+        return self.source.startswith(FAKE)
+
+    @property
     def is_local(self) -> bool:
         """Whether the source is a path on this machine rather than a Hub id; the catalogue has made paths absolute."""
         return not HUB_ID.fullmatch(self.source)

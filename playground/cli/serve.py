@@ -92,7 +92,8 @@ def _refuse_engine_options(context: typer.Context, flags: tuple[str, ...]) -> No
 def _plans(ours: Program, engine: EngineName, names: list[str], wish: "Wish") -> "list[Plan]":
     """Plan what to start. Embedded models are made, files on the Hub fetched."""
     from playground.engines import llama_server, registry, vllm
-    from playground.engines.plan import check_flags, check_host
+    from playground.engines.plan import check_flags
+    from playground.server.guards.keys import check_binding
 
     registry.sweep(wish.settings)
     catalogue = Catalogue.load(wish.settings)
@@ -101,7 +102,7 @@ def _plans(ours: Program, engine: EngineName, names: list[str], wish: "Wish") ->
         known = ", ".join(variant.name for variant in catalogue if variant.kind in kinds)
         raise ConfigError(f"Which variant should {engine} serve?", f"Name one: madang serve NAME. There are {known}.")
     names = list(dict.fromkeys(names))
-    check_host(wish.settings)
+    check_binding(wish.settings)
     check_flags(wish.flags)
     ours.prepare_embedded(names)
     console = Console(stderr=True)

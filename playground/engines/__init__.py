@@ -1,1 +1,1 @@
-"""Servers that others wrote, started from the catalogue: vLLM and llama.cpp's own. Command lines, processes, rows."""
+"""Servers that others wrote, started from the catalogue: vLLM and llama.cpp's own."""

@@ -23,7 +23,7 @@ SWITCHES = {"true": True, "false": False}
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The options, named as llama-server names them."""
+    """Return a parser of the options, named as llama-server names them."""
     parser = argparse.ArgumentParser(prog="llama_child", description=__doc__, allow_abbrev=False)
     for name in ("--model", "--alias", "--host"):
         parser.add_argument(name, required=True)
@@ -37,7 +37,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def fill(params: Any, words: Sequence[str], on_card: bool = True) -> None:
-    """Write the options into a CommonParams. `on_card`: llama.cpp has more than a CPU to compute on."""
+    """Write the options into xllamacpp's CommonParams. `on_card`: llama.cpp has more than a CPU to compute on."""
     given, rest = arguments().parse_known_args(words)
     params.model.path, params.model_alias = given.model, {given.alias}
     params.hostnames, params.port = [given.host], given.port
@@ -57,7 +57,7 @@ def fill(params: Any, words: Sequence[str], on_card: bool = True) -> None:
 
 
 def fill_fields(params: Any, words: Sequence[str]) -> None:
-    """Write `--name value` pairs into the fields of those names; what they hold now says how values are read."""
+    """Write `--name value` pairs into the fields of those names, read as the type that each holds now."""
     fields = [name for name in dir(params) if isinstance(getattr(params, name, None), bool | int | float | str)]
     fields = [name for name in fields if not name.startswith("_")]
     if len(words) % 2:
@@ -95,7 +95,7 @@ def serve(words: Sequence[str]) -> None:
 
 
 def main(words: Sequence[str]) -> int:
-    """The program; a MadangError becomes two lines and exit code 2."""
+    """Run the program; a MadangError becomes two lines and exit code 2."""
     try:
         serve(words)
     except MadangError as error:

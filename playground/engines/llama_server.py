@@ -11,11 +11,10 @@ from pathlib import Path
 
 from playground.catalogue import files
 from playground.catalogue.hub import Hub
-from playground.catalogue.variants import FAKE, Catalogue, Gguf, Variant
+from playground.catalogue.variants import Catalogue, Gguf, Variant
 from playground.engines import plan
 from playground.engines.plan import Plan, Wish
-from playground.errors import ConfigError, VariantError
-from playground.prompts import format_names
+from playground.errors import ConfigError
 from playground.protocol import DEFAULT_CONTEXT
 from playground.settings import unset
 from playground.workers.loadable import FetchProgress, Loader
@@ -33,7 +32,7 @@ METADATA_BYTES = 64 << 20
 def make(
     catalogue: Catalogue, hub: Hub, names: list[str], wish: Wish, progress: FetchProgress = lambda done, what: None
 ) -> list[Plan]:
-    """One plan for each GGUF, on ports that follow one another. Files on the Hub are fetched first."""
+    """Return one plan for each GGUF, on ports that follow one another. Files on the Hub are fetched first."""
     chosen = [_gguf(catalogue, catalogue.get(name)) for name in names]
     plan.check_ports(wish.settings.port, len(chosen))
     command = plan.program(wish.command, wish.settings.llama_server, "llama-server")
@@ -60,10 +59,9 @@ def make(
 
 
 def _gguf(catalogue: Catalogue, variant: Variant) -> Gguf:
-    """The variant, if it is a GGUF; else an error that names its builds or how to make one."""
+    """Return the variant if it is a GGUF; the ConfigError otherwise names its builds or how to make one."""
     if isinstance(variant, Gguf):
-        if variant.source.startswith(FAKE):
-            raise ConfigError(f"{variant.name!r} is a fake, which has no file to serve.", "Name a real GGUF.")
+        plan.refuse_fake(variant, "GGUF")
         return variant
     if variant.kind == "remote":
         raise ConfigError(f"{variant.name!r} is a server already.", "Name a GGUF.")
@@ -76,18 +74,16 @@ def _gguf(catalogue: Catalogue, variant: Variant) -> Gguf:
 
 
 def _chat_format(catalogue: Catalogue, gguf: Gguf, path: Path) -> str | None:
-    """The named prompt format of a GGUF; None: the template in the file. Without either llama.cpp would guess."""
+    """Return the named prompt format of a GGUF; None means the template in the file. Refuses one without either,
+    where llama.cpp would guess."""
     named = catalogue.prompt_format(gguf)
     if named is None and not has_template(path):
-        raise VariantError(
-            f"{gguf.name!r} has no chat template, so there is no telling how to ask it.",
-            f'Add prompt_format = "…" to its catalogue row: {", ".join(format_names())}.',
-        )
+        raise plan.no_template(gguf)
     return named
 
 
 def has_template(path: Path) -> bool:
-    """Whether a GGUF's metadata names a chat template; reads no further than metadata reaches."""
+    """Tell whether a GGUF's metadata names a chat template; reads no further than metadata reaches."""
     files.check_gguf(path)
     key = len(TEMPLATE).to_bytes(8, "little") + TEMPLATE.encode()
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
@@ -95,7 +91,7 @@ def has_template(path: Path) -> bool:
 
 
 def _arguments(gguf: Gguf, path: Path, threads: int, chat: str | None, wish: Wish) -> list[str]:
-    """Everything but the port and the person's own flags. Each of the parallel answers has the whole context."""
+    """Return every option but the port and the person's own. Each of the parallel answers gets the whole context."""
     context = (gguf.context or DEFAULT_CONTEXT) * wish.parallel
     words = ["--model", str(path), "--alias", gguf.name, "--host", wish.settings.host, "--ctx-size", str(context)]
     words += ["--parallel", str(wish.parallel), "--threads", str(threads), "--jinja", "--metrics"]

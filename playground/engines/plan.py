@@ -1,4 +1,4 @@
-"""What every engine's plan has in common: one process, its address, the rows it answers for. Starts nothing."""
+"""Plans of engines: what each has in common, one process, its address and the rows it answers for. Starts nothing."""
 
 import shlex
 import shutil
@@ -8,14 +8,14 @@ from pathlib import Path
 
 from playground.catalogue import variants
 from playground.catalogue.variants import Remote, Stored
-from playground.errors import ConfigError, MadangError
-from playground.prompts import prompt_format
+from playground.errors import ConfigError, MadangError, VariantError
+from playground.prompts import format_names, prompt_format
 from playground.settings import Settings, child_environment
 from playground.system.atomic import write_beside
 
 KEYS = "MADANG_API_KEYS"
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
-"""Hosts that stand for every address, and the one under which this machine reaches them."""
+"""Hosts that mean every address of this machine, and the one under which it reaches itself."""
 LAST_PORT = 65_535
 OURS = {
     "--host": "Madang's own --host",
@@ -30,7 +30,7 @@ OURS = {
     "--ssl-key-file": "a proxy before Madang's --port",
     "--ssl-cert-file": "a proxy before Madang's --port",
 }
-"""Flags of the engines that Madang must know of, since it reaches them by what they say, and what to use instead."""
+"""Flags of engines that Madang must set itself, since it reaches the engine by what they say; what to use instead."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Wish:
 
     @property
     def key(self) -> str | None:
-        """The key that the engine asks for; it takes one, and its rows name the variable that holds it."""
+        """The key that the engine is to ask for, None for none; raises ConfigError where there are several."""
         from playground.server.guards.keys import read_keys
 
         if not read_keys(self.settings):
@@ -78,7 +78,7 @@ class Plan:
 
     @property
     def address(self) -> str:
-        """Where this machine reaches it, without a path."""
+        """The URL at which this machine reaches it, without a path."""
         return address(self.host, self.port)
 
     @property
@@ -89,7 +89,7 @@ class Plan:
         return " ".join([*known, *secret, shlex.join(self.command)])
 
     def renamed(self, names: Mapping[str, str]) -> "Plan":
-        """The same plan with other names for the rows of some variants."""
+        """Return the plan with other names for the rows of some variants."""
         rows = []
         for row in self.rows:
             given = variants.parse(
@@ -100,34 +100,41 @@ class Plan:
         return replace(self, rows=tuple(rows))
 
     def full_environment(self, key: str | None) -> dict[str, str]:
-        """What the process finds in its environment."""
+        """Return what the process finds in its environment."""
         secret = {self.key_variable: key} if self.key_variable and key else {}
         return child_environment({**self.environment, **secret})
 
 
 def address(host: str, port: int) -> str:
-    """Where this machine reaches a server that listens on a host and a port."""
+    """Return the URL at which this machine reaches a server that listens on a host and a port."""
     near = EVERYWHERE.get(host.strip("[]"), host.strip("[]"))
     return f"http://{f'[{near}]' if ':' in near else near}:{port}"
 
 
 def check_flags(flags: Sequence[str]) -> None:
-    """Refuse flags of an engine's that would have it listen, or call its models, otherwise than its rows say."""
+    """Refuse flags that would make an engine listen elsewhere, or call its models otherwise, than its rows say."""
     for flag in flags:
         name = flag.partition("=")[0].replace("_", "-")
         if name in OURS:
             raise ConfigError(f"{flag} after -- would hide the engine from Madang.", f"Use {OURS[name]}.")
 
 
-def check_host(settings: Settings) -> None:
-    """Refuse to serve other machines without a key."""
-    from playground.server.guards.keys import check_binding
+def refuse_fake(variant: Stored, what: str) -> None:
+    """Refuse a variant that stands for no files."""
+    if variant.is_fake:
+        raise VariantError(f"{variant.name!r} is a fake, which has no files to serve.", f"Name a real {what}.")
 
-    check_binding(settings)
+
+def no_template(variant: Stored) -> VariantError:
+    """Return what to raise where neither a model's files nor its row say how it is prompted."""
+    return VariantError(
+        f"{variant.name!r} has no chat template, so there is no telling how to ask it.",
+        f'Add prompt_format = "…" to its catalogue row: {", ".join(format_names())}.',
+    )
 
 
 def row(variant: Stored, engine: str, wish: Wish, port: int) -> Remote:
-    """A variant as an address: where the engine answers for it."""
+    """Return the remote variant under which an engine answers for a variant."""
     return Remote(
         name=f"{variant.name}-{engine}",
         url=f"{address(wish.settings.host, port)}/v1",
@@ -139,7 +146,7 @@ def row(variant: Stored, engine: str, wish: Wish, port: int) -> Remote:
 
 
 def program(given: Sequence[str] | None, setting: str, name: str) -> tuple[str, ...] | None:
-    """The command that starts an engine: as given, as the settings say, or as PATH has it; None where it lacks."""
+    """Return the command that starts an engine: as given, as set, or as found on PATH; None where there is none."""
     if given:
         return tuple(given)
     if setting.strip():
@@ -149,7 +156,7 @@ def program(given: Sequence[str] | None, setting: str, name: str) -> tuple[str, 
 
 
 def template_file(settings: Settings, format_name: str) -> Path:
-    """A named prompt format as the Jinja file that engines read, in the data folder."""
+    """Write a named prompt format as a Jinja file for engines to read, and return its path in the data folder."""
     folder = settings.data / "engines"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{format_name}.jinja"

@@ -1,4 +1,4 @@
-"""One engine's process from its start to its end: waits until it is ready, says why it ended, ends with us."""
+"""One engine's process from its start to its end: waits until it is ready, says why it ended, ends it with us."""
 
 import os
 import subprocess
@@ -19,9 +19,9 @@ from playground.system.processes import ending, wait_or_kill
 KEEPER = (sys.executable, "-m", "playground.engines.keeper")
 POLL_S = 0.5
 ANSWER_S = 5.0
-"""How long one question after its health may take; a server that is loading may be slow to answer."""
+"""How long one look at its health may take; a server that is loading may be slow to answer."""
 Waiting = Callable[[float, str], None]
-"""Told seconds waited and what the process said last."""
+"""Called with the seconds waited and what the process said last."""
 
 
 class Engine:
@@ -51,8 +51,11 @@ class Engine:
         return self._process.pid
 
     def wait_ready(self, limit_s: float, waiting: Waiting = lambda seconds, said: None) -> None:
-        """Block until `/health` answers 200; raises WorkerError where the process ends first, takes too long, or
-        another answers in its place, and what the plan says of words in the log that mean wrong answers."""
+        """Block until `/health` answers 200.
+
+        Raises WorkerError where the process ends first or takes too long, or where another server answers in its
+        place, and the plan's own error where the log says that answers would be wrong.
+        """
         began = time.monotonic()
         while (passed := time.monotonic() - began) < limit_s:
             if not self.alive:
@@ -69,7 +72,7 @@ class Engine:
         )
 
     def epitaph(self, when: str = "") -> WorkerError:
-        """Why the process ended, from its exit code and the end of its log."""
+        """Return why the process ended, from its exit code and the end of its log."""
         how, said = ending(self._process.wait()), last_line(self.log)
         return WorkerError(
             f"{self.plan.title} ended {when}with {how}{f': {said}' if said else '.'} (log: {self.log})",
@@ -90,7 +93,7 @@ class Engine:
                 raise error
 
     def _has_its_models(self) -> bool:
-        """Whether it lists the plan's models; False where it does not say so yet.
+        """Tell whether it lists the plan's models; False while it lists nothing.
 
         Raises WorkerError where it lists others: another server may hold the port that ours still waits for.
         """

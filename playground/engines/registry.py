@@ -1,7 +1,7 @@
-"""Rows of the catalogue that last as long as an engine: added when it is ready, taken out when it ends, however.
+"""Rows of the catalogue that last as long as an engine: added when it is ready, taken out when it ends.
 
-What a process added stands in `engines/PID.json` of the data folder. A process that was killed takes nothing out; the
-next one to start an engine does it.
+What a process added is written down in `engines/PID.json` of the data folder. A process that was killed takes nothing
+out; the next one to start an engine does.
 """
 
 import json
@@ -35,7 +35,7 @@ class Registration:
                 self._remember()
 
     def remove(self) -> list[str]:
-        """Take the rows out again; gives a sentence for each that could not be."""
+        """Take the rows out again; return a sentence for each that could not be."""
         faults = [fault for row in self._added if (fault := _take_out(self.settings, row))]
         self._added = []
         self._record.unlink(missing_ok=True)
@@ -88,7 +88,7 @@ def _stands(settings: Settings, row: Remote) -> bool:
 
 
 def _take_out(settings: Settings, row: Remote) -> str:
-    """Remove a row that is still as it was added; what went wrong, or nothing."""
+    """Remove a row that is still as it was added; return what went wrong, or nothing."""
     try:
         if _stands(settings, row):
             variants.remove(settings, row.name)

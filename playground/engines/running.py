@@ -1,12 +1,8 @@
-"""Engines from their plans to their end: checked, started, put into the catalogue, watched, taken out. Prints it."""
+"""Runs engines from their plans to their end: checks, starts, adds to the catalogue, watches, takes out. Prints it."""
 
-import os
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,6 +12,7 @@ from playground.engines.plan import Plan, Wish
 from playground.engines.process import POLL_S, Engine
 from playground.errors import SetupError
 from playground.settings import Settings
+from playground.system.interrupts import interruptible
 from playground.system.locks import locked
 from playground.system.ports import check_port
 
@@ -34,7 +31,7 @@ def _run(plans: list[Plan], wish: Wish, limit_s: float, keep: bool) -> None:
     registration = registry.Registration(wish.settings)
     engines: list[Engine] = []
     try:
-        with _interruptible():
+        with interruptible():
             for plan in plans:
                 engines.append(Engine(plan, wish.settings, wish.key))
                 _until_ready(engines[-1], console, limit_s)
@@ -62,8 +59,10 @@ def _check(plans: list[Plan], settings: Settings) -> None:
 
 
 def _claimed(plan: Plan, settings: Settings) -> AbstractContextManager[None]:
-    """Hold a port against another of our engines: vLLM binds its own minutes before it listens, and lets others do so,
-    so that no look at the port tells."""
+    """Hold a port against other engines of ours, by a lock file.
+
+    vLLM binds its port minutes before it listens, and lets others bind it too: no look at the port tells.
+    """
     refusal = SetupError(
         f"Port {plan.port} is held by another `madang serve --engine`.",
         f"Stop it, or choose another port: --port {plan.port + 1}",
@@ -87,27 +86,9 @@ def _announce(console: Console, engine: Engine) -> None:
 
 
 def _until_one_ends(engines: Sequence[Engine]) -> None:
-    """Wait; raises WorkerError with the last words of the first that ends."""
+    """Wait until the first engine ends, and raise WorkerError with its last words."""
     while True:
         for engine in engines:
             if not engine.alive:
                 raise engine.epitaph()
         time.sleep(POLL_S)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """A polite kill or a closed terminal ends things as Ctrl-C does: rows go out, engines end."""
-    numbers = [signal.SIGTERM, *([signal.SIGHUP] if os.name == "posix" else [])]
-    if threading.current_thread() is not threading.main_thread():
-        numbers = []
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

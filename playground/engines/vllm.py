@@ -12,11 +12,10 @@ from typing import Any
 
 from playground.catalogue import files
 from playground.catalogue.hub import Hub
-from playground.catalogue.variants import FAKE, Adapter, Base, Catalogue, Gguf, Remote
+from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf, Remote
 from playground.engines import plan
 from playground.engines.plan import Plan, Wish
 from playground.errors import ConfigError, VariantError
-from playground.prompts import format_names
 from playground.settings import unset
 
 ENGINE = "vllm"
@@ -26,7 +25,7 @@ DTYPES = {"auto": "auto", "bf16": "bfloat16", "fp16": "float16", "fp32": "float3
 HARMLESS_STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 """Values of init_lora_weights that leave the base as it is; of all others (PiSSA, LoftQ …) vLLM refuses the adapter."""
 SERVED_TOO = ("target_parameters",)
-"""What Madang gives a copy of its own, and vLLM serves beside the rest."""
+"""Options with which Madang gives an adapter a base of its own, while vLLM serves it beside the others."""
 MAX_LORAS = 8
 """Adapters in one batch, at most: each takes the room of the largest rank on the card."""
 QUIET = {"DO_NOT_TRACK": "1"}
@@ -44,7 +43,7 @@ MERGE = "Merge it into its base and serve that: madang export {name} --to merged
 
 @dataclass(frozen=True)
 class _Lora:
-    """An adapter that vLLM can serve, its folder on this machine, its largest rank."""
+    """An adapter that vLLM can serve, its folder on this machine and its largest rank."""
 
     adapter: Adapter
     folder: Path
@@ -52,7 +51,7 @@ class _Lora:
 
 
 def make(catalogue: Catalogue, hub: Hub, names: list[str], wish: Wish) -> tuple[Plan, list[str]]:
-    """The plan for one base with adapters, and a sentence for each adapter that came along and had to stay behind.
+    """Return the plan for one base with adapters, and a sentence for each adapter that is left out.
 
     Naming the base takes all of its adapters along; named adapters must be servable.
     """
@@ -95,7 +94,7 @@ def _mixed_up(base: Base) -> VariantError:
 
 
 def _chosen(catalogue: Catalogue, names: list[str], with_adapters: bool) -> tuple[Base, list[Adapter], list[Adapter]]:
-    """The one base, the adapters that were named, and those that come along because the base was."""
+    """Return the one base, the adapters that were named, and those that come along because the base was named."""
     named: list[Adapter] = []
     bases: dict[str, Base] = {}
     for name in names:
@@ -125,12 +124,11 @@ def _check_kind(variant: Base | Adapter | Gguf | Remote) -> None:
             f"{variant.name!r} is a GGUF, which vLLM itself does not read.",
             f"Use llama.cpp's server: madang serve {variant.name} --engine llama-server",
         )
-    if variant.source.startswith(FAKE):
-        raise ConfigError(f"{variant.name!r} is a fake, which has no files to serve.", "Name a real model.")
+    plan.refuse_fake(variant, "model")
 
 
 def _folder(base: Base) -> Path | None:
-    """The base's folder where it is on this machine; None: vLLM fetches it from the Hub."""
+    """Return the base's folder where it is on this machine; None: vLLM fetches it from the Hub."""
     if not base.is_local:
         return None
     files.check_base(base.path)
@@ -138,7 +136,7 @@ def _folder(base: Base) -> Path | None:
 
 
 def _quantization(base: Base, folder: Path | None) -> str | None:
-    """What --quantization says; None where the weights are not quantized, or vLLM sees by itself how they are."""
+    """Return the value of --quantization; None where weights are not quantized, or vLLM sees by itself how they are."""
     found = files.read_json(folder / "config.json").get("quantization_config") if folder else None
     method = str(found.get("quant_method", "")) if isinstance(found, dict) else ""
     if base.load_in_4bit and method and method != "bitsandbytes":
@@ -152,9 +150,8 @@ def _quantization(base: Base, folder: Path | None) -> str | None:
 
 
 def _lora(catalogue: Catalogue, hub: Hub, base: Base, adapter: Adapter, chat: str | None) -> _Lora:
-    """An adapter's folder, checked; raises VariantError with what vLLM lacks and what to do instead."""
-    if adapter.source.startswith(FAKE):
-        raise VariantError(f"{adapter.name!r} is a fake, which has no files to serve.", "Name a real adapter.")
+    """Fetch and check an adapter; the VariantError says what vLLM lacks and what to do instead."""
+    plan.refuse_fake(adapter, "adapter")
     folder = adapter.path
     if not adapter.is_local:
         folder = hub.fetch_folder(adapter.source, adapter.revision, lambda done, what: None)
@@ -179,7 +176,7 @@ def _rank(config: dict[str, Any]) -> int:
 
 
 def _beyond(config: dict[str, Any], rank: int) -> str:
-    """What makes an adapter more than vLLM serves, as the rest of a sentence; empty for nothing."""
+    """Return why vLLM cannot serve an adapter, as the rest of a sentence; empty where it can."""
     if str(config.get("peft_type", "")).upper() != "LORA":
         return f"its type is {config.get('peft_type')}"
     for option, meaning in files.BEYOND_PLAIN.items():
@@ -194,23 +191,20 @@ def _beyond(config: dict[str, Any], rank: int) -> str:
 
 
 def _chat_format(catalogue: Catalogue, base: Base, folder: Path | None, adapters: list[Adapter]) -> str | None:
-    """The named prompt format of the whole server; None: the model's own template.
+    """Return the named prompt format of the whole server; None means the model's own template.
 
-    vLLM has one chat template a server. A base that is not known to have one follows the first of its adapters.
+    vLLM has one chat template per server. A base that is not known to have one follows the first of its adapters.
     """
     if base.prompt_format or (folder and _has_template(folder)):
         return base.prompt_format
     chosen = next((wanted for wanted in map(catalogue.prompt_format, adapters) if wanted), None)
     if chosen is None and folder is not None:
-        raise VariantError(
-            f"{base.name!r} has no chat template, so there is no telling how to ask it.",
-            f'Add prompt_format = "…" to its catalogue row: {", ".join(format_names())}.',
-        )
+        raise plan.no_template(base)
     return chosen
 
 
 def _has_template(folder: Path) -> bool:
-    """Whether a model's folder brings a chat template."""
+    """Tell whether a model's folder has a chat template."""
     config = folder / "tokenizer_config.json"
     return (folder / "chat_template.jinja").is_file() or (
         config.is_file() and bool(files.read_json(config).get("chat_template"))
@@ -218,7 +212,7 @@ def _has_template(folder: Path) -> bool:
 
 
 def _arguments(base: Base, loras: list[_Lora], quantized: str | None, chat: str | None, wish: Wish) -> list[str]:
-    """Everything after `vllm` but the person's own flags, which come last and so win."""
+    """Return everything after `vllm` but the person's own flags, which come last and so win."""
     words = ["serve", base.source, "--served-model-name", base.name]
     if not base.is_local and base.revision:
         words += ["--revision", base.revision, "--tokenizer-revision", base.revision]
@@ -236,7 +230,7 @@ def _arguments(base: Base, loras: list[_Lora], quantized: str | None, chat: str 
 
 
 def _module(lora: _Lora) -> str:
-    """`name=path`, or JSON where the path holds a comma, which vLLM would take for JSON."""
+    """Return `name=path`, or JSON where the path holds a comma: vLLM takes that for JSON."""
     if "," in str(lora.folder):
         return json.dumps({"name": lora.adapter.name, "path": str(lora.folder)}, ensure_ascii=False)
     return f"{lora.adapter.name}={lora.folder}"

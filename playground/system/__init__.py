@@ -1,1 +1,1 @@
-"""What the machine gives and takes: files, processes, locks, ports, cores and memory."""
+"""What Madang asks of the machine: files, processes, jobs, locks, ports, signals, cores and memory."""

@@ -1,6 +1,6 @@
 """Files and folders that appear whole or not at all, and disks that fill up. Locks are the caller's business.
 
-`replacing` survives a power cut; `write_beside` only spares readers half a file, for what is told again soon.
+`replacing` survives a power cut; `write_beside` only spares readers half a file, for what is soon written again.
 """
 
 import errno
@@ -37,7 +37,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def write_beside(path: Path, text: str) -> None:
-    """Replace a small file at once: a reader finds the old or the new. It waits for no disk and makes no folder."""
+    """Replace a small file at once: a reader finds the old or the new one. Waits for no disk and makes no folder."""
     part = _part(path)
     try:
         part.write_text(text, encoding="utf-8")
@@ -63,7 +63,10 @@ def remove(path: Path) -> None:
 
 
 def to_disk(path: Path) -> None:
-    """A rename may reach the disk before the bytes do: after a power cut, whole would mean empty."""
+    """Wait until the bytes of a file or folder are on the disk.
+
+    A rename may get there before them: after a power cut the file would be in its place, and empty.
+    """
     for file in path.rglob("*") if path.is_dir() else [path]:
         if file.is_file():
             descriptor = os.open(file, os.O_RDWR)
@@ -120,7 +123,7 @@ def explained(target: Path) -> Iterator[None]:
 
 
 def disk_full(error: BaseException | None) -> bool:
-    """Whether this error, or one that led to it, says that the disk (or the quota on it) is full."""
+    """Tell whether this error, or one that led to it, says that the disk (or the quota on it) is full."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True

@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Job(BaseModel):
-    """What job.json holds; `about` is what whoever started it wants to remember (strings and numbers)."""
+    """A job as job.json describes it; `about` holds what its starter wants to remember (strings and numbers)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,7 +57,7 @@ class Job(BaseModel):
 
     @property
     def state(self) -> State:
-        """How things stand, from the files and the processes; `lost` is one that ended without a word."""
+        """How the job stands, from its files and processes; `lost`: its keeper never wrote down how it ended."""
         asked = (self.folder / "cancel").exists()
         if self.ended is not None:
             return "done" if self.code == 0 else "cancelled" if asked else "failed"
@@ -73,7 +73,7 @@ class Job(BaseModel):
 
     @property
     def seconds(self) -> float:
-        """How long it ran, or has run until now."""
+        """Seconds that it ran, or has run until now."""
         return (self.ended or time.time()) - self.started
 
     @property
@@ -90,7 +90,7 @@ class Job(BaseModel):
         return tail(self.folder / "log.txt", lines)
 
     def last_words(self) -> tuple[str, str]:
-        """The error and hint that the command ended with, or else its last line."""
+        """Return the error and the hint that the command ended with, or else its last line."""
         lines = self.log(200)
         errors = [index for index, line in enumerate(lines) if line.startswith("error: ")]
         if not errors:
@@ -101,7 +101,7 @@ class Job(BaseModel):
 
 
 def folder(settings: Settings) -> Path:
-    """Where jobs live, a folder each."""
+    """Return where jobs live, one folder per job."""
     return settings.data / "jobs"
 
 
@@ -112,7 +112,7 @@ def start(
     about: Mapping[str, Any] | None = None,
     grace_s: float = GRACE_S,
 ) -> Job:
-    """Start a command as a job. `{job}` in its arguments becomes the job's folder."""
+    """Start a command as a job; raises SetupError. `{job}` in its arguments becomes the job's folder."""
     made = f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
     where = folder(settings) / made
     _prune(settings, kind)
@@ -146,7 +146,7 @@ def start(
 
 
 def listed(settings: Settings, kind: str | None = None) -> list[Job]:
-    """Every job that can be read, the newest first."""
+    """Return every job that can be read, the newest first."""
     found = []
     for path in folder(settings).glob("*/job.json"):
         with suppress(ConfigError):
@@ -160,7 +160,7 @@ def busy(settings: Settings, *kinds: str) -> bool:
 
 
 def find(settings: Settings, name: str) -> Job:
-    """A job by its id."""
+    """Return a job by its id; raises UnknownNameError."""
     known = {job.id: job for job in listed(settings)}
     if name not in known:
         raise UnknownNameError("job", name, known)
@@ -179,7 +179,7 @@ def cancel(job: Job) -> None:
 
 
 def _prune(settings: Settings, kind: str) -> None:
-    """Forget the oldest jobs of a kind beyond those kept; never one that runs."""
+    """Delete the oldest jobs of a kind beyond those kept, but none that runs."""
     import shutil
 
     for job in [job for job in listed(settings, kind) if not job.active][KEPT - 1 :]:
@@ -199,7 +199,7 @@ def _write(job: Job) -> None:
 
 
 def keep(where: Path) -> None:
-    """The keeper: run the command of a folder's job to its end, and write down how it ended."""
+    """Run the command of a folder's job to its end, as its keeper, and write down how it ended."""
     job = _read(where)
     # The command is interrupted, not its keeper. SIG_IGN it would inherit, and then hear of no interrupt.
     signal.signal(signal.SIGINT, lambda number, frame: None)

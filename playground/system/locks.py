@@ -1,4 +1,4 @@
-"""What only one process may do at a time."""
+"""Locks between processes, for what only one may do at a time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,10 @@ from playground.errors import MadangError
 
 @contextmanager
 def locked(path: Path, refusal: MadangError, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold a lock file; raises `refusal` where another process has held it so long. The system frees a dead one's."""
+    """Hold a lock file while the block runs; raise `refusal` where another process still has it after `wait_s`.
+
+    The system frees the lock of a process that dies.
+    """
     from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)

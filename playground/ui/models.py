@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from playground.catalogue import variants
-from playground.catalogue.variants import FAKE, Gguf, Remote, Variant
+from playground.catalogue.variants import Gguf, Remote, Variant
 from playground.compare import Playground
 from playground.engines.registry import sweep
 from playground.errors import ConfigError, MadangError
@@ -152,7 +152,7 @@ def _text(value: object) -> str | None:
 
 def _source(source: str) -> str:
     """A path as an absolute one, so that it means the same to the catalogue; anything else stays."""
-    if source.startswith(FAKE) or not source:
+    if not source:
         return source
     path = Path(source).expanduser()
     return str(path.resolve()) if path.exists() or source.startswith((".", "~", "/")) else source
@@ -160,7 +160,7 @@ def _source(source: str) -> str:
 
 def _to_download(playground: Playground, variant: Variant) -> int:
     """Bytes that the first question would download; asks the Hub, downloads nothing."""
-    if isinstance(variant, Remote) or variant.source.startswith(FAKE) or variant.is_local:
+    if isinstance(variant, Remote) or variant.is_local:
         return 0
     file = variant.file if isinstance(variant, Gguf) else None
     patterns = [file or "*.gguf"] if isinstance(variant, Gguf) else None

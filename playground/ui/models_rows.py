@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from playground.catalogue.variants import FAKE, Adapter, Base, Remote, Variant
+from playground.catalogue.variants import Adapter, Base, Remote, Variant
 from playground.errors import MadangError
 from playground.page.cards import badge
 from playground.page.number import size
@@ -73,7 +73,7 @@ def tilde(path: str) -> str:
 def _place(variant: Variant) -> str:
     if isinstance(variant, Remote):
         return both("models.elsewhere")
-    if variant.source.startswith(FAKE):
+    if variant.is_fake:
         return both("models.test")
     if not variant.is_local:
         return both("models.hub")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playground.catalogue import files
 from playground.catalogue.hub import Hub, choose_gguf
-from playground.catalogue.variants import FAKE, Adapter, Base, Catalogue, Gguf, Remote, Variant
+from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf, Remote, Variant
 from playground.errors import VariantError
 from playground.protocol import Address, ModelSpec
 from playground.settings import Settings
@@ -38,7 +38,7 @@ class Loader:
             return Loadable(remote_spec(variant))
         if isinstance(variant, Adapter):
             return self._adapter(variant, progress)
-        if variant.source.startswith(FAKE):
+        if variant.is_fake:
             return self._fake(variant)
         if isinstance(variant, Gguf):
             return Loadable(self._gguf_spec(variant, progress))
@@ -51,7 +51,7 @@ class Loader:
             return total
         if isinstance(variant, Adapter):
             total += self.download_bytes(self.catalogue.get(variant.base))
-        if variant.is_local or variant.source.startswith(FAKE):
+        if variant.is_local:
             return total
         found = self.hub.files(variant.source, variant.revision, ["*.gguf"] if isinstance(variant, Gguf) else None)
         if isinstance(variant, Gguf):
@@ -81,7 +81,7 @@ class Loader:
         base = self.catalogue.get(adapter.base)
         if not isinstance(base, Base):
             raise VariantError(f"{adapter.base!r} is not a base model.", f"Correct `base` of {adapter.name!r}.")
-        if base.source.startswith(FAKE):
+        if base.is_fake:
             return Loadable(self._fake(base).spec, adapter.source)
         spec = self._base_spec(base, progress)
         folder = self._folder(adapter, progress)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from playground.catalogue.files import read_json
-from playground.catalogue.variants import FAKE, HUB_ID, Adapter, Base, Catalogue
+from playground.catalogue.variants import HUB_ID, Adapter, Base, Catalogue
 from playground.compare import Playground
 from playground.errors import ConfigError, UnknownNameError, VariantError
 from playground.settings import Settings
@@ -89,7 +89,7 @@ def _of_run(settings: Settings, run: Run) -> Origin:
 def _of_variant(settings: Settings, catalogue: Catalogue, variant: Adapter) -> Origin:
     base = catalogue.get(variant.base)
     assert isinstance(base, Base)  # the catalogue does not load otherwise
-    if base.source.startswith(FAKE) or variant.source.startswith(FAKE):
+    if base.is_fake or variant.is_fake:
         raise VariantError(f"{variant.name!r} stands for no files, so there is nothing to export.", "Name another.")
     loader = Loader(settings, catalogue, Playground(settings).hub)
     base_folder = Path(loader.loadable(base.model_copy(update={"load_in_4bit": False})).spec.path)

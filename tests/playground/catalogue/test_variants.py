@@ -332,3 +332,9 @@ def test_names_and_single_rows() -> None:
         variants.parse(
             {"name": "x", "kind": "base", "source": "a/b", "load_in_4bit": "perhaps", "gpu_layers": 3}, "the row"
         )
+
+
+def test_a_fake_is_told_by_its_source_alone_and_counts_as_local() -> None:
+    fake, real, far = (Base(name="a", source=source) for source in ("fake:kind/x", "/models/fake:x", "owner/fake"))
+    assert [variant.is_fake for variant in (fake, real, far)] == [True, False, False]
+    assert [variant.is_local for variant in (fake, real, far)] == [True, True, False]
