@@ -2,15 +2,13 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from playground.values import Value
 
 FinishReason = Literal["stop", "length", "cancelled"]
 Step = Literal["queued", "downloading", "loading", "reading"]
 
 
-class _Event(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Event(Value):
     variant: str
 
 
@@ -33,13 +31,11 @@ class Started(_Event):
     device: str
 
 
-class Likely(BaseModel):
+class Likely(Value):
     """A token and its log-probability in nats, under the model itself: before penalties, temperature and cuts.
 
     `raw`: its bytes, which may be part of a character; what a control token is called, for one.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: int
     raw: tuple[int, ...]
@@ -64,10 +60,8 @@ class Delta(_Event):
     tokens: tuple[TokenLogprob, ...] = ()
 
 
-class Stats(BaseModel):
+class Stats(Value):
     """Measured by the worker. first_token_s: from the request to the first token; tokens_per_s: after the first."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompt_tokens: int
     tokens: int

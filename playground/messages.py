@@ -1,48 +1,44 @@
-"""What is said: a message, and the conversation that a pane keeps."""
+"""Messages, and the conversation that a pane keeps."""
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from playground.values import Value
 
 Role = Literal["system", "user", "assistant"]
 
 
-class Message(BaseModel):
+class Message(Value):
     """One turn; content is plain text, never markup for a template."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     role: Role
     content: str
 
 
-class Conversation(BaseModel):
+class Conversation(Value):
     """The turns one pane has seen, oldest first; a system message can only be the first."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     messages: tuple[Message, ...] = ()
 
     @classmethod
     def start(cls, system: str = "") -> "Conversation":
-        """An empty conversation, or one that begins with a system prompt."""
+        """Return an empty conversation, or one that begins with a system prompt."""
         return cls(messages=(Message(role="system", content=system),) if system.strip() else ())
 
     def ask(self, text: str) -> "Conversation":
-        """The same conversation with one more question."""
+        """Return the conversation with one more question."""
         return Conversation(messages=(*self.messages, Message(role="user", content=text)))
 
     def answer(self, text: str) -> "Conversation":
-        """The same conversation with one more answer."""
+        """Return the conversation with one more answer."""
         return Conversation(messages=(*self.messages, Message(role="assistant", content=text)))
 
     def undo(self) -> "Conversation":
-        """Without the last question and what came after it."""
+        """Return the conversation without its last question and what came after it."""
         users = [index for index, message in enumerate(self.messages) if message.role == "user"]
         return Conversation(messages=self.messages[: users[-1]]) if users else self
 
     def without_oldest_turn(self) -> "Conversation | None":
-        """Without its oldest question and answer; None when only the last question is left to keep."""
+        """Return the conversation without its oldest question and answer; None where only the last question is left."""
         users = [index for index, message in enumerate(self.messages) if message.role == "user"]
         if len(users) < 2:
             return None

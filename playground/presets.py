@@ -4,9 +4,10 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from playground.errors import ConfigError, UnknownNameError
+from playground.values import Value
 
 PRESETS_FILE = Path(__file__).with_name("presets.toml")
 DEFAULT_PRESET = "balanced"
@@ -15,14 +16,12 @@ COLDEST = 1e-5
 """Logits divided by less leave the range of float32; drawn at this, the likeliest token comes anyway."""
 
 
-class Sampling(BaseModel):
+class Sampling(Value):
     """Every sampler field, the same in every engine, in this order: penalties, temperature, top_k, top_p, min_p.
 
     The repetition penalty sees prompt and answer; presence and frequency see the answer alone, as OpenAI's do.
     `temperature` 0 (or below 1e-5) is greedy: the most likely token after the penalties. `seed` None draws a fresh one.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     temperature: float = Field(default=0.5, ge=0.0, le=5.0)
     top_p: float = Field(default=0.9, gt=0.0, le=1.0)
@@ -37,19 +36,19 @@ class Sampling(BaseModel):
 
     @property
     def greedy(self) -> bool:
-        """Whether the most likely token is taken, without drawing."""
+        """Return whether the most likely token is taken, without drawing."""
         return self.temperature < COLDEST
 
 
 @cache
 def presets() -> dict[str, Sampling]:
-    """The shipped presets by name, in the order of the file."""
+    """Return the shipped presets by name, in the order of the file."""
     rows = tomllib.loads(PRESETS_FILE.read_text(encoding="utf-8"))
     return {name: Sampling(**fields) for name, fields in rows.items()}
 
 
 def preset(name: str) -> Sampling:
-    """One preset; an unknown name is an error with near matches."""
+    """Return one preset; an unknown name is an error with near matches."""
     known = presets()
     if name not in known:
         raise UnknownNameError("preset", name, known)
@@ -57,14 +56,14 @@ def preset(name: str) -> Sampling:
 
 
 def sampling(preset_name: str, **changes: object) -> Sampling:
-    """A preset with single fields changed (None leaves a field as the preset has it)."""
+    """Return a preset with single fields changed (None leaves a field as the preset has it)."""
     return changed(
         preset(preset_name).model_dump() | {key: value for key, value in changes.items() if value is not None}
     )
 
 
 def changed(fields: dict[str, object]) -> Sampling:
-    """Sampling from its fields; every fault in one error."""
+    """Make a Sampling of its fields; every fault in one error."""
     try:
         return Sampling.model_validate(fields)
     except ValidationError as error:

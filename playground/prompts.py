@@ -16,19 +16,17 @@ from jinja2 import TemplateError, TemplateSyntaxError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import BaseModel, ConfigDict
 
 from playground.errors import UnknownNameError, VariantError
 from playground.messages import Message
+from playground.values import Value
 
 FORMATS_FILE = Path(__file__).with_name("formats.toml")
 ENDS_FILE = Path(__file__).with_name("ends.toml")
 
 
-class PromptFormat(BaseModel):
+class PromptFormat(Value):
     """A chat template in Jinja, and the strings at which an answer in it ends."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     template: str
     stop: tuple[str, ...] = ()

@@ -1,14 +1,15 @@
-"""What a worker speaks: the types that pages, servers and engines share, and the Backend protocol. Data alone."""
+"""What workers are asked and answer: the types that pages, servers and engines share, and the Backend protocol."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from playground.events import Likely, TokenLogprob
 from playground.messages import Message
 from playground.presets import Sampling
+from playground.values import Value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,10 +19,8 @@ DEFAULT_CONTEXT = 4096
 Engine = Literal["transformers", "llama_cpp", "openai", "fake"]
 
 
-class Address(BaseModel):
+class Address(Value):
     """Where a remote variant answers: base URL, its model's name there, the variable with the key, longest silence."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: str
     model: str | None = None
@@ -29,10 +28,8 @@ class Address(BaseModel):
     timeout_s: float = 120.0
 
 
-class ModelSpec(BaseModel):
+class ModelSpec(Value):
     """What one worker loads: local paths alone, decided by playground.workers.loadable. Equal specs share a worker."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: Engine
     name: str
@@ -48,10 +45,8 @@ class ModelSpec(BaseModel):
     """For the engine `openai` alone: nothing is loaded here."""
 
 
-class RowRequest(BaseModel):
+class RowRequest(Value):
     """One answer wanted from a loaded model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = ""
     """Its ticket's (playground.workers.tickets), which puts it in."""
@@ -73,10 +68,8 @@ class RowRequest(BaseModel):
     """Whether a prompt that does not fit is refused, where it would lose its oldest turns."""
 
 
-class ModelInfo(BaseModel):
-    """What a loaded model says of itself. context: tokens; memory: bytes held by its process (and card)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class ModelInfo(Value):
+    """Facts about a loaded model. context: tokens; memory: bytes held by its process (and card)."""
 
     dtype: str
     device: str
@@ -87,40 +80,34 @@ class ModelInfo(BaseModel):
     vram_bytes: int = 0
 
 
-class Choices(BaseModel):
+class Choices(Value):
     """Continuations to score after one context, as token ids. The context holds at least one token."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     context: tuple[int, ...]
     continuations: tuple[tuple[int, ...], ...]
 
     @property
     def size(self) -> int:
-        """Tokens that must be computed at least: the context once, each continuation once but for its last token."""
+        """Return the least tokens to compute: the context once, each continuation once but for its last token."""
         return len(self.context) + sum(len(continuation) - 1 for continuation in self.continuations)
 
 
-class Scored(BaseModel):
+class Scored(Value):
     """Of each choice of each question: its log-probability in nats, and whether greedy decoding would say it.
 
     `computed` counts the tokens the engine ran to find out, padding included.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     logprobs: list[list[float]]
     greedy: list[list[bool]]
     computed: int
 
 
-class PromptToken(BaseModel):
+class PromptToken(Value):
     """A token of a prompt, with the likeliest ones of its place, most likely first.
 
     `logprob`: in nats, given all that stands before it, under the model itself; None, and no `top`, for the first.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: int
     raw: tuple[int, ...]
@@ -129,10 +116,8 @@ class PromptToken(BaseModel):
     top: tuple[Likely, ...] = ()
 
 
-class Vocabulary(BaseModel):
-    """What a tokenizer says of itself. template: its own chat template; prefix: what stands before an empty context."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Vocabulary(Value):
+    """Facts about a tokenizer. template: its own chat template; prefix: what stands before an empty context."""
 
     bos: str
     eos: str
@@ -163,7 +148,7 @@ class Cancelled(Exception):  # noqa: N818 - a signal, not an error
 
 @dataclass
 class Pause:
-    """What a call that takes long does before each of its batches: others go on; it ends where nobody wants it."""
+    """Called by a long call before each of its batches: lets others go on, and ends the call where nobody waits."""
 
     given_up: Callable[[], bool] = lambda: False
     others: Callable[[], None] = lambda: None

@@ -18,23 +18,23 @@ Arguments = dict[str, Any]
 
 
 def encode(backend: Backend[R], arguments: Arguments) -> list[list[int]]:
-    """Token ids of each text."""
+    """Return the token ids of each text."""
     return [backend.encode(text, arguments["add_special"]) for text in arguments["texts"]]
 
 
 def vocabulary(backend: Backend[R], arguments: Arguments) -> dict[str, Any]:
-    """Special tokens and chat template."""
+    """Return the special tokens and the chat template."""
     return backend.vocabulary().model_dump()
 
 
 def score(backend: Backend[R], arguments: Arguments) -> dict[str, Any]:
-    """Log-probabilities of choices."""
+    """Return the log-probabilities of choices."""
     questions = [Choices.model_validate(row) for row in arguments["questions"]]
     return backend.score(questions, arguments["adapter"]).model_dump()
 
 
 def logprobs(backend: Backend[R], arguments: Arguments) -> str:
-    """The distribution after each token, float32 [tokens, vocabulary], written to a .npy file that the caller names."""
+    """Write the distribution after each token, float32 [tokens, vocabulary], to a .npy file that the caller names."""
     import numpy as np
 
     path = Path(arguments["file"])
@@ -43,7 +43,7 @@ def logprobs(backend: Backend[R], arguments: Arguments) -> str:
 
 
 def prompt_logprobs(backend: Backend[R], arguments: Arguments) -> list[list[dict[str, Any]]]:
-    """What the model held of every token of some prompts, for `echo`; read together where that is faster.
+    """Return the log-probability of every token of some prompts, for `echo`, and the likeliest of each place.
 
     In: {"prompts": [[id, …], …], "top": n, "adapter": folder or null}, n 0 or more. Out, a list for each prompt, an
     entry for each of its tokens: {"id": 5, "raw": [bytes], "logprob": nats, "top": [{"id": 5, "raw": [bytes],
@@ -62,7 +62,7 @@ def prompt_logprobs(backend: Backend[R], arguments: Arguments) -> list[list[dict
 
 
 def pieces(backend: Backend[R], arguments: Arguments) -> list[list[int]]:
-    """The bytes of each token by itself: joined and read as UTF-8, they are the text.
+    """Return the bytes of each token by itself: joined and read as UTF-8, they are the text.
 
     In: {"ids": [id, …]}. Out: [[byte, …], …]. A piece may be part of a character; a control token gives its name.
     Vocabularies that put a space in front of every text (Llama 2's) show that space. Refused: an id outside the
@@ -72,7 +72,7 @@ def pieces(backend: Backend[R], arguments: Arguments) -> list[list[int]]:
 
 
 def ends(backend: Backend[R], arguments: Arguments) -> list[bool]:
-    """Whether each token ends an answer: there may be more of them than the one that `vocabulary` names.
+    """Return whether each token ends an answer: there may be more of them than the one that `vocabulary` names.
 
     In: {"ids": [id, …]}. Out: [true, …]. Refused: an id outside the vocabulary.
     """
@@ -80,7 +80,7 @@ def ends(backend: Backend[R], arguments: Arguments) -> list[bool]:
 
 
 def render(backend: Backend[R], arguments: Arguments) -> dict[str, Any]:
-    """The prompt that turns become, as an answer to them would begin with.
+    """Return the prompt that turns become, up to where an answer begins.
 
     In: {"variant": its name, for errors, "messages": [{"role": …, "content": …}, …], "prompt_format": name or null}.
     Out: {"text": …, "ids": [id, …], "stops": ["…"]}. Refused: turns that the template refuses; no template at all.

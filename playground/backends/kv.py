@@ -18,8 +18,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     def __init__(self, **options: object) -> None:
         super().__init__()
         self.length = 0
-        self._key_buffer: torch.Tensor | None = None
-        self._value_buffer: torch.Tensor | None = None
+        self._buffers: tuple[torch.Tensor, ...] = ()
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Called by transformers before the first update; the buffers come with `_reserve`."""
@@ -33,49 +32,39 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         end = self.length + key_states.shape[-2]
-        self._reserve(end, key_states, value_states)
-        assert self._key_buffer is not None
-        assert self._value_buffer is not None
-        self._key_buffer[:, :, self.length : end] = key_states
-        self._value_buffer[:, :, self.length : end] = value_states
+        self._reserve(end, (key_states, value_states))
+        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, self.length : end] = states
         self.length = end
         self._show()
         return self.keys, self.values
 
     def get_seq_length(self) -> int:
-        """Tokens stored."""
+        """Return the number of tokens stored."""
         return self.length
 
     def fill(self, parts: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
         """Take in rows [1, heads, tokens, width] of different lengths, aligned at their newest token."""
         self.length = max(keys.shape[2] for keys, _ in parts)
-        first_keys, first_values = parts[0]
-        self.lazy_initialization(first_keys, first_values)
+        self.lazy_initialization(*parts[0])
         room = self.length + GROW
-        self._key_buffer = first_keys.new_zeros(len(parts), first_keys.shape[1], room, first_keys.shape[3])
-        self._value_buffer = first_values.new_zeros(len(parts), first_values.shape[1], room, first_values.shape[3])
-        for index, (keys, values) in enumerate(parts):
-            begin = self.length - keys.shape[2]
-            self._key_buffer[index, :, begin : self.length] = keys[0]
-            self._value_buffer[index, :, begin : self.length] = values[0]
+        self._buffers = tuple(one.new_zeros(len(parts), one.shape[1], room, one.shape[3]) for one in parts[0])
+        for index, part in enumerate(parts):
+            for buffer, states in zip(self._buffers, part, strict=True):
+                buffer[index, :, self.length - states.shape[2] : self.length] = states[0]
         self._show()
 
-    def _reserve(self, end: int, keys: torch.Tensor, values: torch.Tensor) -> None:
-        if self._key_buffer is not None and end <= self._key_buffer.shape[2]:
+    def _reserve(self, end: int, states: tuple[torch.Tensor, torch.Tensor]) -> None:
+        if self._buffers and end <= self._buffers[0].shape[2]:
             return
         room = end + max(GROW, end // 4)
-        new_keys = keys.new_empty(keys.shape[0], keys.shape[1], room, keys.shape[3])
-        new_values = values.new_empty(values.shape[0], values.shape[1], room, values.shape[3])
-        if self._key_buffer is not None and self._value_buffer is not None:
-            new_keys[:, :, : self.length] = self._key_buffer[:, :, : self.length]
-            new_values[:, :, : self.length] = self._value_buffer[:, :, : self.length]
-        self._key_buffer, self._value_buffer = new_keys, new_values
+        grown = tuple(one.new_empty(*one.shape[:2], room, one.shape[3]) for one in states)
+        for new, old in zip(grown, self._buffers, strict=False):  # the first time there is nothing to move
+            new[:, :, : self.length] = old[:, :, : self.length]
+        self._buffers = grown
 
     def _show(self) -> None:
-        assert self._key_buffer is not None
-        assert self._value_buffer is not None
-        self.keys = self._key_buffer[:, :, : self.length]
-        self.values = self._value_buffer[:, :, : self.length]
+        self.keys, self.values = (buffer[:, :, : self.length] for buffer in self._buffers)
 
 
 class RowsCache(Cache):  # type: ignore[misc]
@@ -87,7 +76,7 @@ class RowsCache(Cache):  # type: ignore[misc]
 
     @classmethod
     def joined(cls, rows: Sequence[tuple["RowsCache", int]]) -> "RowsCache":
-        """A new cache of the given rows, each named by its cache and its index there."""
+        """Return a new cache of the given rows, each named by its cache and its index there."""
         new = cls()
         for number in range(len(rows[0][0].layers)):
             layer = RoomyLayer()
@@ -99,16 +88,16 @@ class RowsCache(Cache):  # type: ignore[misc]
 
     @property
     def length(self) -> int:
-        """Tokens stored in the longest row."""
+        """Return the number of tokens stored in the longest row."""
         return int(self.layers[0].length) if self.layers else 0
 
     def row(self, layer: int, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values [1, heads, tokens, width] of one row, without what lies before its first token."""
+        """Return keys and values [1, heads, tokens, width] of one row, without what lies before its first token."""
         stored, start = self.layers[layer], self.starts[index]
         return stored.keys[index : index + 1, :, start:], stored.values[index : index + 1, :, start:]
 
     def visible(self, new_tokens: int, device: torch.device) -> torch.Tensor | None:
-        """Mask [rows, stored + new] of what each row may see; None where every row begins at the first place."""
+        """Return a mask [rows, stored + new] of what each row may see; None where all begin at the first place."""
         if not any(self.starts):
             return None
         places = torch.arange(self.length + new_tokens, device=device)

@@ -84,7 +84,7 @@ def _forward(
     adapters: dict[str, tuple[torch.Tensor, torch.Tensor]],
     x: torch.Tensor,
 ) -> torch.Tensor:
-    """The layer's output [rows, tokens, out], with each adapter's product added to its rows."""
+    """Return the layer's output [rows, tokens, out], with each adapter's product added to its rows."""
     out = original(x)
     for begin, end, name in routing.slices:
         pair = adapters.get(name)
@@ -94,7 +94,7 @@ def _forward(
 
 
 def _pairs(tensors: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """A (down [r, in], up [out, r]) pair for every layer that the file names."""
+    """Return a pair (down [r, in], up [out, r]) for every layer that the file names."""
     names = sorted({name.removeprefix(PREFIX).rsplit(".lora_", 1)[0] for name in tensors})
     return {
         name: (tensors[f"{PREFIX}{name}.lora_A.weight"].float(), tensors[f"{PREFIX}{name}.lora_B.weight"].float())
@@ -103,7 +103,7 @@ def _pairs(tensors: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, to
 
 
 def _scale(config: dict[str, object], layer: str, rank: int) -> float:
-    """alpha / r, or alpha / sqrt(r) for rsLoRA; patterns name layers that differ, as PEFT reads them."""
+    """Return alpha / r, or alpha / sqrt(r) for rsLoRA; patterns name layers that differ, as PEFT reads them."""
     alpha = float(str(config.get("lora_alpha", rank)))
     patterns = config.get("alpha_pattern") or {}
     assert isinstance(patterns, dict)

@@ -50,7 +50,7 @@ class PromptCache:
         self._copy, self._drop = copy, drop
 
     def lend(self, sequence: int, wanted: Sequence[tuple[int, ...]], held: list[Portion]) -> None:
-        """Give a sequence that holds the first of the portions wanted those after them that are kept."""
+        """Give a sequence, which holds the first of the wanted portions, those of the next ones that are kept."""
         best = max(self._kept, key=lambda kept: _alike(kept.portions, wanted), default=None)
         count = _alike(best.portions, wanted) if best else 0
         if best is None or count <= len(held):
@@ -62,7 +62,7 @@ class PromptCache:
         self._touch(best)
 
     def tidy_up(self, wanted: Sequence[tuple[int, ...]]) -> None:
-        """Before a row that has the cache to itself: forget all but the tidy beginning of what it wants."""
+        """Forget all but the tidy beginning of what a row wants that will have the cache to itself."""
         for kept in list(self._kept):
             count = _alike(kept.portions, wanted) if kept.tidy else 0
             if count:
@@ -116,7 +116,7 @@ class PromptCache:
 def portions(
     prompt: Sequence[int], is_control: Callable[[int], bool], most: int, opening: Sequence[int] = ()
 ) -> list[tuple[int, ...]]:
-    """A prompt as it is read: a portion ends before a control token, as turns begin with, or where it is full.
+    """Cut a prompt as it is read: a portion ends before a control token, as turns begin with, or where it is full.
 
     `opening`: what answers begin after. A portion ends after it, too, so that the next prompt of a conversation begins
     with all of this one; and a brief question keeps its opening, which would be a step of its own otherwise.
@@ -136,16 +136,16 @@ def portions(
 
 
 def tokens(held: Iterable[Portion]) -> int:
-    """How many tokens these portions are."""
+    """Return how many tokens these portions hold."""
     return sum(len(portion.tokens) for portion in held)
 
 
 def cells(holders: Iterable[Iterable[Portion]]) -> int:
-    """Cells of the cache that these take together: what they share counts once."""
+    """Return the cells of the cache that these take together: what they share counts once."""
     return tokens({id(portion): portion for held in holders for portion in held}.values())
 
 
 def _alike(held: Sequence[Portion], wanted: Sequence[tuple[int, ...]]) -> int:
-    """How many portions both begin with."""
+    """Return how many portions both begin with."""
     pairs = zip(held, wanted, strict=False)
     return next((index for index, (one, other) in enumerate(pairs) if one.tokens != other), min(len(held), len(wanted)))

@@ -17,7 +17,7 @@ class Prompt(NamedTuple):
 
 
 def prompt_of(backend: Backend[R], request: RowRequest) -> Prompt:
-    """The prompt of a request: its raw text, or its turns through the model's own template or the named format.
+    """Return the prompt of a request: its raw text, or its turns through the model's own template or the named format.
 
     Encoded with its control tokens parsed, and never with a second BOS: a template of the model's own brings the first.
     Token ids are taken as they are; their text is what they spell, control tokens by name.
@@ -34,7 +34,7 @@ def prompt_of(backend: Backend[R], request: RowRequest) -> Prompt:
 
 
 def checked(backend: Backend[R], ids: Sequence[int]) -> list[int]:
-    """Token ids that the model knows, at least one. Raises VariantError: an engine would end its whole process."""
+    """Return token ids that the model knows, at least one. Raises VariantError: an engine would end its process."""
     size = backend.info.vocabulary
     if not ids:
         raise VariantError("The prompt is empty.", "Send at least one token.")

@@ -30,7 +30,7 @@ class Sampler:
         self._said_counts = torch.tensor([], device=device)
 
     def draw(self, logits: torch.Tensor) -> int:
-        """The next token from logits [vocabulary] of any float dtype; it joins the tokens seen."""
+        """Draw the next token from logits [vocabulary] of any float dtype; it joins the tokens seen."""
         if not bool(torch.isfinite(logits.max())):  # of NaN and infinity among them, one is the largest
             raise VariantError("The model computed no numbers.", 'Give its row dtype = "bf16" or "fp32".')
         if self.sampling.greedy:
@@ -43,7 +43,7 @@ class Sampler:
         return token
 
     def distribution(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Probabilities that sum to 1 and the tokens they belong to, most likely first; the others have none."""
+        """Return probabilities that sum to 1 and the tokens they belong to, most likely first; the others have none."""
         scores = self._penalized(logits.float()) / self.sampling.temperature
         probabilities = torch.softmax(scores, dim=-1)
         vocabulary = probabilities.shape[-1]
@@ -57,7 +57,7 @@ class Sampler:
         return top / top.sum(), tokens
 
     def _enough(self, top: torch.Tensor, size: int, vocabulary: int) -> bool:
-        """Whether the candidates hold everything that top_p and min_p keep."""
+        """Return whether the candidates hold everything that top_p and min_p keep."""
         if size == vocabulary or float(top.sum()) >= self.sampling.top_p + 1e-4:
             return True
         return self.sampling.min_p > 0 and float(top[-1]) < self.sampling.min_p * float(top[0]) and not self._cut
@@ -67,7 +67,7 @@ class Sampler:
         return self.sampling.top_p < 1.0
 
     def _nucleus(self, top: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The smallest set of tokens whose probabilities reach top_p, less those under min_p of the best."""
+        """Return the smallest set of tokens whose probabilities reach top_p, less those under min_p of the best."""
         keep = torch.ones_like(top, dtype=torch.bool)
         if self._cut:
             keep = torch.cumsum(top, dim=-1) - top < self.sampling.top_p
@@ -77,7 +77,7 @@ class Sampler:
         return top[keep], tokens[keep]
 
     def _penalized(self, scores: torch.Tensor) -> torch.Tensor:
-        """Scores with the repetition penalty on every token of prompt and answer, and the others on the answer's."""
+        """Return scores with the repetition penalty on all tokens of prompt and answer, the others on the answer's."""
         sampling = self.sampling
         repeats, counts = sampling.repetition_penalty != 1.0, self._counts and bool(self._said)
         if not repeats and not counts:
@@ -93,7 +93,7 @@ class Sampler:
 
     @property
     def _counts(self) -> bool:
-        """Whether it matters how often the answer said a token."""
+        """Return whether it matters how often the answer said a token."""
         return self.sampling.presence_penalty != 0.0 or self.sampling.frequency_penalty != 0.0
 
     def _see(self, token: int) -> None:

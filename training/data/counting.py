@@ -33,7 +33,7 @@ REMEMBERED = 1_000_000
 
 
 class WordCounter:
-    """Numbers of tokens, equal to those of `Encoder.count`."""
+    """Counts tokens; its numbers equal those of `Encoder.count`."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
@@ -41,7 +41,7 @@ class WordCounter:
         self._known: dict[str, int] = {}
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, BOS included where the tokenizer adds it."""
+        """Count the tokens of each text, BOS included where the tokenizer adds it."""
         if not self._by_word:
             return self._encoder.count(texts)
         if len(self._known) > REMEMBERED:
@@ -53,7 +53,7 @@ class WordCounter:
         return [sum(map(known, own)) + self._encoder.added(text) for text, own in zip(texts, divided, strict=True)]
 
     def _encoded(self, new: list[str]) -> Iterator[tuple[str, int]]:
-        """Words with their numbers of tokens; many are encoded as one text, which saves most of the time."""
+        """Yield words with their numbers of tokens; many are encoded as one text, which saves most of the time."""
         joined = [word for word in new if word[:1] == " " and word.count(" ") == 1 and not word[-1].isspace()]
         groups = [joined[start : start + TOGETHER] for start in range(0, len(joined), TOGETHER)]
         alone = list(set(new).difference(joined))
@@ -70,7 +70,7 @@ class WordCounter:
         return encoded
 
     def _parted(self, ids: list[int]) -> list[int]:
-        """Tokens of each word, a word beginning with each token that begins with a space."""
+        """Return the tokens of each word, where a word begins with each token that begins with a space."""
         import numpy as np
 
         begins = np.flatnonzero(self._spaces[np.asarray(ids)])
@@ -79,7 +79,7 @@ class WordCounter:
 
     @cached_property
     def _spaces(self) -> "NDArray[np.bool_]":
-        """Whether the token of an id begins with a space. [ids]"""
+        """Return whether the token of each id begins with a space. [ids]"""
         import numpy as np
 
         vocabulary = self._encoder.tokenizer.get_vocab()
@@ -89,7 +89,7 @@ class WordCounter:
 
 
 def words(text: str) -> list[str]:
-    """The text in pieces, each but the first beginning with a space; runs of spaces stay with what follows."""
+    """Cut the text into pieces, each but the first beginning with a space; runs of spaces stay with what follows."""
     if UNTIDY.search(text):
         return BORDER.split(text)
     first, *others = text.split(" ")
@@ -97,7 +97,7 @@ def words(text: str) -> list[str]:
 
 
 def divides(tokenizer: dict[str, Any]) -> bool:
-    """Whether a tokenizer.json is of the kind whose words can be counted one by one."""
+    """Return whether a tokenizer.json is of the kind whose words can be counted one by one."""
     model, normalizer = tokenizer["model"], tokenizer.get("normalizer")
     if model.get("type") != "BPE" or model.get("dropout") or (normalizer or {"type": "NFC"})["type"] != "NFC":
         return False

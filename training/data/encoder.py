@@ -32,11 +32,11 @@ class Tokens:
 
     @property
     def answers(self) -> int:
-        """How many tokens carry loss."""
+        """Return how many tokens carry loss."""
         return sum(label != IGNORED for label in self.labels)
 
     def cut(self, length: int) -> "Tokens":
-        """The first `length` tokens."""
+        """Return the first `length` tokens."""
         return Tokens(self.ids[:length], self.labels[:length])
 
 
@@ -68,7 +68,7 @@ class Encoder:
 
     @cached_property
     def tokenizer(self) -> "Tokenizer":
-        """The model's own tokenizer, as the package `tokenizers` reads it."""
+        """Return the model's own tokenizer, as the package `tokenizers` reads it."""
         from tokenizers import Tokenizer
 
         file = self.folder / "tokenizer.json"
@@ -84,17 +84,17 @@ class Encoder:
 
     @property
     def has_template(self) -> bool:
-        """Whether the model brings a chat template of its own."""
+        """Return whether the model brings a chat template of its own."""
         return bool(self._own_template)
 
     @cached_property
     def chosen(self) -> prompts.PromptFormat:
-        """The format of conversations: the named one, else the model's template, else Alpaca's."""
+        """Return the format of conversations: the named one, else the model's template, else Alpaca's."""
         return prompts.choose(self.name, self._own_template, self.prompt_format or self._fallback)
 
     @property
     def format_used(self) -> str | None:
-        """The named format that conversations are rendered in; None for the model's own template."""
+        """Return the named format that conversations are rendered in; None for the model's own template."""
         return self.prompt_format or self._fallback
 
     @property
@@ -107,12 +107,12 @@ class Encoder:
 
     @cached_property
     def bos(self) -> str:
-        """The token that begins a text; empty where there is none."""
+        """Return the token that begins a text; empty where there is none."""
         return prompts.token_text(self._config.get("bos_token"))
 
     @cached_property
     def eos(self) -> str:
-        """The token that ends one. A model without it never learns to stop: VariantError."""
+        """Return the token that ends a text. A model without it never learns to stop: VariantError."""
         eos = prompts.token_text(self._config.get("eos_token"))
         if not eos:
             raise VariantError(
@@ -122,7 +122,7 @@ class Encoder:
         return eos
 
     def render(self, example: Example, answers_only: bool = True) -> list[Text]:
-        """The text of a conversation or of plain text; several where the template rewrites earlier turns.
+        """Return the text of a conversation or of plain text; several where the template rewrites earlier turns.
 
         Plain text is learnt whole, and ends with EOS. `answers_only` False has the prompt learnt, too.
         """
@@ -136,7 +136,7 @@ class Encoder:
         return [Text(whole, spans if answers_only else ((0, len(whole)),))]
 
     def _spans(self, turns: Sequence[Turn], whole: str) -> tuple[tuple[int, int], ...] | None:
-        """Where the answers stand in the whole; None where a template renders turns differently once others follow."""
+        """Return where the answers stand in the whole; None where a template rewrites turns once others follow."""
         spans = []
         answers = _answers(turns)
         for place in answers:
@@ -148,7 +148,7 @@ class Encoder:
         return tuple(spans)
 
     def _last_answer(self, turns: Sequence[Turn]) -> Text:
-        """A row whose last answer alone is learnt; written out where the template does not begin it as it is asked."""
+        """Return a row whose last answer alone is learnt; put together where its beginning is not the prompt."""
         before = self._said(turns[:-1], opened=True)
         whole = self._ended(self._said(turns, opened=False))
         if not whole.startswith(before):
@@ -160,18 +160,18 @@ class Encoder:
         return prompts.render(self.chosen, messages, self.bos, self.eos, opened)
 
     def _ended(self, text: str) -> str:
-        """The text with an end: EOS, where the template itself closed the turn with no control token of its kind."""
+        """Return the text with an end: EOS, where the template itself closed the turn with no token that ends one."""
         if self.format_used:  # ours ends a turn with EOS and white space, which nobody should learn to write
             return text.rstrip() if text.rstrip().endswith(self.eos) else text.rstrip("\n") + self.eos
         return text if text.rstrip().endswith(self._ends) else text.rstrip("\n") + self.eos
 
     @cached_property
     def _ends(self) -> tuple[str, ...]:
-        """EOS, and the tokens that close turns in this template."""
+        """Return EOS and the tokens that close turns in this template."""
         return (self.eos, *prompts.end_tokens(self.chosen.template))
 
     def encode(self, rows: Sequence[Text]) -> list[Tokens]:
-        """Ids and labels of rendered rows; control tokens are read as such, and BOS comes once or never."""
+        """Return ids and labels of rendered rows; control tokens are read as such, and BOS comes once or never."""
         encoded: list[Tokens | None] = [None] * len(rows)
         for special in (True, False):
             places = [index for index, row in enumerate(rows) if self._wants_special(row.text) == special]
@@ -181,7 +181,7 @@ class Encoder:
         return [tokens for tokens in encoded if tokens is not None]
 
     def pair(self, example: Example) -> Pair:
-        """A preference as token ids."""
+        """Return a preference as token ids."""
         answers = [
             self._last_answer((*example.turns, Turn("assistant", said))) for said in (example.chosen, example.rejected)
         ]
@@ -195,7 +195,7 @@ class Encoder:
         return list(self.tokenizer.encode(text, add_special_tokens=special).ids)
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, BOS included where the tokenizer adds it; on every core, and nothing kept."""
+        """Count the tokens of each text, BOS included where the tokenizer adds it; on every core."""
         counted: list[int] = []
         for start in range(0, len(texts), COUNTED_AT_ONCE):
             part = texts[start : start + COUNTED_AT_ONCE]
@@ -204,7 +204,7 @@ class Encoder:
         return counted
 
     def added(self, text: str) -> int:
-        """How many tokens the tokenizer adds to this text: none where the template wrote BOS already."""
+        """Return how many tokens the tokenizer adds to this text: none where the template wrote BOS already."""
         return self._most_added if self._wants_special(text) else 0
 
     @cached_property

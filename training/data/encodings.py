@@ -37,7 +37,7 @@ CP949_AS_LATIN = re.compile("(?:[\xb0-\xc8][\xa1-\xfe]){2,}")
 
 
 def encoding_of(path: Path) -> str:
-    """How the file's bytes become text: UTF-8, else UTF-16 or CP949 where the whole file is that, else MIXED."""
+    """Return how the file's bytes become text: UTF-8, else UTF-16 or CP949 where the whole file is that, else MIXED."""
     with _open_bytes(path) as file:
         if file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE):
             return "utf-16"
@@ -47,7 +47,7 @@ def encoding_of(path: Path) -> str:
 
 
 def _decodes(path: Path, encoding: str, wanted: Callable[[str], object] = lambda text: True) -> bool:
-    """Whether all bytes are of that encoding, and some of the text is as wanted."""
+    """Return whether all bytes are of that encoding, and some of the text is as wanted."""
     decoder, seen = getincrementaldecoder(encoding)(), False
     try:
         with _open_bytes(path) as file:
@@ -65,7 +65,7 @@ def _open_bytes(path: Path) -> IO[bytes]:
 
 
 def open_text(path: Path, encoding: str, newline: str | None = None) -> IO[str]:
-    """The file as text; bytes that are not of its encoding come as characters that ESCAPED finds."""
+    """Open the file as text; bytes that are not of its encoding come as characters that ESCAPED finds."""
     errors = "surrogateescape" if encoding == MIXED else "strict"
     if path.name.lower().endswith(".gz"):
         return gzip.open(path, "rt", encoding=encoding, errors=errors, newline=newline)
@@ -73,7 +73,7 @@ def open_text(path: Path, encoding: str, newline: str | None = None) -> IO[str]:
 
 
 def unmangled(text: str) -> str:
-    """The text with what was read in the wrong encoding read in the right one; other parts stay as they are."""
+    """Return the text with what was read in the wrong encoding read in the right one; other parts stay."""
     text = UTF8_AS_LATIN.sub(_from_utf8, text)
     return CP949_AS_LATIN.sub(_from_cp949, text)
 
@@ -93,10 +93,10 @@ def _from_cp949(found: re.Match[str]) -> str:
 
 
 def composed(text: str) -> str:
-    """The text in NFC where it holds Hangul in parts; as it is elsewhere."""
+    """Return the text in NFC where it holds Hangul in parts; as it is elsewhere."""
     return unicodedata.normalize("NFC", text) if JAMO.search(text) else text
 
 
 def mended(text: str) -> str:
-    """What `--fix` makes of a text: read rightly, composed, without control characters and halves of characters."""
+    """Return what `--fix` makes of a text: read rightly, composed, without control and half characters."""
     return SURROGATES.sub("", CONTROLS.sub("", composed(unmangled(text))))

@@ -25,7 +25,7 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
-        """Every column of any row, in the order in which they first appear."""
+        """Return every column of any row, in the order in which they first appear."""
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
 
@@ -53,7 +53,7 @@ class Example:
 
     @property
     def written(self) -> tuple[str, ...]:
-        """Every text in it, in order."""
+        """Return every text in it, in order."""
         if self.kind == "text":
             return (self.text,)
         said = tuple(turn.content for turn in self.turns)

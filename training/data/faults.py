@@ -12,31 +12,31 @@ SAID = re.compile(r"[^\W_]")
 
 
 def usable(example: Example) -> bool:
-    """Whether no fatal check of content names this row, so that it can be rendered and encoded."""
+    """Return whether no fatal check of content names this row, so that it can be rendered and encoded."""
     return not any(fault(example) for fault in FAULTS)
 
 
 def empty(example: Example) -> bool:
-    """Nothing said at all, or a question without words."""
+    """Return whether nothing is said at all, or a question is empty."""
     if not any(text.strip() for text in example.written):
         return True
     return any(not turn.content.strip() for turn in example.turns if turn.role == "user")
 
 
 def meaningless(example: Example) -> bool:
-    """Not one letter or digit in all of it."""
+    """Return whether there is no letter or digit in all of it."""
     return not any(SAID.search(text) for text in example.written)
 
 
 def unanswered(example: Example) -> bool:
-    """An answer is empty; of a pair, either one."""
+    """Return whether an answer is empty; of a pair, either one."""
     if example.kind == "preference":
         return not (example.chosen.strip() and example.rejected.strip())
     return any(not turn.content.strip() for turn in example.turns if turn.role == "assistant")
 
 
 def disorder(example: Example) -> str:
-    """What is wrong with the order of the roles; empty where they alternate and end as they should."""
+    """Return what is wrong with the order of the roles; empty where they alternate and end as they should."""
     turns = example.turns[1:] if example.turns and example.turns[0].role == "system" else example.turns
     if example.kind == "text":
         return ""
@@ -53,12 +53,12 @@ def disorder(example: Example) -> str:
 
 
 def same(example: Example) -> bool:
-    """A pair that prefers nothing."""
+    """Return whether both answers of a pair are equal."""
     return example.kind == "preference" and plain(example.chosen) == plain(example.rejected)
 
 
 def halved(example: Example) -> bool:
-    """Halves of characters, which no tokenizer takes."""
+    """Return whether there are halves of characters (lone surrogates), which no tokenizer takes."""
     return any(SURROGATES.search(text) for text in example.written)
 
 
@@ -67,19 +67,19 @@ FAULTS: tuple[Callable[[Example], object], ...] = (empty, meaningless, unanswere
 
 
 def answers(example: Example) -> list[str]:
-    """What there is to learn in it, plain text aside."""
+    """Return the answers in it; none of plain text."""
     if example.kind == "preference":
         return [example.chosen, example.rejected]
     return [turn.content for turn in example.turns if turn.role == "assistant"]
 
 
 def whole_key(example: Example) -> bytes:
-    """Equal for rows that say the same, spaces and Unicode composition aside."""
+    """Return a key that is equal for rows that say the same, spaces and Unicode composition aside."""
     return _digest([*(part for turn in example.turns for part in turn), example.text, example.chosen, example.rejected])
 
 
 def prompt_key(example: Example) -> bytes:
-    """Equal for rows that ask the same: all turns before the last answer; of plain text, the whole."""
+    """Return a key that is equal for rows that ask the same: all turns before the last answer, or the plain text."""
     asked: tuple[Turn, ...] = example.turns if example.kind == "preference" else example.turns[:-1]
     return _digest([*(part for turn in asked for part in turn), example.text])
 
@@ -90,5 +90,5 @@ def _digest(parts: Iterable[str]) -> bytes:
 
 
 def plain(text: str) -> str:
-    """The text composed, with single spaces."""
+    """Return the text composed, with single spaces."""
     return " ".join(unicodedata.normalize("NFC", text).split())

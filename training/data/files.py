@@ -29,7 +29,7 @@ Numbered = Iterator[tuple[int, Row | str]]
 
 
 def kind(path: Path) -> str:
-    """The suffix that says how a file is read, without `.gz`; empty where none of KINDS."""
+    """Return the suffix that says how a file is read, without `.gz`; empty where none of KINDS."""
     name = path.name.lower()
     suffix = Path(name.removesuffix(".gz")).suffix
     readable = suffix in KINDS and not (suffix == ".parquet" and name.endswith(".gz"))
@@ -37,7 +37,7 @@ def kind(path: Path) -> str:
 
 
 def read(path: Path, split: str = "train", limit: int | None = None) -> Table:
-    """The rows of one file; broken ones become findings, and a file that is none of its kind a ConfigError."""
+    """Read the rows of one file; broken ones become findings, and a file that is none of its kind a ConfigError."""
     if not kind(path):
         raise ConfigError(
             f"{path} is no data file: {path.suffix or 'a name without a suffix'} is not read.",
@@ -92,7 +92,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _is_lined(path: Path, encoding: str) -> bool:
-    """Whether it is JSON lines, whatever its name says: a first line that is a whole object, with more after it."""
+    """Return whether it is JSON lines, whatever its name says: a first line that is an object, and more after it."""
     with open_text(path, encoding) as file:
         first, second = [*islice((line for line in file if line.strip()), 2), "", ""][:2]
     if kind(path) == ".jsonl":
@@ -101,7 +101,7 @@ def _is_lined(path: Path, encoding: str) -> bool:
 
 
 def _parsed(text: str) -> Any:
-    """JSON as a value; a str says why it is none."""
+    """Return a JSON value, or a str that says why the text is none."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -145,7 +145,7 @@ def _json(path: Path, encoding: str, split: str) -> Numbered:
 
 
 def _list(content: Any, path: Path, split: str) -> list[Any]:
-    """The rows in a JSON document: itself, its only list, or the list of that split."""
+    """Return the rows in a JSON document: itself, its only list, or the list of that split."""
     if isinstance(content, list):
         return content
     named = content if isinstance(content, dict) else {}
@@ -179,7 +179,7 @@ def _csv(path: Path, encoding: str, suffix: str) -> Numbered:
 
 
 def _delimiter(header: str, suffix: str) -> str:
-    """The tab of a .tsv; a .csv may part its columns by semicolons or tabs, as spreadsheets of some countries do."""
+    """Return the tab of a .tsv; a .csv may use semicolons or tabs, as spreadsheets of some countries do."""
     return "\t" if suffix == ".tsv" else max(",;\t", key=header.count)
 
 
@@ -190,7 +190,7 @@ def _check_header(path: Path, header: list[str]) -> None:
 
 
 def _record(lines: Any) -> list[str] | str | None:
-    """The next record, what is wrong with it, or None at the end."""
+    """Return the next record, what is wrong with it, or None at the end."""
     try:
         fields: list[str] | None = next(lines, None)
     except csv.Error as error:

@@ -25,23 +25,23 @@ class Finding:
 
     @property
     def count(self) -> int:
-        """How many rows have it."""
+        """Return how many rows have it."""
         return len(self.rows)
 
 
 def listed(rows: Iterable[int]) -> str:
-    """Row numbers as people read them: the first few, and how many more there are."""
+    """Write row numbers as people read them: the first few, and how many more there are."""
     rows = list(rows)
     more = f" and {len(rows) - SHOWN:,} more" if len(rows) > SHOWN else ""
     return ", ".join(map(str, rows[:SHOWN])) + more
 
 
 def many(count: int, what: str = "row") -> str:
-    """`1 row`, `2,000 rows`."""
+    """Write `1 row`, `2,000 rows`."""
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def fatal(findings: Iterable[Finding]) -> str:
-    """What of these findings keeps training from using the file, as an error says it; empty where nothing does."""
+    """Return what keeps training from using the file, as an error says it; empty where nothing does."""
     found = [finding for finding in findings if finding.severity == "fatal"]
     return "; ".join(f"{f.message} ({listed(f.rows)})" if f.rows else f.message for f in found)

@@ -20,7 +20,7 @@ MENDED = {"mojibake", "decomposed", "control-characters", "half-characters"}
 
 
 def fix(data: Data, findings: Iterable[Finding]) -> tuple[Data, dict[str, int]]:
-    """The rows that are left, repaired, and check -> how many rows it repaired or left out.
+    """Return the rows that are left, repaired, and how many rows each check repaired or left out.
 
     What a repair brings to light (a row that now repeats another, or says nothing) is left out as well.
     """

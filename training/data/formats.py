@@ -20,7 +20,7 @@ from typing import Any
 from playground.errors import ConfigError, UnknownNameError
 from training.data.examples import Example, Kind, Row, Table
 from training.data.findings import Finding, many
-from training.data.rows import READERS, RowFault, turned
+from training.data.rows import READERS, RowFault, Unfit, turned
 
 KINDS: dict[str, Kind] = {
     "alpaca": "conversation",
@@ -57,7 +57,7 @@ class Data:
 
     @property
     def kind(self) -> Kind:
-        """What its examples are."""
+        """Return what its examples are."""
         return KINDS[self.format]
 
     def __len__(self) -> int:
@@ -65,7 +65,7 @@ class Data:
 
 
 def convert(table: Table, format: str = "auto", columns: Mapping[str, str] | None = None) -> Data:  # noqa: A002
-    """The table's rows as Examples; rows that lack what the format needs become findings.
+    """Turn the table's rows into Examples; rows that lack what the format needs become findings.
 
     `columns`: a field of the format -> the column it stands in. An Alpaca `input` follows its instruction after a
     blank line, in the same question.
@@ -101,7 +101,7 @@ def check_method(data: Data, method: str) -> None:
 
 
 def detect(table: Table) -> str:
-    """The format of most rows. Several at once, or none, is a ConfigError that names the columns."""
+    """Return the format of most rows. Several at once, or none, is a ConfigError that names the columns."""
     matched = Counter(name for row in table.rows if (name := _format_of(row)))
     if not matched:
         raise _unknown(table)
@@ -118,7 +118,7 @@ def detect(table: Table) -> str:
 
 
 def _format_of(row: Row) -> str | None:
-    """The one format that a row is in. Whole pairs, then turns, win over a `text` column, which often repeats them."""
+    """Return the one format of a row. Whole pairs, then turns, win over a `text` column, which often repeats them."""
     have = {name for name, value in row.items() if value is not None}
     if {"chosen", "rejected"} <= have and ("prompt" in have or not isinstance(turned(row["chosen"]), str)):
         return "preference"
@@ -159,7 +159,7 @@ def _unknown(table: Table) -> ConfigError:
 
 
 def _told(name: str) -> list[str]:
-    """A format's columns as people read them."""
+    """Return a format's columns as people read them."""
     return [*WANTED[name], *(f"({extra})" for extra in OPTIONAL.get(name, ()) if name in ("alpaca", "preference"))]
 
 
@@ -181,7 +181,7 @@ def _renamed(table: Table, columns: Mapping[str, str]) -> Table:
 
 
 def _check_columns(table: Table, name: str) -> None:
-    """A named format whose columns no row has is a mistake of the whole file."""
+    """Refuse a named format whose columns no row has: that is a mistake about the whole file."""
     columns = table.columns
     spare = OPTIONAL.get(name, ()) if name in ("messages", "sharegpt") else ()
     missing = [wanted for wanted in WANTED[name] if not {wanted, *spare} & set(columns)]
@@ -199,11 +199,10 @@ def _examples(table: Table, name: str) -> tuple[list[Example], list[Finding]]:
     wrong: dict[RowFault, list[int]] = defaultdict(list)
     reader = READERS[name]
     for number, row in zip(table.numbers, table.rows, strict=True):
-        made = reader(number, row)
-        if isinstance(made, RowFault):
-            wrong[made].append(number)
-        else:
-            examples.append(made)
+        try:
+            examples.append(reader(number, row))
+        except Unfit as unfit:
+            wrong[unfit.fault].append(number)
     return examples, [
         Finding("unreadable", "fatal", tuple(rows), fault.message, fault.remedy, True) for fault, rows in wrong.items()
     ]

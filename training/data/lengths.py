@@ -41,38 +41,38 @@ class Lengths:
 
     @property
     def total(self) -> int:
-        """Tokens of one pass over the data."""
+        """Return the tokens of one pass over the data."""
         return int(self.tokens.sum())
 
     @property
     def mean(self) -> float:
-        """Of all rendered rows."""
+        """Return the mean length of a rendered row."""
         return float(self.tokens.mean())
 
     @property
     def median(self) -> float:
-        """Half are longer."""
+        """Return the median length of a rendered row."""
         return self.percentile(50)
 
     @property
     def maximum(self) -> int:
-        """The longest."""
+        """Return the length of the longest rendered row."""
         return int(self.tokens.max())
 
     def percentile(self, percent: float) -> float:
-        """So many percent are this long or shorter."""
+        """Return the length that `percent` of the rendered rows do not exceed."""
         import numpy as np
 
         return float(np.percentile(self.tokens, percent))
 
     @cached_property
     def recommended(self) -> int:
-        """The 95th percentile, rounded up to a multiple of 64, at least 128, at most the model's context."""
+        """Return the 95th percentile, rounded up to a multiple of 64, at least 128, at most the model's context."""
         rounded = max(LEAST, -(-int(-(-self.percentile(95) // 1)) // STEP) * STEP)
         return min(rounded, self.context or rounded)
 
     def histogram(self, bins: int = BINS) -> tuple[list[int], list[int]]:
-        """Edges [bins + 1] and rendered rows between them [bins]; the last bin holds all beyond the 99th percentile."""
+        """Return edges [bins + 1] and counts of rows [bins]; the last bin holds all beyond the 99th percentile."""
         import numpy as np
 
         end = max(self.percentile(99), 1)
@@ -81,22 +81,22 @@ class Lengths:
         return [int(edge) for edge in edges[:-1]] + [max(int(edges[-1]), self.maximum)], [int(n) for n in counts]
 
     def over(self, maximum: int) -> tuple[int, ...]:
-        """The data's rows of which a rendered row has more tokens than `maximum`."""
+        """Return the data's rows of which some rendered row has more tokens than `maximum`."""
         return tuple(dict.fromkeys(int(row) for row in self.rows[self.tokens > maximum]))
 
     def share_over(self, maximum: int) -> float:
-        """The share of the measured rows that `maximum` cuts; their last answers with them."""
+        """Return the share of the measured rows that `maximum` cuts."""
         return len(self.over(maximum)) / max(1, len(set(self.rows.tolist())))
 
     def kept(self, maximum: int) -> float:
-        """The share of all tokens that is left when every row is cut at `maximum`."""
+        """Return the share of all tokens that is left when every row is cut at `maximum`."""
         import numpy as np
 
         return float(np.minimum(self.tokens, maximum).sum() / max(1, self.total))
 
 
 def measure(data: Data, encoder: Encoder, answers_only: bool = True) -> Lengths:
-    """The length of every row that can be rendered, as training would encode it; fatal rows are left out."""
+    """Measure every row that can be rendered, as training would encode it; rows with fatal faults are left out."""
     import numpy as np
 
     counter = WordCounter(encoder)
@@ -126,7 +126,7 @@ def measure(data: Data, encoder: Encoder, answers_only: bool = True) -> Lengths:
 
 
 def render(encoder: Encoder, example: Example, answers_only: bool = True) -> list[Text]:
-    """The rendered rows of any example: of a preference, the prompt with each of its answers, which alone is learnt."""
+    """Render any example: a preference as two rows, the prompt with each answer, of which the answer is learnt."""
     if example.kind != "preference":
         return encoder.render(example, answers_only)
     both = []
@@ -138,7 +138,7 @@ def render(encoder: Encoder, example: Example, answers_only: bool = True) -> lis
 
 
 def wholly_cut(data: Data, encoder: Encoder, rows: Iterable[int], maximum: int) -> tuple[int, ...]:
-    """Which of these rows have nothing left to learn from when cut at `maximum`."""
+    """Return which of these rows have nothing left to learn from when cut at `maximum`."""
     wanted = set(rows)
     return tuple(
         example.row
@@ -149,7 +149,7 @@ def wholly_cut(data: Data, encoder: Encoder, rows: Iterable[int], maximum: int) 
 
 
 def _begins_within(encoder: Encoder, text: Text, maximum: int) -> bool:
-    """Whether the first answer begins among the first `maximum` tokens; encodes where its place leaves a doubt."""
+    """Return whether the first answer begins within `maximum` tokens; encode where its place leaves a doubt."""
     before = len(text.text[: text.learnt[0][0]].encode())
     if MOST_TOKENS_A_BYTE * before + encoder.added(text.text) < maximum:
         return True
@@ -157,7 +157,7 @@ def _begins_within(encoder: Encoder, text: Text, maximum: int) -> bool:
 
 
 def context_of(encoder: Encoder) -> int | None:
-    """The most tokens that the model takes: its config's position count, else its tokenizer's own limit."""
+    """Return the most tokens that the model takes: its config's position count, else its tokenizer's own limit."""
     config, tokenizer = (_json(encoder, name) for name in ("config.json", "tokenizer_config.json"))
     for holder in (config, config.get("text_config") or {}):
         if isinstance(most := holder.get("max_position_embeddings"), int):

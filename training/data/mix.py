@@ -17,7 +17,7 @@ SEED = 3407
 
 
 def mixed(task: Data, general: Data, share: float = 0.2, seed: int = SEED) -> Data:
-    """The task's rows with so many general ones that they are `share` of the result, all of them shuffled.
+    """Return the task's rows with so many general ones that they are `share` of the result, all of them shuffled.
 
     Too few general rows are all used, and a finding says so. Row numbers stay those of either source.
     """
@@ -45,7 +45,7 @@ def _shuffled(examples: list[Example], salt: str) -> list[Example]:
 
 
 def held_out(data: Data, part: float, seed: int = SEED) -> tuple[Data, Data]:
-    """Training and evaluation rows: `part` below 1 is a share of the rows to hold out, from 1 on their number.
+    """Return training and evaluation rows: `part` below 1 is a share of the rows to hold out, from 1 on their number.
 
     Rows that ask the same stay on one side. Which side a question falls on does not depend on the other rows' order.
     """

@@ -27,12 +27,12 @@ BATCH = 500_000
 
 
 def letters(text: str) -> str:
-    """The text's letters and digits, composed and in lower case."""
+    """Return the text's letters and digits, composed and in lower case."""
     return NOISE.sub("", unicodedata.normalize("NFC", text)).lower()
 
 
 def overlaps(examples: Iterable[Example], benchmark: Iterable[tuple[str, str]]) -> dict[str, tuple[int, ...]]:
-    """Task -> the rows that hold one of its texts, or have a turn that stands in one."""
+    """Return, for each task, the rows that hold one of its texts or have a turn that stands in one."""
     questions: dict[str, set[str]] = defaultdict(set)
     for task, text in benchmark:
         questions[letters(text)].add(task)
@@ -50,7 +50,7 @@ def overlaps(examples: Iterable[Example], benchmark: Iterable[tuple[str, str]]) 
 
 
 def _pairs(questions: Iterable[str], parts: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Which question and which part contain one another, or are equal."""
+    """Yield the pairs of a question and a part of which one holds the other, or which are equal."""
     questions, parts = set(questions), set(parts)
     yield from ((same, same) for same in questions & parts if len(same) >= SHORT)
     yield from _contained(questions, parts)
@@ -58,16 +58,17 @@ def _pairs(questions: Iterable[str], parts: Iterable[str]) -> Iterator[tuple[str
 
 
 def _contained(needles: Iterable[str], places: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """(needle, place) for each needle of LONG characters that stands in a place."""
+    """Yield (needle, place) for each needle of LONG characters or more that a place holds."""
     waiting = by_gram(needles)
     for place, found in _standing(waiting, places):
         yield from ((needle, place) for gram in found for needle in waiting[gram] if needle in place)
 
 
 def by_gram(needles: Iterable[str]) -> dict[str, list[str]]:
-    """Each needle of LONG characters under one of its own n-grams: the one of three that fewest others are under.
+    """Return a table from n-gram to needles; each needle of LONG characters or more stands in it once.
 
-    A phrase with which thousands begin then costs little: where it stands, hardly any needle is compared.
+    Of its first, middle and last n-gram it takes the one that fewest others have taken: where thousands of needles
+    begin with the same phrase, a place that holds the phrase is then compared with hardly any of them.
     """
     waiting: dict[str, list[str]] = defaultdict(list)
     for needle in sorted(needle for needle in needles if len(needle) >= LONG):
@@ -78,7 +79,7 @@ def by_gram(needles: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _standing(grams: Collection[str], places: Iterable[str]) -> Iterator[tuple[str, set[str]]]:
-    """The places in which some of the n-grams stand, with those that do.
+    """Yield the places that hold some of the n-grams, with those that they hold.
 
     Many places are hashed at once; a table of hashes leaves out nearly all n-grams before any is looked up.
     """
@@ -99,7 +100,7 @@ def _standing(grams: Collection[str], places: Iterable[str]) -> Iterator[tuple[s
 
 
 def _batches(places: Iterable[str]) -> Iterator[str]:
-    """Places with GAP between them, many in a text."""
+    """Yield many places at a time as one text, with GAP between them."""
     waiting, size = [], 0
     for place in places:
         waiting.append(place)
@@ -111,7 +112,7 @@ def _batches(places: Iterable[str]) -> Iterator[str]:
 
 
 def _hashes(text: str) -> "NDArray[np.uint64]":
-    """A hash of BITS bits of each n-gram, by where it begins."""
+    """Return a hash of BITS bits for each n-gram, in the order in which they begin."""
     import numpy as np
 
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)

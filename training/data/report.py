@@ -1,4 +1,4 @@
-"""Everything that a look at the data tells, for the terminal, the Train tab and a run's start. Decides nothing."""
+"""The report on training data that the terminal, the Train tab and a run's start show. Decides nothing."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -33,7 +33,7 @@ class Report:
 
     @property
     def fatal(self) -> bool:
-        """Whether training would refuse it."""
+        """Return whether training would refuse it."""
         return any(finding.severity == "fatal" for finding in self.findings)
 
 
@@ -53,7 +53,7 @@ def inspect(
 
 
 def previews(data: Data, encoder: Encoder, lengths: Lengths, answers_only: bool = True) -> tuple[Preview, ...]:
-    """The first rendered rows."""
+    """Render the first rows."""
     first = set(dict.fromkeys(lengths.rows[: 2 * PREVIEWS].tolist()))
     rendered = [
         Preview(example.row, _parts(text))
@@ -73,7 +73,7 @@ def _parts(text: Text) -> tuple[tuple[str, bool], ...]:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The report as one JSON object."""
+    """Return the report as one JSON object."""
     return {
         "name": report.data.name,
         "format": report.data.format,

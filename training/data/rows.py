@@ -18,14 +18,16 @@ class RowFault(NamedTuple):
     remedy: str
 
 
-class _Unfit(Exception):
+class Unfit(Exception):
+    """Raised for a row that cannot become an Example."""
+
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)
         self.fault = RowFault(message, remedy)
 
 
 def turned(value: Any) -> Any:
-    """A list that a CSV cell holds as JSON, as a list; anything else as it is."""
+    """Return a list that a CSV cell holds as JSON, as a list; anything else as it is."""
     if isinstance(value, str) and value.lstrip().startswith("[{"):
         try:
             return json.loads(value)
@@ -35,14 +37,14 @@ def turned(value: Any) -> Any:
 
 
 def _text(value: Any, name: str) -> str:
-    """A field as text: numbers as they are written, nothing as an empty text."""
+    """Return a field as text: numbers as they are written, nothing as an empty text."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, str):
         return value
     if isinstance(value, int | float):
         return str(value)
-    raise _Unfit(f"{name} is {_a(value)} and no text", f"Write {name} as a text, or choose another --format.")
+    raise Unfit(f"{name} is {_a(value)} and no text", f"Write {name} as a text, or choose another --format.")
 
 
 def _a(value: Any) -> str:
@@ -50,35 +52,35 @@ def _a(value: Any) -> str:
 
 
 def _content(value: Any) -> str:
-    """An OpenAI message's content: a text, or a list of text parts."""
+    """Return an OpenAI message's content, which is a text or a list of text parts."""
     if not isinstance(value, list):
         return _text(value, "content")
     parts = []
     for part in value:
         if isinstance(part, dict) and part.get("type", "text") != "text":
-            raise _Unfit(f"a message holds {part['type']}, which is not trained", "Keep text parts alone.")
+            raise Unfit(f"a message holds {part['type']}, which is not trained", "Keep text parts alone.")
         parts.append(part.get("text") if isinstance(part, dict) else part)
     return "".join(_text(part, "a text part") for part in parts)
 
 
 def _turns(value: Any, name: str) -> tuple[Turn, ...]:
-    """A list of messages or of ShareGPT turns."""
+    """Read a list of messages or of ShareGPT turns."""
     value = turned(value)
     if not isinstance(value, list):
-        raise _Unfit(f"{name} is {_a(value) if value is not None else 'missing'}", f"{name} must be a list of turns.")
+        raise Unfit(f"{name} is {_a(value) if value is not None else 'missing'}", f"{name} must be a list of turns.")
     return tuple(_turn(turn, name) for turn in value)
 
 
 def _turn(turn: Any, name: str) -> Turn:
     if not isinstance(turn, dict):
-        raise _Unfit(f"a turn of {name} is {_a(turn)}", 'Write turns as {"role": …, "content": …}.')
+        raise Unfit(f"a turn of {name} is {_a(turn)}", 'Write turns as {"role": …, "content": …}.')
     if turn.get("tool_calls"):
-        raise _Unfit(f"a turn of {name} calls tools, which is not trained", "Leave such rows out.")
+        raise Unfit(f"a turn of {name} calls tools, which is not trained", "Leave such rows out.")
     if "role" in turn:
         return Turn(_role(turn["role"]), _content(turn.get("content")))
     if "from" in turn:
         return Turn(_role(turn["from"]), _content(turn.get("value")))
-    raise _Unfit(f"a turn of {name} says no role", 'Write turns as {"role": …, "content": …}.')
+    raise Unfit(f"a turn of {name} says no role", 'Write turns as {"role": …, "content": …}.')
 
 
 def _role(value: Any) -> str:
@@ -87,7 +89,7 @@ def _role(value: Any) -> str:
 
 
 def _alpaca(number: int, row: Row) -> Example:
-    """Instruction, input and output: an `input` that is not empty follows the instruction after a blank line."""
+    """Read instruction, input and output: an `input` that is not empty follows the instruction after a blank line."""
     question, extra = _text(row.get("instruction"), "instruction"), _text(row.get("input"), "input")
     if extra.strip():
         question = f"{question}\n\n{extra}" if question.strip() else extra
@@ -122,7 +124,7 @@ def _plain(number: int, row: Row) -> Example:
 
 
 def _preference(number: int, row: Row) -> Example:
-    """A pair. What two whole conversations begin with is the prompt; the one turn that follows is the answer."""
+    """Read a pair. What two whole conversations begin with is the prompt; the one turn that follows is the answer."""
     chosen, rejected = turned(row.get("chosen")), turned(row.get("rejected"))
     if not isinstance(chosen, list) and not isinstance(rejected, list):
         answers = _text(chosen, "chosen"), _text(rejected, "rejected")
@@ -131,7 +133,7 @@ def _preference(number: int, row: Row) -> Example:
     shared = _shared(*sides)
     ends = [side[shared:] for side in sides]
     if any(len(end) != 1 or end[0].role != "assistant" for end in ends):
-        raise _Unfit(
+        raise Unfit(
             "chosen and rejected differ in more than their last answer", "Both must end with one answer of their own."
         )
     prompt = sides[0][:shared] or _prompt(row)
@@ -145,7 +147,7 @@ def _side(value: Any, name: str) -> tuple[Turn, ...]:
 
 
 def _shared(chosen: tuple[Turn, ...], rejected: tuple[Turn, ...]) -> int:
-    """How many turns both begin with; the last of either is never among them."""
+    """Return how many turns both begin with; the last of either is never among them."""
     most = min(len(chosen), len(rejected)) - 1
     return next((place for place in range(most) if chosen[place] != rejected[place]), max(most, 0))
 
@@ -155,22 +157,12 @@ def _prompt(row: Row) -> tuple[Turn, ...]:
     return _turns(prompt, "prompt") if isinstance(prompt, list) else (Turn("user", _text(prompt, "prompt")),)
 
 
-def _guarded(reader: Callable[[int, Row], Example]) -> Callable[[int, Row], Example | RowFault]:
-    def read(number: int, row: Row) -> Example | RowFault:
-        try:
-            return reader(number, row)
-        except _Unfit as unfit:
-            return unfit.fault
-
-    return read
-
-
-READERS: dict[str, Callable[[int, Row], Example | RowFault]] = {
-    "alpaca": _guarded(_alpaca),
-    "koalpaca": _guarded(_koalpaca),
-    "sharegpt": _guarded(_sharegpt),
-    "messages": _guarded(_messages),
-    "preference": _guarded(_preference),
-    "text": _guarded(_plain),
+READERS: dict[str, Callable[[int, Row], Example]] = {
+    "alpaca": _alpaca,
+    "koalpaca": _koalpaca,
+    "sharegpt": _sharegpt,
+    "messages": _messages,
+    "preference": _preference,
+    "text": _plain,
 }
-"""Format -> its reader."""
+"""Format -> its reader, which raises Unfit for a row that lacks what the format needs."""

@@ -24,7 +24,7 @@ SPLITS |= {"dev": "validation", "eval": "validation", "test": "test", "testing":
 
 
 def load(repo: str, split: str, limit: int | None) -> Sequence[Row]:
-    """The rows of one split; with `limit` only the first ones are fetched."""
+    """Return the rows of one split; with `limit` only the first ones are fetched."""
     from datasets import load_dataset
 
     with _hub_errors(repo, split):
@@ -38,7 +38,7 @@ Fetch = Callable[[str, str, int | None], Sequence[Row]]
 
 
 def read(source: str, split: str = "train", limit: int | None = None, fetch: Fetch = load) -> Table:
-    """The rows of a file, of a folder's files in the order of their names, or of a Hub data set (owner/name).
+    """Read the rows of a file, of a folder's files in the order of their names, or of a Hub data set (owner/name).
 
     `split` chooses a Hub data set's rows, and a folder's files where their names say train, validation or test.
     """
@@ -60,7 +60,7 @@ def read(source: str, split: str = "train", limit: int | None = None, fetch: Fet
 
 
 def _on_the_hub(source: str, path: Path) -> bool:
-    """Whether it names a data set on the Hub rather than a path that was misspelt."""
+    """Return whether it names a data set on the Hub rather than a path that was misspelt."""
     return bool(HUB_ID.fullmatch(source)) and not files.kind(path) and not _near(path)
 
 
@@ -77,7 +77,7 @@ def _missing(source: str, path: Path) -> ConfigError:
 
 
 def _folder(folder: Path, split: str, limit: int | None) -> Table:
-    """All files of a folder as one table, whose rows are counted through."""
+    """Read all files of a folder as one table, whose rows are counted through."""
     rows: list[Row] = []
     faults: list[Finding] = []
     read_so_far = 0
@@ -101,13 +101,13 @@ def _all_numbers(table: Table) -> list[int]:
 
 
 def _local(fault: Finding) -> str:
-    """A fault's message with the lines in its own file, which its rows no longer are."""
+    """Return a fault's message with the line numbers of its own file: its rows are counted through the folder."""
     lines = f" (lines {', '.join(map(str, fault.rows[:3]))}{' …' if fault.count > 3 else ''})"
     return fault.message + (lines if fault.rows else "")
 
 
 def _data_files(folder: Path) -> list[Path]:
-    """The folder's data files, all of one kind."""
+    """Return the folder's data files, all of one kind."""
     there = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder)))
     found = [path for path in there if files.kind(path)]
     others = [path.name for path in there if not files.kind(path) and path.suffix.lower() not in PAPERS]
@@ -131,7 +131,7 @@ def _hidden(path: Path) -> bool:
 
 
 def _of_split(folder: Path, found: list[Path], split: str) -> list[Path]:
-    """The files of one split, where any file's name says one; a name that says none is training data."""
+    """Return the files of one split, where any file's name says one; a name that says none is training data."""
     said = {path: _split_of(path.relative_to(folder)) for path in found}
     if not any(said.values()):
         return found
@@ -152,7 +152,7 @@ def _split_of(path: Path) -> str | None:
 
 @contextmanager
 def _hub_errors(repo: str, split: str) -> Iterator[None]:
-    """The errors of `datasets` as sentences with a remedy."""
+    """Turn the errors of `datasets` into sentences with a remedy."""
     import httpx
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
     from huggingface_hub.errors import HfHubHTTPError

@@ -16,7 +16,7 @@ PAIRS = ("prompt_ids", "chosen_ids", "rejected_ids")
 
 
 def write(path: Path, examples: Sequence[Example], encoder: Encoder, answers_only: bool) -> int:
-    """Tokenize and write; how many rows came of it (a template that rewrites turns makes one an answer).
+    """Tokenize and write; return how many rows came of it (a template that rewrites turns makes one for each answer).
 
     Columns: input_ids and labels [tokens], or prompt_ids, chosen_ids and rejected_ids, int32; row, the number in its
     source.
@@ -37,7 +37,7 @@ def write(path: Path, examples: Sequence[Example], encoder: Encoder, answers_onl
 
 
 def read(path: Path) -> "pa.Table":
-    """All rows, mapped and not copied."""
+    """Return all rows, mapped and not copied."""
     import pyarrow as pa
 
     with pa.memory_map(str(path)) as source:
@@ -45,7 +45,7 @@ def read(path: Path) -> "pa.Table":
 
 
 def cut(table: "pa.Table", max_length: int) -> "pa.Table":
-    """Rows cut at a length; those of which no answer is left go."""
+    """Cut rows at a length; drop those of which no answer is left."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -57,7 +57,7 @@ def cut(table: "pa.Table", max_length: int) -> "pa.Table":
 
 
 def cut_pairs(table: "pa.Table", max_length: int) -> "pa.Table":
-    """Preferences whose prompt leaves room for an answer; TRL's collator cuts the answers."""
+    """Keep preferences whose prompt leaves room for an answer; TRL's collator cuts the answers."""
     import pyarrow as pa
 
     fits = [len(prompt) < max_length for prompt in table["prompt_ids"]]
@@ -65,7 +65,7 @@ def cut_pairs(table: "pa.Table", max_length: int) -> "pa.Table":
 
 
 def with_row_of_each_token(table: "pa.Table") -> "pa.Table":
-    """`rows` [tokens] in the place of `row`, which packing would lose."""
+    """Put `rows` [tokens] in the place of `row`, which packing would lose."""
     import pyarrow as pa
 
     rows = [[number.as_py()] * len(ids) for number, ids in zip(table["row"], table["input_ids"], strict=True)]

@@ -10,13 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from playground.catalogue.files import read_json
 from playground.errors import VariantError
 from playground.messages import Message
 from playground.presets import DEFAULT_PRESET, preset
 from playground.prompts import PromptFormat, choose, own_template, prompt_format, render, token_text
+from playground.values import Value
 
 FORMATS_FILE = Path(__file__).with_name("ollama.toml")
 SENTINEL = "\x1dsystem\x1d"
@@ -27,10 +26,8 @@ TURNS = (
 )
 
 
-class _Known(BaseModel):
+class _Known(Value):
     """A chat format twice: as Ollama reads it, and in Jinja to hold others against."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     go: str
     stop: tuple[str, ...]

@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerFast
 
-from playground.backends.pieces import Pieces
 from playground.backends.text import AnswerText
+from playground.backends.torch_model import Pieces
 from playground.backends.transformers import TransformersBackend
 from playground.protocol import ModelSpec
 
