@@ -1,4 +1,4 @@
-"""One variant on one task, or its mean over tasks: score, macro-F1, difference to its base, loss against its parent."""
+"""Compute one cell of the leaderboard: score, macro-F1, difference to the base, and loss against the parent."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -43,7 +43,7 @@ class Comparison:
     base_name: str | None = None
 
     def cell(self, result: Result) -> Cell:
-        """One task; a comparison that is not possible leaves its reason, not an error."""
+        """Return the cell of one task; where a comparison is not possible, the cell holds the reason."""
         right, pairs, why = None, None, None
         try:
             right, pairs = result.rights(), labels(result.marks)
@@ -74,7 +74,7 @@ class Comparison:
         )
 
     def mean(self, cells: Sequence[Cell], needed: int) -> Cell | None:
-        """The unweighted mean over the tasks that count; none where the variant lacks one of them."""
+        """Return the unweighted mean over the tasks that count; None where the variant lacks one of the `needed`."""
         scores = [cell.score for cell in cells if cell.score]
         if not scores or len(scores) < needed:
             return None
@@ -96,7 +96,7 @@ class Comparison:
         )
 
     def _tables(self, others: Mapping[str, Result], results: Sequence[Result]) -> list[Table]:
-        """A table a task, or none at all where one task cannot be compared: half a mean is no mean."""
+        """Return one table per task, or none at all where one task cannot be compared: half a mean is no mean."""
         try:
             tables = [self._table(others, result) for result in results]
         except ResultsError:
@@ -105,6 +105,7 @@ class Comparison:
         return found if len(found) == len(results) else []
 
     def _table(self, others: Mapping[str, Result], result: Result) -> Table | None:
+        """Return who was right where, of a result and the other's on the same task; None where there is no other."""
         other = others.get(result.task)
         if other is None or other is result or result.metric is None:
             return None
@@ -114,7 +115,10 @@ class Comparison:
 
 
 def _from_summary(result: Result, value: float) -> Score | None:
-    """An interval from lm-eval's own accuracy and n, where the documents are missing."""
+    """Return a score from lm-eval's own accuracy and n, for results whose documents are missing.
+
+    An accuracy of n documents is a whole number of right answers, so rounding recovers it and Wilson's interval holds.
+    """
     if not result.n or (result.metric or "").partition(",")[0] not in ("acc", "exact_match"):
         return None
     return accuracy([True] * (right := round(value * result.n)) + [False] * (result.n - right))

@@ -1,6 +1,6 @@
-"""Rows of the leaderboard: each variant under its base, task by task, with what may be said of the difference.
+"""Build the leaderboard: each variant under its base, task by task, with what may be said of the difference.
 
-How it is shown is `tables.py`'s business. All comparisons of one setting (shots and chat template) are one family for
+tables.py writes it down. All comparisons of one setting (shots and chat template) are one family for
 Holm's correction, whatever of them is looked at later: filtering a board changes no verdict.
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from eval import lineage
 from eval import results as files
 from eval.cells import MEAN, Cell, Comparison
+from eval.kobest import LAYOUTS
 from eval.lineage import Lineage
 from eval.paired import ALPHA, MARGIN, correct_differences, correct_losses
 from eval.results import Facts, Result, Results
@@ -21,7 +22,7 @@ from playground.errors import UnknownNameError
 
 Setting = tuple[int, bool, str | None]
 """Shots, whether a chat template was applied, and the system instruction."""
-KOBEST = ("kobest_boolq", "kobest_copa", "kobest_hellaswag", "kobest_sentineg", "kobest_wic")
+KOBEST = tuple(LAYOUTS)
 
 
 @dataclass(frozen=True)
@@ -46,27 +47,27 @@ class Row:
 
     @property
     def mean(self) -> Cell | None:
-        """The mean over the tasks that count."""
+        """Return the mean over the tasks that count."""
         return self.cells.get(MEAN)
 
     @property
     def main(self) -> Cell | None:
-        """The number that stands for the row: its mean, or its one task where there is no more."""
+        """Return the cell that stands for the row: its mean, or its one task where there is no more."""
         return self.mean or (next(iter(self.cells.values())) if len(self.cells) == 1 else None)
 
     @property
     def partial(self) -> bool:
-        """Whether any of its tasks was asked in part only."""
+        """Return whether any of its tasks was asked in part only."""
         return any(cell.partial for cell in self.cells.values())
 
     @property
     def n(self) -> int:
-        """Documents over all its tasks."""
+        """Return the number of documents over all its tasks."""
         return sum(cell.n for task, cell in self.cells.items() if task != MEAN)
 
     @property
     def setting(self) -> Setting:
-        """What rows must share to be compared."""
+        """Return what rows must share to be compared."""
         return self.shots, self.chat, self.system
 
 
@@ -91,7 +92,7 @@ class Leaderboard:
         tasks: Sequence[str] = (),
         whole: bool = False,
     ) -> "Leaderboard":
-        """Fewer rows or columns: variants by name or pattern, kinds, shots, tasks, runs that asked every document."""
+        """Return fewer rows or columns: variants by name or pattern, kinds, shots, tasks, or whole runs alone."""
         for task in tasks:
             if task not in self.tasks:
                 short = [one.removeprefix("kobest_") for one in self.tasks]
@@ -107,7 +108,7 @@ class Leaderboard:
         return replace(self, rows=rows, tasks=[task for task in self.tasks if not tasks or task in tasks])
 
     def sorted(self, by: str, descending: bool = True) -> "Leaderboard":
-        """Rows by a column: `variant`, `mean`, a task, `difference`, `size`, `speed`, `drift`, `n`. Gaps come last."""
+        """Sort rows by `variant`, `mean`, a task, `difference`, `size`, `speed`, `drift` or `n`. Gaps come last."""
         columns = {"variant", *COLUMNS, *self.tasks}
         if by not in columns:
             raise UnknownNameError("column to sort by", by, columns)
@@ -132,7 +133,7 @@ COLUMNS: dict[str, Column] = {
 def build(
     results: Results, catalogue: Catalogue | None = None, margin: float = MARGIN, alpha: float = ALPHA
 ) -> Leaderboard:
-    """The leaderboard of a folder's results."""
+    """Return the leaderboard of a folder's results."""
     known = _facts(results.current)
     family = lineage.of(sorted({result.variant for result in results.current}), known, catalogue)
     tasks = _tasks(results.current)
@@ -159,7 +160,7 @@ def _row(variant: str, line: Lineage, setting: Setting, cells: dict[str, Cell], 
 
 
 def load(folder: Path, catalogue: Catalogue | None = None, margin: float = MARGIN) -> Leaderboard:
-    """The leaderboard of a folder of lm-eval's files, wherever they were made."""
+    """Return the leaderboard of a folder of lm-eval's files, wherever they were made."""
     return build(files.load(folder), catalogue, margin)
 
 
@@ -171,7 +172,7 @@ def _cells(  # noqa: PLR0913 - one place calls it
     margin: float,
     alpha: float,
 ) -> dict[str, Cell]:
-    """A variant's cells at one setting; the mean is KoBEST's where any of its tasks is on the board."""
+    """Return a variant's cells at one setting; the mean is KoBEST's where any of its tasks is on the board."""
     compare = Comparison(
         base=variants.get(line.base or "", {}),
         parent=variants.get(line.parent or "", {}) if line.is_build else {},
@@ -186,7 +187,7 @@ def _cells(  # noqa: PLR0913 - one place calls it
 
 
 def _facts(results: Iterable[Result]) -> dict[str, Facts]:
-    """What is known of each variant: of several runs, each fact from the newest that has it."""
+    """Return the facts of each variant: of several runs, each fact from the newest that has it."""
     found: dict[str, dict[str, object]] = {}
     for result in sorted((r for r in results if r.facts), key=lambda r: r.date):
         told = result.facts.model_dump(exclude_none=True) if result.facts else {}
@@ -195,13 +196,16 @@ def _facts(results: Iterable[Result]) -> dict[str, Facts]:
 
 
 def _tasks(results: Iterable[Result]) -> list[str]:
-    """KoBEST's tasks in their order, then the others by name."""
+    """Return KoBEST's tasks in their order, then the others by name."""
     have = {result.task for result in results}
     return [*(task for task in KOBEST if task in have), *sorted(have - set(KOBEST))]
 
 
 def _corrected(rows: Sequence[Row], alpha: float) -> list[Row]:
-    """The rows with Holm's correction over all comparisons of their setting, differences and losses each."""
+    """Return the rows with Holm's correction over all comparisons of their setting, differences and losses apart.
+
+    Each new comparison is one more chance of a false alarm: a table of ten variants would show one by luck alone.
+    """
     cells = {(index, task): cell for index, row in enumerate(rows) for task, cell in row.cells.items()}
     for setting in {row.setting for row in rows}:
         inside = {place: cell for place, cell in cells.items() if rows[place[0]].setting == setting}

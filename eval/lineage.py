@@ -1,4 +1,4 @@
-"""What descends from what: from a run's own facts, from the catalogue, or else from names. Reads no model file."""
+"""Find what each variant descends from: in its run's own facts, in the catalogue, or by its name. Opens no model."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -23,12 +23,12 @@ class Lineage:
 
     @property
     def is_build(self) -> bool:
-        """Whether it is the same model in another form, so that the question is what was lost."""
+        """Return whether it is the same model in another form, so that the question is what was lost."""
         return self.kind in BUILDS
 
 
 def of(names: Sequence[str], facts: Mapping[str, Facts], catalogue: Catalogue | None = None) -> dict[str, Lineage]:
-    """Each variant's lineage; a name that nobody knows and that follows no convention stands alone as a base."""
+    """Return each variant's lineage; a name that nobody knows and that follows no convention stands alone as a base."""
     steps = {name: _step(name, facts.get(name), catalogue) for name in names}
     return {name: _lineage(name, steps, facts, catalogue) for name in names}
 
@@ -49,7 +49,7 @@ def _lineage(
 
 
 def _step(name: str, facts: Facts | None, catalogue: Catalogue | None) -> tuple[str, str | None]:
-    """Kind and direct parent of one variant."""
+    """Return the kind and the direct parent of one variant; facts come first, then the catalogue, then the name."""
     kind, parent = _by_catalogue(name, catalogue) or _by_name(name)
     if facts is not None:
         return facts.kind or kind, facts.base or parent
@@ -64,7 +64,7 @@ def _by_catalogue(name: str, catalogue: Catalogue | None) -> tuple[str, str | No
 
 
 def _by_name(name: str) -> tuple[str, str | None]:
-    """The convention `name`, `name:adapter`, `name:adapter:QUANT` and `name:QUANT`."""
+    """Return kind and parent by the convention `name`, `name:adapter`, `name:adapter:QUANT` and `name:QUANT`."""
     parent, _, last = name.rpartition(":")
     if not parent:
         return "base", None

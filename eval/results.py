@@ -1,5 +1,5 @@
-"""lm-eval's own result files, read and written: results_<iso>.json, samples_<task>_<iso>.jsonl, and beside them
-madang_<iso>.json with what lm-eval has no place for. Not what the numbers mean.
+"""Read lm-eval's own result files: results_<iso>.json, samples_<task>_<iso>.jsonl, and beside them madang_<iso>.json
+with what lm-eval has no place for. Joins two runs document by document. writing.py writes the files.
 """
 
 import json
@@ -65,12 +65,12 @@ class Result:
 
     @property
     def partial(self) -> bool:
-        """Whether only some documents were asked: --limit, or a suite that samples."""
+        """Return whether only some documents were asked: --limit, or a suite that samples."""
         return self.total is not None and self.n < self.total
 
     @property
     def metric(self) -> str | None:
-        """The score compared: accuracy, or else exact match, or else the first there is (with its filter)."""
+        """Return the score that is compared, with its filter: accuracy, else exact match, else the first there is."""
         for name in ("acc", "exact_match"):
             for key in self.scores:
                 if key.split(",")[0] == name:
@@ -79,15 +79,15 @@ class Result:
 
     @cached_property
     def marks(self) -> list[Mark]:
-        """Its documents' hashes and scores, in lm-eval's order; an error where the file is missing or broken."""
+        """Return its documents' hashes and scores, in lm-eval's order; ResultsError where the file is broken."""
         return files.read(self._samples(), Mark)
 
     def rights(self) -> list[bool] | None:
-        """Document by document whether it was answered right; None where the score is not right or wrong."""
+        """Return for each document whether it was answered right; None where the score is not right or wrong."""
         return files.rights(self.marks, self.metric) if self.metric else None
 
     def samples(self) -> list[Sample]:
-        """Its documents with prompts and answers: read each time, since they are large."""
+        """Read its documents with prompts and answers; they are large, so they are not kept."""
         return files.read(self._samples(), Sample)
 
     def _samples(self) -> Path:
@@ -108,7 +108,7 @@ class Results:
     faults: list[ResultsError] = field(default_factory=list)
 
     def of(self, variant: str, task: str, shots: int | None = None) -> Result:
-        """One result, or an error that says what there is."""
+        """Return one result; the error for a missing one names those that there are."""
         found = [r for r in self.current if (r.variant, r.task) == (variant, task) and shots in (None, r.shots)]
         if not found:
             known = sorted({f"{r.variant} ({r.task}, {r.shots} shots)" for r in self.current})
@@ -136,7 +136,7 @@ class Flip:
 
 
 def folder_name(variant: str) -> str:
-    """A folder for a variant's files, readable and reversible: `:` becomes `~`, `/` becomes `@`.
+    """Return the name of the folder for a variant's files, readable and reversible: `:` becomes `~`, `/` becomes `@`.
 
     lm-eval's `sanitize_model_name`, which would make both `__`, leaves these names as they are.
     """
@@ -145,14 +145,14 @@ def folder_name(variant: str) -> str:
 
 
 def variant_name(folder: str) -> str:
-    """The variant whose files a folder holds: `folder_name` backwards."""
+    """Return the variant whose files a folder holds: `folder_name` backwards."""
     for sign, instead in SIGNS.items():
         folder = folder.replace(instead, sign)
     return unquote(folder)
 
 
 def load(folder: Path) -> Results:
-    """Every lm-eval result below a folder. Of several runs a whole one stands before a partial one, then the newest.
+    """Read every lm-eval result below a folder. Of several runs a whole one goes before a partial one, then the newest.
 
     A broken file among good ones is a fault that the others survive; where nothing can be read, it is raised.
     """
@@ -181,7 +181,7 @@ def _is_results(path: Path) -> bool:
 
 
 def read_run(path: Path) -> list[Result]:
-    """The results of one file, a row a task; groups, which only sum up their tasks, are left out."""
+    """Read the results of one file, one per task; groups, which only sum up their tasks, are left out."""
     content = _json(path)
     tasks = content.get("results")
     if not isinstance(tasks, dict) or not isinstance(content.get("config"), dict):
@@ -202,7 +202,7 @@ def read_run(path: Path) -> list[Result]:
 
 
 def _refuse_old(path: Path, tasks: dict[str, Any]) -> None:
-    """Before 0.4, lm-eval named a score `acc` that is now `acc,none`: its rows would come out empty."""
+    """Refuse files of lm-eval before 0.4, which wrote `acc` for what is now `acc,none`: their rows would be empty."""
     for task, row in tasks.items():
         if isinstance(row, dict) and any(key == "acc" or key.endswith("_stderr") for key in row):
             raise ResultsError(
@@ -238,7 +238,7 @@ def _result(path: Path, content: dict[str, Any], task: str, facts: Facts | None)
 
 
 def _variant(path: Path, content: dict[str, Any], facts: Facts | None) -> str:
-    """Whose results these are: what our own file says, else lm-eval's `model_name`, else arguments or folder."""
+    """Return whose results these are: by our own file, else by lm-eval's `model_name`, else by arguments or folder."""
     if facts is not None:
         return facts.variant
     if name := content.get("model_name"):
@@ -288,7 +288,10 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def join(base: Result, variant: Result) -> Joined:
-    """The documents that both runs were asked, refused where prompts or right answers differ; the cause is named."""
+    """Return the documents that both runs were asked; ResultsError with its cause where prompts or answers differ.
+
+    Paired statistics hold only for the same question with the same right answer, which lm-eval's hashes vouch for.
+    """
     chosen = (base.metric or "").partition(",")[2]
     mine, theirs = by_document(base.marks, chosen), by_document(variant.marks, chosen)
     common = [key for key in mine if key in theirs]
@@ -309,7 +312,7 @@ def join(base: Result, variant: Result) -> Joined:
 
 
 def flips(base: Result, variant: Result) -> list[Flip]:
-    """The documents whose answer flipped, lost ones first; for scores that are right or wrong."""
+    """Return the documents that one run got right and the other wrong, lost ones first."""
     join(base, variant)
     name, _, chosen = (base.metric or "").partition(",")
     mine, theirs = by_document(base.samples(), chosen), by_document(variant.samples(), chosen)
@@ -323,7 +326,7 @@ def flips(base: Result, variant: Result) -> list[Flip]:
 
 
 def _differences(base: Result, variant: Result) -> str:
-    """In what two runs differ, likeliest cause first."""
+    """Say in what two runs differ, the likeliest cause first."""
     found = []
     if base.shots != variant.shots:
         found.append(f"{base.shots} and {variant.shots} shots")

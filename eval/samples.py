@@ -1,4 +1,4 @@
-"""The documents of lm-eval's samples_<task>_<iso>.jsonl: what was asked, answered and earned. Not whole runs."""
+"""Read the documents of lm-eval's samples_<task>_<iso>.jsonl: what was asked, answered and earned. Not whole runs."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +29,7 @@ class Mark(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _collect_values(cls, row: Any) -> Any:
-        """Scores stand among the other keys, under the names of their metrics."""
+        """Collect the scores, which stand among the other keys under the names of their metrics."""
         if not isinstance(row, dict):
             return row
         named = row.get("metrics")
@@ -48,23 +48,23 @@ class Sample(Mark):
 
     @property
     def prompt(self) -> str:
-        """The context as it was sent, before the choices."""
+        """Return the context as it was sent, before the choices."""
         return str(self._sent[0][0]) if self._sent else ""
 
     @property
     def choices(self) -> list[str]:
-        """The continuations scored, in order; empty for tasks that generate."""
+        """Return the continuations that were scored, in order; none for tasks that generate."""
         return [str(sent[1]) for sent in self._sent if len(sent) > 1 and isinstance(sent[1], str)]
 
     @property
     def scores(self) -> list[float]:
-        """The log-likelihood of each choice; empty for tasks that generate."""
+        """Return the log-likelihood of each choice in nats; none for tasks that generate."""
         pairs = self.filtered_resps if self.choices else []
         return [float(pair[0]) for pair in pairs if isinstance(pair, list)]
 
     @property
     def answer(self) -> int | None:
-        """The choice with the highest log-likelihood (what `acc` looks at), counted from 0."""
+        """Return the choice with the highest log-likelihood (what `acc` looks at), counted from 0."""
         scores = self.scores
         return max(range(len(scores)), key=scores.__getitem__) if scores else None
 
@@ -79,7 +79,7 @@ M = TypeVar("M", bound=Mark)
 
 
 def read(path: Path, kind: type[M]) -> list[M]:
-    """A samples file as marks or whole samples; the first broken line is named."""
+    """Read a samples file as marks or whole samples; ResultsError names the first broken line."""
     found = [_parsed(path, number, line, kind) for number, line in enumerate(_lines(path), start=1) if line.strip()]
     if not found:
         raise ResultsError(f"{path} is empty.", "Its run was cut off: run the benchmark again.")
@@ -107,14 +107,14 @@ def _parsed(path: Path, number: int, line: str, kind: type[M]) -> M:
 
 
 def rights(marks: Iterable[Mark], metric: str) -> list[bool] | None:
-    """Right or wrong by a metric with its filter (`acc,none`); None where a value is neither 0 nor 1."""
+    """Return right or wrong by a metric with its filter (`acc,none`); None where a value is neither 0 nor 1."""
     name, _, chosen = metric.partition(",")
     values = [mark.values.get(name) for mark in marks if mark.filter == chosen]
     return [bool(value) for value in values] if values and all(value in (0, 1) for value in values) else None
 
 
 def labels(marks: Iterable[Mark]) -> tuple[list[int], list[int]] | None:
-    """Gold and given labels, as lm-eval's macro-F1 takes them; None for tasks without it."""
+    """Return gold and given labels, as lm-eval's macro-F1 takes them; None for tasks without it."""
     rows = [mark.values.get("f1") for mark in marks if mark.filter == "none"]
     pairs = [row for row in rows if isinstance(row, list) and len(row) == 2]
     if not pairs or len(pairs) < len(rows):
@@ -123,7 +123,7 @@ def labels(marks: Iterable[Mark]) -> tuple[list[int], list[int]] | None:
 
 
 def by_document(marks: Sequence[M], chosen: str) -> dict[tuple[str, int], M]:
-    """Those of one filter by document hash; a document that occurs twice keeps its order of occurrence."""
+    """Return the marks of one filter by document hash and by how often that hash occurred before."""
     seen: dict[str, int] = defaultdict(int)
     found = {}
     for mark in marks:

@@ -1,4 +1,4 @@
-"""Statistics in plain sentences, Korean and English; the words are data in eval/locales. Computes nothing."""
+"""Put statistics into plain sentences, Korean and English; the words are data in eval/locales. Computes nothing."""
 
 from eval.paired import Difference, Loss
 from eval.words import words
@@ -6,7 +6,7 @@ from playground.page.words import Language
 
 
 def sentence(result: Difference | Loss, language: Language = "en") -> str:
-    """What these documents say, in one sentence; Holm's correction is named where it was applied."""
+    """Say in one sentence what these documents show; Holm's correction is named where it was applied."""
     texts = words(language)
     if isinstance(result, Difference):
         text = texts[f"difference.{_difference_key(result)}"].format(
@@ -20,12 +20,12 @@ def sentence(result: Difference | Loss, language: Language = "en") -> str:
 
 
 def reason(base: str, task: str, language: Language = "en") -> str:
-    """Why a row cannot be compared whose base has no result of a task at the same setting."""
+    """Say why a row cannot be compared whose base has no result of a task at the same setting."""
     return words(language)["difference.unasked"].format(base=base, task=task)
 
 
 def points(share: float) -> str:
-    """A share of 1 as points of 100 with one decimal."""
+    """Return a share of 1 as points of 100 with one decimal."""
     return f"{100 * share:.1f}"
 
 

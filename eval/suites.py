@@ -1,4 +1,4 @@
-"""What is benchmarked: suites as files beside this one, and any lm-eval task by name. Runs nothing.
+"""Read suites, which say what is benchmarked: files beside this one, or any lm-eval task by name. Runs nothing.
 
 A suite names lm-eval's tasks; prompts, few-shot and metrics stay lm-eval's own.
 """
@@ -23,7 +23,7 @@ class Sampled(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    documents: int = Field(gt=0, description="documents a task")
+    documents: int = Field(gt=0, description="documents of each task")
     seed: int = Field(ge=0)
     label: str = Field(default="label", description="the field of a document that holds its label")
 
@@ -49,13 +49,13 @@ class Suite(BaseModel):
 
     @property
     def partial(self) -> bool:
-        """Whether it asks only some documents, which is then said wherever its numbers stand."""
+        """Return whether it asks only some documents, which is then said wherever its numbers stand."""
         return self.limit is not None or self.sample is not None
 
     def chosen(
         self, tasks: Sequence[str] | None = None, shots: Sequence[int] | None = None, limit: int | None = None
     ) -> "Suite":
-        """The same suite with some of its tasks (`copa` or `kobest_copa`), other shots, or a limit."""
+        """Return the same suite with some of its tasks (`copa` or `kobest_copa`), other shots, or a limit."""
         changes: dict[str, Any] = {}
         if tasks:
             changes["tasks"] = [self._task(task) for task in tasks]
@@ -66,7 +66,7 @@ class Suite(BaseModel):
         return _valid(self.model_dump() | changes, f"The choice from suite {self.name}")
 
     def _task(self, name: str) -> str:
-        """A task by its full name or by what stands after the first underscore, where that is unique."""
+        """Return a task by its full name, or by what stands after the first underscore."""
         for task in self.tasks:
             if name in (task, task.partition("_")[2]):
                 return task
@@ -78,13 +78,13 @@ def _short(task: str) -> str:
 
 
 def names() -> list[str]:
-    """The suites that have a file."""
+    """Return the names of the suites that have a file."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 @cache
 def read(path: Path) -> Suite:
-    """One suite's file; all its faults in one error."""
+    """Read one suite's file; all its faults in one error."""
     return _valid({"name": path.stem} | documents.read_fields(path, "suite", FOLDER), str(path))
 
 
@@ -100,7 +100,7 @@ def _valid(row: dict[str, Any], what: str) -> Suite:
 
 
 def find(name: str) -> Suite:
-    """A suite by name, by its file's path, or one made of an lm-eval task, group or tag of that name."""
+    """Return a suite by name, by its file's path, or one made of an lm-eval task, group or tag of that name."""
     if name in names():
         return read(FOLDER / f"{name}.yaml")
     if name.endswith((".yaml", ".yml")):
@@ -116,14 +116,14 @@ def find(name: str) -> Suite:
 
 @cache
 def known_tasks() -> tuple[str, ...]:
-    """Every task, group and tag that lm-eval knows; the first call takes seconds."""
+    """Return every task, group and tag that lm-eval knows; the first call takes seconds."""
     from lm_eval.tasks import TaskManager
 
     return tuple(TaskManager().all_tasks)
 
 
 def balanced(labels: Sequence[Hashable], documents: int, seed: int) -> list[int]:
-    """Sorted places of a sample with every label as often as the rarest allow; the same on every machine.
+    """Return the sorted places of a sample, every label as often as the rarest allow; the same on every machine.
 
     Order comes from SHA-256 of seed, label and place, since random number generators may change between versions.
     """
@@ -142,7 +142,7 @@ def _rank(seed: int, label: str, place: int) -> bytes:
 
 
 def samples(suite: Suite, documents: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[int]] | None:
-    """lm-eval's `samples` argument for a suite that samples: task -> places; None for one that does not.
+    """Return lm-eval's `samples` argument for a suite that samples: task -> places; None for one that does not.
 
     `documents` are each task's own, in lm-eval's order (`task.eval_docs`), which the places count.
     """

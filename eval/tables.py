@@ -1,13 +1,11 @@
-"""A leaderboard as terminal table, CSV, Markdown and JSON. Computes nothing but how numbers are written."""
+"""Write a leaderboard as a terminal table, CSV, Markdown or JSON. Computes nothing but how numbers are written."""
 
 import csv
 import io
-import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
+from pydantic_core import to_json
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.table import Table as RichTable
@@ -20,14 +18,14 @@ from eval.sentences import points, reason, sentence
 from eval.words import words
 from playground.page.words import Language
 
-FACTS = (*("dtype", "size_bytes", "prefill_tokens_per_s", "decode_tokens_per_s", "first_token_s", "peak_memory_bytes"),)
+FACTS = ("dtype", "size_bytes", "prefill_tokens_per_s", "decode_tokens_per_s", "first_token_s", "peak_memory_bytes")
 BETWEEN = 3
 """Blanks that rich puts around a column."""
 DRIFT = ("against", "mean_kl", "p99_kl", "same_top", "perplexity_ratio", "positions")
 
 
 def terminal(board: Leaderboard, language: Language = "en", width: int | None = None) -> RichTable:
-    """The board as a rich table; partial runs carry a mark, and its caption says what it means.
+    """Return the board as a rich table; partial runs carry a mark, and the caption says what it means.
 
     What has no room in `width` is left out: first the tasks' intervals, then facts, then the verdict, which the
     sentences say in full, and at last tasks from the right.
@@ -43,7 +41,7 @@ def terminal(board: Leaderboard, language: Language = "en", width: int | None = 
 
 
 def _fitting(board: Leaderboard, said: dict[str, str], room: float) -> dict[str, list[str]]:
-    """The columns that there is room for; shots stay where they tell rows apart."""
+    """Return the columns that fit into `room`; shots stay where they tell rows apart."""
 
     def narrow() -> bool:
         return sum(max(map(cell_len, (name, *cells))) + BETWEEN for name, cells in columns.items()) >= room
@@ -65,7 +63,7 @@ def _fitting(board: Leaderboard, said: dict[str, str], room: float) -> dict[str,
 
 
 def markdown(board: Leaderboard, language: Language = "en") -> str:
-    """The board as a Markdown table, its caption and sentences below."""
+    """Return the board as a Markdown table, with its caption and sentences below."""
     columns = _columns(board, words(language), intervals=True)
     lines = [list(columns), ["---"] * len(columns), *zip(*columns.values(), strict=True)]
     table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
@@ -74,7 +72,7 @@ def markdown(board: Leaderboard, language: Language = "en") -> str:
 
 
 def caption(board: Leaderboard, language: Language = "en") -> str:
-    """What the marks mean, where they occur."""
+    """Return what the marks mean, for those that occur."""
     said = words(language)
     notes = [said["board.interval"]]
     if any(row.partial for row in board.rows):
@@ -87,7 +85,7 @@ def caption(board: Leaderboard, language: Language = "en") -> str:
 
 
 def sentences(board: Leaderboard, language: Language = "en") -> list[str]:
-    """One line a comparison: the variant, where, and what these documents say; then one a row with its macro-F1."""
+    """Return one line per comparison, with variant, task and what was found, then one per row with macro-F1."""
     said, lines = words(language), []
     for row in board.rows:
         for task in (MEAN, *board.tasks):
@@ -100,7 +98,7 @@ def sentences(board: Leaderboard, language: Language = "en") -> list[str]:
 
 
 def _f1(board: Leaderboard, row: Row, said: dict[str, str]) -> str:
-    """A row's macro-F1 task by task, each with its bootstrap interval; nothing where no task has it."""
+    """Return a row's macro-F1 task by task, each with its bootstrap interval; nothing where no task has it."""
     found = [
         f"{_task(task, said)} {_interval(cell.f1)}" for task in board.tasks if (cell := row.cells.get(task)) and cell.f1
     ]
@@ -120,7 +118,7 @@ def _told(row: Row, cell: Cell, said: dict[str, str], language: Language) -> lis
 
 
 def _columns(board: Leaderboard, said: dict[str, str], intervals: bool) -> dict[str, list[str]]:
-    """Heading -> what stands below it, a row each; a column with nothing in it is left out."""
+    """Return the cells of each column, by its heading; a column with nothing in it is left out."""
     rows = board.rows
     mains = [row.main for row in rows]
     facts = [row.facts for row in rows]
@@ -170,7 +168,7 @@ def _signed(one: Difference) -> str:
 
 
 def _verdict(cell: Cell | None, said: dict[str, str]) -> str:
-    """A word for each question asked; the sentences say it in full."""
+    """Return one word for each question that was asked; the sentences say it in full."""
     if cell is None:
         return ""
     found: list[Difference | Loss] = [one for one in (cell.difference, cell.loss) if one is not None]
@@ -179,7 +177,7 @@ def _verdict(cell: Cell | None, said: dict[str, str]) -> str:
 
 
 def _size(row: Row) -> str:
-    """Bytes on disk; an adapter's come on top of its base's."""
+    """Return the bytes on disk in words; a plus says that an adapter's come on top of its base's."""
     size = row.facts.size_bytes if row.facts else None
     if size is None:
         return ""
@@ -188,7 +186,7 @@ def _size(row: Row) -> str:
 
 
 def records(board: Leaderboard) -> list[dict[str, Any]]:
-    """The board flat, a row a variant and setting, under stable English names; gaps are None, shares are of 1."""
+    """Return one flat record per variant and setting, under stable English names; gaps are None, shares are of 1."""
     found = []
     for row in board.rows:
         record: dict[str, Any] = {name: getattr(row, name) for name in ("variant", "kind", "base", "parent", "shots")}
@@ -202,7 +200,7 @@ def records(board: Leaderboard) -> list[dict[str, Any]]:
 
 
 def _flat(task: str, cell: Cell | None) -> dict[str, Any]:
-    """One cell's numbers under names that begin with its task; the same names whether or not it is there."""
+    """Return a cell's numbers under names that begin with its task; the same names whether or not it is there."""
     score, f1, change, kept = (cell.score, cell.f1, cell.difference, cell.loss) if cell else (None,) * 4
     values = {
         "": _number(cell.value) if cell else None,
@@ -226,7 +224,7 @@ def _flat(task: str, cell: Cell | None) -> dict[str, Any]:
 
 
 def csv_text(board: Leaderboard) -> str:
-    """The flat records as CSV."""
+    """Return the flat records as CSV."""
     rows = records(board)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else ["variant"], lineterminator="\n")
@@ -236,7 +234,7 @@ def csv_text(board: Leaderboard) -> str:
 
 
 def json_text(board: Leaderboard, language: Language = "en") -> str:
-    """Everything the board knows, with the sentences; not-a-number becomes null."""
+    """Return everything that the board knows as JSON, with the sentences; not-a-number becomes null."""
     content = {
         "tasks": board.tasks,
         "margin": board.margin,
@@ -244,33 +242,20 @@ def json_text(board: Leaderboard, language: Language = "en") -> str:
         "rows": [_row(board, row, language) for row in board.rows],
         "faults": [fault.message for fault in board.faults],
     }
-    return json.dumps(_clean(content), ensure_ascii=False, indent=2) + "\n"
+    return to_json(content, indent=2, inf_nan_mode="null").decode() + "\n"
 
 
 def _row(board: Leaderboard, row: Row, language: Language) -> dict[str, Any]:
-    names = ("variant", "kind", "base", "parent", "shots", "chat", "system", "n", "partial")
+    names = ("variant", "kind", "base", "parent", "shots", "chat", "system", "n", "partial", "facts")
     cells = {task: _cell(row.cells[task], language) for task in (MEAN, *board.tasks) if task in row.cells}
-    facts = row.facts.model_dump() if row.facts else None
-    return {name: getattr(row, name) for name in names} | {"cells": cells, "facts": facts}
+    return {name: getattr(row, name) for name in names} | {"cells": cells}
 
 
 def _cell(cell: Cell, language: Language) -> dict[str, Any]:
-    one: Sequence[Difference | Loss] = [found for found in (cell.difference, cell.loss) if found]
-    parts = {name: asdict(part) if (part := getattr(cell, name)) else None for name in PARTS}
-    plain = {name: getattr(cell, name) for name in ("value", "n", "total", "partial", "why_not")}
-    return plain | parts | {"sentences": [sentence(found, language) for found in one]}
-
-
-PARTS = ("score", "f1", "difference", "loss")
+    names = ("value", "n", "total", "partial", "why_not", "score", "f1", "difference", "loss")
+    results = [result for result in (cell.difference, cell.loss) if result]
+    return {name: getattr(cell, name) for name in names} | {"sentences": [sentence(one, language) for one in results]}
 
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _clean(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_clean(part) for part in value]
-    return _number(value) if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""A run's files, written in the form of lm-eval's EvaluationTracker.
+"""Write a run's files in the form of lm-eval's EvaluationTracker.
 
 The tracker itself turns a full disk into a log line and writes in place; here each file appears whole or not at all.
 """
@@ -12,13 +12,14 @@ from typing import Any
 from eval.results import Facts, folder_name
 from playground.system.atomic import explained, replacing
 
-TOLD = ("model_source", "system_instruction", "fewshot_as_multiturn", "chat_template", "total_evaluation_time_seconds")
+KEPT = ("model_source", "system_instruction", "fewshot_as_multiturn", "chat_template", "total_evaluation_time_seconds")
 
 
 def write(out: Path, variant: str, content: Mapping[str, Any], facts: Facts | None = None) -> Path:
-    """Write what `simple_evaluate` returned, `samples` and all, below `out`; the path of results_<iso>.json.
+    """Write what `simple_evaluate` returned, `samples` and all, below `out`; return the path of results_<iso>.json.
 
-    Samples come first, then our facts, then the results that speak of them. `content` is left as it was.
+    Samples come first, then our facts, then the results, so that a killed run leaves no results without their samples.
+    `content` is left as it was.
     """
     folder = out / folder_name(variant)
     date = datetime.now().isoformat(timespec="microseconds").replace(":", "-")
@@ -28,7 +29,7 @@ def write(out: Path, variant: str, content: Mapping[str, Any], facts: Facts | No
     if facts is not None:
         _write(folder / f"madang_{date}.json", facts.model_dump_json(indent=2) + "\n")
     path = folder / f"results_{date}.json"
-    _write(path, _dumped(_told(folder.name, variant, content, samples), indent=2))
+    _write(path, _dumped(_results(folder.name, variant, content, samples), indent=2))
     return path
 
 
@@ -37,31 +38,31 @@ def _write(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def _told(
+def _results(
     folder: str, variant: str, content: Mapping[str, Any], samples: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> dict[str, Any]:
-    """The results with what lm-eval's tracker adds: task hashes, the model's name, chat template and its hash."""
+    """Return the results with what lm-eval's tracker adds: task hashes, the model's name, the template and its hash."""
     from lm_eval.utils import hash_string
 
     hashes = {
         task: hash_string("".join(row["doc_hash"] + row["prompt_hash"] + row["target_hash"] for row in rows))
         for task, rows in samples.items()
     }
-    told = {key: content.get(key) for key in TOLD}
+    kept = {key: content.get(key) for key in KEPT}
     return {
         **{key: value for key, value in content.items() if key != "samples"},
         "task_hashes": hashes,
-        **told,
-        "model_source": told["model_source"] or "madang",
+        **kept,
+        "model_source": kept["model_source"] or "madang",
         "model_name": variant,
         "model_name_sanitized": folder,
-        "system_instruction_sha": hash_string(text) if (text := told["system_instruction"]) else None,
-        "chat_template_sha": hash_string(text) if (text := told["chat_template"]) else None,
+        "system_instruction_sha": hash_string(text) if (text := kept["system_instruction"]) else None,
+        "chat_template_sha": hash_string(text) if (text := kept["chat_template"]) else None,
     }
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    """One document as the tracker writes it: arguments by name, answers as strings."""
+    """Return one document as the tracker writes it: arguments by name, answers as strings."""
     from lm_eval.utils import sanitize_list
 
     arguments = {
