@@ -5,7 +5,7 @@ import io
 import math
 from typing import Any
 
-from pydantic_core import to_json
+from pydantic import TypeAdapter
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.table import Table as RichTable
@@ -19,6 +19,8 @@ from eval.words import words
 from playground.page.words import Language
 
 FACTS = ("dtype", "size_bytes", "prefill_tokens_per_s", "decode_tokens_per_s", "first_token_s", "peak_memory_bytes")
+JSON: TypeAdapter[object] = TypeAdapter(object)
+"""Writes dataclasses and models as JSON objects, and not-a-number as null."""
 BETWEEN = 3
 """Blanks that rich puts around a column."""
 DRIFT = ("against", "mean_kl", "p99_kl", "same_top", "perplexity_ratio", "positions")
@@ -242,7 +244,7 @@ def json_text(board: Leaderboard, language: Language = "en") -> str:
         "rows": [_row(board, row, language) for row in board.rows],
         "faults": [fault.message for fault in board.faults],
     }
-    return to_json(content, indent=2, inf_nan_mode="null").decode() + "\n"
+    return JSON.dump_json(content, indent=2).decode() + "\n"
 
 
 def _row(board: Leaderboard, row: Row, language: Language) -> dict[str, Any]:
