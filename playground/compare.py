@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from playground.catalogue.hub import Hub, HuggingFaceHub
 from playground.catalogue.variants import Catalogue
-from playground.errors import BUG_HINT, ConfigError, MadangError, WorkerError
+from playground.errors import ConfigError, MadangError, WorkerError, bug
 from playground.events import Event, Failed, Finished, Progress, Step
 from playground.messages import Message
 from playground.presets import MAX_SEED, Sampling
@@ -172,5 +172,5 @@ def _failing(tickets: Sequence[Ticket]) -> Iterator[None]:
     except MadangError as error:
         fail(error)
     except Exception as error:
-        fail(WorkerError(f"A fault inside Madang: {type(error).__name__}: {error}.", BUG_HINT))
+        fail(bug(error))
         raise

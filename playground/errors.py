@@ -71,3 +71,8 @@ class ContextError(MadangError):
 
 class SetupError(MadangError):
     """This machine lacks something: disk space, a free port, a compiler, a package."""
+
+
+def bug(error: Exception) -> WorkerError:
+    """Return the error that a pane shows for a fault of our own, which is raised as well."""
+    return WorkerError(f"A fault inside Madang: {type(error).__name__}: {error}.", BUG_HINT)

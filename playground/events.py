@@ -1,4 +1,4 @@
-"""What a comparison reports while it runs: one stream, every event names its variant."""
+"""Events of a comparison: one stream, in which every event names its variant."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ class _Event(Value):
 
 
 class Progress(_Event):
-    """What the variant does before its first token; fraction is 0 to 1, or None where it cannot be known."""
+    """A step before the variant's first token; `fraction` is 0 to 1, or None where it cannot be known."""
 
     step: Step
     fraction: float | None = None
@@ -34,7 +34,7 @@ class Started(_Event):
 class Likely(Value):
     """A token and its log-probability in nats, under the model itself: before penalties, temperature and cuts.
 
-    `raw`: its bytes, which may be part of a character; what a control token is called, for one.
+    `raw`: its bytes, which may be part of a character; of a control token, those of its name.
     """
 
     id: int
@@ -52,8 +52,8 @@ class Delta(_Event):
     """More of the answer: whole characters, never part of a stop string.
 
     `tokens`: those taken since the Delta before, where log-probabilities were asked for; the text of the last ones may
-    still be held back. Every token that was taken is told, those of a stop string too, though its text is never shown;
-    the control token that ends an answer is not.
+    still be held back. They include those of a stop string, whose text is never shown, but not the control token that
+    ends an answer.
     """
 
     text: str
@@ -86,7 +86,7 @@ class Failed(_Event):
     hint: str = ""
     text: str = ""
     error: str = ""
-    """Which of playground.errors it was, by name; empty where that is not known."""
+    """Name of its class in playground.errors; empty where that is not known."""
 
 
 Event = Progress | Started | Delta | Finished | Failed

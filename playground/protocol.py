@@ -93,7 +93,7 @@ class Choices(Value):
 
 
 class Scored(Value):
-    """Of each choice of each question: its log-probability in nats, and whether greedy decoding would say it.
+    """The log-probability in nats of each choice of each question, and whether greedy decoding would give it.
 
     `computed` counts the tokens the engine ran to find out, padding included.
     """

@@ -1,4 +1,4 @@
-"""The comparison in a terminal: panes side by side where there is room, below each other where there is none."""
+"""Comparisons in a terminal: panes side by side where there is room, below each other where there is none."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -49,7 +49,7 @@ class Pane:
 
     @property
     def line(self) -> str:
-        """First token, speed, tokens, memory and dtype in one line; what it does, before that."""
+        """Its status: while it runs the step, at the end first token, speed, tokens, memory and dtype."""
         if self.stats is None:
             return self.state
         stats, parts = self.stats, []
@@ -61,7 +61,7 @@ class Pane:
         return " · ".join(part for part in parts if part) + ("" if self.state == "stop" else f" · {self.state}")
 
     def render(self, width: int) -> RenderableType:
-        """The pane as a box of that width."""
+        """Return the pane as a box of that width."""
         parts: list[RenderableType] = [Markdown(self.text)] if self.text else []
         if self.note:
             parts.append(Text(self.note, style="red" if self.failed else "yellow"))
@@ -164,7 +164,7 @@ class Chat:
         self.before = []
 
     def undo(self) -> str:
-        """Take the last question back, whether it was answered or not, and give it."""
+        """Take the last question back, whether it was answered or not, and return it."""
         question, self.conversations = self.before.pop()
         return question
 

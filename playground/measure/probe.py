@@ -1,6 +1,6 @@
-"""A loaded variant that answers for evaluation: tokens, scores of choices, distributions, raw completions.
+"""A loaded variant for evaluation: tokens, scores of choices, distributions, raw completions.
 
-The same worker and the same backend as in Chat, so what is measured is what a person talks to.
+It is the same worker and the same backend as in Chat, so that what is measured is what a person talks to.
 """
 
 import queue
@@ -43,7 +43,7 @@ class Probe:
 
     @property
     def pid(self) -> int:
-        """The worker's process, whose memory is the model's; a remote variant has none here."""
+        """The id of the worker's process, whose memory is the model's; raises VariantError for a remote variant."""
         if not isinstance(self.hold.worker, WorkerProcess):
             raise VariantError(
                 f"{self.variant} runs elsewhere: its memory cannot be measured from here.",
@@ -52,21 +52,21 @@ class Probe:
         return self.hold.worker.pid
 
     def vocabulary(self) -> Vocabulary:
-        """Special tokens and chat template."""
+        """Return special tokens and chat template."""
         return Vocabulary.model_validate(self.hold.call("vocabulary"))
 
     def encode(self, texts: Sequence[str], add_special: bool | None = None) -> list[list[int]]:
-        """Token ids of each text; None adds BOS where the tokenizer does by itself, but never a second."""
+        """Return token ids of each text; None adds BOS where the tokenizer does by itself, but never a second."""
         ids: list[list[int]] = self.hold.call("encode", texts=list(texts), add_special=add_special)
         return ids
 
     def score(self, questions: Sequence[Choices]) -> Scored:
-        """Log-probabilities in nats of every choice; each question must fit the context (see `grow`)."""
+        """Return log-probabilities in nats of every choice; each question must fit the context (see `grow`)."""
         rows = [question.model_dump() for question in questions]
         return Scored.model_validate(self.hold.call("score", questions=rows, adapter=self.loadable.adapter))
 
     def logprobs(self, ids: Sequence[int]) -> "np.ndarray[Any, np.dtype[np.float32]]":
-        """Log-probabilities [tokens, vocabulary] in nats of what follows each token."""
+        """Return log-probabilities [tokens, vocabulary] in nats of what follows each token."""
         import numpy as np
 
         with tempfile.TemporaryDirectory(prefix="madang-") as folder:
@@ -76,7 +76,7 @@ class Probe:
         return result
 
     def complete(self, texts: Sequence[str], sampling: Sampling) -> Iterator[tuple[int, Finished]]:
-        """Raw completions, with their index, as they end; all rows decode together."""
+        """Yield raw completions with the index of their text, as they end; all rows decode together."""
         events: queue.SimpleQueue[tuple[int, Event]] = queue.SimpleQueue()
 
         def ticket(number: int) -> Ticket:
@@ -117,7 +117,7 @@ class Probe:
 def probing(
     playground: Playground, variant: str, progress: Callable[[float, str], None] = lambda done, what: None
 ) -> Iterator[Probe]:
-    """A probe of a variant: files fetched and checked, model loaded, kept from eviction for the block."""
+    """Fetch and check a variant's files, load it, and keep it from eviction for the block."""
     loader = Loader(playground.settings, playground.catalogue, playground.hub)
     loadable = loader.loadable(loader.catalogue.get(variant), progress)
     probe = Probe(variant, playground.pool, loadable, playground.pool.hold(loadable.spec))

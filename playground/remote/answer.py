@@ -1,4 +1,4 @@
-"""One answer of an OpenAI-compatible server as it comes in: parts are added, events go out. Speaks to no server."""
+"""One answer of an OpenAI-compatible server: takes its parts and emits events. Speaks to no server."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from playground.remote.chunks import Choice, Usage
 
 Emit = Callable[[Event], None]
 SHORTEST_S = 0.05
-"""What comes within less was held back on its way, or is too little: no speed can be told from it."""
+"""Seconds. What comes within less was held back on its way, or is too little to measure a speed by."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Answer:
     ended: bool = False
 
     def start(self, prompt: str) -> None:
-        """Say that the server has taken the prompt; how many tokens it is comes at the end."""
+        """Emit that the server has taken the prompt; the number of its tokens comes at the end."""
         started = Started(
             variant=self.request.variant,
             prompt=prompt,
@@ -51,7 +51,7 @@ class Answer:
         self.emit(started)
 
     def take(self, choice: Choice) -> None:
-        """Add one part."""
+        """Add one part; `show` emits it."""
         self.heard = True
         part = choice.delta or choice.message
         text = self._thought(part.reasoning_content or part.reasoning or "", part.content or "") if part else ""
@@ -65,7 +65,7 @@ class Answer:
             self.pending += text
 
     def _thought(self, thought: str, said: str) -> str:
-        """What a model thought, marked as local engines show it: as the model wrote it."""
+        """Return a part's thoughts and text, thoughts between <think> tags, as local engines show them."""
         before = "<think>\n" if thought and not self.thinking else ""
         after = "\n</think>\n\n" if said and (self.thinking or thought) else ""
         self.thinking = (self.thinking or bool(thought)) and not said
@@ -73,7 +73,7 @@ class Answer:
         return before + thought + after + said
 
     def show(self) -> None:
-        """Pass on what has come since the last time."""
+        """Emit what has come since the last time."""
         if self.pending:  # parts that came together have one time
             self.last_at = time.monotonic()
             self.first_at = self.last_at if self.first_at is None else self.first_at
@@ -82,13 +82,13 @@ class Answer:
             self.shown, self.pending, self.entries = self.shown + self.pending, "", []
 
     def finish(self, reason: FinishReason) -> None:
-        """The last event of a row that did not fail."""
+        """Emit the last event of a row that did not fail."""
         self.show()
         self.ended = True
         self.emit(Finished(variant=self.request.variant, reason=reason, text=self.shown, stats=self._stats()))
 
     def fail(self, error: MadangError) -> None:
-        """The last event of a row that did."""
+        """Emit the last event of a row that failed."""
         self.show()
         self.ended = True
         said = {"message": error.message, "hint": error.hint, "error": type(error).__name__}

@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible server streams, as types. Unknown fields pass: every server adds some of its own."""
+"""Types of what OpenAI-compatible servers stream. Unknown fields pass: every server adds some of its own."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from playground.events import Likely, TokenLogprob
 
 
 def _or_nothing(value: Any, validate: Any) -> Any:
-    """None for what has another form than it should: better an answer without it than none."""
+    """Return None for a value of the wrong form: better an answer without it than none."""
     try:
         return validate(value)
     except ValidationError:
@@ -78,7 +78,7 @@ class Logprobs(BaseModel):
     text_offset: list[int] = Field(default_factory=list)
 
     def entries(self) -> list[TokenLogprob]:
-        """The tokens with their probabilities; those without any are left out."""
+        """Return the tokens with their log-probabilities; those without one are left out."""
         if self.content is not None:
             return [
                 TokenLogprob(**token.likely(), top=tuple(Likely(**other.likely()) for other in token.top_logprobs))
@@ -140,7 +140,7 @@ class Chunk(BaseModel):
 
 
 def parsed(data: str) -> Chunk | None:
-    """The chunk in an event's data; None where it is none."""
+    """Return the chunk in an event's data; None where the data is no chunk."""
     try:
         return Chunk.model_validate(json.loads(data))
     except (ValueError, ValidationError, RecursionError):

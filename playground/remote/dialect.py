@@ -1,4 +1,4 @@
-"""What servers of this API call the sampler's fields, and which of them must hear even what is switched off.
+"""How servers of this API name the sampler's fields, and which must be sent even what is switched off.
 
 Temperature, top_p, max_tokens, seed, stop and two penalties are everybody's. The rest are extensions: a server that
 says what it is gets all of them, since its own defaults (llama-server: top_k 40, min_p 0.05) are not neutral; any other
@@ -15,7 +15,7 @@ ORDER = ["penalties", "temperature", "top_k", "top_p", "min_p"]
 
 
 class Dialect(NamedTuple):
-    """One family of servers: names that differ, what it must always be told, how it is asked for tokens and scores."""
+    """One family of servers: names that differ, whether all fields are sent, how tokens and scores are asked for."""
 
     always: bool = False
     names: dict[str, str] = {}
@@ -55,12 +55,12 @@ DIALECTS = {
 
 
 def of(owner: str) -> Dialect:
-    """The dialect of a server that says it is this."""
+    """Return the dialect of a server by the `owned_by` of its models."""
     return DIALECTS.get(owner.lower(), PLAIN)
 
 
 def fields(dialect: Dialect, sampling: Sampling, context: int) -> dict[str, Any]:
-    """The body's fields for a sampling; standard ones are left out only where they are neutral by the API itself."""
+    """Return the body's fields for a sampling; standard ones are left out only where the API takes that as neutral."""
     body: dict[str, Any] = {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
@@ -79,7 +79,7 @@ def fields(dialect: Dialect, sampling: Sampling, context: int) -> dict[str, Any]
 
 
 def refused(body: dict[str, Any], said: str) -> str | None:
-    """The extension that a server's message complains of, by its name in the catalogue and on the page."""
+    """Return the field that a server's message complains of, by its name in the catalogue and on the page."""
     for name in (*EXTENSIONS, "seed", "presence_penalty", "frequency_penalty", "top_p", "temperature", "stop"):
         sent = [other for other in (name, "repeat_penalty") if other in body] if name in EXTENSIONS[2:] else [name]
         if any(other in body and other in said for other in sent):

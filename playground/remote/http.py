@@ -1,4 +1,4 @@
-"""The line to one OpenAI-compatible server: sends, retries, bounds what comes back, and says in words what went wrong.
+"""The client of one OpenAI-compatible server: sends, retries, bounds what comes back, explains what went wrong.
 
 Retries end where the first byte of an answer has come. A redirect to another host is an error, loopback never goes
 through a proxy, and no message holds the key.

@@ -20,7 +20,7 @@ WHOLE_HISTORY = -1
 
 
 def asked(request: RowRequest, text: str | None, stops: list[str], context: int | None) -> tuple[str, dict[str, Any]]:
-    """Path and body of a request but for the model's name. `text`: a prompt to be read as it is, no template around it.
+    """Return path and body of a request but for the model's name. `text`: a prompt without a template around it.
 
     `context`: tokens that the catalogue's row asks for; Ollama has a default of its own.
     """
@@ -52,7 +52,7 @@ def _options(sampling: Sampling, stops: list[str]) -> dict[str, Any]:
 
 
 def parsed(line: str) -> Chunk | None:
-    """One line of its stream as the other servers would have said it; None where it is no part of an answer."""
+    """Return one line of its stream as the chunk of another server; None where it is no part of an answer."""
     try:
         found = json.loads(line)
         if "error" in found:

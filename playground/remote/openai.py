@@ -1,4 +1,4 @@
-"""Answers of an OpenAI-compatible server: a row becomes a request, its stream becomes events.
+"""Asks an OpenAI-compatible server: makes a request of a row, and events of its stream.
 
 A chat goes to /chat/completions as messages, the server's own template around them; a raw text, token ids, or turns in
 a named prompt format go to /completions. Ollama is asked by its own API instead.
@@ -56,11 +56,11 @@ class Server:
 
     @property
     def named(self) -> dict[str, Any]:
-        """What every body begins with: the model's name there, where it is known."""
+        """The fields of every body: the model's name on the server, where it is known."""
         return {"model": self.model} if self.model else {}
 
     async def greet(self) -> ModelInfo:
-        """Ask what it serves: the model's name, its context, whose dialect it speaks."""
+        """Ask the server for the model's name and context, and find out its dialect."""
         assert self.spec.remote is not None
         try:
             listed = await self.line.get("/models")
@@ -132,7 +132,7 @@ class Server:
                 self._again(answer, path, body, refusal)
 
     def asked(self, request: RowRequest) -> tuple[str, dict[str, Any], str]:
-        """Path and body of a request, and the prompt for people to see: the text, or the messages as they are sent."""
+        """Return path and body of a request, and the prompt for people to see: the text, or the messages as sent."""
         stops = [stop for stop in request.sampling.stop if stop]
         text = request.text
         if text is None and request.ids is None and request.prompt_format is not None:
@@ -169,7 +169,7 @@ class Server:
         return "/completions", body | ({} if top is None else {"logprobs": top})
 
     async def _hear(self, answer: Answer, batches: AsyncIterator[list[str]]) -> None:
-        """Take a stream in to its end; one that ends before its answer does broke off.
+        """Read a stream to its end; one that ends before its answer does broke off.
 
         Once the answer has ended only numbers may follow: a server that breaks off or goes silent then has said it all.
         """
@@ -239,7 +239,7 @@ class Server:
             raise self._explained(body, refusal)
 
     def _idle(self, body: dict[str, Any], refusal: Refused) -> str | None:
-        """The field that was refused although, at its value, it changes nothing."""
+        """Return the field that was refused although, at its value, it changes nothing; None where it is none."""
         name = dialect.refused(body, refusal.said) if refusal.status in (400, 422) else None
         sent = self.dialect.names.get(name or "", name or "")
         return sent if sent in body and dialect.is_idle(self.dialect, sent, body[sent]) else None

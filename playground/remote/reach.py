@@ -1,4 +1,4 @@
-"""Whether the servers of remote variants answer, and what they serve: asked once, with little patience."""
+"""Asks the servers of remote variants once, with a short timeout, whether they answer and what they serve."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ LOOK_S = 3.0
 
 @dataclass(frozen=True)
 class Found:
-    """What a server says of a variant's model: its name there, and what is known of it."""
+    """A variant's model as its server describes it; `model` is its name there."""
 
     model: str
     info: ModelInfo
@@ -25,7 +25,7 @@ def look(spec: ModelSpec) -> Found:
 
 
 def reached(specs: Sequence[ModelSpec]) -> dict[str, MadangError | None]:
-    """Which servers answer, all asked at once, by the variants' names; what stood in the way of the others."""
+    """Ask all servers at once; return, by the variants' names, None for each that answers and else its error."""
 
     async def one(spec: ModelSpec) -> MadangError | None:
         try:

@@ -1,4 +1,4 @@
-"""Tokens and scores of an OpenAI-compatible server, for evaluation: three ways, by what the server can do.
+"""Tokens and scores of an OpenAI-compatible server, for evaluation, in one of three ways that the server allows.
 
 - `echo`: the prompt comes back with the log-probability of each of its tokens (vLLM, SGLang, another Madang).
 - `forced`: llama-server echoes nothing, but says what it held of the token it gives, and a bias makes it give any.
@@ -33,13 +33,13 @@ Found = tuple[float, bool]
 
 @dataclass
 class Scorer:
-    """What evaluation asks of one greeted server."""
+    """Tokenizes and scores by one server that has been greeted."""
 
     server: Server
     _by_letter: bool | None = None
     _words: Vocabulary | None = None
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
-    """Questions scored token by token at once: no more than the server keeps prompts, or it reads each anew."""
+    """Questions scored token by token at once: no more than the server caches prompts, or it reads each anew."""
     _halves: set[int] = field(default_factory=set)
     """Tokens that end within a character."""
     _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))

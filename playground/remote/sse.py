@@ -1,4 +1,4 @@
-"""Server-sent events out of bytes, as the standard cuts them; only their data, which is all that this API uses."""
+"""Parsers of server-sent events and of JSON lines, from bytes to the data of each event."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ class TooLong(Exception):  # noqa: N818 - a signal, not an error
 
 
 class Events:
-    """Takes bytes as they come, gives the data of each event that is whole."""
+    """Takes bytes as they come and gives the data of each complete event; other fields are not used by this API."""
 
     def __init__(self, limit: int = LONGEST_LINE) -> None:
         self._limit = limit
@@ -41,7 +41,7 @@ class Events:
             self._data.append(value.removeprefix(b" ").decode(errors="replace"))
 
     def end(self) -> str | None:
-        """What is whole but for its blank line, or its line's end, where the stream has ended: some servers save it."""
+        """Return the last event at the end of the stream: some servers leave out its blank line, or the line's end."""
         return next(self.feed(b"\n"), None) or (self._taken() if self._data else None)
 
     def _taken(self) -> str:

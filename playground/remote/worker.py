@@ -1,4 +1,4 @@
-"""The worker of a remote variant: the same questions as of a worker process, answered by a server elsewhere.
+"""The worker of a remote variant: what a worker process does, done by a server elsewhere.
 
 Nothing is loaded here and no memory is held; rows and calls are tasks on one event loop in a thread of its own.
 """
@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from playground.errors import BUG_HINT, MadangError, VariantError, WorkerError
+from playground.errors import MadangError, VariantError, WorkerError, bug
 from playground.protocol import Choices, ModelInfo, ModelSpec
 from playground.remote.answer import Answer
 from playground.remote.openai import Server
@@ -26,7 +26,7 @@ CLOSING_S = 2.0
 
 
 class RemoteWorker:
-    """One server's side that stands here. Methods may be called from any thread; they return before the answer."""
+    """Speaks to one server. Methods may be called from any thread; `ask` and `cancel` return before the answer."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
@@ -48,7 +48,7 @@ class RemoteWorker:
 
     @property
     def alive(self) -> bool:
-        """Whether it takes questions; a server that does not answer now may answer the next one."""
+        """Whether it takes questions: not once it is stopped, or where its server could not be greeted."""
         return not self._stopped and self._refusal is None
 
     @property
@@ -65,7 +65,7 @@ class RemoteWorker:
         """Nothing is computed here."""
 
     def memory(self) -> memory.Need:
-        """Bytes it holds here: none to speak of."""
+        """Return what it holds here: nothing to speak of."""
         return memory.Need(ram=0)
 
     def wait_loaded(self, given_up: GivenUp = never) -> None:
@@ -92,7 +92,7 @@ class RemoteWorker:
             self._loop.call_soon_threadsafe(self._cancel, list(ids))
 
     def call(self, name: str, given_up: GivenUp = never, **arguments: Any) -> Any:
-        """Tokens and scores, as playground.backends.calls gives them; what no server can do is a VariantError."""
+        """Return tokens and scores as playground.backends.calls does; raises VariantError for what no server can do."""
         calls: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
             "encode": self._encode,
             "vocabulary": self._vocabulary,
@@ -134,7 +134,7 @@ class RemoteWorker:
         self._let_go()
 
     def _let_go(self) -> None:
-        """End the loop's thread, from whichever thread: a bare `stop` would not wake it."""
+        """End the loop's thread; from another thread a bare `loop.stop()` would not wake it."""
         with suppress(RuntimeError):  # closed already
             self._loop.call_soon_threadsafe(self._loop.stop)
 
@@ -149,7 +149,7 @@ class RemoteWorker:
             self._scorer = Scorer(self._server)
             await self._greet(self._server)
         except Exception as error:
-            self._refusal = error if isinstance(error, MadangError) else _fault(error)
+            self._refusal = error if isinstance(error, MadangError) else bug(error)
             if self._server is not None:
                 await self._server.close()
             if not isinstance(error, MadangError):
@@ -188,7 +188,7 @@ class RemoteWorker:
                 self._rows[row_id].cancel()
 
     async def _answer(self, answer: Answer) -> None:
-        """Answer one row, whatever comes: nobody may wait for it in vain."""
+        """Answer one row; whatever goes wrong ends it too, or somebody would wait for ever."""
         assert self._server is not None
         try:
             if self._stale:  # it failed before: another model may be served there now
@@ -203,7 +203,7 @@ class RemoteWorker:
             self._stale = True
             answer.fail(error)
         except Exception as error:
-            answer.fail(_fault(error))
+            answer.fail(bug(error))
             raise
 
     def _cancelled(self, answer: Answer) -> None:
@@ -237,7 +237,3 @@ class RemoteWorker:
 
     def _gone(self) -> WorkerError:
         return WorkerError(f"The line to {self.spec.name} was closed.", "Ask again: a new one is opened.")
-
-
-def _fault(error: Exception) -> WorkerError:
-    return WorkerError(f"A fault inside Madang: {type(error).__name__}: {error}.", BUG_HINT)

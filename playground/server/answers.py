@@ -1,6 +1,6 @@
 """The answers to one request while they are made: a queue between the workers' threads and the event loop.
 
-Whoever closes Answers early cancels what is unfinished: the engine is free at its next step, whatever the client does.
+Closing Answers early cancels the rows that have not ended: the engine is free for others at its next step.
 """
 
 import asyncio
@@ -44,11 +44,11 @@ class Answers:
         return sum(tokens for index, tokens in self._prompts.items() if index % self._choices == 0)
 
     def is_gone(self) -> bool:
-        """Whether nobody waits any more."""
+        """Whether they were closed: nobody waits for them any more."""
         return self._gone
 
     def rows(self) -> Iterator[tuple[Ticket, RowRequest]]:
-        """Each row as its worker gets it, with its ticket, while somebody waits: one refusal keeps the others back."""
+        """Yield each row as its worker gets it, with its ticket, until they are closed, as after a refusal."""
         shared = {"variant": self.target.variant.name, "adapter": self.target.loadable.adapter}
         shared |= {"prompt_format": self.target.prompt_format, "group": self._tickets[0].id}
         for ticket, row in zip(self._tickets, self._rows, strict=True):
@@ -72,7 +72,7 @@ class Answers:
                 waiting.discard(index)
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, Delta | Finished]]:
-        """What the rows say, with their index, until every one has ended; raises ApiError where one fails."""
+        """Yield the rows' events with their index until every row has ended; raises ApiError where one fails."""
         while self._early or self._unread:
             index, event = self._early.popleft() if self._early else await self._next()
             if isinstance(event, Failed):

@@ -45,9 +45,9 @@ async def _nothing_there(path: str, request: Request) -> Response:
 
 
 def is_served_beside_the_page(settings: Settings) -> bool:
-    """Whether the page's port has the API too: with a key always, without one on this machine's own address alone.
+    """Whether the page's port serves the API too: with a key always, without one on a loopback address alone.
 
-    A Space is open to everybody, so it has none without a key.
+    A Space is open to everybody, so it serves none without a key.
     """
     return bool(read_keys(settings)) or (settings.mode == "local" and is_loopback(settings.host))
 
@@ -70,7 +70,7 @@ def run(settings: Settings, models: Sequence[str] = ()) -> None:
 
 
 def loading(app: FastAPI, names: Sequence[str]) -> Callable[[], None]:
-    """Loads models one after another; /health tells of it."""
+    """Return a function that loads models one after another; /health answers 503 until it is done."""
     dispatcher: Dispatcher = app.state.dispatcher
     dispatcher.loading.starting = True
 

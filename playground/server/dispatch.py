@@ -1,4 +1,4 @@
-"""From the event loop to the workers: what may block runs on threads, rows are asked and calls are made there."""
+"""The way from the event loop to the workers: whatever may block runs on threads."""
 
 import asyncio
 import threading
@@ -21,12 +21,14 @@ from playground.workers.pool import Hold, Notify
 
 T = TypeVar("T")
 QUICK_THREADS = 8
-"""For what never waits for a model: lists of models and cancels."""
+"""Threads for work that never waits for a model: lists of models and cancels."""
 
 
 class Dispatcher:
-    """Asks models for requests. What may block runs on its threads, one a place in the queue and a few that are always
-    free for what is quick; `close` lets them go."""
+    """Asks models on behalf of requests; `close` ends its threads.
+
+    There is one thread per place in the queue, for what may wait for a model, and a few more for what is quick.
+    """
 
     def __init__(self, playground: Playground, limits: Limits) -> None:
         self.limits = limits
@@ -37,15 +39,18 @@ class Dispatcher:
         self._quick = ThreadPoolExecutor(QUICK_THREADS, "api-quick")
 
     async def thread(self, work: Callable[[], T]) -> T:
-        """Run what reads files, but waits for no model, beside the event loop."""
+        """Run work that reads files, but waits for no model, beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._quick, work)
 
     async def _waiting(self, work: Callable[[], T]) -> T:
-        """Run what may wait for a model beside the event loop."""
+        """Run work that may wait for a model beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def ask(self, model: str, rows: Sequence[RowRequest], choices: int, record: Record) -> Answers:
-        """Answers that have begun: every row has its prompt, `choices` rows the same. Whoever gets them closes them."""
+        """Ask a model and return its answers once every row has begun; the caller closes them.
+
+        `choices`: how many rows in a row have the same prompt.
+        """
         answers = Answers(rows, choices, record, self.limits, self._quick)
         asking = asyncio.ensure_future(self._waiting(lambda: self._ask(model, answers)))
         beginning = asyncio.ensure_future(answers.begin())
@@ -59,7 +64,10 @@ class Dispatcher:
         return answers
 
     async def with_worker(self, model: str | None, work: Callable[[Target, Hold], T]) -> T:
-        """Run calls that belong together on a model's worker, loaded first where it is not; None is the only model."""
+        """Run calls that belong together on a model's worker, loaded first where need be. None names the only model.
+
+        Where the request is cancelled meanwhile, a call under way is given up.
+        """
         gone = threading.Event()
         try:
             return await self._waiting(lambda: self._hold(model, work, gone.is_set))
@@ -67,7 +75,7 @@ class Dispatcher:
             gone.set()
 
     def load(self, model: str) -> None:
-        """Load a model and wait for it; for the beginning, on a thread of the caller's own."""
+        """Load a model and wait for it. Blocks: for the start of a server, on a thread of the caller's own."""
         self._hold(model, lambda target, worker: None, lambda: False)
 
     def close(self) -> None:
@@ -102,12 +110,12 @@ class Dispatcher:
 
 
 def detokenized(hold: Hold, ids: Sequence[int]) -> str:
-    """The text that token ids spell, control tokens by name; for the threads, as it waits for the worker."""
+    """Return the text of token ids, control tokens by name. Blocks: it waits for the worker."""
     return b"".join(map(bytes, hold.call("pieces", ids=list(ids)))).decode(errors="replace")
 
 
 class Loading:
-    """Which models are being loaded, and whether any has ever been: what /health tells."""
+    """Which models are being loaded, and whether any has ever been: what /health answers with."""
 
     def __init__(self) -> None:
         self.starting = False
@@ -122,7 +130,7 @@ class Loading:
 
     @contextmanager
     def watched(self, spec: ModelSpec) -> Iterator[Notify]:
-        """A block that ends when the model is there, or cannot be; it is given what a pool tells of its loading."""
+        """Wrap a block that ends when the model is loaded or cannot be; gives what the pool is to notify of it."""
 
         def notify(step: Step, detail: str) -> None:
             if step == "loading":

@@ -21,7 +21,7 @@ LEVEL = re.compile(r"(?:.*[-_.])?((?:I?Q|TQ)\d\w*|BF16|F16|F32)", re.IGNORECASE)
 
 
 class Names:
-    """The ids of a catalogue's variants, in its order; a variant answers to its catalogue name as well."""
+    """The ids of a catalogue's variants, in its order; a variant can be asked for by its catalogue name as well."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
@@ -36,7 +36,7 @@ class Names:
         return list(self._by_id)
 
     def find(self, name: str) -> tuple[str, Variant]:
-        """The id and the variant that a request means; an unknown name is OpenAI's 404, with near matches."""
+        """Return the id and the variant of a name; raises OpenAI's 404, with near matches, for an unknown one."""
         if name in self._by_id:
             return name, self._by_id[name]
         if name in self._ids:
@@ -47,7 +47,7 @@ class Names:
         raise ApiError(404, f"The model '{name[:200]}' does not exist. {hint}", "model", "model_not_found")
 
     def _free(self, variant: Variant) -> str:
-        """The id of a variant, its own name where that id means another one."""
+        """Return the id of a variant: its catalogue name where the id is another variant's."""
         model_id = self._id(variant)
         taken = model_id in self._by_id or (model_id in self.catalogue.names and model_id != variant.name)
         return variant.name if taken else model_id
@@ -64,7 +64,7 @@ class Names:
 
 
 def _level(variant: Gguf) -> str:
-    """A GGUF's quantization level as its file's name, or its own, tells it; else its whole name."""
+    """Return a GGUF's quantization level, read from its file's name or its own; its whole name where neither has it."""
     for name in (variant.file or variant.source, variant.name):
         found = LEVEL.fullmatch(PurePath(name).name.removesuffix(".gguf"))
         if found:
@@ -90,7 +90,7 @@ class Target:
 
 @dataclass
 class _Read:
-    """One state of the catalogue's files, and the variants that were found loadable in it."""
+    """The catalogue at one state of its files, and the variants that were found loadable then."""
 
     stamp: Stamp
     names: Names
@@ -116,7 +116,7 @@ class ServedModels:
         return self._fresh().created
 
     def target(self, name: str, progress: FetchProgress) -> Target:
-        """The model of a name, fetched where it is not here yet. Its files are checked until a worker has them."""
+        """Return the model of a name, fetched where it is not here yet; its files are checked unless it is loaded."""
         read = self._fresh()
         model_id, variant = read.names.find(name)
         found = read.loadables.get(model_id)
@@ -125,7 +125,7 @@ class ServedModels:
         return Target(model_id, variant, read.names.catalogue.prompt_format(variant), found)
 
     def only(self) -> str:
-        """The model that a request means which names none: the only one loaded, or the only one there is."""
+        """Return the name of the model for a request that names none: the only one loaded, or the only one there is."""
         names, loaded = self.names(), [spec.name for spec in self._loaded()]
         candidates = loaded or names.ids
         if len(candidates) == 1:
@@ -146,7 +146,7 @@ class ServedModels:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """When a file was changed last (ns) and how long it is; zeros where there is none."""
+    """Return when a file was last changed (ns) and its size in bytes; zeros where there is none."""
     try:
         found = path.stat()
     except OSError:

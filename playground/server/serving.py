@@ -1,4 +1,4 @@
-"""Runs an app until it is told to end: says where, loads what comes first, lets answers under way finish."""
+"""Runs an app until it is told to end: prints its address, loads the first models, lets answers under way finish."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ from playground.settings import Settings
 GRACE_S = 3.0
 """How long answers under way may go on when the server is told to end."""
 LAST_S = 1
-"""How long whoever still listens then has to hear of it."""
+"""How long connections that are still open then have to end."""
 
 
 def serve(
@@ -53,14 +53,14 @@ def serve(
 
 
 def address(settings: Settings) -> str:
-    """Where a browser on this machine finds the server."""
+    """Return the URL at which a browser on this machine finds the server."""
     host = settings.host.strip("[]")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 class Server(uvicorn.Server):
-    """Says where it listens, once it does, and ends in good order."""
+    """Prints its address once it listens, and stops the workers before its connections."""
 
     inbrowser = False
 
@@ -79,7 +79,7 @@ class Server(uvicorn.Server):
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then tell."""
+        """Listen, then print the address and open a browser if asked."""
         await super().startup(sockets)
         if self.started:
             there = address(self.playground.settings)
@@ -88,7 +88,7 @@ class Server(uvicorn.Server):
                 threading.Thread(target=webbrowser.open, args=(there,), daemon=True).start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Wait for answers under way, then stop the workers: who still waits hears of it, and is cut off at last."""
+        """Wait for answers under way, then stop the workers, whose rows fail, and close what is still open."""
         for listening in self.servers:
             listening.close()
         for end in getattr(self.app.state, "endings", ()):

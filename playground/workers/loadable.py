@@ -1,4 +1,4 @@
-"""From a variant to what a worker loads: files fetched and checked, local paths alone, the choice of worker made."""
+"""From a variant to the spec that a worker loads: fetches and checks files, and decides which variants share one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Loader:
     hub: Hub
 
     def loadable(self, variant: Variant, progress: FetchProgress = lambda done, what: None) -> Loadable:
-        """The spec of a variant; raises VariantError or HubError with the reason and the remedy."""
+        """Return the spec of a variant; raises VariantError or HubError with the reason and the remedy."""
         if isinstance(variant, Remote):
             return Loadable(remote_spec(variant))
         if isinstance(variant, Adapter):
@@ -45,7 +45,7 @@ class Loader:
         return Loadable(self._base_spec(variant, progress))
 
     def download_bytes(self, variant: Variant) -> int:
-        """Bytes still to come from the Hub for this variant and its base; 0 for local, cached and remote ones."""
+        """Return the bytes still to be downloaded for a variant and its base; 0 for local, cached and remote ones."""
         total = 0
         if isinstance(variant, Remote):
             return total
@@ -130,6 +130,6 @@ class Loader:
 
 
 def remote_spec(remote: Remote) -> ModelSpec:
-    """What the worker of a remote variant is made of; nothing is asked of its server."""
+    """Return the spec of a remote variant's worker; its server is not asked."""
     address = Address(url=remote.url, model=remote.model, key_env=remote.key_env, timeout_s=remote.timeout_s)
     return ModelSpec(engine="openai", name=remote.name, path=remote.url, context=remote.context, remote=address)

@@ -1,4 +1,4 @@
-"""What a model takes of RAM and VRAM, told from its files before it is loaded."""
+"""Estimates the RAM and VRAM of a model from its files, before it is loaded."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ RUNTIME_BYTES = {"transformers": int(0.55 * GIB), "llama_cpp": int(0.12 * GIB), 
 """RAM of a worker before any weights: the interpreter and its engine's libraries (measured by benchmarks/memory.py)."""
 DTYPE_BYTES = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0}
 NF4_BYTES = 0.6
-"""Bytes a weight in NF4 with its scales, embeddings left in 16 bits included."""
+"""Bytes per weight in NF4, with its scales and the embeddings that stay in 16 bits."""
 
 
 class Need(BaseModel):
@@ -26,7 +26,7 @@ class Need(BaseModel):
 
 
 def need(spec: ModelSpec) -> Need:
-    """What loading a spec will take, from the sizes of its files (kv cache and runtime included)."""
+    """Return what loading a spec will take, from the sizes of its files (kv cache and runtime included)."""
     if spec.engine == "openai":
         return Need(ram=0)
     runtime = RUNTIME_BYTES[spec.engine]
@@ -39,7 +39,7 @@ def need(spec: ModelSpec) -> Need:
 
 
 def _weights(spec: ModelSpec) -> int:
-    """Bytes the weights take once loaded."""
+    """Return the bytes of the weights once loaded."""
     path = Path(spec.path)
     if spec.engine == "llama_cpp":
         return path.stat().st_size

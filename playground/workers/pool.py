@@ -1,8 +1,7 @@
-"""The workers of this process: one per loaded model, started, shared out over the cores, evicted by memory.
+"""The workers of this process: one per loaded model, within a budget of memory, sharing the cores.
 
-Remote variants have workers as well, which hold no memory and are never evicted.
-
-A worker that died is replaced at the next question. Nothing in this process imports an engine.
+Remote variants have workers as well, which hold no memory and are never evicted. A worker that died is replaced at the
+next question. Nothing in this process imports an engine.
 """
 
 import threading
@@ -35,7 +34,7 @@ def _ignore(step: Step, detail: str) -> None:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A row of the list of loaded models. Memory in bytes, idle time in seconds."""
+    """One loaded model. `idle_s`: seconds since it was last used."""
 
     spec: ModelSpec
     info: ModelInfo
@@ -141,7 +140,7 @@ class WorkerPool:
     _closed: bool = False
 
     def loaded(self) -> list[Loaded]:
-        """What is loaded now, most recently used first."""
+        """Return what is loaded now, most recently used first."""
         with self._changed:
             workers = [w for w in self._workers.values() if w.alive and w.info is not None]
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""The parent's side of one worker process: start, ask, call, cancel, and say why it ended. Not which ones there are.
+"""The parent's side of one worker process: starts, asks, calls and cancels it, and says why it ended.
 
 Native code may abort its whole process; here that costs the rows it was answering an error with a hint.
 """
@@ -103,11 +103,11 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """The process id, for tests and for people who look at it."""
+        """The process id."""
         return self._process.pid
 
     def memory(self) -> memory.Need:
-        """Bytes it holds now: its resident set, and the VRAM it reported at loading."""
+        """Return the bytes it holds now: its resident set, and the VRAM it reported at loading."""
         try:
             ram = psutil.Process(self.pid).memory_info().rss
         except psutil.Error:
@@ -145,7 +145,7 @@ class WorkerProcess:
                 return  # it just died, and its rows have been told
 
     def call(self, name: str, given_up: GivenUp = never, **arguments: Any) -> Any:
-        """Have the backend do one thing (playground.backends.calls) and wait for what it gives.
+        """Have the backend do one thing of playground.backends.calls; return what it gives.
 
         Raises WorkerError where it is given up; the backend ends it then.
         """
@@ -243,7 +243,7 @@ class WorkerProcess:
             ticket.deliver(event)
 
     def _epitaph(self) -> WorkerError:
-        """Why the process ended, from its exit code and the end of its log."""
+        """Return why the process ended, from its exit code and the end of its log."""
         if self._stopping:
             return WorkerError(f"{self.spec.name} was unloaded while it was answering.", "Ask again to load it anew.")
         how = ending(self._process.returncode)

@@ -1,4 +1,4 @@
-"""Who may use the API: whoever sends a key; where no key is set, programs of this machine, and no web page but ours."""
+"""Who may use the API: clients with a key; where no key is set, programs of this machine, and no web page but ours."""
 
 import hmac
 import socket
@@ -17,11 +17,11 @@ from playground.settings import Settings, split_keys
 
 SET_A_KEY = "Set a key with MADANG_API_KEYS (or MADANG_API_KEYS_FILE) and send it as `Authorization: Bearer KEY`."
 BY_PROXY = ("forwarded", "via", "x-forwarded-", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip")
-"""How names of headers begin that proxies add."""
+"""Beginnings of the names of headers that proxies add."""
 
 
 def read_keys(settings: Settings) -> tuple[SecretStr, ...]:
-    """The keys of the environment and of the file (one a line, # begins a comment)."""
+    """Return the keys of the environment and of the file (one per line, # begins a comment)."""
     keys = split_keys(settings.api_keys)
     if settings.api_keys_file is not None:
         path = settings.api_keys_file.expanduser()
@@ -38,7 +38,7 @@ def read_keys(settings: Settings) -> tuple[SecretStr, ...]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address means this machine alone; names are none."""
+    """Whether a host is a loopback address; False for a name."""
     try:
         address = ip_address(host.strip("[]").split("%")[0])
     except ValueError:
@@ -48,7 +48,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_address(host: str) -> bool:
-    """Whether it is no name: empty means every address."""
+    """Whether a host to listen on is an address and no name; the empty one means every address."""
     try:
         ip_address(host.strip("[]").split("%")[0])
     except ValueError:
@@ -67,7 +67,7 @@ def check_binding(settings: Settings) -> None:
 
 
 def _addresses(host: str) -> list[str]:
-    """What a host to listen on stands for; nothing stands for every address."""
+    """Return the addresses of a host to listen on; the empty one means every address."""
     plain = host.strip("[]") or "0.0.0.0"
     try:
         found = socket.getaddrinfo(plain, None, type=socket.SOCK_STREAM)
@@ -77,7 +77,7 @@ def _addresses(host: str) -> list[str]:
 
 
 class Keyring:
-    """Compares keys without telling by its time how much of one was right."""
+    """Compares keys in constant time, so that timing tells nothing of how much of a key was right."""
 
     def __init__(self, keys: Iterable[SecretStr]) -> None:
         self._digests = [_digest(key.get_secret_value()) for key in keys]
@@ -86,7 +86,7 @@ class Keyring:
         return len(self._digests)
 
     def number(self, given: str) -> int | None:
-        """Which key it is, from 1; None for none of them."""
+        """Return the number of a key, from 1; None for an unknown one."""
         digest = _digest(given)
         found = [hmac.compare_digest(known, digest) for known in self._digests]
         return found.index(True) + 1 if any(found) else None
@@ -97,7 +97,7 @@ def _digest(key: str) -> bytes:
 
 
 class Keys:
-    """Lets requests through that bear a key; without keys those of this machine."""
+    """Passes on requests with a key; where no key is set, those of this machine."""
 
     def __init__(self, app: ASGIApp, keyring: Keyring, host: str) -> None:
         self.app = app
@@ -121,7 +121,7 @@ class Keys:
         return None
 
     def _by_place(self, scope: Scope, headers: Headers) -> Refusal | None:
-        """This machine alone, as the name says that was asked for; no page of another site in a browser here."""
+        """Refuse other machines, names that are not this machine's, and pages of other sites in a browser here."""
         client = record_of(scope).caller = record_of(scope).client
         if not is_loopback(client) or any(name.startswith(BY_PROXY) for name in headers):
             return _foreign("place", f"Without a key the API serves its own machine alone. {SET_A_KEY}")

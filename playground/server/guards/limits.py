@@ -1,4 +1,4 @@
-"""How much the API takes: body, queue, rate. Caps in tokens are data here: the routes, which can count, apply them."""
+"""Limits of the API: body, queue, rate. Caps in tokens are data here; the routes, which can count, apply them."""
 
 import asyncio
 import math
@@ -18,7 +18,7 @@ BODY_S = 60.0
 STALL_S = 60.0
 """How long a client may read nothing of an answer that is sent to it."""
 RETRY_S = 1
-"""When to come again to a full queue, in seconds: a place may be free at any moment."""
+"""Retry-After of a full queue, in seconds: a place may be free at any moment."""
 CHARACTERS_A_TOKEN = 16
 """More than any language's text has on average: longer prompts are not worth tokenizing."""
 BUCKETS = 4096
@@ -37,7 +37,7 @@ class Limits(BaseModel):
 
     @classmethod
     def of(cls, settings: Settings) -> "Limits":
-        """The caps that the settings give."""
+        """Return the caps that the settings give."""
         return cls(
             body_bytes=int(settings.api_max_body_mb * 1e6),
             prompt_tokens=settings.api_max_prompt_tokens,
@@ -55,7 +55,7 @@ class Limits(BaseModel):
 class Body:
     """Reads a request's body, declared or streamed, no further than it may go; the app then gets it in one piece.
 
-    Whoever uploads slowly holds no place in the queue, and a body that is too large reaches no route.
+    A client that uploads slowly holds no place in the queue, and a body that is too large reaches no route.
     """
 
     def __init__(self, app: ASGIApp, limit: int, keep: bool = False, wait_s: float = BODY_S) -> None:
@@ -96,7 +96,7 @@ class Body:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """The body once more, then whatever comes: a hang-up is seen where it is waited for."""
+    """Return a `receive` that gives the body in one message, then what comes: a hang-up is still seen."""
     waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def message() -> Message:
@@ -131,11 +131,11 @@ class Queue:
         self.held: set[Record] = set()
 
     def waiting(self) -> int:
-        """How many have nothing of their answer yet."""
+        """Return how many requests have nothing of their answer yet."""
         return sum(record.waits for record in self.held)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take a place, or tell the client to come again; lists are read without one."""
+        """Pass a request on with a place, or refuse it where all are taken; requests other than POST need none."""
         if scope["method"] != "POST":
             await self.app(scope, receive, send)
         elif len(self.held) >= self.places:
@@ -183,7 +183,7 @@ class _Bucket:
 
 
 class Rate:
-    """So many requests a minute for each key, or each address where there are no keys: a token bucket."""
+    """Limits the requests per minute of each key, or each address where there are no keys, by a token bucket."""
 
     def __init__(self, app: ASGIApp, a_minute: int | None, clock: Callable[[], float] = time.monotonic) -> None:
         self.app = app
@@ -208,7 +208,7 @@ class Rate:
         await (self.app if passed else self._refusal(bucket, self.a_minute).send)(scope, receive, sending)
 
     def _filled(self, caller: str) -> _Bucket:
-        """The caller's bucket as it is now; those that must be full again are forgotten when there are many."""
+        """Return the caller's bucket as it is now; where there are many, those that must be full again are dropped."""
         now, most = self.clock(), self.a_minute or 0
         if len(self._buckets) >= BUCKETS and caller not in self._buckets:
             self._buckets = {name: b for name, b in self._buckets.items() if now - b.at < 60}
@@ -230,7 +230,7 @@ class Rate:
 
 
 def _lasting(seconds: float) -> str:
-    """A time as OpenAI's headers give it: 20ms, 8.64s, 6m0s."""
+    """Return a duration as OpenAI's headers write it: 20ms, 8.64s, 6m0s."""
     if seconds < 1:
         return f"{round(seconds * 1000)}ms"
     minutes, rest = divmod(round(seconds, 2), 60)

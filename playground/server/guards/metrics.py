@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics; a registry of its own for each app. Labels are few: no client can add to them."""
+"""The metrics that Prometheus reads at /metrics, one registry per app. No client can add labels."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from playground.server.guards.record import Record
 
 BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 MODELS = 200
-"""So many models get a label of their own; a catalogue that grows past it shares one."""
+"""Models beyond this number share one label."""
 
 
 class Meters:
@@ -34,7 +34,7 @@ class Meters:
         return Histogram(name, what, ("route", "model"), registry=self.registry, buckets=BUCKETS_S)
 
     def watch_queue(self, held: Callable[[], int], waiting: Callable[[], int]) -> None:
-        """Gauges that look at the queue when they are read."""
+        """Add gauges that look at the queue when they are read."""
         gauge = Gauge("madang_requests_in_flight", "Requests that hold a place", registry=self.registry)
         gauge.set_function(held)
         gauge = Gauge("madang_requests_waiting", "Those with nothing of their answer yet", registry=self.registry)

@@ -44,24 +44,24 @@ class Record:
     """Kept only where prompts are logged."""
 
     def first_token(self) -> None:
-        """The first token is there; later calls change nothing."""
+        """Note the time of the first token; later calls change nothing."""
         if self.first_token_s is None:
             self.first_token_s = time.monotonic() - self.began
 
     def tokens(self, model: str, prompt: int, answer: int) -> None:
-        """What a known model read and wrote for this request; more calls add up."""
+        """Add the tokens that a known model read and wrote for this request."""
         self.model = model
         self.prompt_tokens += prompt
         self.answer_tokens += answer
 
     @property
     def waits(self) -> bool:
-        """Whether nothing of the answer is there yet."""
+        """Whether the answer has not begun."""
         return self.first_token_s is None and self.first_byte_s is None
 
 
 def record_of(scope: Scope) -> Record:
-    """The request's record; for routes: `record_of(request.scope)`. A fresh one where no guard stands before it."""
+    """Return the request's record, a fresh one where no guard began it. In a route: `record_of(request.scope)`."""
     record = scope.setdefault("state", {}).setdefault("record", Record())
     assert isinstance(record, Record)
     return record
@@ -69,17 +69,17 @@ def record_of(scope: Scope) -> Record:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A request that goes no further, and the word that metrics and the log count it under."""
+    """The answer to a request that a guard refuses, and the reason that metrics and the log count it under."""
 
     reason: str
     error: ApiError
 
     async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request with it."""
+        """Send it as the answer to a request."""
         record_of(scope).rejected = self.reason
         await self.error.response()(scope, receive, send)
 
 
 def refusal(reason: str, status: int, message: str, code: str, headers: Mapping[str, str] | None = None) -> Refusal:
-    """A refusal in OpenAI's error object."""
+    """Return a refusal with OpenAI's error object."""
     return Refusal(reason, ApiError(status, message, code=code, headers=headers))

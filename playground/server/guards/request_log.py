@@ -1,4 +1,4 @@
-"""The API's log: a line of JSON for each request. Keys, headers and query strings never; prompts on request."""
+"""The API's log: one line of JSON per request. It never has keys, headers or query strings; prompts on request."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ class RequestLog:
 
 
 def _line(record: Record) -> dict[str, Any]:
-    """What is always told; empty values are left out."""
+    """Return the fields of every line, but for empty ones."""
     line = {
         "time": record.at.isoformat(timespec="milliseconds"),
         "id": record.id,
@@ -57,7 +57,7 @@ def _asked(body: bytes) -> dict[str, Any]:
 
 
 def log_to(stream: TextIO) -> None:
-    """Let the log's lines appear on a stream, bare; for a program that serves, once. Its own access log must be off."""
+    """Write the log's lines, bare, to a stream. A program that serves calls it once, its own access log off."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(message)s"))
     LOGGER.addHandler(handler)

@@ -1,7 +1,7 @@
-"""What a completion tells before its answer: the prompt again (`echo`), with its log-probabilities where asked for.
+"""Echoed prompts: `echo` puts the prompt before its answer, with the prompt's log-probabilities if asked.
 
-lm-eval scores choices so: prompt and choice together as the prompt, echoed, and one token more that is thrown away.
-Where that token is greedy it is read off the prompt's own pass, which costs half of reading the prompt once more.
+lm-eval scores choices this way: prompt and choice together are the prompt, and one token more is thrown away. Where
+that token is greedy it is read off the prompt's own pass, which saves reading the prompt a second time.
 """
 
 from bisect import bisect_left
@@ -18,9 +18,9 @@ from playground.server.wire.requests import CompletionRequest, Ids
 from playground.workers.pool import Hold
 
 PORTION = 512
-"""Tokens of prompts in one call, where they begin with nothing alike."""
+"""Tokens of prompts in one call, where the prompts share no beginning."""
 MAX_TOLD = 1_000_000
-"""Log-probabilities told of echoed prompts in one answer: tens of megabytes, made while others wait."""
+"""Log-probabilities of echoed prompts in one answer at most: tens of megabytes, made while others wait."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Echo:
 
 
 async def read(body: CompletionRequest, sampling: Sampling, dispatcher: Dispatcher) -> list[Echo]:
-    """Every prompt as the model reads it, with what `echo` and `logprobs` ask for."""
+    """Return every prompt as the model reads it, with what `echo` and `logprobs` ask for."""
 
     def encode(target: Target, hold: Hold) -> list[Echo]:
         echoes = _encoded(body.prompts, hold)
@@ -46,13 +46,13 @@ async def read(body: CompletionRequest, sampling: Sampling, dispatcher: Dispatch
     echoes = await dispatcher.with_worker(body.model, encode)
     if body.echo and body.logprobs is not None:
         _check_told(sum(len(echo.ids) for echo in echoes), body.n or 1, body.logprobs)
-        for part in portions(echoes):  # between two of them others are answered, and a client that has gone is heard
+        for part in portions(echoes):  # between two portions others are answered, and a hang-up is noticed
             await dispatcher.with_worker(body.model, partial(_score, part, body.logprobs, at_once(body, sampling)))
     return echoes
 
 
 def portions(echoes: Sequence[Echo]) -> list[list[Echo]]:
-    """Prompts that are read in one call; other calls wait for it. Few tokens, but what begins alike is read once.
+    """Return prompts in portions, each read in one call: few tokens, as others wait, but shared beginnings once.
 
     A beginning that is shared does not count, and is read again only where as many tokens beyond it have been read.
     """
@@ -70,7 +70,7 @@ def portions(echoes: Sequence[Echo]) -> list[list[Echo]]:
 
 
 def _shared(one: Ids, other: Ids) -> int:
-    """How many tokens two prompts begin with alike; 0 where those are less than half of the longer one."""
+    """Return how many tokens two prompts begin with alike; 0 where those are less than half of the longer one."""
     half, shorter = max(len(one), len(other)) // 2, min(len(one), len(other))
     if one[:half] != other[:half]:
         return 0
@@ -80,7 +80,7 @@ def _shared(one: Ids, other: Ids) -> int:
 
 
 def at_once(body: CompletionRequest, sampling: Sampling) -> bool:
-    """Whether the answer is the one likeliest token, which the prompt's own pass tells."""
+    """Whether the answer is the one likeliest token, which the prompt's own pass gives."""
     plain = sampling.greedy and sampling.repetition_penalty == 1.0 and not sampling.stop
     return bool(body.echo and body.logprobs is not None and body.limit == 1 and plain)
 
@@ -108,7 +108,7 @@ def _check(echoes: Sequence[Echo], hold: Hold, most: int) -> None:
 
 
 def _check_told(tokens: int, choices: int, top: int) -> None:
-    """Refuse an echo whose log-probabilities would be more than one answer can tell."""
+    """Refuse an echo with more log-probabilities than one answer may have."""
     told = tokens * choices * (1 + top)
     if told > MAX_TOLD:
         text = (
@@ -119,7 +119,7 @@ def _check_told(tokens: int, choices: int, top: int) -> None:
 
 
 def _score(echoes: Sequence[Echo], top: int, one_more: bool, target: Target, hold: Hold) -> None:
-    """The log-probabilities of the prompts. A token is put behind each to learn what the model would say there."""
+    """Read the prompts' log-probabilities; with `one_more`, also what the model would say after each."""
     context = hold.info.context
     one_more = one_more and all(len(echo.ids) < context for echo in echoes)
     prompts = [[*echo.ids, echo.ids[0]] if one_more else echo.ids for echo in echoes]

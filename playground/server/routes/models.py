@@ -1,4 +1,4 @@
-"""/v1/models: the variants of the catalogue; /health; and /tokenize and /detokenize, as llama.cpp's server has them."""
+"""/v1/models with the variants of the catalogue, /health, and llama.cpp's /tokenize and /detokenize."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""OpenAI's error object and status codes: what a MadangError, a refused request or a failed row becomes for a client.
+"""OpenAI's error object and status codes, for a MadangError, a refused request or a failed row.
 
 400 the request is wrong · 401 no or a wrong key · 404 no such model or path · 413 the body is too large · 429 too many
 requests · 500 the model cannot be loaded, or its worker died · 503 no memory for it now, or the Hub is out of reach.
@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
 
 from playground.errors import ContextError, HubError, MadangError, MemoryBudgetError, UnknownNameError, WorkerError
 from playground.events import Failed
@@ -25,7 +26,7 @@ BRANCH = re.compile(r".*[\[(-].*|str|int|float|bool|[A-Z]\w*")
 
 
 class Problem(BaseModel):
-    """What went wrong, in OpenAI's words."""
+    """What went wrong, in OpenAI's fields."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,7 +45,7 @@ class ErrorBody(BaseModel):
 
 
 class ApiError(Exception):
-    """An answer that is an error. `type` follows from the status where none is given."""
+    """An answer that is an error. OpenAI's `type` follows from the status."""
 
     def __init__(
         self,
@@ -65,8 +66,8 @@ class ApiError(Exception):
         return ErrorBody(error=self.problem)
 
     def response(self) -> Response:
-        """The whole answer."""
-        body = json.dumps(self.body.model_dump())  # in ASCII, as messages quote what clients send
+        """Return the response with this error, in ASCII as its message quotes what clients send."""
+        body = json.dumps(self.body.model_dump())
         return Response(body, self.status, self.headers, "application/json")
 
 
@@ -127,51 +128,36 @@ def from_row(event: Failed, param: str | None) -> ApiError:
 
 
 def install(app: FastAPI) -> None:
-    """Have an app speak of every error in OpenAI's object."""
-    app.add_exception_handler(ApiError, _api_error)
-    app.add_exception_handler(MadangError, _madang_error)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(400, _unreadable)
-    app.add_exception_handler(404, _no_path)
-    app.add_exception_handler(405, _no_method)
-    app.add_exception_handler(Exception, _bug)  # it is raised again, so that the log tells of it
+    """Have an app answer every error with OpenAI's object. A bug is raised again, so that the log has it."""
+    for kind in (ApiError, MadangError, RequestValidationError, 400, 404, 405, Exception):
+        app.add_exception_handler(kind, _respond)
 
 
-async def _api_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return error.response()
+async def _respond(request: Request, error: Exception) -> Response:
+    return _api_error(request, error).response()
 
 
-async def _madang_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, MadangError)
-    return from_madang(error).response()
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return from_pydantic(error.errors()).response()
-
-
-async def _unreadable(request: Request, error: Exception) -> Response:
-    return ApiError(400, "The body of the request cannot be read as JSON. Send it as UTF-8.").response()
+def _api_error(request: Request, error: Exception) -> ApiError:
+    """Return the answer to whatever a route raised; HTTPExceptions are Starlette's own, for bodies and paths."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, MadangError):
+        return from_madang(error)
+    if isinstance(error, RequestValidationError):
+        return from_pydantic(error.errors())
+    if not isinstance(error, HTTPException):
+        return ApiError(500, "A fault inside Madang; the log of the server tells more.")
+    if error.status_code == 400:
+        return ApiError(400, "The body of the request cannot be read as JSON. Send it as UTF-8.")
+    if error.status_code == 404:
+        return ApiError(404, f"Invalid URL ({_request_line(request)})", code="unknown_url")
+    text = f"Not allowed: {_request_line(request)}."
+    return ApiError(405, text, code="method_not_supported", headers=error.headers)
 
 
 def _request_line(request: Request) -> str:
     """Return method and path of a request, cut where they are longer than any of ours."""
     return f"{request.method[:20]} {request.url.path[:200]}"
-
-
-async def _no_path(request: Request, error: Exception) -> Response:
-    return ApiError(404, f"Invalid URL ({_request_line(request)})", code="unknown_url").response()
-
-
-async def _no_method(request: Request, error: Exception) -> Response:
-    text = f"Not allowed: {_request_line(request)}."
-    return ApiError(405, text, code="method_not_supported", headers=getattr(error, "headers", None)).response()
-
-
-async def _bug(request: Request, error: Exception) -> Response:
-    return ApiError(500, "A fault inside Madang; the log of the server tells more.").response()
 
 
 def from_pydantic(faults: Sequence[Any]) -> ApiError:
@@ -191,7 +177,7 @@ def from_pydantic(faults: Sequence[Any]) -> ApiError:
 
 
 def _problem(fault: Any, param: str) -> tuple[str, str]:
-    """One fault as message and code."""
+    """Return the message and OpenAI's code of one fault."""
     kind = fault["type"]
     if kind == "json_invalid" or not param:
         return (
@@ -207,9 +193,9 @@ def _problem(fault: Any, param: str) -> tuple[str, str]:
 
 
 def _param(place: Sequence[str | int], kind: str) -> tuple[str, bool]:
-    """A fault's place as OpenAI writes it, `messages[0].content`, and whether it is one branch's of a union alone.
+    """Return a fault's place as OpenAI writes it, `messages[0].content`, and whether it is of one branch of a union.
 
-    Empty where it is the whole body.
+    The place is empty where it is the whole body.
     """
     name, parts = "", place[1:]
     for number, part in enumerate(parts):

@@ -26,11 +26,11 @@ DEFAULT_COMPLETION = 16
 """Tokens of a completion for which none are asked: OpenAI's own default."""
 Id = Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)]
 Ids = Annotated[list[Id], Field(fail_fast=True)]
-"""Lists stop at their first fault: megabytes of wrong items would hold up everyone else's requests."""
+"""Validation of a list stops at its first fault: megabytes of wrong items would hold up everyone else's requests."""
 
 
 def _unicode(text: str) -> str:
-    """A text that can be written as UTF-8: JSON's escapes can spell halves of characters, which engines choke on."""
+    """Refuse a text that UTF-8 cannot hold: JSON's escapes can spell half a character, which engines choke on."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -57,7 +57,7 @@ class _Asked(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _named_shortly(cls, given: Any) -> Any:
-        """Unknown names that would make a long answer are counted in place of being told."""
+        """Count unknown names that would make a long answer, in place of naming each."""
         unknown = [name for name in given if name not in cls.model_fields] if isinstance(given, dict) else []
         if sum(map(len, unknown)) > MAX_UNKNOWN:
             text = f"Unknown parameters: {len(unknown)}, the first of them '{unknown[0][:MAX_UNKNOWN]}'."
@@ -66,7 +66,7 @@ class _Asked(BaseModel):
 
 
 class StreamOptions(_Asked):
-    """What a stream tells beside its text."""
+    """What a stream has beside its text."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None

@@ -1,4 +1,4 @@
-"""How a request wants its answers drawn: OpenAI's defaults or a preset's, with what the client sent on top."""
+"""The sampling that a request asks for: OpenAI's defaults or a preset's, with the client's fields on top."""
 
 import random
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ DEFAULT_ANSWER = 1024
 
 
 def sampling(body: ChatRequest | CompletionRequest, limits: Limits) -> Sampling:
-    """The sampling of every answer, without a seed. Raises ApiError for an unknown preset, and for too many tokens."""
+    """Return the sampling of every answer, without a seed. Raises ApiError for an unknown preset or too many tokens."""
     fields: dict[str, Any] = (
         _preset(body.preset) if body.preset is not None else PLAIN | {"max_new_tokens": DEFAULT_ANSWER}
     )
@@ -45,7 +45,7 @@ def _preset(name: str) -> dict[str, Any]:
 
 
 def seeded(sampling: Sampling, seed: int | None, prompts: int, choices: int) -> Iterator[Sampling]:
-    """The sampling of each row. Choices of a prompt have seeds of their own, or they would be the same answer.
+    """Yield the sampling of each row. Choices of a prompt have different seeds, or they would be the same answer.
 
     With a seed, a prompt's answers are the same wherever it stands in the request.
     """
