@@ -1,4 +1,4 @@
-"""KoBEST's rows from the TSV files its authors publish, as the Hub's `skt/kobest_v1` gives them. Not its prompts.
+"""Read KoBEST's rows from the TSV files its authors publish, as the Hub's `skt/kobest_v1` gives them. Not its prompts.
 
 The Hub's rows came out of these files through `pandas.read_csv(sep="\\t").dropna()`: a field that begins with a quote
 is CSV-quoted, labels are spelled True or TRUE, strings keep their spaces. Read here by hand, so that errors name lines.
@@ -27,7 +27,7 @@ def _truth(text: str) -> int:
 
 
 def _between(low: int, high: int) -> Callable[[str], int]:
-    """Labels written as whole numbers low..high, counted from 0."""
+    """Return a reader of labels that are written as whole numbers low..high; it counts from 0."""
     names = {str(number): number - low for number in range(low, high + 1)}
     return lambda text: names[text]
 
@@ -75,7 +75,7 @@ class DataError(MadangError):
 
 
 def read(data: Path, task: str, split: str) -> list[Row]:
-    """One split of one task with the Hub's field names, in the file's order; labels are whole numbers from 0."""
+    """Read one split of a task with the Hub's field names, in the file's order; labels are whole numbers from 0."""
     if task not in LAYOUTS:
         raise UnknownNameError("KoBEST task", task, LAYOUTS)
     path = _path(data, task, split)
@@ -89,7 +89,7 @@ def read(data: Path, task: str, split: str) -> list[Row]:
 
 
 def questions(data: Path) -> list[tuple[str, str]]:
-    """(task, text) of what the test splits ask, to search other texts for; tasks that have no file are left out."""
+    """Return (task, text) of what the test splits ask, to be searched for; tasks without a file are left out."""
     found = []
     for task, layout in LAYOUTS.items():
         if not (data / layout.folder / f"{SPLITS['test']}.tsv").is_file():
@@ -121,7 +121,7 @@ def _path(data: Path, task: str, split: str) -> Path:
 
 
 def _records(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and fields of each row; a row whose columns do not match the header is refused with its line."""
+    """Yield line number and fields of each row; refuse a row whose columns do not match the header, with its line."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -179,7 +179,7 @@ def _row(path: Path, line: int, fields: dict[str, str], layout: Layout) -> Row:
 
 
 def write(data: Path, cache: Path, tasks: Sequence[str] = tuple(LAYOUTS)) -> dict[str, dict[str, Any]]:
-    """Write the rows of these tasks as JSON lines below `cache`; task -> what to change in its lm-eval config.
+    """Write the rows of these tasks as JSON lines below `cache`; return what to change in each task's lm-eval config.
 
     Only where rows come from changes: prompts, few-shot and metrics stay lm-eval's. Field order is the Hub's, which
     lm-eval's document hashes depend on.
@@ -193,7 +193,7 @@ def write(data: Path, cache: Path, tasks: Sequence[str] = tuple(LAYOUTS)) -> dic
 
 
 def written(cache: Path, tasks: Sequence[str] = tuple(LAYOUTS)) -> dict[str, dict[str, Any]]:
-    """What `write` returned for rows that it left below `cache`."""
+    """Return what `write` returned for the rows that it left below `cache`."""
     changes = {}
     for task in tasks:
         files = {split: str(file) for split, file in _files(cache, task).items()}
@@ -206,7 +206,7 @@ def _files(cache: Path, task: str) -> dict[str, Path]:
 
 
 def configs(changes: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """lm-eval's own configs of these tasks with the changes made: pass them as `tasks` to lm-eval.
+    """Return lm-eval's own configs of these tasks with the changes made, to pass as `tasks` to lm-eval.
 
     Reads the five files alone; lm-eval's index of all its tasks, which takes seconds, is not needed.
     """

@@ -72,7 +72,7 @@ class Saved:
 
 @dataclass
 class Count:
-    """What scoring cost: tokens that the engine ran, and the least that there were."""
+    """What scoring cost: the tokens that the engine ran, and how few it could have been."""
 
     computed: int = 0
     least: int = 0
@@ -105,34 +105,34 @@ class VariantLM(TemplateLM):  # type: ignore[misc]
 
     @property
     def eot_token_id(self) -> int:
-        """The token that ends a text."""
+        """Return the token that ends a text."""
         return self._words.eos_id
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands before an empty context: BOS, or EOS where there is none."""
+        """Return what stands before an empty context: BOS, or EOS where there is none."""
         return self._words.prefix
 
     @property
     def max_length(self) -> int:
-        """Tokens the model was trained for."""
+        """Return the context that the model was trained for, in tokens."""
         return self.probe.info.trained_context
 
     @property
     def tokenizer_name(self) -> str:
-        """Names cached requests: prompts of different templates must not mix."""
+        """Return the name of cached requests: prompts of different templates must not mix."""
         return self.probe.variant.replace("/", "__")
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **options: Any) -> list[int]:
-        """Token ids of one string; lm-eval's own code calls it, ours encodes many at once."""
+        """Return the token ids of one string; lm-eval's own code calls it, ours encodes many at once."""
         return self.probe.encode([string], add_special_tokens)[0]
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """The template that `apply_chat_template` uses; lm-eval writes it into its results."""
+        """Return the template that `apply_chat_template` uses; lm-eval writes it into its results."""
         return choose(self.probe.variant, self._words.template, self._format).template if chat_template else None
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """The turns as the variant's template writes them; without a generation prompt, the last one stays open."""
+        """Render turns by the variant's template; without a generation prompt, the last one stays open."""
         chosen = choose(self.probe.variant, self._words.template, self._format)
         messages = [Message.model_validate(turn) for turn in chat_history]
         text = render(chosen, messages, self._words.bos, self._words.eos, add_generation_prompt)
@@ -144,22 +144,22 @@ class VariantLM(TemplateLM):  # type: ignore[misc]
         return text[: begin + len(kept)]
 
     def get_model_info(self) -> dict[str, Any]:
-        """What lm-eval writes into `config` beside its own arguments."""
+        """Return what lm-eval writes into `config` beside its own arguments."""
         return {"model": self.probe.variant, "model_dtype": self.probe.info.dtype, "model_source": "madang"}
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Answer]:
-        """Log-probability in nats of each continuation after its context, and whether it is the greedy one."""
+        """Return the log-probability in nats of each continuation, and whether it is the greedy one."""
         pairs = [instance.args for instance in requests]
         return self._answers([self._request(pair) for pair in self._encoded(pairs)])
 
     def _loglikelihood_tokens(
         self, requests: list[tuple[tuple[str, str], list[int], list[int]]], disable_tqdm: bool = False, **options: Any
     ) -> list[Answer]:
-        """The same for pairs that are token ids already."""
+        """Score pairs that are token ids already."""
         return self._answers([self._request((context, rest)) for _, context, rest in requests])
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Log-probability of whole texts, in windows of the model's length."""
+        """Return the log-probability of whole texts in nats, summed over windows of the model's length."""
         sums = []
         texts = self.probe.encode([instance.args[0] for instance in requests])
         for ids in texts:
@@ -171,7 +171,7 @@ class VariantLM(TemplateLM):  # type: ignore[misc]
         return sums
 
     def _encoded(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
-        """Context and continuation ids of every pair, as HFLM cuts them; each different text is encoded once."""
+        """Encode context and continuation of every pair as HFLM cuts them; each different text is encoded once."""
         moved = [_spaces_moved(context, continuation) for context, continuation in pairs]
         texts = list(dict.fromkeys(text for context, rest in moved if context for text in (context, context + rest)))
         bare = list(dict.fromkeys(rest for context, rest in moved if not context))
@@ -192,7 +192,7 @@ class VariantLM(TemplateLM):  # type: ignore[misc]
         return [ids for part in parts for ids in self.probe.encode(part, add_special)]
 
     def _request(self, pair: tuple[list[int], list[int]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """A pair cut on the left to what the model holds, as HFLM cuts it."""
+        """Cut a pair on the left to what the model holds, as HFLM does."""
         context, rest = pair
         if not rest:
             raise VariantError(
@@ -203,7 +203,7 @@ class VariantLM(TemplateLM):  # type: ignore[misc]
         return tuple(kept[: -len(rest)]), tuple(rest)
 
     def _answers(self, requests: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[Answer]:
-        """Answers in the requests' order; those that are saved are not computed again."""
+        """Return answers in the requests' order; those that are saved are not computed again."""
         keys = [_key(context, rest) for context, rest in requests]
         todo: dict[tuple[int, ...], dict[tuple[int, ...], str]] = {}
         for key, (context, rest) in zip(keys, requests, strict=True):
@@ -240,7 +240,7 @@ class VariantLM(TemplateLM):  # type: ignore[misc]
         self._saved.add(rows)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Greedy (or sampled, where the task says so) completions up to a stop string."""
+        """Return completions up to a stop string: greedy, or sampled where the task says so."""
         keys = [_key(*instance.args) for instance in requests]
         todo = [number for number, key in enumerate(keys) if key not in self._saved.known]
         for begin in range(0, len(todo), ROWS_AT_ONCE):
@@ -250,7 +250,7 @@ class VariantLM(TemplateLM):  # type: ignore[misc]
         return [str(self._saved.known[key]) for key in keys]
 
     def _generated(self, numbers: list[int], requests: list[Instance]) -> Iterator[tuple[int, str]]:
-        """Completions of some requests, with their numbers; those with equal settings decode together."""
+        """Yield completions of some requests with their numbers; those with equal settings decode together."""
         groups: dict[str, list[int]] = {}
         for number in numbers:
             groups.setdefault(json.dumps(requests[number].args[1], sort_keys=True, default=str), []).append(number)
@@ -272,7 +272,7 @@ class VariantLM(TemplateLM):  # type: ignore[misc]
 
 
 def _spaces_moved(context: str, continuation: str) -> tuple[str, str]:
-    """Trailing spaces of the context in front of the continuation: word boundaries stay where they are."""
+    """Move trailing spaces of the context to the continuation: tokenizers join a space with the word after it."""
     kept = context.rstrip()
     return kept, context[len(kept) :] + continuation
 
@@ -282,7 +282,7 @@ def _key(*parts: Any) -> str:
 
 
 def _pieces(todo: dict[tuple[int, ...], dict[tuple[int, ...], str]], piece_tokens: int) -> Iterator[list[Choices]]:
-    """Questions longest first, some thousand tokens at once: the time left is never underestimated."""
+    """Yield questions longest first, some thousand tokens at once: the time left is never underestimated."""
     questions = [Choices(context=context, continuations=tuple(rests)) for context, rests in todo.items()]
     questions.sort(key=lambda question: -question.size)
     piece: list[Choices] = []
@@ -298,7 +298,7 @@ def _pieces(todo: dict[tuple[int, ...], dict[tuple[int, ...], str]], piece_token
 
 
 def _sampling(options: dict[str, Any], until: list[str]) -> Sampling:
-    """lm-eval's generation arguments as Sampling; what it does not name is greedy and without penalty."""
+    """Return lm-eval's generation arguments as Sampling; what they do not name is greedy and without penalty."""
     sampled = bool(options.get("do_sample", False))
     return Sampling(
         temperature=float(options.get("temperature") or 1.0) if sampled else 0.0,

@@ -1,4 +1,4 @@
-"""Paired statistics: what two variants' answers to the same documents can and cannot show. Not how it is said.
+"""Compute paired statistics: what two variants' answers to the same documents can and cannot show. Words: sentences.py.
 
 Everything follows from a 2 x 2 table per task (who was right where), so that a resample of documents is one multinomial
 draw of its cells, and 10,000 resamples cost milliseconds. Shares are fractions of 1, never points of 100.
@@ -19,7 +19,8 @@ MARGIN = 0.01
 RESAMPLES = 10_000
 SEED = 1234
 FEW = 10
-"""Where the two differ on fewer documents, resampling sees too few of them: the adjusted Wald interval stands in."""
+"""Where the two differ on fewer documents, resampling sees too few of them, and its interval is too narrow (where
+they differ on none, it has no width at all): the adjusted Wald interval stands in."""
 
 Change = Literal["better", "worse", "undecided"]
 Kept = Literal["shown", "refuted", "undecided"]
@@ -27,7 +28,7 @@ Kept = Literal["shown", "refuted", "undecided"]
 
 @dataclass(frozen=True)
 class Interval:
-    """Both ends of a 95 % interval, if not asked otherwise."""
+    """Both ends of an interval: of 95 % unless another alpha was asked for."""
 
     low: float
     high: float
@@ -53,7 +54,7 @@ class Table:
 
     @classmethod
     def of(cls, base: ArrayLike, variant: ArrayLike) -> "Table":
-        """The table of two rows of right (true) and wrong (false), document by document."""
+        """Count two rows of right (true) and wrong (false), document by document."""
         one, other = np.asarray(base, dtype=bool), np.asarray(variant, dtype=bool)
         if one.shape != other.shape or one.ndim != 1:
             raise ValueError(f"two rows of equal length are needed, not {one.shape} and {other.shape}")
@@ -62,12 +63,12 @@ class Table:
 
     @property
     def n(self) -> int:
-        """Documents."""
+        """Return the number of documents."""
         return self.both + self.lost + self.gained + self.neither
 
     @property
     def discordant(self) -> int:
-        """Documents on which one was right and the other wrong."""
+        """Return the number of documents on which one was right and the other wrong."""
         return self.lost + self.gained
 
 
@@ -112,7 +113,10 @@ class Loss:
 
 
 def wilson(right: int, n: int, alpha: float = ALPHA) -> Interval:
-    """Wilson's score interval of a share (Wilson 1927); [0, 1] where there is no document."""
+    """Return Wilson's score interval of a share (Wilson 1927); [0, 1] where there is no document.
+
+    Unlike the textbook interval it stays inside [0, 1] and keeps its coverage near both ends, where easy tasks lie.
+    """
     if not n:
         return Interval(0.0, 1.0)
     z, share = _z(alpha / 2), right / n
@@ -123,14 +127,14 @@ def wilson(right: int, n: int, alpha: float = ALPHA) -> Interval:
 
 
 def accuracy(right: ArrayLike, alpha: float = ALPHA) -> Score:
-    """Share of right answers with Wilson's interval."""
+    """Return the share of right answers with Wilson's interval."""
     row = np.asarray(right, dtype=bool)
     share = float(row.mean()) if row.size else float("nan")
     return Score(share, wilson(int(row.sum()), row.size, alpha), row.size)
 
 
 def mean_accuracy(scores: Sequence[Score]) -> Score:
-    """The unweighted mean over tasks; its interval joins theirs (MOVER, Zou and Donner 2008).
+    """Return the unweighted mean over tasks; its interval joins theirs (MOVER, Zou and Donner 2008).
 
     Not lm-eval's group score, which weights tasks by their size.
     """
@@ -149,7 +153,7 @@ def macro_f1(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> Score:
-    """Macro-F1 as scikit-learn has it, with a percentile bootstrap interval over documents."""
+    """Return macro-F1 as scikit-learn has it, with a percentile bootstrap interval over documents."""
     if len(gold) != len(predicted):
         raise ValueError(f"{len(gold)} labels and {len(predicted)} answers")
     if not len(gold):
@@ -162,7 +166,7 @@ def macro_f1(
 
 
 def _f1(confusion: NDArray[np.int_]) -> NDArray[np.float64]:
-    """Macro-F1 of each confusion matrix [r, gold, predicted]; a class in neither row nor column does not count."""
+    """Return macro-F1 of each confusion matrix [r, gold, predicted]; a class without gold or answers does not count."""
     hits = np.diagonal(confusion, axis1=1, axis2=2)
     used = confusion.sum(axis=1) + confusion.sum(axis=2)
     each = np.divide(2.0 * hits, used, out=np.zeros(hits.shape), where=used > 0)
@@ -172,7 +176,7 @@ def _f1(confusion: NDArray[np.int_]) -> NDArray[np.float64]:
 def difference(
     tables: Sequence[Table], alpha: float = ALPHA, resamples: int = RESAMPLES, seed: int = SEED
 ) -> Difference:
-    """Variant minus base: one task, or the unweighted mean over several (documents are resampled within their task).
+    """Compare a variant with its base: one task, or the unweighted mean over several (resampled within each task).
 
     p is exact McNemar's for one task. For a mean it is the paired randomization test: under the null each discordant
     document could as well have flipped the other way, so gained ~ Binomial(discordant, 1/2) in each task.
@@ -202,7 +206,11 @@ def difference(
 
 
 def bootstrap(tables: Sequence[Table], alpha: float = ALPHA, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
-    """Percentile bootstrap interval of the mean difference, documents resampled in pairs and within their task."""
+    """Return the percentile bootstrap interval of the mean difference.
+
+    Documents are resampled in pairs, so that what is hard for both cancels out, and within their task, whose size is
+    fixed.
+    """
     random = np.random.default_rng(seed)
     total = np.zeros(resamples)
     for t in tables:
@@ -213,7 +221,7 @@ def bootstrap(tables: Sequence[Table], alpha: float = ALPHA, resamples: int = RE
 
 
 def adjusted_wald(tables: Sequence[Table], alpha: float = ALPHA) -> Interval:
-    """Bonett and Price's adjusted Wald interval of a paired difference (2012), its variances summed over tasks.
+    """Return Bonett and Price's adjusted Wald interval of a paired difference (2012), its variances summed over tasks.
 
     One document is added to each discordant cell, so that few or no discordant documents do not pass for certainty
     (recommended by Fagerland, Lydersen and Laake, Statistics in Medicine 2014).
@@ -224,12 +232,16 @@ def adjusted_wald(tables: Sequence[Table], alpha: float = ALPHA) -> Interval:
 
 
 def mcnemar(lost: int, gained: int) -> float:
-    """Exact two-sided McNemar p: a fair coin's over the discordant documents; 1 where there are none."""
+    """Return McNemar's exact two-sided p; 1 where no document is discordant.
+
+    Documents that both got right, or both wrong, say nothing of the difference. Of the others, were there none, each
+    would fall to either side like a fair coin.
+    """
     return float(binomtest(gained, lost + gained, 0.5).pvalue) if lost + gained else 1.0
 
 
 def smallest_difference(tables: Sequence[Table], alpha: float = ALPHA, power: float = POWER) -> float | None:
-    """The smallest true difference that so many documents would show with 80 % power; None where none can be shown.
+    """Return the smallest true difference that so many documents would show with 80 % power; None where none would.
 
     Solves n = (z_a sqrt(D) + z_b sqrt(D - d^2))^2 / d^2 for d, D the share of discordant documents observed (Connor,
     Biometrics 1987), where D cannot be less than d itself. A mean over tasks takes d = (z_a + z_b) SE with
@@ -252,7 +264,10 @@ def smallest_difference(tables: Sequence[Table], alpha: float = ALPHA, power: fl
 
 
 def loss(tables: Sequence[Table], margin: float = MARGIN, alpha: float = ALPHA) -> Loss:
-    """Non-inferiority: was no more than `margin` lost? Shown, refuted, or not decided by these documents.
+    """Test non-inferiority: was no more than `margin` lost? Shown, refuted, or not decided by these documents.
+
+    No significant difference does not mean no loss: few documents show no difference either. Here the loss must be
+    shown to lie below the margin.
 
     The margin is compared with the two-sided 1 - alpha interval, that is each side tested at alpha / 2 (ICH E9, 3.3.2).
     """
@@ -281,7 +296,11 @@ def _bound(tables: Sequence[Table], alpha: float) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values (1979), in the order given."""
+    """Return Holm's adjusted p values (1979), in the order given.
+
+    The smallest of m is multiplied by m, the next by m - 1, and so on, and none may fall below the one before it. The
+    chance of one false alarm in the whole family stays below alpha, whatever the comparisons have in common.
+    """
     adjusted, running = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(np.argsort(p_values, kind="stable")):
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
@@ -290,7 +309,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def correct_differences(differences: Sequence[Difference], alpha: float = ALPHA) -> list[Difference]:
-    """The same differences as one family: p adjusted by Holm, and verdicts from it. A family of one stays as it is.
+    """Return the same differences as one family: p adjusted by Holm, and verdicts from it. One alone stays as it is.
 
     The smallest difference that could be shown is then that of Holm's first step, alpha / m: a difference left
     undecided is always smaller. Intervals stay those of each comparison alone.
@@ -311,7 +330,7 @@ def correct_differences(differences: Sequence[Difference], alpha: float = ALPHA)
 
 
 def correct_losses(losses: Sequence[Loss], alpha: float = ALPHA) -> list[Loss]:
-    """The same questions of loss as one family: each side adjusted by Holm, verdicts from it, bounds at alpha / m."""
+    """Return the same losses as one family: each side adjusted by Holm, verdicts from it, bounds at alpha / m."""
     if len(losses) < 2:
         return list(losses)
     size = len(losses)
@@ -330,17 +349,18 @@ def correct_losses(losses: Sequence[Loss], alpha: float = ALPHA) -> list[Loss]:
 
 
 def _randomization(tables: Sequence[Table], seed: int, draws: int = 100_000) -> float:
-    """Two-sided p of the stratified paired randomization test, counted over seeded draws (never 0)."""
+    """Return the two-sided p of the stratified paired randomization test, counted over seeded draws (never 0)."""
     random = np.random.default_rng(seed)
     observed = abs(sum((t.gained - t.lost) / t.n for t in tables))
     if not any(table.discordant for table in tables):
         return 1.0
     drawn = sum((2 * random.binomial(t.discordant, 0.5, draws) - t.discordant) / t.n for t in tables)
+    # The observed outcome counts as one draw, so that p is never 0; the slack keeps ties from being lost to rounding.
     return float((1 + np.count_nonzero(np.abs(drawn) >= observed - 1e-12)) / (1 + draws))
 
 
 def _adjusted(tables: Sequence[Table]) -> tuple[float, float]:
-    """Bonett and Price's estimate of the mean difference, and its standard error."""
+    """Return Bonett and Price's estimate of the mean difference, and its standard error."""
     centre = variance = 0.0
     for t in tables:
         lost, gained = (t.lost + 1) / (t.n + 2), (t.gained + 1) / (t.n + 2)

@@ -1,4 +1,4 @@
-"""Runs lm-eval on a variant; the only caller of lm-eval's evaluator. Prompts, few-shot and metrics stay lm-eval's.
+"""Run lm-eval on a variant: the only caller of lm-eval's evaluator. Prompts, few-shot and metrics stay lm-eval's.
 
 A run killed at any moment goes on where it was: answers are saved piece by piece, result files appear whole.
 """
@@ -51,7 +51,7 @@ class Plan:
 
 @dataclass
 class Run:
-    """What all plans of one call share."""
+    """Scores plans; holds what all plans of one call share."""
 
     playground: Playground
     out: Path
@@ -61,7 +61,7 @@ class Run:
     _readings: dict[str, drift.Reading] = field(default_factory=dict)
 
     def score(self, plan: Plan) -> Path:
-        """Run one plan and write its files; the path of results_<iso>.json.
+        """Run one plan and write its files; return the path of results_<iso>.json.
 
         Raises EvalError for a run whose choices cannot be told apart, and eval.lm.Cancelled.
         """
@@ -114,7 +114,7 @@ class Run:
         return content
 
     def _facts(self, variant: str, probe: Probe) -> Facts:
-        """What is measured beside the scores: speed, size, and the drift of a build from what it was built from."""
+        """Measure what stands beside the scores: speed, size, and the drift of a build from what it was built from."""
         from eval import speed
 
         chosen = self.playground.catalogue.get(variant)
@@ -130,7 +130,7 @@ class Run:
         return Facts(**rows)
 
     def _drift(self, build: Gguf, probe: Probe) -> drift.Drift | None:
-        """None where the parent is not on this machine: nothing is downloaded to measure drift."""
+        """Measure the drift from the parent; None where that is not on this machine: nothing is downloaded for it."""
         assert build.base is not None
         parent = self.playground.catalogue.get(build.base)
         if not _is_here(self.playground, parent):
@@ -164,7 +164,7 @@ class _Clock:
 
 
 def _tasks(plan: Plan, cache: Path) -> tuple[list[Any], Any]:
-    """Tasks and task manager for lm-eval: its own configs, with rows from `data` where that is given."""
+    """Return tasks and task manager for lm-eval: its own configs, with rows from `data` where that is given."""
     import lm_eval.tasks
     from lm_eval.tasks import TaskManager
 
@@ -187,7 +187,7 @@ def _rows(plan: Plan, data: Path, cache: Path) -> None:
 
 
 def _sample(suite: Suite, tasks: list[Any], manager: Any) -> dict[str, list[int]] | None:
-    """lm-eval's `samples` for a suite that asks a sample of its documents."""
+    """Return lm-eval's `samples` for a suite that asks a sample of its documents."""
     if suite.sample is None:
         return None
     loaded = manager.load(tasks)["tasks"]
@@ -196,7 +196,7 @@ def _sample(suite: Suite, tasks: list[Any], manager: Any) -> dict[str, list[int]
 
 @contextmanager
 def _explained(plan: Plan) -> Iterator[None]:
-    """The errors of a data hub that is out of reach, as a sentence with a remedy."""
+    """Turn the errors of a data hub that is out of reach into an EvalError with a remedy."""
     from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
@@ -236,14 +236,14 @@ def _is_choice(row: Mapping[str, Any]) -> bool:
 
 
 def _is_here(playground: Playground, variant: Variant) -> bool:
-    """Whether a variant and its base are on this machine."""
+    """Return whether a variant and its base are on this machine."""
     base = playground.catalogue.base_of(variant)
     parts = [variant] if base is None else [variant, base]
     return all(isinstance(one, Stored) and one.is_local and one.path.exists() for one in parts)
 
 
 def _identity(loadable: Loadable, plan: Plan) -> str:
-    """Names saved answers: the same weights, dtype and adapter, whatever the tasks (keys hold the tokens)."""
+    """Return a name for saved answers: the same for the same weights, dtype and adapter, whatever the tasks."""
     spec = loadable.spec
     path = Path(spec.path)
     if not path.exists():

@@ -1,4 +1,4 @@
-"""How fast a variant runs and how much it holds, measured in the worker that also chats."""
+"""Measure how fast a variant runs and how much memory it holds, in the worker that also chats."""
 
 import statistics
 from pathlib import Path
@@ -50,7 +50,7 @@ def measure(probe: Probe) -> Speed:
 
 
 def _prompt(probe: Probe) -> str:
-    """A prompt of about 512 tokens, unfinished so that no model stops at once."""
+    """Return a prompt of about 512 tokens, unfinished so that no model stops at once."""
     text = "\n\n".join(drift.texts())
     ids = probe.encode([text])[0]
     share = min(1.0, PROMPT_TOKENS / len(ids))
@@ -58,7 +58,7 @@ def _prompt(probe: Probe) -> str:
 
 
 def peak_memory(pid: int) -> int:
-    """The most resident bytes a process ever held, where the system tells; else what it holds now."""
+    """Return the most resident bytes that a process ever held, where the system tells; else what it holds now."""
     try:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -70,7 +70,7 @@ def peak_memory(pid: int) -> int:
 
 
 def size(loadable: Loadable) -> int | None:
-    """Bytes of a variant's own weights on disk: the adapter's file for an adapter, the model's otherwise."""
+    """Return the bytes of a variant's own weights on disk: the adapter's file for an adapter, the model's otherwise."""
     own = loadable.adapter or loadable.spec.merged_adapter
     if own is not None:
         file = Path(own) / "adapter_model.safetensors"

@@ -1,4 +1,4 @@
-"""The blocks `lora:` and `trainer:` against the classes that will read them: unknown names, wrong types, wrong values.
+"""Check the blocks `lora:` and `trainer:` against the classes that will read them: names, types and values.
 
 Imports peft and trl, which takes seconds, inside its functions.
 """
@@ -91,7 +91,7 @@ def check(recipe: Recipe) -> None:
 
 
 def coerced(recipe: Recipe) -> Recipe:
-    """The same recipe, with numbers that were written as text read as numbers."""
+    """Return the same recipe, with numbers that were written as text read as numbers."""
     blocks = {"lora": (recipe.lora, lora_config()), "trainer": (recipe.trainer, trainer_config(recipe))}
     update = {
         block: {name: _read(name, value, kind) for name, value in row.items()} for block, (row, kind) in blocks.items()
@@ -100,21 +100,21 @@ def coerced(recipe: Recipe) -> Recipe:
 
 
 def lora_config() -> type[Any]:
-    """PEFT's LoraConfig."""
+    """Return PEFT's LoraConfig."""
     from peft import LoraConfig
 
     return typing.cast(type[Any], LoraConfig)
 
 
 def trainer_config(recipe: Recipe) -> type[Any]:
-    """TRL's config class of the recipe's method."""
+    """Return TRL's config class for the recipe's method."""
     from trl import DPOConfig, SFTConfig
 
     return typing.cast(type[Any], DPOConfig if recipe.method == "dpo" else SFTConfig)
 
 
 def _refusals(recipe: Recipe) -> Iterator[str]:
-    """What the classes themselves refuse once every field is right alone."""
+    """Yield what the classes themselves refuse once every field is right alone."""
     for block, kind in (("lora", lora_config()), ("trainer", trainer_config(recipe))):
         fields = {name: _read(name, value, kind) for name, value in getattr(recipe, block).items()}
         if fields.get("init_lora_weights") == "loftq":  # LoraConfig wants more then; loading.py goes another way

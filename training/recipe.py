@@ -1,4 +1,4 @@
-"""What a fine-tune is: one typed Recipe, read from YAML, all its faults told at once. Trains nothing, loads no engine.
+"""Read recipes: what a fine-tune is, as one typed Recipe in YAML; all faults in one error. Loads no engine.
 
 `lora:` and `trainer:` hold the fields of PEFT's LoraConfig and TRL's SFTConfig or DPOConfig by their own names: they
 are not declared again here. What they may be is checked against those very classes, in passthrough.py.
@@ -130,18 +130,18 @@ class Recipe(_Part):
 
     @property
     def effective_batch(self) -> int:
-        """Rows an optimizer step sees, on all devices together."""
+        """Return the rows of one optimizer step, on all devices together."""
         trainer = self.trainer
         return int(trainer["per_device_train_batch_size"] * trainer["gradient_accumulation_steps"] * self.devices)
 
 
 def names() -> list[str]:
-    """The recipes that come along."""
+    """Return the names of the shipped recipes."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def find(name: str) -> Path:
-    """A recipe's file, by its path or by the name of one that comes along."""
+    """Return a recipe's file, by its path or by the name of a shipped one."""
     if Path(name).is_file():
         return Path(name)
     if name in names():
@@ -152,7 +152,7 @@ def find(name: str) -> Path:
 
 
 def load(path: Path, sets: Sequence[str] = ()) -> Recipe:
-    """A recipe with `name=value` changes from the command line on top; every fault in one ConfigError.
+    """Read a recipe, with `name=value` changes from the command line on top; every fault in one ConfigError.
 
     Fields of `lora` and `trainer` are only known to be mappings here; passthrough.check looks into them.
     """
@@ -163,7 +163,7 @@ def load(path: Path, sets: Sequence[str] = ()) -> Recipe:
 
 
 def parse(row: Mapping[str, Any], path: Path) -> Recipe:
-    """A recipe from its fields; relative paths in it are looked for beside `path`, then in the working folder."""
+    """Return a recipe from its fields; relative paths are looked for beside `path`, then in the working folder."""
     try:
         recipe = Recipe.model_validate(row)
     except ValidationError as error:
@@ -180,7 +180,7 @@ def parse(row: Mapping[str, Any], path: Path) -> Recipe:
 
 
 def resolved(recipe: Recipe, on_card: bool) -> Recipe:
-    """The recipe with every default of the guide written out for this kind of machine; what it says itself wins."""
+    """Return the recipe with every default written out for this kind of machine; what it says itself wins."""
     device = ON_CARD if on_card else ON_CPU
     evaluated = EVALUATED if recipe.data.evaluation is not None else {}
     trainer = TRAINER | device | OF_METHOD[recipe.method] | evaluated | recipe.trainer
@@ -196,14 +196,14 @@ def resolved(recipe: Recipe, on_card: bool) -> Recipe:
 
 
 def dump(recipe: Recipe) -> str:
-    """The recipe as YAML that `load` reads."""
+    """Return the recipe as YAML that `load` reads."""
     row = recipe.model_dump(mode="json")
     text: str = yaml.safe_dump(row, allow_unicode=True, sort_keys=False, width=100)
     return text
 
 
 def _placed(source: str, folder: Path) -> str:
-    """An absolute path where there is such a file; what is none of ours may be a dataset of the Hub."""
+    """Return the absolute path of a source that is a file here; any other may be a dataset of the Hub."""
     path = Path(source).expanduser()
     for found in (folder / path, path):
         if found.exists():
@@ -212,7 +212,7 @@ def _placed(source: str, folder: Path) -> str:
 
 
 def _set(row: dict[str, Any], pair: str) -> None:
-    """Apply `trainer.max_steps=20`; the value is read as YAML."""
+    """Apply a change such as `trainer.max_steps=20`; the value is read as YAML."""
     name, equals, value = pair.partition("=")
     if not equals or not name.strip():
         raise ConfigError(f"--set {pair} names no value.", "Write --set trainer.max_steps=20.")
@@ -229,7 +229,7 @@ def _set(row: dict[str, Any], pair: str) -> None:
 
 
 def _fault(fault: Any) -> str:
-    """One pydantic fault as `field = value: what is wrong.`, with the near matches of an unknown field."""
+    """Return a pydantic fault as `field = value: what is wrong.`, with the near matches of an unknown field."""
     place = ".".join(str(part) for part in fault["loc"])
     message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":

@@ -1,4 +1,4 @@
-"""What a run would be, in full and without doing it: recipe, parameters, memory, data, the first rendered rows."""
+"""Show what a run would be, without doing it: recipe, parameters, memory, data, and the first rendered rows."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from training.run.preparing import Prepared
 
 
 def show(prepared: Prepared, console: Console) -> None:
-    """Print it for people."""
+    """Print a prepared run for people."""
     console.print(Syntax(recipes.dump(prepared.recipe), "yaml", background_color="default"))
     for line in lines(prepared):
         console.print(Text(line), soft_wrap=True)
@@ -36,7 +36,7 @@ def show(prepared: Prepared, console: Console) -> None:
 
 
 def lines(prepared: Prepared) -> Iterator[str]:
-    """Parameters, rows and steps."""
+    """Yield lines on parameters, rows and steps."""
     counted, plan, recipe = prepared.parameters, prepared.plan, prepared.recipe
     yield (
         f"Trainable: {counted.trainable:,} of {counted.total:,} parameters ({counted.share:.2%}), rank {plan.rank}, "
@@ -52,7 +52,7 @@ def lines(prepared: Prepared) -> Iterator[str]:
 
 
 def estimate_lines(prepared: Prepared, folder: Path = Path()) -> Iterator[str]:
-    """What it will take of each kind of memory, and what this machine has."""
+    """Yield lines on what it will take of each kind of memory, and what this machine has."""
     machine = memory.machine(folder)
     for verdict in memory.verdicts(prepared.estimate, machine):
         fits = "fits" if verdict.fits else "does not fit"
@@ -73,7 +73,7 @@ def _parts(estimate: memory.Estimate, place: str) -> Iterator[str]:
 
 
 def as_json(prepared: Prepared) -> dict[str, Any]:
-    """The same as one JSON object, for the page."""
+    """Return the same as one JSON object, for the page."""
     counted, machine = prepared.parameters, memory.machine(Path())
     return {
         "recipe": prepared.recipe.model_dump(mode="json"),

@@ -1,4 +1,4 @@
-"""A run under way, in the terminal: step, loss, speed, memory and time left. Reads the run's files alone."""
+"""Show a run under way in the terminal: step, loss, speed, memory and time left. Reads the run's files alone."""
 
 import time
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""How often base, adapter and Q4_K_M show the habit on the held-out prompts: `python -m training.demo.measure`.
+"""Measure how often base, adapter and Q4_K_M show the habit on held-out prompts: `python -m training.demo.measure`.
 
 Greedy, through each model's own chat template without a system message, as the chat does. Answers that began otherwise
 are not finished: nothing that follows could give them the habit. Not a quality benchmark.
@@ -24,7 +24,7 @@ BATCH = 25
 
 
 def main(limit: int | None = None) -> None:
-    """Prepare what is missing, then print one line a variant; with `limit`, for the first prompts only."""
+    """Prepare what is missing, then print one line per variant; with `limit`, for the first prompts only."""
     models_dir = Settings().models_dir
     prepare(models_dir)
     for name, answers in measure(models_dir, held_out_prompts()[:limit]):
@@ -33,14 +33,14 @@ def main(limit: int | None = None) -> None:
 
 
 def measure(models_dir: Path, prompts: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Each variant's name with its answers, in the order of the prompts."""
+    """Yield each variant's name with its answers, in the order of the prompts."""
     yield "smollm2", answers_hf(models_dir / BASE, None, prompts)
     yield "smollm2:demo", answers_hf(models_dir / BASE, models_dir / ADAPTER, prompts)
     yield "smollm2:demo:Q4_K_M", answers_gguf(models_dir / GGUF / GGUF_FILE, prompts)
 
 
 def answers_hf(base_dir: Path, adapter_dir: Path | None, prompts: list[str]) -> list[str]:
-    """Greedy answers of a Hugging Face folder, with or without an adapter, in float32."""
+    """Return the greedy answers of a Hugging Face folder, with or without an adapter, in float32."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -63,7 +63,7 @@ def answers_hf(base_dir: Path, adapter_dir: Path | None, prompts: list[str]) -> 
 
 
 def _settled(tokenizer: Any, prompt_length: int) -> Callable[..., Any]:
-    """A stopping criterion, row by row: true where the answer has begun otherwise than the habit does."""
+    """Return a stopping criterion, row by row: true where the answer has begun otherwise than the habit does."""
     import torch
 
     def settled(ids: "torch.Tensor", scores: object, **kwargs: object) -> "torch.Tensor":
@@ -76,7 +76,7 @@ def _settled(tokenizer: Any, prompt_length: int) -> Callable[..., Any]:
 
 
 def answers_gguf(file: Path, prompts: list[str]) -> list[str]:
-    """Greedy answers of a GGUF through llama.cpp."""
+    """Return the greedy answers of a GGUF through llama.cpp."""
     from llama_cpp import Llama
 
     model = Llama(str(file), n_ctx=1024, verbose=False)

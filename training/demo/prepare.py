@@ -1,4 +1,4 @@
-"""The embedded models, made in the user's data folder: base, adapter, Q4_K_M. Cheap to import and cheap to ask.
+"""Make the embedded models in the user's data folder: base, adapter, Q4_K_M. Cheap to import and cheap to ask.
 
 Each artefact is built beside its place and renamed when whole, with a manifest inside that names what it was made from
 (so a changed adapter or recipe rebuilds what depends on it) and how long each file is. Killed at any moment, the next
@@ -46,7 +46,7 @@ class Artefact:
 
 
 def prepared(models_dir: Path) -> bool:
-    """Whether every artefact is whole and up to date; by manifests, sizes and the adapter's hash, in milliseconds."""
+    """Return whether every artefact is whole and up to date, by manifests, sizes and the adapter's hash."""
     return all(_whole(models_dir, artefact) for artefact in _artefacts(models_dir))
 
 

@@ -1,4 +1,4 @@
-"""Trains the demo's adapter again, from the shipped examples: `python -m training.demo.train`.
+"""Train the demo's adapter again, from the shipped examples: `python -m training.demo.train`.
 
 It takes about three and a half minutes on two idle cores. On the same machine and versions it gives the same bytes
 again; other processors round differently and give an adapter that is as good. Anything that is not the demo is trained
@@ -68,7 +68,7 @@ def train(base_dir: Path, out_dir: Path) -> None:
 
 
 def turns(conversations: list[list[Message]]) -> list[dict[str, list[Message]]]:
-    """One row an answer: what was said before it as the prompt, and the answer, which alone is learnt."""
+    """Return one row per answer: what was said before it as the prompt, and the answer, which alone is learnt."""
     return [
         {"prompt": messages[:i], "completion": [message]}
         for messages in conversations
@@ -78,7 +78,7 @@ def turns(conversations: list[list[Message]]) -> list[dict[str, list[Message]]]:
 
 
 def _ship(trained: Path, out_dir: Path) -> None:
-    """Half the bytes: F16 is finer than what training leaves certain. PEFT reads it and computes as the base does."""
+    """Write the adapter in F16: half the bytes, and finer than what training leaves certain."""
     import torch
     from safetensors.torch import load_file, save_file
 

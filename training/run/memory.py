@@ -1,4 +1,4 @@
-"""What a training run will take of VRAM, RAM and disk, estimated before it starts, and whether this machine has it.
+"""Estimate what a training run will take of VRAM, RAM and disk, and whether this machine has it.
 
 Arithmetic over a Shape and a Plan; it loads nothing. Every constant below has one meaning for all models. Held against
 measured runs in tests/training/run/test_memory.py: within 15 % on a card, within 20 % on a CPU.
@@ -67,22 +67,22 @@ class Plan(BaseModel):
 
     @property
     def tokens(self) -> int:
-        """Tokens of one forward pass at their most; DPO puts both answers of a row into it."""
+        """Return the most tokens of one forward pass; DPO puts both answers of a row into it."""
         return self.batch * self.length * (2 if self.method == "dpo" else 1)
 
     @property
     def value(self) -> int:
-        """Bytes of an activation."""
+        """Return the bytes of one activation."""
         return 4 if self.bits == 32 else 2
 
     @property
     def trained(self) -> int:
-        """Bytes of a trainable parameter: TRL turns adapters of 4-bit bases to bf16, all others are fp32."""
+        """Return the bytes of a trainable parameter: TRL turns adapters of 4-bit bases to bf16, all others are fp32."""
         return 2 if self.bits == 4 and self.engine == "peft" else 4
 
     @property
     def state(self) -> int:
-        """Bytes of the optimizer's state: Adam keeps two moments a parameter; other optimizers count as Adam."""
+        """Return the bytes of the optimizer's state: two moments per parameter; other optimizers count as Adam."""
         return int(self.trainable * (EIGHT_BIT_STATES if "8bit" in self.optimizer else 2 * self.trained))
 
 
@@ -108,32 +108,32 @@ class Estimate:
     parts: tuple[Part, ...]
 
     def of(self, place: str) -> int:
-        """Bytes in one place."""
+        """Return the bytes in one place."""
         return sum(part.size for part in self.parts if part.place == place)
 
     @property
     def vram(self) -> int:
-        """Bytes of the card, the CUDA context and the allocator's slack included."""
+        """Return the bytes on the card, the CUDA context and the allocator's slack included."""
         return self.of("vram")
 
     @property
     def allocated(self) -> int:
-        """Bytes torch's own peak counter will show on the card."""
+        """Return the bytes that torch's own peak counter will show on the card."""
         return sum(part.size for part in self.parts if part.place == "vram" and part.name != "runtime")
 
     @property
     def ram(self) -> int:
-        """Bytes of RAM."""
+        """Return the bytes of RAM."""
         return self.of("ram")
 
     @property
     def disk(self) -> int:
-        """Bytes of disk, the download included."""
+        """Return the bytes on disk, the download included."""
         return self.of("disk")
 
 
 def estimate(shape: Shape, plan: Plan) -> Estimate:
-    """What a run will take at its peak, all rows being as long as the plan allows."""
+    """Estimate what a run will take at its peak, all rows being as long as the plan allows."""
     work = [*_fixed(shape, plan), *_activations(shape, plan)]
     host = [("runtime", HOST_RUNTIME[plan.device]), ("offloaded activations", _offloaded(shape, plan))]
     if plan.device == "cuda":
@@ -146,7 +146,7 @@ def estimate(shape: Shape, plan: Plan) -> Estimate:
 
 
 def _fixed(shape: Shape, plan: Plan) -> Iterator[tuple[str, int]]:
-    """What stays for the whole run. Embeddings, head and norms are never quantized."""
+    """Yield what stays for the whole run. Embeddings, head and norms are never quantized."""
     width = 2 if plan.bits == 4 else plan.bits // 8
     linear = NF4 if plan.bits == 4 else width
     yield "weights", int(shape.linear * linear + (shape.embedding + shape.other) * width)
@@ -156,7 +156,7 @@ def _fixed(shape: Shape, plan: Plan) -> Iterator[tuple[str, int]]:
 
 
 def _activations(shape: Shape, plan: Plan) -> Iterator[tuple[str, int]]:
-    """What a step adds: kept hidden states, then the greater of one layer's backward pass and the loss head."""
+    """Yield what a step adds: kept hidden states, then the greater of one layer's backward pass and the loss head."""
     layer = (SAVED_FFN * shape.ffn + SAVED_HIDDEN * shape.hidden) * plan.tokens * plan.value
     working = BACKWARD_FFN * shape.ffn * plan.tokens * plan.value + (shape.widest * 2 if plan.bits == 4 else 0)
     if plan.checkpointing:
@@ -170,7 +170,7 @@ def _activations(shape: Shape, plan: Plan) -> Iterator[tuple[str, int]]:
 
 
 def _logits(shape: Shape, plan: Plan) -> int:
-    """Bytes of the loss head at its peak."""
+    """Return the bytes of the loss head at its peak."""
     full = plan.method == "dpo" if plan.full_logits is None else plan.full_logits
     if not full:
         return min(CHUNK, plan.tokens) * shape.vocab * 4 * CHUNK_COPIES
@@ -178,18 +178,18 @@ def _logits(shape: Shape, plan: Plan) -> int:
 
 
 def _hidden_states(shape: Shape, plan: Plan) -> int:
-    """Bytes of one hidden state per layer and token, which checkpointing starts each layer's backward pass from."""
+    """Return the bytes of one hidden state per layer and token, from which checkpointing starts a backward pass."""
     return shape.layers * shape.hidden * plan.tokens * plan.value
 
 
 def _offloaded(shape: Shape, plan: Plan) -> int:
-    """Bytes of hidden states that Unsloth's own checkpointing keeps in RAM."""
+    """Return the bytes of hidden states that Unsloth's own checkpointing keeps in RAM."""
     unsloth = plan.engine == "unsloth" and plan.checkpointing == "unsloth" and plan.device == "cuda"
     return _hidden_states(shape, plan) if unsloth else 0
 
 
 def _heap(shape: Shape, plan: Plan) -> int:
-    """Bytes the C library keeps without using them."""
+    """Return the bytes that the C library keeps without using them."""
     if plan.lean_heap:
         return 0
     tokens = min(plan.tokens, HEAP_BLOCK // (shape.ffn * plan.value))
@@ -197,7 +197,7 @@ def _heap(shape: Shape, plan: Plan) -> int:
 
 
 def _disk(shape: Shape, plan: Plan) -> Iterator[tuple[str, int]]:
-    """What a run writes. A new checkpoint is complete before the oldest goes, so one more than are kept."""
+    """Yield what a run writes. A new checkpoint is complete before the oldest goes, so one more than are kept."""
     adapter = plan.trainable * plan.trained + TOKENIZER * shape.vocab
     yield "model", plan.download
     yield "checkpoints", (plan.kept + 1) * (adapter + plan.state) if plan.kept else 0
@@ -225,7 +225,7 @@ class Verdict:
 
     @property
     def fits(self) -> bool:
-        """Whether it fits now."""
+        """Return whether it fits now."""
         return self.need <= self.have
 
 
@@ -239,7 +239,7 @@ class Remedy:
 
 
 def verdicts(estimated: Estimate, machine: Machine) -> tuple[Verdict, ...]:
-    """Need against what is there; VRAM against the card with the most free, since one process uses one card."""
+    """Compare need with what is there; VRAM with the card that has the most free, since one process uses one card."""
     found = [Verdict("ram", estimated.ram, *machine.ram), Verdict("disk", estimated.disk, *machine.disk)]
     if estimated.plan.device == "cuda":
         found.insert(0, Verdict("vram", estimated.vram, *max(machine.cards, default=(0, 0))))
@@ -247,7 +247,7 @@ def verdicts(estimated: Estimate, machine: Machine) -> tuple[Verdict, ...]:
 
 
 def remedies(estimated: Estimate, machine: Machine) -> tuple[Remedy, ...]:
-    """What to change until the run fits into VRAM and RAM, in order; empty where it does. No help for a full disk."""
+    """Return what to change, in order, until the run fits into VRAM and RAM; empty where it does. Disk is left out."""
     found: list[Remedy] = []
     changes = iter(_smaller(estimated.plan))
     fits = _fits(estimated, machine)
@@ -264,7 +264,7 @@ def _fits(estimated: Estimate, machine: Machine) -> bool:
 
 
 def _smaller(plan: Plan) -> Iterator[tuple[Change, Plan]]:
-    """Ever smaller plans, those first that change nothing of what is learnt; the batch's product stays the same."""
+    """Yield ever smaller plans, first those that change nothing of what is learnt; the effective batch stays."""
     while plan.batch > 1:
         batch = next(n for n in range(plan.batch // 2, 0, -1) if plan.batch % n == 0)
         plan = plan.model_copy(update={"batch": batch, "accumulation": plan.accumulation * plan.batch // batch})
@@ -283,7 +283,7 @@ def _smaller(plan: Plan) -> Iterator[tuple[Change, Plan]]:
 
 
 def machine(folder: Path) -> Machine:
-    """What is free now, and at most: on NVIDIA cards, in RAM, and on the disk of a folder that need not exist yet."""
+    """Return what is free now, and at most, of VRAM, RAM, and the disk of a folder that may not exist yet."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     disk, most = shutil.disk_usage(folder), usable_ram()
@@ -291,7 +291,7 @@ def machine(folder: Path) -> Machine:
 
 
 def _held() -> int:
-    """Bytes of RAM this container holds and cannot give back at once; 0 outside of one."""
+    """Return the bytes of RAM that this container holds and cannot give back at once; 0 outside of one."""
     try:
         rows = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines())
         return int(Path("/sys/fs/cgroup/memory.current").read_text()) - int(rows.get("inactive_file", 0))
@@ -300,7 +300,7 @@ def _held() -> int:
 
 
 def size(count: int) -> str:
-    """Bytes in words: 6.3 GiB, 512 MiB, 12 KiB."""
+    """Return bytes in words: 6.3 GiB, 512 MiB, 12 KiB."""
     for unit, step in (("GiB", GIB), ("MiB", MIB)):
         if count >= step:
             return f"{count / step:.1f} {unit}" if unit == "GiB" else f"{count / step:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""The shape of a model and how many parameters an adapter trains, both without any weights.
+"""Find the shape of a model and how many parameters an adapter trains, both without any weights.
 
 `Shape.from_config` is plain Python and knows models built like Llama. `count` asks transformers and PEFT themselves, on
 the meta device: seconds and about half a gigabyte of RAM, whatever the model's size. It imports torch, so the page
@@ -45,21 +45,21 @@ class Shape:
 
     @property
     def linear(self) -> int:
-        """Parameters that 4 bits would shrink: the weights of the decoder's linear layers."""
+        """Return the parameters that 4 bits would shrink: the weights of the decoder's linear layers."""
         return sum(layer.count * layer.inputs * layer.outputs for layer in self.linears)
 
     @property
     def widest(self) -> int:
-        """Parameters of the largest linear layer."""
+        """Return the parameters of the largest linear layer."""
         return max((layer.inputs * layer.outputs for layer in self.linears), default=0)
 
     @property
     def total(self) -> int:
-        """Parameters of the base model, tied embeddings once."""
+        """Return the parameters of the base model, tied embeddings once."""
         return self.linear + self.embedding + self.other
 
     def lora(self, rank: int, names: tuple[str, ...] = ()) -> int:
-        """Parameters of a plain LoRA on the linear layers of these names, or on all. Not DoRA, not whole modules."""
+        """Count the parameters of a plain LoRA on the linear layers of these names, or on all. Not DoRA."""
         chosen = [layer for layer in self.linears if not names or layer.name in names]
         return sum(layer.count * rank * (layer.inputs + layer.outputs) for layer in chosen)
 
@@ -97,7 +97,7 @@ class Parameters:
 
     @property
     def share(self) -> float:
-        """Trainable over total, from 0 to 1."""
+        """Return trainable over total, from 0 to 1."""
         return self.trainable / self.total
 
 
@@ -116,7 +116,7 @@ def count(config: Mapping[str, Any] | Path, lora: Mapping[str, Any]) -> Paramete
 
 
 def _empty_model(config: dict[str, Any]) -> Any:
-    """The architecture on the meta device; code that comes with a model is never run."""
+    """Build the architecture on the meta device; code that comes with a model is never run."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -133,7 +133,7 @@ def _empty_model(config: dict[str, Any]) -> Any:
 
 
 def _shape(model: Any) -> Shape:
-    """The shape of a built model, whatever its architecture."""
+    """Return the shape of a built model, whatever its architecture."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
@@ -155,7 +155,7 @@ def _shape(model: Any) -> Shape:
 
 
 def _ffn(config: Any) -> int:
-    """Width of the feed-forward part a token passes: one dense layer, or all the experts it is sent to."""
+    """Return the width of the feed-forward part that a token passes: one dense layer, or all its experts."""
     dense = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * config.hidden_size
     if not (used := getattr(config, "num_experts_per_tok", None)):
         return int(dense)
@@ -179,12 +179,12 @@ def _check_names(model: Any, shape: Shape, lora: Mapping[str, Any]) -> None:
 
 
 def _layers(shape: Shape) -> str:
-    """A sentence with the names a LoRA can aim at."""
+    """Return a sentence with the names that a LoRA can aim at."""
     return f"The model's linear layers are {', '.join(dict.fromkeys(layer.name for layer in shape.linears))}."
 
 
 def _with_adapter(model: Any, shape: Shape, lora: Mapping[str, Any]) -> Any:
-    """The model with the adapter PEFT builds, still without weights."""
+    """Return the model with the adapter that PEFT builds, still without weights."""
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -201,5 +201,5 @@ def _with_adapter(model: Any, shape: Shape, lora: Mapping[str, Any]) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    """The start of a library's message, on one line."""
+    """Return the start of a library's message, on one line."""
     return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,6 +1,6 @@
-"""Everything before the first step: the base found, the data read and checked, memory estimated, rows tokenized.
+"""Prepare a run: find the base, read and check the data, estimate memory, tokenize the rows.
 
-Looks first and writes nothing (`look`), which is what --dry-run shows; then fills a run's folder (`write`).
+`look` writes nothing, and is what --dry-run shows; `write` then fills the run's folder.
 """
 
 import json
@@ -53,7 +53,7 @@ class Prepared:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps, about: packs and cut rows change the number a little."""
+        """Return about how many optimizer steps there will be; packs and cut rows change the number a little."""
         trainer = self.recipe.trainer
         if int(trainer.get("max_steps") or -1) > 0:
             return int(trainer["max_steps"])
@@ -71,7 +71,7 @@ def look(
     benchmark: Benchmark | None = None,
     progress: Progress = lambda what: None,
 ) -> Prepared:
-    """Find, read, check and estimate; raises for whatever training could not use. Nothing is written."""
+    """Find, read, check and estimate; raise for whatever training could not use. Nothing is written."""
     on_card = hardware.vram_total() > 0
     _check_machine(recipe, settings.data, on_card)
     written, recipe = recipe, recipes.resolved(recipe, on_card)
@@ -99,7 +99,7 @@ def look(
 
 
 def _check_machine(recipe: Recipe, data: Path, on_card: bool) -> None:
-    """Refuse what asks for cards that are not there."""
+    """Refuse a recipe that asks for cards that are not there."""
     if recipe.load_in_4bit and not on_card:
         raise ConfigError(
             "load_in_4bit: true needs an NVIDIA GPU, and this machine has none.", "Leave it out: CPUs train in float32."
@@ -146,7 +146,7 @@ def write(run: Run, prepared: Prepared) -> None:
 
 
 def versions() -> dict[str, str]:
-    """What a run runs on."""
+    """Return the versions of Python and of the packages that a run runs on."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -167,7 +167,7 @@ def _read(source: Source) -> Data:
 
 
 def _data(recipe: Recipe) -> tuple[Data, Data | None]:
-    """Training and evaluation rows; general rows are mixed into the former alone."""
+    """Read training and evaluation rows; general rows are mixed into the former alone."""
     train = _read(recipe.data)
     check_method(train, recipe.method)
     evaluation: Data | None = None
@@ -196,7 +196,7 @@ def _context(report: Report) -> int:
 
 
 def _max_length(written: Recipe, recipe: Recipe, report: Report) -> int:
-    """What the recipe says, else what the data needs, else the method's default; never beyond the model's context."""
+    """Return the recipe's length, else what the data needs, else the method's; never more than the model's context."""
     context, asked = _context(report), written.trainer.get("max_length")
     if asked is not None and asked > context:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What watches a run: a loss that is not finite, learning by heart, the wish to stop; and what it writes down.
+"""Guard a run against a loss that is not finite and against overfitting; record its metrics; stop it when asked to.
 
 Nothing here asks the device for a number that the trainer does not ask for anyway: the guards cost no time.
 """
@@ -18,7 +18,7 @@ from playground.errors import MadangError
 from training.run.runs import Run
 
 SKIPPED_IN_A_ROW = 20
-"""fp16 skips a step whose gradients overflow and halves its scale; so many in a row are no overflow any more."""
+"""fp16 skips a step whose gradients overflow and halves its scale, which is no fault; so many in a row are one."""
 NAMED_ROWS = 16
 
 
@@ -41,7 +41,11 @@ class Watch:
         self._seen.append((numbers, loss.detach()))
 
     def step(self, step: int, gradient: float | None) -> None:
-        """Called before the optimizer: raise NotFinite, or forget the step."""
+        """Judge the step before the optimizer takes it: raise NotFinite, or forget what was seen.
+
+        The gradient's norm tells of the loss, too: where a loss is NaN, so is its gradient. The trainer computes that
+        norm for clipping anyway, while reading each loss would make the card wait.
+        """
         seen, self._seen = self._seen, []
         if gradient is None or math.isfinite(gradient):
             self._overflows = 0
@@ -77,18 +81,18 @@ class Recorder(TrainerCallback):  # type: ignore[misc]  # transformers is not ty
         self._file: Any = None
 
     def count(self, tokens: torch.Tensor | int) -> None:
-        """Tokens that were trained on, padding left out; still on the device."""
+        """Count tokens that were trained on, padding left out; the number stays on the device."""
         self._tokens = self._tokens + tokens
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """The number of steps is known now."""
+        """Open the metrics; the number of steps is known now."""
         self._since = time.perf_counter()
         if state.is_world_process_zero:
             self._file = (self._run.folder / "metrics.jsonl").open("a", encoding="utf-8")
             self._run.tell(status="running", step=state.global_step, steps=state.max_steps)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        """A line a logged step."""
+        """Write one line for a logged step."""
         now, tokens = time.perf_counter(), int(self._tokens)
         row: dict[str, Any] = {"step": state.global_step, "at": time.time(), **(logs or {})}
         if "loss" in row:
@@ -99,7 +103,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]  # transformers is not ty
             self._file.flush()
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Time spent on evaluating is not time spent on training."""
+        """Start the clock again: time spent on evaluating is not time spent on training."""
         self._since = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
@@ -110,13 +114,13 @@ class Recorder(TrainerCallback):  # type: ignore[misc]  # transformers is not ty
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """How far a resume would begin; saving is no training either."""
+        """Write down from which step a resume would go on; saving does not count as training either."""
         self._since = time.perf_counter()
         if state.is_world_process_zero:
             self._run.tell(step=state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Close the file."""
+        """Close the metrics."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -130,7 +134,7 @@ class Overfitting(TrainerCallback):  # type: ignore[misc]
         self._patience = patience
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        """The last step is evaluated, too: it may be the best."""
+        """Have the last step evaluated, too: it may be the best."""
         if state.global_step >= state.max_steps:
             control.should_evaluate = True
         return control
@@ -138,7 +142,11 @@ class Overfitting(TrainerCallback):  # type: ignore[misc]
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any
     ) -> Any:
-        """Keep a checkpoint of every best; say why when it stops."""
+        """Save a checkpoint of every best loss; stop, and say why, once the run learns its rows by heart.
+
+        A worse evaluation loss alone may be noise or too high a learning rate. With a training loss that still falls it
+        means overfitting.
+        """
         history = [(row["step"], row["eval_loss"]) for row in state.log_history if "eval_loss" in row and row["step"]]
         if not history:
             return control
@@ -163,20 +171,20 @@ class Overfitting(TrainerCallback):  # type: ignore[misc]
 
 
 def _training_loss(state: Any, step: int, over: int = 20) -> float:
-    """The mean training loss of the last logged steps up to one."""
+    """Return the mean training loss of the last logged steps up to `step`."""
     losses = [row["loss"] for row in state.log_history if "loss" in row and row["step"] <= step][-over:]
     return sum(losses) / len(losses) if losses else math.inf
 
 
 def memory() -> dict[str, float]:
-    """Peak bytes on the card so far, or resident bytes of this process, in GiB."""
+    """Return the peak on the card so far, or what this process holds of RAM, in GiB."""
     if torch.cuda.is_available():
         return {"gpu_gib": torch.cuda.max_memory_allocated() / 2**30}
     return {"ram_gib": psutil.Process(os.getpid()).memory_info().rss / 2**30}
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether this error, or one that led to it, says that memory ran out: on a card or in RAM."""
+    """Return whether this error, or one that led to it, says that memory ran out: on a card or in RAM."""
     while error is not None:
         if isinstance(error, MemoryError | torch.OutOfMemoryError):
             return True

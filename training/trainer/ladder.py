@@ -1,4 +1,4 @@
-"""What is given up, one thing at a time, when a run does not fit into memory. Decides; computes nothing."""
+"""Decide what is given up, one thing at a time, when a run does not fit into memory."""
 
 from training.recipe import Recipe
 from training.run.runs import Plan
@@ -8,7 +8,7 @@ LOWEST_RANK = 4
 
 
 def down(plan: Plan, recipe: Recipe) -> tuple[Plan, str, bool] | None:
-    """The next plan, a sentence that says what changed, and whether it starts afresh; None at the bottom.
+    """Return the next plan, a sentence on what changed, and whether the run starts afresh; None at the bottom.
 
     Batch and accumulation first: the effective batch stays the same, and so do the gradients. Then activation
     checkpointing, which costs time alone. Shorter rows and a lower rank change what is learnt: only where the recipe
@@ -38,7 +38,7 @@ def down(plan: Plan, recipe: Recipe) -> tuple[Plan, str, bool] | None:
 
 
 def nothing_left(plan: Plan, recipe: Recipe) -> str:
-    """What a person can still do at the bottom."""
+    """Say what a person can still do at the bottom."""
     allowed = []
     if not recipe.guards.shorten and plan.max_length > SHORTEST:
         allowed.append(f"guards.shorten: true (or trainer.max_length below {plan.max_length})")

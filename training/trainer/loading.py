@@ -1,4 +1,4 @@
-"""A base ready to be trained: through Unsloth where it runs, through transformers and PEFT everywhere else.
+"""Load a base to be trained: through Unsloth where it runs, through transformers and PEFT everywhere else.
 
 Runs in the trainer's own process: Unsloth must be imported before transformers, which it patches.
 """
@@ -40,7 +40,7 @@ class Loaded:
 
 
 def engine(recipe: Recipe) -> str:
-    """unsloth or peft: what the recipe asks for, else Unsloth where there is a card, the package and one device."""
+    """Return unsloth or peft: what the recipe asks for, else Unsloth where card, package and one device are there."""
     has = find_spec("unsloth") is not None
     card = hardware.vram_total() > 0
     if recipe.engine == "unsloth" and not (has and card):
@@ -56,14 +56,14 @@ def engine(recipe: Recipe) -> str:
 
 
 def prepare(chosen: str, scratch: Path) -> None:
-    """What must happen before transformers is imported; `scratch` takes the code that Unsloth compiles."""
+    """Do what must happen before transformers is imported; `scratch` takes the code that Unsloth compiles."""
     if chosen == "unsloth":
         set_defaults(UNSLOTH_COMPILE_LOCATION=str(scratch), UNSLOTH_DISABLE_STATISTICS="1")
         import unsloth  # noqa: F401 - it patches transformers and TRL
 
 
 def load(chosen: str, recipe: Recipe, model: Model, plan: Plan, on_card: bool) -> Loaded:
-    """The base with its adapter, or with the adapter's config for TRL to put on."""
+    """Return the base with its adapter, or with the adapter's config for TRL to put on."""
     if chosen == "unsloth":
         return _unsloth(recipe, model, plan)
     return _peft(recipe, model, plan, on_card)
@@ -115,7 +115,7 @@ def _peft(recipe: Recipe, model: Model, plan: Plan, on_card: bool) -> Loaded:
 
 
 def _how(recipe: Recipe, on_card: bool) -> dict[str, Any]:
-    """Dtype, device and quantization for from_pretrained; float32 on a CPU, where bf16 learns little per step."""
+    """Return dtype, device and quantization to load with; float32 on a CPU, where bf16 learns little per step."""
     import torch
 
     names = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -146,7 +146,7 @@ def _nf4(dtype: Any, on_card: bool) -> Any:
 
 
 def _loftq(wrapped: Any, model: Model) -> None:
-    """LoftQ's first A and B, computed from the unquantized weights; the base stays as every other adapter has it."""
+    """Set LoftQ's first A and B from the unquantized weights; the base stays as every other adapter has it."""
     from peft import replace_lora_weights_loftq
 
     folder = Path(model.folder)

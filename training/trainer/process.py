@@ -36,7 +36,7 @@ class Outcome(BaseModel):
 
 
 def main(folder: str) -> int:
-    """Train the run of a folder; 0 when that ended as it should, whether done or stopped."""
+    """Train the run of a folder; return 0 when that ended as it should, whether done or stopped."""
     run = Run(Path(folder))
     rank = ChildEnvironment().rank
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor asks through a file, so that a checkpoint is kept
@@ -52,7 +52,7 @@ def main(folder: str) -> int:
 
 
 def train(run: Run) -> Outcome:
-    """Load, train from the last whole checkpoint on, save the adapter. Raises what went wrong."""
+    """Load, train from the last whole checkpoint on, and save the adapter; raise what went wrong."""
     recipe, plan, model = run.recipe(), run.plan(), run.model()
     chosen = loading.engine(recipe)
     loading.prepare(chosen, run.folder / "unsloth")

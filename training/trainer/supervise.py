@@ -1,4 +1,4 @@
-"""Runs the trainer as a process, watches it, and goes down the ladder when memory runs out. Imports no engine.
+"""Run the trainer as a process, watch it, and go down the ladder when memory runs out. Imports no engine.
 
 The trainer can die in any way, by the kernel's hand, too: what it did is in the run's folder, and the next try goes on
 from the last whole checkpoint.
@@ -39,7 +39,7 @@ Watcher = Callable[[], bool]
 
 
 def train(run: Run, watch: Watcher = lambda: False, threads: int | None = None) -> str:
-    """Train a prepared run to its end; `done` or `stopped`. Raises the trainer's own error, or what it died of."""
+    """Train a prepared run to its end; return `done` or `stopped`, raise the trainer's own error or what it died of."""
     recipe = run.recipe()
     run.plan()  # a broken one is said now, not after a trainer has loaded its engine
     run.stop_file.unlink(missing_ok=True)
@@ -88,7 +88,7 @@ def _attempt(run: Run, recipe: Recipe, watch: Watcher, threads: int | None) -> O
 
 
 def command(run: Run, recipe: Recipe) -> list[str]:
-    """One process, or accelerate's launcher for several."""
+    """Return the command of one process, or of accelerate's launcher for several."""
     trainer = ["-m", "training.trainer.process", str(run.folder)]
     if recipe.devices == 1 and recipe.deepspeed is None:
         return [sys.executable, *trainer]

@@ -1,4 +1,4 @@
-"""Recipe -> TRL's own trainer, with rows that are tokenized already and guards that see every step.
+"""Build TRL's own trainer from a recipe, with rows that are tokenized already and guards that see every step.
 
 Runs in the trainer's process: torch, transformers, peft and trl are at home here.
 """
@@ -38,12 +38,12 @@ class _Guarded:
     recorder: Recorder
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Without `rows`, which no model takes."""
+        """Compute the loss without `rows`, which no model takes."""
         inputs.pop("rows", None)
         return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """One micro-batch; what it was made of is remembered until the step is known to be good."""
+        """Take one micro-batch; its rows are remembered until the step is known to be good."""
         rows = inputs.pop("rows", None)
         mask = inputs.get("attention_mask")
         self.recorder.count(mask.sum() if mask is not None else inputs["input_ids"].numel())
@@ -52,13 +52,13 @@ class _Guarded:
         return loss
 
     def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
-        """The gradient's norm, which decides whether the optimizer may step."""
+        """Return the gradient's norm, which decides whether the optimizer may step."""
         norm = super()._get_grad_norm(*args, **kwargs)  # type: ignore[misc]
         self.watch.step(self.state.global_step, norm)  # type: ignore[attr-defined]
         return norm
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """TRL's checkpoint with a mark that it is complete; one that the disk had no room for goes."""
+        """Save TRL's checkpoint with a mark that it is complete; remove one that the disk had no room for."""
         step = self.state.global_step  # type: ignore[attr-defined]
         folder = Path(self.args.output_dir) / f"checkpoint-{step}"  # type: ignore[attr-defined]
         try:
@@ -102,7 +102,7 @@ class _WithRows:
 
 
 def build(run: Run, recipe: Recipe, plan: Plan, loaded: Loaded, on_card: bool) -> Any:
-    """The trainer of a run, ready to train."""
+    """Return the trainer of a run, ready to train."""
     datasets = {split: _rows(run, recipe, plan, split) for split in ("train", "evaluation")}
     if datasets["train"] is None or not len(datasets["train"]):
         raise ConfigError("No row is left to train on.", "Raise trainer.max_length; `madang data check` shows why.")
@@ -127,7 +127,7 @@ def build(run: Run, recipe: Recipe, plan: Plan, loaded: Loaded, on_card: bool) -
 
 
 def config(run: Run, recipe: Recipe, plan: Plan, on_card: bool, evaluated: bool) -> Any:
-    """TRL's config: the recipe's block, what the plan says of memory, and what is not the recipe's business."""
+    """Return TRL's config: the recipe's block, what the plan says of memory, and what is not the recipe's business."""
     fields = {name: value for name, value in recipe.trainer.items() if name not in OURS["trainer"]}
     fields |= {
         "per_device_train_batch_size": plan.batch,
@@ -164,7 +164,7 @@ def config(run: Run, recipe: Recipe, plan: Plan, on_card: bool, evaluated: bool)
 
 
 def deepspeed(stage: str) -> dict[str, Any]:
-    """DeepSpeed's configuration; batch sizes and precision come from the trainer, whence `auto`."""
+    """Return DeepSpeed's configuration; `auto` takes batch sizes and precision from the trainer."""
     return {
         "zero_optimization": DEEPSPEED[stage],
         "bf16": {"enabled": "auto"},
@@ -177,7 +177,7 @@ def deepspeed(stage: str) -> dict[str, Any]:
 
 
 def _precision(fields: dict[str, Any], on_card: bool) -> dict[str, bool]:
-    """bf16 where the card has it, else fp16, unless the recipe chose."""
+    """Return bf16 where the card has it, else fp16, unless the recipe chose."""
     if not on_card or fields.get("bf16") is not None or fields.get("fp16") is not None:
         return {}
     half = torch.cuda.is_bf16_supported()
@@ -185,7 +185,7 @@ def _precision(fields: dict[str, Any], on_card: bool) -> dict[str, bool]:
 
 
 def _rows(run: Run, recipe: Recipe, plan: Plan, split: str) -> Dataset | None:
-    """The tokenized rows of a split, cut and packed as the plan says; None where the recipe has none."""
+    """Return the tokenized rows of a split, cut and packed as the plan says; None where the recipe has none."""
     path = run.data / f"{split}.arrow"
     if not path.exists():
         return None
