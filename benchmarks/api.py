@@ -6,9 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from benchmarks.common import PROMPT, Measured, Peer, settings
+from benchmarks.common import PROMPT, Measured, Peer, source
 from benchmarks.serving import VARIANT, Reply, Server, free_port, llama_cpp_python, madang, many, served
-from playground.catalogue.variants import Catalogue
 from playground.system.hardware import usable_cores
 
 TOKENS = 160
@@ -17,7 +16,7 @@ CLIENTS = 8
 
 def run(times: int) -> list[Measured]:
     """One client: tokens/s after the first token, seconds to it; then eight at once: whose stream came to its end."""
-    file = Catalogue.load(settings()).get(VARIANT).source
+    file = source(VARIANT)
     ours, theirs = free_port(), free_port()
     bare = Peer("peer_llama_cpp", file, "bare")
     with (

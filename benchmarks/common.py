@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from playground.catalogue.variants import Catalogue, Stored
 from playground.compare import Playground, Question
 from playground.events import Delta, Failed, Finished
 from playground.messages import Message
@@ -60,6 +61,13 @@ def settings() -> Settings:
     chosen = Settings()
     ensure(chosen)
     return chosen
+
+
+def source(name: str, chosen: Settings | None = None) -> str:
+    """Where the files of a variant lie."""
+    variant = Catalogue.load(chosen or settings()).get(name)
+    assert isinstance(variant, Stored)
+    return variant.source
 
 
 @dataclass(frozen=True)

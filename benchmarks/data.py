@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator
 from itertools import accumulate
 from pathlib import Path
 
-from benchmarks.common import ROOT, Measured, scratch, settings
-from playground.catalogue.variants import Catalogue
+from benchmarks.common import ROOT, Measured, scratch, source
 from training.data.encoder import Encoder
 from training.data.faults import usable
 from training.data.formats import Data, convert
@@ -37,7 +36,7 @@ SYLLABLES = (
 
 def run(runs: int) -> list[Measured]:
     """Rows/s of the lengths over a loop of `Tokenizer.encode`, both with rendering; then the whole check."""
-    base, file = Path(Catalogue.load(settings()).get("smollm2").source), scratch() / "rows.jsonl"
+    base, file = Path(source("smollm2")), scratch() / "rows.jsonl"
     texts = _texts()
     rows = [{"instruction": next(texts), "output": next(texts)} for _ in range(ROWS)]
     file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

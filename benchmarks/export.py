@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from benchmarks.common import ROOT, Measured, scratch, settings
-from training.export import exports, making, plan, preparing
+from training.export import exports, plan, preparing
 from training.export.building import Builder
 
 LEVELS = ("q4_k_m", "q5_k_m", "q6_k", "q8_0")
@@ -55,7 +55,7 @@ def _levels(runs: int) -> Measured:
     chosen = settings()
     folder = scratch()
     prepared = preparing.prepare(
-        chosen, "smollm2:demo", plan.parse(f"gguf:{','.join(LEVELS)}"), making.Options(out=folder / "ours")
+        chosen, "smollm2:demo", plan.parse(f"gguf:{','.join(LEVELS)}"), preparing.Options(out=folder / "ours")
     )
     builder = Builder(exports.begin(folder / "ours", prepared.asked), prepared.origin, prepared.asked, prepared.sizes)
     builder.merge(_silent)

@@ -2,8 +2,7 @@
 
 import time
 
-from benchmarks.common import PROMPT, Measured, Peer, ask, open_playground, settings
-from playground.catalogue.variants import Catalogue
+from benchmarks.common import PROMPT, Measured, Peer, ask, open_playground, settings, source
 
 TOKENS = 160
 VARIANT = "smollm2:demo:Q4_K_M"
@@ -12,7 +11,7 @@ VARIANT = "smollm2:demo:Q4_K_M"
 def run(runs: int) -> list[Measured]:
     """Tokens/s from first text to the end, and seconds to the first text; same file, prompt, preset and threads."""
     chosen = settings()
-    file = Catalogue.load(chosen).get(VARIANT).source
+    file = source(VARIANT, chosen)
     peers = {kind: Peer("peer_llama_cpp", file, kind) for kind in ("bare", "chat")}
     seen: dict[str, list[tuple[float, float]]] = {"ours": [], "bare": [], "chat": []}
     with open_playground(chosen) as playground:

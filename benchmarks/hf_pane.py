@@ -2,8 +2,7 @@
 
 import time
 
-from benchmarks.common import PROMPT, Measured, Peer, ask, open_playground, settings
-from playground.catalogue.variants import Catalogue
+from benchmarks.common import PROMPT, Measured, Peer, ask, open_playground, settings, source
 
 TOKENS = 64
 VARIANT = "smollm2"
@@ -12,7 +11,7 @@ VARIANT = "smollm2"
 def run(runs: int) -> list[Measured]:
     """Tokens/s from the question to the end of the answer, prefill included on both sides."""
     chosen = settings()
-    peer = Peer("peer_generate", Catalogue.load(chosen).get(VARIANT).source)
+    peer = Peer("peer_generate", source(VARIANT, chosen))
     ours, theirs = [], []
     with open_playground(chosen) as playground:
         for number in range(runs + 1):

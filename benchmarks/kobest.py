@@ -12,12 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT, Measured, Peer, open_playground, scratch, settings
+from benchmarks.common import ROOT, Measured, Peer, open_playground, scratch, source
 from eval import kobest
 from eval.lm import VariantLM
 from eval.runner import quiet
 from eval.speed import peak_memory
-from playground.catalogue.variants import Catalogue
 from playground.compare import Playground
 from playground.measure.probe import Probe, probing
 from playground.settings import Settings
@@ -53,7 +52,7 @@ source = "{gguf}"
 
 def run(runs: int) -> list[Measured]:
     """Documents/s of our three dtypes over each peer's, then what our scoring costs in tokens, time and memory."""
-    base, folder = Path(Catalogue.load(settings()).get("smollm2").source), scratch()
+    base, folder = Path(source("smollm2")), scratch()
     gguf = folder / "smollm2-F16.gguf"
     convert(base, gguf)
     rows = folder / "rows"

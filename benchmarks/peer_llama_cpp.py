@@ -49,7 +49,7 @@ def bare(prompt: str, tokens: int) -> list[float]:
         part = ids[begin : begin + 512]
         array = (lib.llama_token * len(part))(*part)
         lib.llama_decode(context, lib.llama_batch_get_one(array, len(part)))
-    times = []
+    times: list[float] = []
     while len(times) < tokens:
         token = lib.llama_sampler_sample(chain, context, -1)
         times.append(time.perf_counter())

@@ -18,7 +18,7 @@ from training.run import memory
 from training.run.parameters import Shape
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-SETTINGS = [
+SETTINGS: list[dict[str, Any]] = [
     {"batch": 1, "length": 256, "checkpointing": True},
     {"batch": 2, "length": 512, "checkpointing": True},
     {"batch": 2, "length": 512, "checkpointing": True, "lean_heap": True},

@@ -7,6 +7,7 @@ import json
 import shutil
 import statistics
 from collections.abc import Iterator
+from typing import Any
 
 from benchmarks.common import Measured, Peer, scratch, settings
 from playground.settings import Settings
@@ -40,7 +41,7 @@ def run(times: int) -> Iterator[Measured]:
             "guarded": Peer("peer_sft", "guarded", str(unpacked.folder)),
             "packed": Peer("peer_sft", "packed", str(packed.folder)),
         }
-        answers = {name: [] for name in peers}
+        answers: dict[str, list[Any]] = {name: [] for name in peers}
         for _ in range(times):
             for name, peer in peers.items():
                 answers[name].append(peer.call({"steps": STEPS}))

@@ -16,6 +16,7 @@ from playground.compare import Playground
 from playground.errors import ConfigError, SetupError
 from playground.page import look
 from playground.settings import Settings
+from playground.system.ports import check_port
 from tests.fakes import EMBEDDED
 from tests.playground.server.conftest import serving
 
@@ -46,10 +47,10 @@ def test_a_port_that_is_free_passes_and_stays_free(taken: int) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    app.check_port("127.0.0.1", port)
-    app.check_port("127.0.0.1", port)
+    check_port("127.0.0.1", port)
+    check_port("127.0.0.1", port)
     with pytest.raises(SetupError, match="cannot be used"):
-        app.check_port("no-such-host.invalid", port)
+        check_port("no-such-host.invalid", port)
 
 
 def test_a_madang_error_becomes_two_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,9 +20,9 @@ def looks(source: str) -> list[int]:
     """Lines that name os.environ or its like, whichever way they were imported."""
     found = []
     for node in ast.walk(ast.parse(source)):
-        named = isinstance(node, ast.Attribute) and node.attr in OWN
-        imported = isinstance(node, ast.ImportFrom) and node.module == "os" and OWN & {one.name for one in node.names}
-        if named or imported:
+        if isinstance(node, ast.Attribute) and node.attr in OWN:
+            found.append(node.lineno)
+        if isinstance(node, ast.ImportFrom) and node.module == "os" and OWN & {one.name for one in node.names}:
             found.append(node.lineno)
     return found
 

@@ -8,7 +8,8 @@ import psutil
 import pytest
 
 from playground.compare import Playground
-from playground.page.words import words
+from playground.page.words import Language, words
+from playground.workers.process import WorkerProcess
 
 from .conftest import Open
 
@@ -137,7 +138,9 @@ def test_a_crash_costs_its_pane_alone(visit: Open, playground: Playground) -> No
     ask(page, "!slow a tale of three models and one sudden end")
     page.wait_for_selector("#pane-2 .answer.under-way")
     workers = [worker for spec, worker in playground.pool._workers.items() if spec.name == NAMES[2]]
-    psutil.Process(workers[0].pid).kill()
+    (worker,) = workers
+    assert isinstance(worker, WorkerProcess)
+    psutil.Process(worker.pid).kill()
     page.wait_for_selector("#pane-2 .card")
     assert "SIGKILL" in page.inner_text("#pane-2 .card")
     wait_done(page)
@@ -162,12 +165,12 @@ def test_the_language_switches_and_nothing_is_lost(visit: Open) -> None:
 
 
 @pytest.mark.parametrize(("locale", "language"), [("ko-KR", "ko"), ("en-GB", "en"), ("fr-FR", "en")])
-def test_the_browsers_language_comes_first(visit: Open, locale: str, language: str) -> None:
+def test_the_browsers_language_comes_first(visit: Open, locale: str, language: Language) -> None:
     page = visit(locale)
     assert page.inner_text("#send") == words(language)["chat.send"]
     assert page.inner_text("#preset label >> nth=0") == words(language)["preset.factual"]
     assert words(language)["chat.empty_todo"] in live(page, 0)
-    other = {"ko": "en", "en": "ko"}[language]
+    other: Language = "en" if language == "ko" else "ko"
     assert words(other)["chat.empty_todo"] not in page.inner_text("body")
 
 

@@ -15,6 +15,7 @@ from eval.lineage import Lineage
 from eval.results import Facts
 from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf
 from playground.errors import UnknownNameError
+from playground.page.words import Language
 
 from .runs import make_run
 
@@ -317,7 +318,7 @@ def test_filters(board: Leaderboard) -> None:
     assert board.only(shots=5).rows == []
 
 
-def shown(board: Leaderboard, language: tables.Language = "en") -> str:
+def shown(board: Leaderboard, language: Language = "en") -> str:
     console = Console(width=300, record=True, file=io.StringIO())
     console.print(tables.terminal(board, language))
     return console.export_text()
@@ -333,7 +334,7 @@ class TestOutput:
 
     @pytest.mark.parametrize("language", ["en", "ko"])
     def test_a_narrow_terminal_leaves_facts_out_and_squeezes_nothing(
-        self, board: Leaderboard, language: tables.Language
+        self, board: Leaderboard, language: Language
     ) -> None:
         console = Console(width=80, record=True, file=io.StringIO())
         console.print(tables.terminal(board.only(tasks=["kobest_copa", "kobest_wic"]), language, width=80))

@@ -16,8 +16,9 @@ import pytest
 import app
 from eval.kobest import DataError
 from eval.lm import Cancelled, Saved
+from eval.progress import Progress
 from eval.results import read_run
-from eval.runner import EvalError, Plan, Progress, Run, refuse_alike
+from eval.runner import EvalError, Plan, Run, refuse_alike
 from eval.suites import Suite, find
 from eval.writing import write
 from playground.compare import Playground

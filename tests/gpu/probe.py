@@ -6,6 +6,7 @@ python -m tests.gpu.probe packing peft|unsloth BASE          how far packed logi
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def packing(base: str) -> dict[str, float]:
 
     def logits(**given: Any) -> torch.Tensor:
         with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
-            return model(use_cache=False, **given).logits[0].float()
+            found: torch.Tensor = model(use_cache=False, **given).logits[0].float()
+            return found
 
     import os
 
@@ -79,5 +81,6 @@ def packing(base: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    found = {"loss": loss, "packing": packing}[sys.argv[1]](*sys.argv[3:])
+    probes: dict[str, Callable[..., Any]] = {"loss": loss, "packing": packing}
+    found = probes[sys.argv[1]](*sys.argv[3:])
     sys.stdout.write("\n" + json.dumps(found) + "\n")

@@ -23,6 +23,7 @@ from playground.settings import Settings
 from playground.system.hardware import GIB
 from playground.workers.memory import Need
 from playground.workers.pool import Hold, WorkerPool
+from playground.workers.process import WorkerProcess
 from playground.workers.tickets import Rows
 
 pytestmark = pytest.mark.timeout(120)
@@ -76,7 +77,8 @@ def said(variant: str, kind: Any, step: str | None = None) -> Callable[[Event], 
 
 
 def pids(playground: Playground) -> dict[str, int]:
-    return {spec.name: worker.pid for spec, worker in playground.pool._workers.items()}
+    workers = playground.pool._workers.items()
+    return {spec.name: worker.pid for spec, worker in workers if isinstance(worker, WorkerProcess)}
 
 
 def gone(pid: int) -> bool:

@@ -12,8 +12,10 @@ from playground.prompts import end_tokens
 
 FIRST = ["<unk>", "<s>", "</>"]
 """What every vocabulary here begins with; llama.cpp takes the third for EOS, as SentencePiece has it."""
-FILL = ("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>", "<fim-repo>")
-FILL = (*FILL, "<REPO>", "<reponame>", "<|file_sep|>")
+FILL = (
+    *("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>", "<fim-repo>"),
+    *("<REPO>", "<reponame>", "<|file_sep|>"),
+)
 """Of these llama.cpp takes one of a kind, whichever its table has first."""
 ENDS = (
     "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>",

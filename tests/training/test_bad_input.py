@@ -142,7 +142,12 @@ def test_more_cards_than_there_are(
     asked: list[Path] = []
     here = memory.Machine(((1, 2),), (1, 2), (1, 2))
     monkeypatch.setattr(hardware, "vram_total", lambda: 2)
-    monkeypatch.setattr(memory, "machine", lambda folder: (asked.append(folder), here)[1])
+
+    def machine(folder: Path) -> memory.Machine:
+        asked.append(folder)
+        return here
+
+    monkeypatch.setattr(memory, "machine", machine)
     error, hint = error_and_hint(refused(settings, capsys, str(recipe(devices=2))))
     assert "devices: 2, and this machine has 1 GPUs" in error
     assert "as many as there are" in hint

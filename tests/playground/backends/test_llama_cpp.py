@@ -9,7 +9,6 @@ from typing import Any
 import llama_cpp.llama_cpp as lib
 import pytest
 
-from playground.backends import llama_contexts
 from playground.backends.llama_cpp import LlamaCppBackend
 from playground.backends.prompting import prompt_of
 from playground.backends.scheduler import Scheduler
@@ -194,7 +193,12 @@ def test_log_probabilities_of_an_answer_follow_transformers(
     text: str, llama: LlamaCppBackend, torch32: TransformersBackend
 ) -> None:
     """Under the model itself: the penalties and the temperature that chose the tokens leave no trace in them."""
-    chosen = {"temperature": 0.7, "repetition_penalty": 1.2, "presence_penalty": 1.0, "frequency_penalty": 0.5}
+    chosen: dict[str, Any] = {
+        "temperature": 0.7,
+        "repetition_penalty": 1.2,
+        "presence_penalty": 1.0,
+        "frequency_penalty": 0.5,
+    }
     row = request(text, max_new_tokens=12, **chosen).model_copy(update={"top_logprobs": 5})
     prompt, told = prompt_of(llama, row).ids, tokens_told(llama, row)
     ids = [token.id for token in told]
@@ -283,13 +287,13 @@ def test_another_user_of_llama_cpp_in_the_process_survives_ours(demo_f16: Path) 
 def contexts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The kind of attention of every context that is made, as llama.cpp numbers them."""
     made: list[int] = []
-    real = llama_contexts.lib.llama_init_from_model
+    real = lib.llama_init_from_model
 
     def watch(model: Any, params: Any) -> Any:
         made.append(params.flash_attn_type)
         return real(model, params)
 
-    monkeypatch.setattr(llama_contexts.lib, "llama_init_from_model", watch)
+    monkeypatch.setattr(lib, "llama_init_from_model", watch)
     return made
 
 
@@ -299,7 +303,9 @@ def test_answers_go_without_flash_attention_and_scores_with_it(demo_f16: Path, c
     backend = LlamaCppBackend(spec)
     first = answer(run(backend, [request(PROMPTS[0])])).text
     assert contexts == [off]
-    question = Choices(context=backend.encode("Paris is the capital of"), continuations=[backend.encode(" France")])
+    question = Choices(
+        context=tuple(backend.encode("Paris is the capital of")), continuations=(tuple(backend.encode(" France")),)
+    )
     scores = [backend.score([question]).logprobs for _ in range(2)]
     assert contexts == [off, auto]
     backend.use_threads(1)
@@ -316,7 +322,7 @@ def test_scores_and_answers_go_on_together_and_are_what_they_are_alone(demo_f16:
     spec = ModelSpec(engine="llama_cpp", name="f16", path=str(demo_f16), threads=2, gpu_layers=0, context=512)
     backend = LlamaCppBackend(spec)
     context = backend.encode("Paris is the capital of")
-    questions = [Choices(context=[*context, number], continuations=[[5, number], [6]]) for number in range(20)]
+    questions = [Choices(context=(*context, number), continuations=((5, number), (6,))) for number in range(20)]
     prompts = [[*context, number] for number in range(5)]
     alone = backend.score(questions), backend.prompt_logprobs(prompts, 2)
     alone_said = answer(run(backend, [request(PROMPTS[0], temperature=0.8)])).text
@@ -375,9 +381,11 @@ def test_a_score_that_nobody_wants_ends_inside_llama_cpp(demo_f16: Path) -> None
 def test_no_room_for_another_context_is_said_and_got_over(demo_f16: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = ModelSpec(engine="llama_cpp", name="f16", path=str(demo_f16), threads=2, gpu_layers=0, context=256)
     backend = LlamaCppBackend(spec)
-    question = Choices(context=backend.encode("Paris is the capital of"), continuations=[backend.encode(" France")])
+    question = Choices(
+        context=tuple(backend.encode("Paris is the capital of")), continuations=(tuple(backend.encode(" France")),)
+    )
     with monkeypatch.context() as patch:
-        patch.setattr(llama_contexts.lib, "llama_init_from_model", lambda model, params: None)
+        patch.setattr(lib, "llama_init_from_model", lambda model, params: None)
         with pytest.raises(VariantError, match="cannot make a context of 256 tokens for f16"):
             backend.score([question])
         backend.use_threads(1)

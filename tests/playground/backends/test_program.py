@@ -79,7 +79,7 @@ def test_who_comes_while_a_call_computes_is_answered_between_two_of_its_batches(
 
     go_on = desk.worker._let_rows_go_on
 
-    def let(scheduler: Scheduler) -> None:
+    def let(scheduler: Scheduler[Any]) -> None:
         others()
         go_on(scheduler)
 
@@ -101,7 +101,7 @@ def test_a_call_that_is_given_up_is_not_begun_or_ends_at_its_next_pause() -> Non
     desk = Desk("fake:slow")
     computed: list[Any] = []
     held = desk.backend.prompt_logprobs
-    desk.backend.prompt_logprobs = lambda *given: computed.append(given) or held(*given)  # type: ignore[func-returns-value,method-assign,assignment]
+    desk.backend.prompt_logprobs = lambda *given: computed.append(given) or held(*given)  # type: ignore[func-returns-value,method-assign]
     desk.worker._cancelled.add("gone")
     desk.put(score("gone", 3), score("here", 1))
     while not desk.told():

@@ -199,7 +199,7 @@ def test_a_frequency_penalty_grows_with_every_time_and_presence_does_not() -> No
 
 def test_seed_reproduces_and_other_seed_differs() -> None:
     logits, history = scene(3, 0.5)
-    draws = {}
+    draws: dict[int, list[int]] = {}
     for seed in (1, 1, 2):
         sampler = Sampler(Sampling(temperature=1.5, top_p=1.0, seed=seed), history, CPU)
         run = [sampler.draw(logits.clone()) for _ in range(20)]

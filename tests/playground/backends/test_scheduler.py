@@ -1,11 +1,11 @@
 """Rows join, wait, leave and end: the scheduler over a backend whose answers are known."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from playground.backends import scheduler as module
 from playground.backends.fake import FakeBackend
 from playground.backends.scheduler import Scheduler
 from playground.errors import VariantError
@@ -96,7 +96,7 @@ def test_events_come_in_order_and_add_up() -> None:
 
 def test_deltas_are_coalesced_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     desk = Desk()
     desk.add("a", "0123456789" * 10)
     while not desk.scheduler.idle:

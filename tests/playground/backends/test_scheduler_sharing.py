@@ -1,5 +1,8 @@
 """Many at once on one backend: nobody waits for all of another's rows or prompts, and prompts are built once."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from playground.backends import scheduler as module
@@ -29,7 +32,12 @@ def test_without_room_rows_wait_in_the_order_they_came() -> None:
     ended: list[str] = []
     for name in "abc":
         desk.add(name)
-    desk.run(until=lambda: ended.extend(n for n in "abc" if "Finished" in desk.kinds(n) and n not in ended) or False)
+
+    def watch() -> bool:
+        ended.extend(n for n in "abc" if "Finished" in desk.kinds(n) and n not in ended)
+        return False
+
+    desk.run(until=watch)
     assert set(backend.widths) == {1}
     assert ended + [name for name in "abc" if name not in ended] == ["a", "b", "c"]
     assert [desk.end(name).text for name in "abc"] == ["a heard: hi", "b heard: hi", "c heard: hi"]
@@ -90,9 +98,9 @@ def talk(turns: int) -> tuple[Message, ...]:
 def rendered(monkeypatch: pytest.MonkeyPatch) -> list[RowRequest]:
     """The requests whose prompts are built."""
     built: list[RowRequest] = []
-    real = module.prompt_of
+    real: Callable[[Backend[Any], RowRequest], Prompt] = vars(module)["prompt_of"]
 
-    def build(backend: Backend, request: RowRequest) -> Prompt:
+    def build(backend: Backend[Any], request: RowRequest) -> Prompt:
         built.append(request)
         return real(backend, request)
 

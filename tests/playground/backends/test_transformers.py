@@ -251,7 +251,12 @@ def test_answers_at_once_are_bounded(
     backend = load(tiny("llama"))
     widths: list[int] = []
     real = backend.decode
-    monkeypatch.setattr(backend, "decode", lambda rows: widths.append(len(rows)) or real(rows))
+
+    def decode(rows: Any) -> Any:
+        widths.append(len(rows))
+        return real(rows)
+
+    monkeypatch.setattr(backend, "decode", decode)
     assert len(run(backend, [ask(text, seed=seed) for seed, text in enumerate(QUESTIONS)])) == 3
     assert max(widths) == 2
 

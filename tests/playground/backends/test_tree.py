@@ -86,7 +86,7 @@ def test_questions_within_the_window_share_their_context(tiny: Callable[[str], P
 def test_the_greedy_continuation_is_seen(tiny: Callable[[str], Path]) -> None:
     backend = load(tiny("llama"))
     context = [5, 9, 40, 41]
-    said = []
+    said: list[int] = []
     for _ in range(3):
         said.append(int(backend.logprobs([*context, *said])[-1].argmax()))
     other = (said[0], said[1], (said[2] + 1) % 250)

@@ -85,7 +85,8 @@ def test_shards(tmp_path: Path, model_files: Any) -> None:
     base = model_files.sharded(tmp_path / "b")
     (base / "model-00001-of-00004.safetensors").unlink()
     assert "lacks 1 of its 4 shards: model-00001-of-00004.safetensors" in refusal(lambda: files.check_base(base))
-    for index in ({"weight_map": {}}, {"weight_map": ["x"]}, {}):
+    indices: list[dict[str, Any]] = [{"weight_map": {}}, {"weight_map": ["x"]}, {}]
+    for index in indices:
         model_files.json(base / "model.safetensors.index.json", index)
         assert "names no weights" in refusal(lambda: files.check_base(base))
 

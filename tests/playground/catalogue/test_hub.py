@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -359,10 +359,11 @@ def test_several_ggufs_are_listed_with_sizes(server: LocalHub, monkeypatch: pyte
 def test_a_disk_without_room_is_told_before_the_download(server: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=100))
     server.repos["owner/gguf"] = {"x.gguf": WEIGHTS}
-    for repo, fetch in (
-        ("owner/base", lambda: HuggingFaceHub().fetch_folder("owner/base", None, Told())),
-        ("owner/gguf", lambda: HuggingFaceHub().fetch_file("owner/gguf", "x.gguf", None, Told())),
-    ):
+    fetches: dict[str, Callable[[], Path]] = {
+        "owner/base": lambda: HuggingFaceHub().fetch_folder("owner/base", None, Told()),
+        "owner/gguf": lambda: HuggingFaceHub().fetch_file("owner/gguf", "x.gguf", None, Told()),
+    }
+    for repo, fetch in fetches.items():
         with pytest.raises(SetupError, match=f"{repo} takes 0.0 GiB and .* has 0.0 GiB free") as caught:
             fetch()
         assert "HF_HOME" in caught.value.hint

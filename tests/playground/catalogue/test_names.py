@@ -19,7 +19,7 @@ def test_other_names_are_refused(name: str) -> None:
 
 
 def test_a_prompt_format_is_one_of_ours_or_none() -> None:
-    kind = TypeAdapter(PromptFormat)
+    kind: TypeAdapter[str | None] = TypeAdapter(PromptFormat)
     assert [kind.validate_python(name) for name in (*format_names(), None)] == [*format_names(), None]
     with pytest.raises(ValidationError, match="known prompt formats: alpaca"):
         kind.validate_python("alpacca")

@@ -143,10 +143,11 @@ def test_presets_and_seeds_change_what_comes_next(chat: Chat) -> None:
     chat.sampling = Sampling(seed=3, max_new_tokens=99)
     chat.take("/preset factual")
     assert chat.sampling == preset("factual").model_copy(update={"seed": 3, "max_new_tokens": 99})
-    chat.take("/seed 17")
-    assert chat.sampling.seed == 17
-    chat.take("/seed")
-    assert chat.sampling.seed is None
+    seeds = []
+    for line in ("/seed 17", "/seed"):
+        chat.take(line)
+        seeds.append(chat.sampling.seed)
+    assert seeds == [17, None]
     with pytest.raises(UnknownNameError):
         chat.take("/preset fcatual")
     for seed in ("x", "-1", "1.5"):

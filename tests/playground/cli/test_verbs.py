@@ -10,6 +10,7 @@ import pytest
 import app
 from playground.catalogue.hub import HubFile
 from playground.cli import models
+from playground.compare import Playground
 from playground.settings import Settings
 from tests.planted import free_port, says, serving
 
@@ -209,7 +210,7 @@ class Shelf:
 @pytest.fixture
 def shelf(tmp_path: Path, model_files: Any, monkeypatch: pytest.MonkeyPatch) -> Shelf:
     shelf = Shelf(model_files.base(tmp_path / "repo"))
-    real = models.Playground
+    real = Playground
     monkeypatch.setattr(models, "Playground", lambda settings: real(settings, shelf))  # type: ignore[arg-type]
     return shelf
 

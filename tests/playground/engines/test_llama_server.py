@@ -4,12 +4,13 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
+from playground.catalogue.hub import Hub
 from playground.engines import llama_server
 from playground.engines.llama_server import CHILD, has_template
 from playground.engines.plan import Plan, Wish
@@ -30,9 +31,12 @@ class Nowhere:
         return self.path
 
 
-def made(shelf: Any, *names: str, hub: Any = None, **wish: Any) -> list[Plan]:
+NOWHERE = Nowhere()
+
+
+def made(shelf: Any, *names: str, hub: Any = NOWHERE, **wish: Any) -> list[Plan]:
     settings = wish.pop("settings", shelf.using(threads=3))
-    return llama_server.make(shelf.catalogue, hub or Nowhere(), list(names), Wish(settings, **wish))
+    return llama_server.make(shelf.catalogue, hub, list(names), Wish(settings, **wish))
 
 
 def after(command: tuple[str, ...], flag: str) -> str:
@@ -102,10 +106,10 @@ def test_files_on_the_hub_are_fetched(shelf: Any) -> None:
     wish = Wish(shelf.settings)
     (plan,) = llama_server.make(
         shelf.catalogue,
-        Nowhere(path),
+        cast(Hub, Nowhere(path)),
         ["far"],
         wish,
-        lambda done, what: told.append(what),  # type: ignore[arg-type]
+        lambda done, what: told.append(what),
     )
     assert told == ["owner/far/x.gguf@abc"]
     assert after(plan.command, "--model") == str(path)

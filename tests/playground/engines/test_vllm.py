@@ -24,9 +24,12 @@ class Nowhere:
         return self.folders[f"{repo}@{revision}"]
 
 
-def made(shelf: Any, *names: str, hub: Any = None, **wish: Any) -> tuple[Plan, list[str]]:
+NOWHERE = Nowhere()
+
+
+def made(shelf: Any, *names: str, hub: Any = NOWHERE, **wish: Any) -> tuple[Plan, list[str]]:
     settings = wish.pop("settings", shelf.settings)
-    return vllm.make(shelf.catalogue, hub or Nowhere(), list(names), Wish(settings, **wish))
+    return vllm.make(shelf.catalogue, hub, list(names), Wish(settings, **wish))
 
 
 def words(shelf: Any, *names: str, **wish: Any) -> list[str]:

@@ -47,7 +47,8 @@ SEOUL = [{"message": {"content": "서"}, "done": False}, {"message": {"content":
 
 
 def ask(planted: Planted, context: int | None = None, **request: Any) -> list[Event]:
-    row = RowRequest(**{"id": "r", "variant": "far", "messages": ASKED, "sampling": SET} | request)
+    fields: dict[str, Any] = {"id": "r", "variant": "far", "messages": ASKED, "sampling": SET} | request
+    row = RowRequest(**fields)
     spec = ModelSpec(engine="openai", name="far", path="", context=context, remote=Address(url=planted.url))
     return answered(spec, row)
 

@@ -27,13 +27,14 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def spec(planted: Planted, **more: Any) -> ModelSpec:
-    fields = {"url": planted.url, "timeout_s": 5.0} | more
+    fields: dict[str, Any] = {"url": planted.url, "timeout_s": 5.0} | more
     return ModelSpec(engine="openai", name="far", path=planted.url, remote=Address(**fields))
 
 
 def ask(planted: Planted, more: dict[str, Any] | None = None, **request: Any) -> list[Event]:
     """The events of one row; raises what the row failed of."""
-    row = RowRequest(**{"id": "r", "variant": "far", "messages": ASKED, "sampling": NEUTRAL} | request)
+    fields: dict[str, Any] = {"id": "r", "variant": "far", "messages": ASKED, "sampling": NEUTRAL} | request
+    row = RowRequest(**fields)
     return answered(spec(planted, **more or {}), row)
 
 

@@ -72,7 +72,8 @@ def dead() -> str:
 
 
 def far(planted: Planted, **more: Any) -> Remote:
-    return Remote(**{"name": "far", "url": planted.url, "timeout_s": 10} | more)
+    fields: dict[str, Any] = {"name": "far", "url": planted.url, "timeout_s": 10} | more
+    return Remote(**fields)
 
 
 def questions(*names: str, sampling: Sampling = GREEDY) -> list[Question]:
@@ -303,8 +304,10 @@ def test_rows_that_are_wrong(row: dict[str, object]) -> None:
     assert "sk-secret" not in f"{caught.value.message} {caught.value.hint}"
 
 
-FORM = {"kind": "remote", "name": "far", "source": "", "base": None, "file": "", "prompt_format": None, "context": None}
-FORM |= {"dtype": "auto", "load_in_4bit": False, "model": "", "key_env": ""}
+FORM: dict[str, Any] = {
+    **{"kind": "remote", "name": "far", "source": "", "base": None, "file": "", "prompt_format": None, "context": None},
+    **{"dtype": "auto", "load_in_4bit": False, "model": "", "key_env": ""},
+}
 
 
 def test_the_table_shows_the_address_and_whether_it_answers(planted: Planted, open_playground: Any) -> None:

@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -102,6 +103,10 @@ def test_a_client_that_hangs_up_on_an_echo_frees_the_engine(
     until(lambda: idle(pool))
 
 
+def _is_past(moment: float, got: object) -> bool:
+    return time.monotonic() > moment
+
+
 def test_clients_that_leave_a_loading_model_hold_no_threads(tmp_path: Path) -> None:
     rows = "".join(f'[[variant]]\nname = "{name}"\nkind = "base"\nsource = "fake:{name}"\n' for name in ("sleepy", "b"))
     (tmp_path / "variants.toml").write_text(rows, encoding="utf-8")
@@ -111,7 +116,7 @@ def test_clients_that_leave_a_loading_model_hold_no_threads(tmp_path: Path) -> N
         with serving(create(Playground(settings, pool=pool))) as address:
             for _ in range(8):
                 wait = time.monotonic() + 0.1
-                hang_up(address, {"model": "sleepy", "messages": LONG}, lambda got, w=wait: time.monotonic() > w)
+                hang_up(address, {"model": "sleepy", "messages": LONG}, partial(_is_past, wait))
             began = time.monotonic()
             assert httpx.get(f"{address}/v1/models").status_code == 200
             asked = {"model": "b", "messages": [{"role": "user", "content": "hi"}]}

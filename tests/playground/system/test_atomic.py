@@ -133,7 +133,12 @@ def test_a_small_file_is_replaced_at_once(tmp_path: Path, monkeypatch: pytest.Mo
     write_beside(told, "1")
     seen: list[str] = []
     replace = Path.replace
-    monkeypatch.setattr(Path, "replace", lambda part, path: [seen.append(told.read_text()), replace(part, path)][1])
+
+    def watch(part: Path, path: Path) -> Path:
+        seen.append(told.read_text())
+        return replace(part, path)
+
+    monkeypatch.setattr(Path, "replace", watch)
     write_beside(told, "2")
     assert (seen, told.read_text(), parts(tmp_path)) == (["1"], "2", [])
 

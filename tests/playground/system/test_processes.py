@@ -63,14 +63,14 @@ def test_a_number_means_the_process_that_was_born_then() -> None:
 def test_one_that_ended_does_not_run_whether_it_was_waited_for_or_not() -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     known = ProcessId.of(process.pid)
-    assert known.alive
+    before = known.alive
     assert process.stdin is not None
     process.stdin.close()
     while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.02)
-    assert not known.alive
+    unwaited = known.alive
     process.wait()
-    assert not known.alive
+    assert (before, unwaited, known.alive) == (True, False, False)
     assert ProcessId.of(process.pid).born == 0.0
     assert tree(process.pid) == []
 

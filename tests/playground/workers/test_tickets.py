@@ -121,12 +121,12 @@ def test_an_error_ends_it_once(ticket: Ticket, events: list[Event]) -> None:
 def test_a_sink_may_cancel(events: list[Event]) -> None:
     def take(event: Event) -> None:
         events.append(event)
-        ticket.cancel()
+        made.cancel()
 
-    ticket, desk = Ticket("v", take), Desk()
-    submit(desk, ticket)
-    ticket.deliver(Delta(variant="v", text="a"))
-    assert desk.cancelled == [ticket.id]
+    made, desk = Ticket("v", take), Desk()
+    submit(desk, made)
+    made.deliver(Delta(variant="v", text="a"))
+    assert desk.cancelled == [made.id]
 
 
 class Race(Desk):

@@ -8,6 +8,7 @@ import pytest
 import app
 from playground.catalogue.variants import Catalogue
 from playground.settings import Settings
+from tests.stored import stored
 from tests.training.conftest import Write
 from training.cli import train
 from training.run import runs
@@ -49,7 +50,12 @@ def test_from_recipe_to_catalogue_with_a_stop_and_a_resume(
 ) -> None:
     path, progress = str(recipe(kobest=True, trainer={"max_steps": 30})), tmp_path / "progress.json"
     scored: list[list[str]] = []
-    monkeypatch.setattr(app, "score_quick", lambda settings, names: not scored.append(names))
+
+    def score(settings: Settings, names: list[str]) -> bool:
+        scored.append(names)
+        return True
+
+    monkeypatch.setattr(app, "score_quick", score)
     asked = iter([False] * 3 + [True] * 1000)
     monkeypatch.setattr(train, "_watched", lambda live, flag: live.refresh() or (seen() and next(asked)))
 
@@ -62,13 +68,13 @@ def test_from_recipe_to_catalogue_with_a_stop_and_a_resume(
     assert run.whole_checkpoints()
     assert json.loads(progress.read_text(encoding="utf-8"))["run"] == run.name
     monkeypatch.undo()
-    monkeypatch.setattr(app, "score_quick", lambda settings, names: not scored.append(names))
+    monkeypatch.setattr(app, "score_quick", score)
     assert madang(settings, "train", "--resume", "--progress", str(progress)) == 0
     assert run.state().status == "done"
     name = run.state().variant
     assert name.endswith(":trip")
     catalogue = Catalogue.load(settings)
-    assert catalogue.get(name).path == run.adapter
+    assert stored(catalogue, name).path == run.adapter
     base = catalogue.base_of(catalogue.get(name))
     assert base is not None
     assert base.path == Path(run.model().folder)

@@ -29,7 +29,7 @@ SHAREGPT = [
     },
     {"conversations": [{"from": "user", "value": "둘 더하기 둘은?"}, {"from": "assistant", "value": "넷입니다."}]},
 ]
-MESSAGES = [
+MESSAGES: list[dict[str, Any]] = [
     {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]},
     {
         "messages": [
@@ -43,7 +43,7 @@ PREFERENCE = [
     {"prompt": "하늘은 왜 파란가요?", "chosen": "빛이 산란하기 때문입니다.", "rejected": "몰라요."},
     {"prompt": "Is water wet?", "chosen": "It wets other things.", "rejected": "No idea at all."},
 ]
-LIST_PREFERENCE = [
+LIST_PREFERENCE: list[dict[str, Any]] = [
     {
         "prompt": "하늘은 왜 파란가요?",
         "prompt_id": "a1",

@@ -18,7 +18,8 @@ def test_it_is_ten_megabytes_at_most() -> None:
 
 
 def test_it_is_what_training_recorded() -> None:
-    recorded = dict(reversed(line.split()) for line in (SHIPPED_ADAPTER / SUMS).read_text().splitlines())
+    lines = [line.split() for line in (SHIPPED_ADAPTER / SUMS).read_text().splitlines()]
+    recorded = {name: checksum for checksum, name in lines}
     found = {name: hashlib.sha256((SHIPPED_ADAPTER / name).read_bytes()).hexdigest() for name in (CONFIG, WEIGHTS)}
     assert found == recorded
 

@@ -6,6 +6,7 @@ The real thing, killed and doubled, is in test_prepare_real.py.
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -192,7 +193,7 @@ def test_a_disk_that_fills_up_meanwhile(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_the_real_list_asks_for_room_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 300_000_000})
-    monkeypatch.setattr(atomic.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(SetupError, match=r"needs 0\.8\d GB in .*, and 0\.30 GB are free") as caught:
         prepare(tmp_path)
     assert "MADANG_DATA" in caught.value.hint

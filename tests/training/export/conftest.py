@@ -12,7 +12,7 @@ from playground.catalogue.variants import Adapter, Base
 from playground.settings import Settings
 from playground.system.atomic import replacing
 from tests.playground.backends.conftest import tiny_adapter
-from training.export import building, parity
+from training.export import building, gguf, parity
 from training.export.parity import Grade, Verdict
 
 __all__ = ["tiny_adapter"]
@@ -79,8 +79,8 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append(what)
         function(*map(str, args))
 
-    monkeypatch.setattr(building.gguf, "convert", convert)
-    monkeypatch.setattr(building.gguf, "quantize", quantize)
+    monkeypatch.setattr(gguf, "convert", convert)
+    monkeypatch.setattr(gguf, "quantize", quantize)
     monkeypatch.setattr(building, "isolated", isolated)
     return done
 

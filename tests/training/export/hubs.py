@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 from huggingface_hub import errors
-from huggingface_hub.utils import filter_repo_objects
+from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]  # exported without a word
 
 TOKEN = "hf_" + "secretsecretsecretsecret1234567890"
 

@@ -15,8 +15,10 @@ from playground.catalogue.variants import Base, Catalogue, Gguf
 from playground.errors import ConfigError, MadangError, SetupError, UnknownNameError
 from playground.settings import Settings
 from tests.places import ROOT
+from tests.stored import stored
 from tests.training.export.conftest import Verdicts, tree
-from training.export import building, exports, making, plan, preparing
+from training.export import exports, making, plan, preparing
+from training.export import gguf as ggufs
 from training.export.making import Made
 from training.export.preparing import Options
 
@@ -113,19 +115,19 @@ def test_nothing_is_quantized_from_an_f16_that_failed(
 def test_stopped_midway_it_goes_on_with_what_is_missing(
     settings: Settings, source: str, played: list[str], verdicts: Verdicts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = building.gguf.quantize
+    real = ggufs.quantize
 
     def stopped(gguf: Path, out: Path, level: str, imatrix: Path | None) -> None:
         if level == "q8_0":
             raise KeyboardInterrupt
         real(gguf, out, level, imatrix)
 
-    monkeypatch.setattr(building.gguf, "quantize", stopped)
+    monkeypatch.setattr(ggufs, "quantize", stopped)
     with pytest.raises(KeyboardInterrupt):
         export(settings, source, "gguf:q4_k_m,q8_0")
     (begun,) = exports.listed(settings)
     assert (begun.state().message, begun.state().outcome) == ("Stopped.", "stopped")
-    monkeypatch.setattr(building.gguf, "quantize", real)
+    monkeypatch.setattr(ggufs, "quantize", real)
     asked = len(verdicts.asked)
     outcome = export(settings, source, "gguf:q4_k_m,q8_0")
     assert outcome.export == begun
@@ -141,7 +143,7 @@ def test_an_error_midway_keeps_what_is_whole_and_nothing_else(
     def broken(*args: object) -> None:
         raise MadangError("Quantizing failed.", "Look.")
 
-    monkeypatch.setattr(building.gguf, "quantize", broken)
+    monkeypatch.setattr(ggufs, "quantize", broken)
     before = tree(settings.data)
     with pytest.raises(MadangError):
         export(settings, source, "gguf:q4_k_m")
@@ -160,7 +162,7 @@ def test_a_changed_adapter_is_another_export(
     verdicts.say = {"Q8_0": "fail"}
     out = tmp_path / "out"
     export(settings, source, "gguf:q8_0", out=out)
-    file = Catalogue.load(settings).get(source).path / "adapter_config.json"
+    file = stored(Catalogue.load(settings), source).path / "adapter_config.json"
     file.write_text(file.read_text() + "\n")
     with pytest.raises(ConfigError, match=r"Q8_0\.gguf exists already"):
         export(settings, source, "gguf:q8_0", out=out)

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from playground.catalogue.files import read_json
 from playground.errors import ConfigError, SetupError
 from playground.measure.drift import texts
+from training.demo.examples import train_conversations
 from training.export import gptq
 from training.export.gptq import group_for, own_rows, quantize, rows_of, widths
 
@@ -105,7 +106,7 @@ def test_without_rows_our_own_text_which_is_not_the_judges(tiny: Callable[[str],
     rows = own_rows(tiny("llama"))
     assert len(rows) == gptq.ROWS
     judged = {line for text in texts() for line in text.splitlines()}
-    ours = {line for turns in gptq.train_conversations() for turn in turns for line in turn["content"].splitlines()}
+    ours = {line for turns in train_conversations() for turn in turns for line in turn["content"].splitlines()}
     assert not judged & ours
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -72,7 +73,7 @@ def test_everything_goes_up_with_a_card_and_a_base_that_others_find(
     assert up == here | {"base_model_name_or_path": BASE}
     assert here["base_model_name_or_path"] != BASE
     for name, kind in (("kim/tuned", "adapter"), ("kim/tuned-merged", "finetune"), ("kim/tuned-GGUF", "quantized")):
-        row = ModelCard(hubs.repos[name].texts["README.md"]).data
+        row: Any = ModelCard(hubs.repos[name].texts["README.md"]).data
         assert (row.base_model, row.base_model_relation) == (BASE, kind)
     card = hubs.repos["kim/tuned-GGUF"].texts["README.md"]
     assert "| Q8_0 | pass | - |" in card
@@ -258,7 +259,9 @@ def test_scores_of_the_build_itself_are_claimed_those_of_the_adapter_only_told(
     }
     monkeypatch.setattr(app, "scores_of", lambda settings, names: [rows[name] for name in names if name in rows])
     assert make("--to", "adapter,merged,gguf:q8_0", *PUSH) == 0
-    cards = {name: ModelCard(repo.texts["README.md"]) for name, repo in hubs.repos.items() if name != BASE}
+    cards: dict[str, Any] = {
+        name: ModelCard(repo.texts["README.md"]) for name, repo in hubs.repos.items() if name != BASE
+    }
 
     def claimed(name: str) -> list[float]:
         return [result.metric_value for result in cards[name].data.eval_results or ()]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,10 @@ def load(run: Run) -> dict[str, Any]:
     return found
 
 
+def _has_step(run: Run, aim: int) -> bool:
+    return max([row["step"] for row in run.metrics()], default=0) >= aim
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_again_and_again_it_ends_with_the_losses_of_one_go(settings: Settings, recipe: Write) -> None:
@@ -216,7 +221,7 @@ def test_killed_again_and_again_it_ends_with_the_losses_of_one_go(settings: Sett
         process = subprocess.Popen(
             supervise.command(run, run.recipe()), cwd=ROOT, env=supervise.environment(run.recipe(), settings.threads)
         )
-        wait_for(lambda aim=aim: max([row["step"] for row in run.metrics()], default=0) >= aim, 120)
+        wait_for(partial(_has_step, run, aim), 120)
         process.send_signal(signal.SIGKILL)
         process.wait()
         run.forget_broken_checkpoints()

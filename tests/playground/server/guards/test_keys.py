@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from playground.errors import ConfigError, SetupError
 from playground.server.guards import keys
@@ -49,7 +50,7 @@ def test_a_file_of_keys_that_is_none(tmp_path: Path, text: str | None, said: str
 
 def test_a_key_is_never_printed(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    settings = load_settings(api_keys=KEY)
+    settings = load_settings(api_keys=SecretStr(KEY))
     shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()} {read_keys(settings)}"
     assert KEY not in shown
     with pytest.raises(ConfigError) as caught:
@@ -63,7 +64,7 @@ def test_a_key_is_never_printed(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_every_key_is_compared_whole_however_it_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    ring = Keyring(read_keys(Settings(api_keys=f"{KEY},{OTHER}")))
+    ring = Keyring(read_keys(Settings(api_keys=SecretStr(f"{KEY},{OTHER}"))))
     compared: list[tuple[int, int]] = []
 
     def counted(one: bytes, other: bytes) -> bool:
@@ -93,7 +94,7 @@ def test_every_key_is_compared_whole_however_it_is_found(monkeypatch: pytest.Mon
 def test_with_keys_a_key_is_wanted_and_the_place_does_not_matter(
     tmp_path: Path, header: str | None, status: int
 ) -> None:
-    app = small(tmp_path, api_keys=f"{KEY},{OTHER}")
+    app = small(tmp_path, api_keys=SecretStr(f"{KEY},{OTHER}"))
     raw = {} if header is None else {"Authorization": header}
     far = {"Origin": "https://other.example", "X-Forwarded-For": "203.0.113.9"}
     for address, headers in (("127.0.0.1", {}), ("203.0.113.9", far)):
@@ -133,21 +134,21 @@ def test_with_keys_a_key_is_wanted_and_the_place_does_not_matter(
     ],
 )
 def test_the_api_is_guarded_whatever_the_path_ends_in(tmp_path: Path, path: str) -> None:
-    assert ask(small(tmp_path, api_keys=KEY), path).status_code == 401
+    assert ask(small(tmp_path, api_keys=SecretStr(KEY)), path).status_code == 401
     assert ask(small(tmp_path), path, address="203.0.113.9").status_code == 403
     assert ask(small(tmp_path), path, {"Host": "evil.example"}).status_code == 403
 
 
 @pytest.mark.parametrize("path", ["/health", "/", "/gradio_api/info", "/config", "/assets/a.js", "/v1x", "/metricsx"])
 def test_health_and_the_page_are_open_to_all(tmp_path: Path, path: str) -> None:
-    app = small(tmp_path, api_keys=KEY)
+    app = small(tmp_path, api_keys=SecretStr(KEY))
     answer = ask(app, path, {"Origin": "https://other.example"}, address="203.0.113.9", url="http://other.example")
     assert answer.status_code == 200
     assert "x-request-id" not in answer.headers
 
 
 def test_a_prefix_that_the_server_stands_behind_hides_nothing(tmp_path: Path) -> None:
-    app = small(tmp_path, api_keys=KEY)
+    app = small(tmp_path, api_keys=SecretStr(KEY))
     app.app.root_path = "/madang"
     assert ask(app, "/madang/v1/models/x").status_code == 401
     assert ask(app, "/madang/v1/models/x", key=KEY).status_code == 200
@@ -156,7 +157,7 @@ def test_a_prefix_that_the_server_stands_behind_hides_nothing(tmp_path: Path) ->
 
 
 def test_metrics_are_read_with_the_key(tmp_path: Path) -> None:
-    answer = ask(small(tmp_path, api_keys=KEY), "/metrics", key=KEY)
+    answer = ask(small(tmp_path, api_keys=SecretStr(KEY)), "/metrics", key=KEY)
     assert "madang_requests_in_flight 0.0" in answer.text
 
 
@@ -225,7 +226,7 @@ def test_binding_elsewhere_wants_a_key(host: str) -> None:
         check_binding(Settings(host=host))
     assert "MADANG_API_KEYS" in caught.value.hint
     assert "MADANG_HOST=127.0.0.1" in caught.value.hint
-    check_binding(Settings(host=host, api_keys=KEY))
+    check_binding(Settings(host=host, api_keys=SecretStr(KEY)))
 
 
 def test_a_name_is_what_it_resolves_to(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def test_a_client_that_left_is_told_of(tmp_path: Path, log: io.StringIO) -> None
     app = small(tmp_path)
 
     async def gone(path: str) -> None:
-        scope = {"type": "http", "method": "POST", "path": path, "headers": [(b"host", b"localhost")]}
+        scope: dict[str, Any] = {"type": "http", "method": "POST", "path": path, "headers": [(b"host", b"localhost")]}
         scope |= {"client": ("127.0.0.1", 1), "query_string": b"", "asgi": {"spec_version": "2.3"}}
         received = iter([{"type": "http.request"}, {"type": "http.disconnect"}] if path == "/v1/stream" else [])
 

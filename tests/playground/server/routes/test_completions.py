@@ -111,7 +111,7 @@ def test_half_a_character_at_the_end_is_its_own_prompts_token(client: openai.Ope
 @pytest.mark.parametrize("prompt", ["b a", [98, 32, 97]])
 def test_an_echoed_prompt_has_its_logprobs(client: openai.OpenAI, prompt: Any, stream: bool) -> None:
     asked: Any = {"model": "other", "prompt": prompt, "temperature": 0, "echo": True, "logprobs": 1, "max_tokens": 2}
-    made = client.completions.create(**asked, stream=stream)
+    made: Any = client.completions.create(**asked, stream=stream)
     choices = [chunk.choices[0] for chunk in made] if stream else made.choices
     told = [choice.logprobs for choice in choices if choice.logprobs is not None]
     assert "".join(choice.text for choice in choices) == "b aot"
@@ -146,7 +146,7 @@ def test_an_echo_of_half_characters_has_the_offsets_of_its_text(
 @pytest.mark.parametrize("stream", [False, True])
 def test_every_choice_of_an_echo_is_told_alike(client: openai.OpenAI, stream: bool) -> None:
     asked: Any = {"model": "other", "prompt": [[97, 98], [99]], "n": 2, "temperature": 0, "echo": True, "logprobs": 1}
-    made = client.completions.create(**asked, max_tokens=2, stream=stream)
+    made: Any = client.completions.create(**asked, max_tokens=2, stream=stream)
     told: list[list[str]] = [[], [], [], []]
     for choice in [chunk.choices[0] for chunk in made] if stream else made.choices:
         if choice.logprobs is not None:
@@ -166,7 +166,7 @@ def test_what_is_told_of_an_echoed_prompt_is_made_once() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_no_tokens_at_all_give_the_prompt_alone(client: openai.OpenAI, stream: bool) -> None:
     asked: Any = {"model": "other", "prompt": [[97, 98], [99]], "echo": True, "logprobs": 1, "max_tokens": 0}
-    made = client.completions.create(**asked, stream=stream)
+    made: Any = client.completions.create(**asked, stream=stream)
     choices = [chunk.choices[0] for chunk in made] if stream else made.choices
     assert [choice.text for choice in choices] == ["ab", "c"]
     assert [choice.finish_reason for choice in choices] == ["length", "length"]

@@ -65,6 +65,8 @@ def test_a_client_that_has_gone_is_heard_between_two_portions() -> None:
             await asyncio.sleep(0)
             return done
 
+    reading: asyncio.Future[Any]
+
     async def run() -> None:
         nonlocal reading
         prompts = [[number] * PORTION for number in range(1, 9)]
@@ -74,6 +76,5 @@ def test_a_client_that_has_gone_is_heard_between_two_portions() -> None:
         with pytest.raises(asyncio.CancelledError):
             await reading
 
-    reading: asyncio.Future[Any]
     asyncio.run(run())
     assert asked.count("prompt_logprobs") == 1

@@ -71,7 +71,7 @@ class Api:
         """By method and path."""
         return {found.label: found for found in (result.ok() for result in self.schema.get_all_operations())}
 
-    def ask(self, case: schemathesis.Case) -> None:
+    def ask(self, case: schemathesis.Case[Any]) -> None:
         """Send it, and look at what comes back."""
         answer = case.call(timeout=60)
         self.seen[f"{case.operation.label} {answer.status_code}"] += 1
@@ -146,7 +146,7 @@ def fuzz(api: Api, label: str, mode: schemathesis.GenerationMode, examples: int)
 
     @settings(max_examples=examples, derandomize=True, database=None, deadline=None, suppress_health_check=HEALTHY)
     @given(case=api.operations[label].as_strategy(generation_mode=mode))
-    def asked(case: schemathesis.Case) -> None:
+    def asked(case: schemathesis.Case[Any]) -> None:
         api.ask(case)
 
     asked()

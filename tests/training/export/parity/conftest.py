@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,12 @@ def build(made: Made, levels: tuple[str, ...]) -> Made:
 def small(tmp_path_factory: pytest.TempPathFactory, demo_models: Path) -> Made:
     """A tiny Llama with SmolLM2's tokenizer and a random adapter: two layers, 14M numbers."""
     folder = tmp_path_factory.mktemp("small")
-    options = {"vocab_size": 49152, "tie_word_embeddings": True, "rope_theta": 100000.0, "eos_token_id": 2}
+    options: dict[str, Any] = {
+        "vocab_size": 49152,
+        "tie_word_embeddings": True,
+        "rope_theta": 100000.0,
+        "eos_token_id": 2,
+    }
     base = tiny.smollm_tokenizer(tiny.model(folder / "base", "llama", **options), demo_models)
     adapter = tiny.adapter(folder / "adapter", base)
     tiny.catalogue(folder / "data", base, adapter)

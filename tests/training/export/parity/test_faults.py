@@ -128,14 +128,19 @@ def test_one_module_passed_over(small: Made, check: Check, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("level", ["f16", "q4_k_m"])
 def test_another_models_weights(small: Made, check: Check, tmp_path: Path, demo_models: Path, level: str) -> None:
-    options = {"vocab_size": 49152, "tie_word_embeddings": True, "rope_theta": 100000.0}
+    options: dict[str, Any] = {"vocab_size": 49152, "tie_word_embeddings": True, "rope_theta": 100000.0}
     other = tiny.smollm_tokenizer(tiny.model(tmp_path / "other", "llama", seed=9, **options), demo_models)
     verdict = check(small.convert(other, "other", level), level)
     assert "another model's weights" in failed(verdict, "weights")
 
 
 def test_another_models_shape(small: Made, check: Check, tmp_path: Path, demo_models: Path) -> None:
-    options = {"vocab_size": 49152, "tie_word_embeddings": True, "rope_theta": 100000.0, "num_hidden_layers": 1}
+    options: dict[str, Any] = {
+        "vocab_size": 49152,
+        "tie_word_embeddings": True,
+        "rope_theta": 100000.0,
+        "num_hidden_layers": 1,
+    }
     other = tiny.smollm_tokenizer(tiny.model(tmp_path / "other", "llama", **options), demo_models)
     lines = failed(check(small.convert(other, "shallow")), "hyperparameters", "weights")
     assert "layers is 1 and should be 2" in lines

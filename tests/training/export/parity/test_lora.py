@@ -27,7 +27,12 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    options = {"vocab_size": 320, "tie_word_embeddings": False, "attention_bias": True, "mlp_bias": True}
+    options: dict[str, Any] = {
+        "vocab_size": 320,
+        "tie_word_embeddings": False,
+        "attention_bias": True,
+        "mlp_bias": True,
+    }
     return tiny.model(tmp_path_factory.mktemp("base"), "llama", **options)
 
 
