@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 from eval.ui.board import label
-from eval.words import both, tooltip, words
+from eval.words import both, texts, tooltip
+from playground.page import svg
+from playground.page.markup import escaped
 from playground.page.number import disk_size
-from playground.page.words import LANGUAGES
 
 if TYPE_CHECKING:
     from eval.leaderboard import Leaderboard, Row
@@ -42,7 +42,7 @@ def html(board: "Leaderboard") -> str:
         ("size", points(board, size_of), disk_size),
         ("speed", points(board, speed_of), lambda value: f"{value:g}"),
     )
-    drawn = "".join(f"<figure>{svg(name, found, written)}</figure>" for name, found, written in plots)
+    drawn = "".join(f"<figure>{plot(name, found, written)}</figure>" for name, found, written in plots)
     return f'<h3>{both("plot.heading")}</h3><div class="plots">{drawn}</div>'
 
 
@@ -60,45 +60,30 @@ def points(board: "Leaderboard", x: "Callable[[Row], float | None]") -> list[Poi
     return found
 
 
-def svg(name: str, found: Sequence[Point], written: Callable[[float], str]) -> str:
+def plot(name: str, found: Sequence[Point], written: Callable[[float], str]) -> str:
     """One plot; x is on a log scale, y as wide as the intervals need."""
     if not found:
         return f'<p class="soft">{both(f"plot.none_{name}")}</p>'
     across, ticks_x = _log_scale([point.x for point in found])
     up, ticks_y = _scale([point.low for point in found], [point.high for point in found])
+    left, right, foot = LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM
     grid = "".join(
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{up(y):.1f}" y2="{up(y):.1f}"/>'
-        f'<text class="tick" x="{LEFT - 8}" y="{up(y) + 4:.1f}" text-anchor="end">{y:g}</text>'
+        svg.line("grid", (left, up(y)), (right, up(y))) + svg.text("tick", left - 8, up(y) + 4, f"{y:g}", "end")
         for y in ticks_y
-    ) + "".join(
-        f'<text class="tick" x="{across(x):.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{written(x)}</text>'
-        for x in ticks_x
-    )
+    ) + "".join(svg.text("tick", across(x), foot + 20, written(x)) for x in ticks_x)
     marks = "".join(_mark(point, across(point.x), up) for point in found)
-    title = _text(f"plot.{name}", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, 'text-anchor="middle"')
-    upright = _text("plot.accuracy", LEFT, 10, 'text-anchor="start"')
-    names = _names(found, across, up)
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{tooltip(f"plot.{name}")}">{grid}'
-        f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>'
-        f"{marks}{names}{title}{upright}</svg>"
-    )
-
-
-def _text(key: str, x: float, y: float, more: str) -> str:
-    return "".join(
-        f'<text class="title say-{code}" lang="{code}" x="{x:.1f}" y="{y}" {more}>{escape(words(code)[key])}</text>'
-        for code in LANGUAGES
-    )
+    title = svg.title(texts, f"plot.{name}", (left + right) / 2, HEIGHT - 6)
+    upright = svg.title(texts, "plot.accuracy", left, 10, "start")
+    axis = svg.line("axis", (left, foot), (right, foot))
+    parts = f"{grid}{axis}{marks}{_names(found, across, up)}{title}{upright}"
+    return svg.drawing(WIDTH, HEIGHT, tooltip(f"plot.{name}"), parts)
 
 
 def _mark(point: Point, x: float, up: Callable[[float], float]) -> str:
     told = f"{point.name}: {point.y:.1f} [{point.low:.1f}, {point.high:.1f}]"
-    return (
-        f'<g class="point {escape(point.kind, quote=True)}"><title>{escape(told)}</title>'
-        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{up(point.low):.1f}" y2="{up(point.high):.1f}"/>'
-        f'<circle cx="{x:.1f}" cy="{up(point.y):.1f}" r="5.5"/></g>'
-    )
+    interval = svg.line("interval", (x, up(point.low)), (x, up(point.high)))
+    shape = f"<title>{escaped(told)}</title>{interval}{svg.circle(x, up(point.y), 5.5)}"
+    return f'<g class="point {escaped(point.kind)}">{shape}</g>'
 
 
 def _names(found: Sequence[Point], across: Callable[[float], float], up: Callable[[float], float]) -> str:
@@ -114,10 +99,8 @@ def _names(found: Sequence[Point], across: Callable[[float], float], up: Callabl
         right = box[0] > x
         near = box[0] if right else box[2]
         if abs(middle - y) > LINE:
-            drawn.append(f'<line class="lead" x1="{x:.1f}" y1="{y:.1f}" x2="{near:.1f}" y2="{middle:.1f}"/>')
-        anchor = "start" if right else "end"
-        text = f'x="{near:.1f}" y="{middle + 4:.1f}" text-anchor="{anchor}"'
-        drawn.append(f'<text class="name" {text}>{escape(point.name)}</text>')
+            drawn.append(svg.line("lead", (x, y), (near, middle)))
+        drawn.append(svg.text("name", near, middle + 4, point.name, "start" if right else "end"))
     return "".join(drawn)
 
 

@@ -137,7 +137,7 @@ def test_plots_hold_a_point_a_row_with_a_number(settings: Settings, asked: Asked
 
 def test_no_name_in_a_plot_covers_a_point_or_another_name() -> None:
     found = [plots.Point(f"model:with-a-long-name:{n}", "gguf", 100.0 + n % 3, 50.0 + n / 4, 45, 58) for n in range(8)]
-    drawn = plots.svg("size", found, str)
+    drawn = plots.plot("size", found, str)
     spots = re.findall(r'class="name" x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)">([^<]+)<', drawn)
     dots = [(float(x), float(y)) for x, y in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', drawn)]
     assert (len(spots), len(dots)) == (8, 8)

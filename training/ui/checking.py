@@ -1,6 +1,6 @@
 """What a run would be, before it is one: `madang train --dry-run` as a job, and what it told as HTML."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -40,12 +40,16 @@ def html(settings: Settings) -> str:
 
 
 def _told(told: Mapping[str, Any]) -> str:
-    facts = "".join(f"<div><dt>{both(f'check.{name}')}</dt><dd>{said}</dd></div>" for name, said in _facts(told))
     bars = "".join(_bar(place) for place in told["memory"])
     return (
-        f'<dl class="facts">{facts}</dl><h4>{both("check.memory")}</h4><div class="memory">{bars}</div>'
-        f"{_remedies(told)}{_yaml(told)}"
+        f"{facts((both(f'check.{name}'), said) for name, said in _facts(told))}<h4>{both('check.memory')}</h4>"
+        f'<div class="memory">{bars}</div>{_remedies(told)}{_yaml(told)}'
     )
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> str:
+    """Return names and what is known of them as a list of two columns; all of it HTML."""
+    return f'<dl class="facts">{"".join(f"<div><dt>{name}</dt><dd>{said}</dd></div>" for name, said in rows)}</dl>'
 
 
 def _facts(told: Mapping[str, Any]) -> Iterator[tuple[str, Markup]]:
@@ -65,21 +69,27 @@ def _facts(told: Mapping[str, Any]) -> Iterator[tuple[str, Markup]]:
 
 
 def _bar(place: Mapping[str, Any]) -> str:
-    """One kind of memory: what is needed against what is free, the parts of it side by side."""
-    whole = max(place["need"], place["have"], 1)
+    """One kind of memory, and the parts of it that are worth naming."""
     parts = sorted(place["parts"], key=lambda part: -part["size"])
-    drawn = "".join(f'<i style="width: {100 * part["size"] / whole:.2f}%"></i>' for part in parts)
     named = " · ".join(
         f"{_part(part['name'])} {size(part['size'])}" for part in parts if part["size"] >= SMALL * place["need"]
     )
-    over = "" if place["fits"] else f' style="--free: {100 * place["have"] / whole:.2f}%"'
-    verdict = both("check.fits" if place["fits"] else "check.fits_not")
     needs = both("check.need", need=size(place["need"]), have=size(place["have"]))
-    name, kind = both(f"check.{place['place']}"), "fits" if place["fits"] else "over"
-    return (
-        f'<div class="place {kind}"><p><strong>{name}</strong><span>{needs}</span><b>{verdict}</b></p>'
-        f'<div class="stack"{over}>{drawn}</div><small>{named}</small></div>'
-    )
+    drawn = [part["size"] for part in parts]
+    return room(place["place"], place["need"], place["have"], place["fits"], needs, drawn, f"<small>{named}</small>")
+
+
+def room(name: str, need: int, have: int, fits: bool, needs: str, parts: Iterable[int], small: str) -> str:
+    """Return what is needed of a memory or disk against what is free, in bytes, as a bar of its parts.
+
+    `needs` says it in words and `small` stands below, both HTML.
+    """
+    whole = max(need, have, 1)
+    drawn = "".join(f'<i style="width: {100 * part / whole:.2f}%"></i>' for part in parts)
+    over = "" if fits else f' style="--free: {100 * have / whole:.2f}%"'
+    kind, verdict = ("fits", "check.fits") if fits else ("over", "check.fits_not")
+    said = f"<strong>{both(f'check.{name}')}</strong><span>{needs}</span><b>{both(verdict)}</b>"
+    return f'<div class="place {kind}"><p>{said}</p><div class="stack"{over}>{drawn}</div>{small}</div>'
 
 
 def _part(name: str) -> str:

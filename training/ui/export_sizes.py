@@ -1,7 +1,7 @@
 """What an export will take, while it is chosen: a size an artefact, and the disk. Reads headers alone."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,9 +11,11 @@ from playground.errors import ConfigError, MadangError
 from playground.page.markup import Markup
 from playground.settings import Settings
 from training.export import exports, plan
+from training.export.plan import Wanted
 from training.run import runs
 from training.run.memory import size
 from training.ui import exporting
+from training.ui.checking import facts, room
 from training.words import both, card, problem
 
 
@@ -25,19 +27,24 @@ def html(settings: Settings, form: exporting.Form) -> str:
         artefacts = exporting.wanted(form)
     except MadangError as error:
         return problem(error)
-    found = folders(settings, str(form["source"]))
     missing = "gptq" in {one.kind for one in artefacts} and find_spec("llmcompressor") is None
     warned = card("export.gptq_missing", both("export.gptq_missing_why"), both("export.gptq_missing_hint"))
+    return _sizes(settings, str(form["source"]), artefacts) + (warned if missing else "")
+
+
+def _sizes(settings: Settings, source: str, artefacts: Sequence[Wanted]) -> str:
+    unknown = f'<p class="soft">{both("export.size_unknown")}</p>'
+    found = folders(settings, source)
     if found is None:
-        return f'<p class="soft">{both("export.size_unknown")}</p>{warned if missing else ""}'
+        return unknown
     try:
         sizes = plan.sizes(*found, artefacts)
-    except (MadangError, OSError) as error:
-        said = (
-            problem(error) if isinstance(error, MadangError) else f'<p class="soft">{both("export.size_unknown")}</p>'
-        )
-        return said + (warned if missing else "")
-    return _table(sizes.artefacts) + _disk(settings, sizes) + (warned if missing else "")
+    except MadangError as error:
+        return problem(error)
+    except OSError:
+        return unknown
+    rows = ((called(label), both("export.about", size=size(count))) for label, count in sizes.artefacts.items())
+    return facts(rows) + _disk(settings, sizes)
 
 
 def folders(settings: Settings, source: str) -> tuple[Path, Path] | None:
@@ -76,14 +83,6 @@ def _folder(variant: Base | Adapter, file: str) -> Path:
     return Path(cached).parent if isinstance(cached, str) else Path(variant.source)
 
 
-def _table(artefacts: Mapping[str, int]) -> str:
-    rows = "".join(
-        f"<div><dt>{called(label)}</dt><dd>{both('export.about', size=size(count))}</dd></div>"
-        for label, count in artefacts.items()
-    )
-    return f'<dl class="facts">{rows}</dl>'
-
-
 def called(label: str) -> Markup:
     """An artefact as people call it."""
     return both(f"export.{label}") if label in ("adapter", "merged") else Markup(label)
@@ -92,18 +91,11 @@ def called(label: str) -> Markup:
 def _disk(settings: Settings, sizes: plan.Sizes) -> str:
     """The peak, which holds what is built on the way, as a bar beside what is free."""
     free = shutil.disk_usage(_existing(exports.folder(settings))).free
-    fits = sizes.peak <= free
-    whole = max(sizes.peak, free, 1)
-    over = "" if fits else f' style="--free: {100 * free / whole:.2f}%"'
-    drawn = f'<i style="width: {max(0.4, 100 * sizes.peak / whole):.2f}%"></i>'
     needs = both("export.need", need=size(sizes.peak), have=size(free))
-    verdict = both("check.fits" if fits else "check.fits_not")
     way = sizes.peak - sum(sizes.artefacts.values())
     small = f"<small>{both('export.on_the_way', size=size(way))}</small>" if way else ""
-    return (
-        f'<div class="place {"fits" if fits else "over"}"><p><strong>{both("check.disk")}</strong><span>{needs}</span>'
-        f'<b>{verdict}</b></p><div class="stack"{over}>{drawn}</div>{small}</div>'
-    )
+    seen = max(sizes.peak, free // 250)  # else a small export is a bar that nobody sees
+    return room("disk", sizes.peak, free, sizes.peak <= free, needs, [seen], small)
 
 
 def _existing(folder: Path) -> Path:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from playground.page import svg
 from training.words import both, tooltip
 
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 24
@@ -41,11 +42,9 @@ def chart(name: str, series: Sequence[Series], steps: int, written: Written, wid
     newest = "".join(
         f'<span class="{one.name}">{_named(one, drawn)}{written(one.points[-1][1])}</span>' for one in drawn
     )
-    return (
-        f'<figure class="{"wide" if wide else "small"}"><figcaption><b>{both(f"plot.{name}")}</b>{newest}</figcaption>'
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{tooltip(f"plot.{name}")}">'
-        f"{grid}{_steps(space, wide)}{lines}</svg></figure>"
-    )
+    drawing = svg.drawing(width, height, tooltip(f"plot.{name}"), f"{grid}{_steps(space, wide)}{lines}")
+    caption = f"<figcaption><b>{both(f'plot.{name}')}</b>{newest}</figcaption>"
+    return f'<figure class="{"wide" if wide else "small"}">{caption}{drawing}</figure>'
 
 
 @dataclass(frozen=True)
@@ -71,30 +70,23 @@ def _named(one: Series, drawn: Sequence[Series]) -> str:
 
 def _tick(space: _Space, value: float, written: Written) -> str:
     y = space.y(value)
-    return (
-        f'<line class="grid" x1="{LEFT}" x2="{space.width - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{written(value)}</text>'
-    )
+    grid = svg.line("grid", (LEFT, y), (space.width - RIGHT, y))
+    return grid + svg.text("tick", LEFT - 6, y + 4, written(value), "end")
 
 
 def _steps(space: _Space, wide: bool) -> str:
     """Step numbers under the curves."""
     ticks = scale([0, space.last], 6 if wide else 3)[2]
     whole = [step for step in ticks if step == int(step) and 0 <= step <= space.last]
-    return "".join(
-        f'<text class="tick" x="{space.x(step):.1f}" y="{space.height - 6}" text-anchor="middle">{step:,.0f}</text>'
-        for step in whole
-    )
+    return "".join(svg.text("tick", space.x(step), space.height - 6, f"{step:,.0f}") for step in whole)
 
 
 def _curve(space: _Space, one: Series) -> str:
     points = thinned([(step, value) for step, value in one.points if math.isfinite(value)])
     if not points:
         return ""
-    if len(points) == 1 or one.name == "eval":
-        dots = "".join(f'<circle cx="{space.x(x):.1f}" cy="{space.y(y):.1f}" r="3"/>' for x, y in points)
-    else:
-        dots = ""
+    dotted = points if len(points) == 1 or one.name == "eval" else []
+    dots = "".join(svg.circle(space.x(x), space.y(y), 3) for x, y in dotted)
     calm = one.calm and len(points) >= SMOOTHED_FROM
     raw = f'<polyline class="raw" points="{_path(space, points)}"/>' if calm else ""
     line = f'<polyline points="{_path(space, smoothed(points) if calm else points)}"/>'
@@ -147,21 +139,15 @@ def histogram(edges: Sequence[int], counts: Sequence[int], recommended: int) -> 
     )
     at = LEFT + (width - LEFT - RIGHT) * min(recommended, end) / max(1, end)
     side, gap = ("end", -6) if at > width / 2 else ("start", 6)
-    line = (
-        f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP - 6}" y2="{LOW - BOTTOM}"/>'
-        f'<text class="marked" x="{at + gap:.1f}" y="{TOP + 6}" text-anchor="{side}">{recommended:,}</text>'
-    )
+    mark = svg.line("mark", (at, TOP - 6), (at, LOW - BOTTOM))
+    mark += svg.text("marked", at + gap, TOP + 6, f"{recommended:,}", side)
     ticks = "".join(
-        f'<text class="tick" x="{LEFT + place * bar:.1f}" y="{LOW - 6}" text-anchor="middle">{edges[place]:,}</text>'
-        for place in range(0, len(counts), 4)
+        svg.text("tick", LEFT + place * bar, LOW - 6, f"{edges[place]:,}") for place in range(0, len(counts), 4)
     )
-    most_said = f'<text class="tick" x="{LEFT - 6}" y="{TOP + 8}" text-anchor="end">{most:,}</text>'
-    axis = f'<line class="axis" x1="{LEFT}" x2="{width - RIGHT}" y1="{LOW - BOTTOM}" y2="{LOW - BOTTOM}"/>'
-    label = tooltip("look.length")
-    return (
-        f'<figure class="wide lengths"><svg viewBox="0 0 {width} {LOW}" role="img" aria-label="{label}">'
-        f"{axis}{most_said}{ticks}{bars}{line}</svg></figure>"
-    )
+    highest = svg.text("tick", LEFT - 6, TOP + 8, f"{most:,}", "end")
+    axis = svg.line("axis", (LEFT, LOW - BOTTOM), (width - RIGHT, LOW - BOTTOM))
+    drawing = svg.drawing(width, LOW, tooltip("look.length"), f"{axis}{highest}{ticks}{bars}{mark}")
+    return f'<figure class="wide lengths">{drawing}</figure>'
 
 
 def _bar(x: float, width: float, top: float, told: str) -> str:
