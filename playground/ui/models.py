@@ -1,6 +1,6 @@
 """What Models does: show the catalogue with what is loaded, check files and servers, unload, add and remove."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -31,8 +31,8 @@ FIELDS: dict[str, set[str]] = {
 
 
 @dataclass(frozen=True)
-class Said:
-    """What an action has to say: HTML, and whether it is good news."""
+class Outcome:
+    """How an action ended: HTML that says so, and whether it did what was asked."""
 
     html: str
     good: bool = True
@@ -55,16 +55,21 @@ def lead(playground: Playground) -> str:
     return f"<h2>{both('models.heading')}</h2><p>{both('models.lead', path=path)}</p>"
 
 
-def act(playground: Playground, action: str, name: str) -> Said:
+def act(playground: Playground, action: str, name: str) -> Outcome:
     """One of a row's buttons; an unknown action does nothing."""
     actions = {"unload": unload, "check": check_row, "remove": remove}
+    return _tried(lambda: actions[action](playground, name)) if action in actions else Outcome("")
+
+
+def _tried(action: Callable[[], Outcome]) -> Outcome:
+    """Do something; an error becomes a card."""
     try:
-        return actions[action](playground, name) if action in actions else Said("")
+        return action()
     except MadangError as error:
-        return Said(fault("problem.page", error), good=False)
+        return Outcome(fault("problem.page", error), good=False)
 
 
-def unload(playground: Playground, name: str) -> Said:
+def unload(playground: Playground, name: str) -> Outcome:
     """Stop the worker that the variant runs in."""
     variant = playground.catalogue.get(name)
     found = models_rows.worker_of(variant, playground.pool.loaded())
@@ -73,18 +78,18 @@ def unload(playground: Playground, name: str) -> Said:
     return _good("unloaded", name=name)
 
 
-def check_row(playground: Playground, name: str) -> Said:
+def check_row(playground: Playground, name: str) -> Outcome:
     """Check the files of a variant in the catalogue."""
     return check(playground, playground.catalogue.get(name))
 
 
-def remove(playground: Playground, name: str) -> Said:
+def remove(playground: Playground, name: str) -> Outcome:
     """Take a variant out of the catalogue."""
     variants.remove(playground.settings, name)
     return _good("removed", name=name)
 
 
-def check(playground: Playground, variant: Variant) -> Said:
+def check(playground: Playground, variant: Variant) -> Outcome:
     """Look at a variant's files, here or on the Hub, and download nothing; of a remote one, see what its server serves.
 
     Raises MadangError with the fault.
@@ -103,23 +108,21 @@ def check(playground: Playground, variant: Variant) -> Said:
     return _good("sound", name=variant.name)
 
 
-def check_form(playground: Playground, form: Mapping[str, Any]) -> Said:
+def check_form(playground: Playground, form: Mapping[str, Any]) -> Outcome:
     """Check what the form describes; nothing is written."""
-    try:
-        return check(playground, _allowed(playground, described(form)))
-    except MadangError as error:
-        return Said(fault("problem.page", error), good=False)
+    return _tried(lambda: check(playground, _allowed(playground, described(form))))
 
 
-def add(playground: Playground, form: Mapping[str, Any]) -> Said:
+def add(playground: Playground, form: Mapping[str, Any]) -> Outcome:
     """Check what the form describes, and write it into the catalogue where it is sound."""
-    try:
+
+    def added() -> Outcome:
         variant = _allowed(playground, described(form))
-        verdict = check(playground, variant)
+        checked = check(playground, variant)
         variants.add(playground.settings, variant)
-    except MadangError as error:
-        return Said(fault("problem.page", error), good=False)
-    return Said(verdict.html + _good("added", name=variant.name).html)
+        return Outcome(checked.html + _good("added", name=variant.name).html)
+
+    return _tried(added)
 
 
 def _allowed(playground: Playground, variant: Variant) -> Variant:
@@ -180,5 +183,5 @@ def _own_names(playground: Playground) -> set[str]:
     return {variant.name for variant in variants.read(settings.catalogue, settings)}
 
 
-def _good(key: str, **values: object) -> Said:
-    return Said(f'<p class="verdict" role="status">{both(f"models.{key}", **values)}</p>')
+def _good(key: str, **values: object) -> Outcome:
+    return Outcome(f'<p class="verdict" role="status">{both(f"models.{key}", **values)}</p>')

@@ -7,9 +7,11 @@ from urllib.parse import quote
 from playground.page.markup import Markup, escaped
 from playground.page.tabs import Program
 from playground.settings import Settings
+from playground.system.jobs import Job
 from playground.system.progress import OPTION
 from training.run.memory import size
-from training.ui import asked, form
+from training.ui import form, reports
+from training.ui.reports import Report
 from training.words import both, texts
 
 KIND = "train-check"
@@ -27,23 +29,19 @@ def command(settings: Settings, program: Program, values: form.Form) -> tuple[li
 def start(settings: Settings, program: Program, values: form.Form) -> None:
     """Check the form's run."""
     made, name = command(settings, program, values)
-    asked.ask(settings, KIND, made, {"title": name, "form": dict(values)})
+    reports.start(settings, KIND, made, {"title": name, "form": dict(values)})
 
 
 def html(settings: Settings) -> str:
-    """The newest check, or nothing."""
-    job = asked.newest(settings, KIND)
-    if job is None:
-        return ""
-    told = None if job.active else asked.answer(job)
-    return asked.panel(job, "check.heading", _told(told) if told else asked.unanswered(job, "check.failed"))
+    """Return the newest check, or nothing."""
+    return reports.html(settings, KIND, "check", _report)
 
 
-def _told(told: Mapping[str, Any]) -> str:
-    bars = "".join(_bar(place) for place in told["memory"])
+def _report(job: Job, report: Report) -> str:
+    bars = "".join(_bar(place) for place in report["memory"])
     return (
-        f"{facts((both(f'check.{name}'), said) for name, said in _facts(told))}<h4>{both('check.memory')}</h4>"
-        f'<div class="memory">{bars}</div>{_remedies(told)}{_yaml(told)}'
+        f"{facts((both(f'check.{name}'), said) for name, said in _facts(report))}<h4>{both('check.memory')}</h4>"
+        f'<div class="memory">{bars}</div>{_remedies(report)}{_yaml(report)}'
     )
 
 
@@ -52,20 +50,20 @@ def facts(rows: Iterable[tuple[str, str]]) -> str:
     return f'<dl class="facts">{"".join(f"<div><dt>{name}</dt><dd>{said}</dd></div>" for name, said in rows)}</dl>'
 
 
-def _facts(told: Mapping[str, Any]) -> Iterator[tuple[str, Markup]]:
-    counted, plan, recipe = told["parameters"], told["plan"], told["recipe"]
+def _facts(report: Report) -> Iterator[tuple[str, Markup]]:
+    counted, plan, recipe = report["parameters"], report["plan"], report["recipe"]
     trained, total = (f"{counted[name]:,}" for name in ("trainable", "total"))
     share = f"{100 * counted['share']:.2f}"
     yield "trainable", both("check.of", trained=trained, total=total, share=share, rank=plan["rank"])
-    held = f"{told['held_out']:,}"
-    rows = f"{told['rows']:,}"
-    yield "data", both("check.held" if told["held_out"] else "check.rows", rows=rows, held=held)
+    held = f"{report['held_out']:,}"
+    rows = f"{report['rows']:,}"
+    yield "data", both("check.held" if report["held_out"] else "check.rows", rows=rows, held=held)
     batch, devices = plan["batch"] * plan["accumulation"], recipe["devices"]
     numbers = {"batch": plan["batch"], "accumulation": plan["accumulation"], "devices": devices}
-    yield "steps", both("check.steps_of", steps=f"{told['steps']:,}")
+    yield "steps", both("check.steps_of", steps=f"{report['steps']:,}")
     yield "effective", both("check.on_many" if devices > 1 else "check.batch_of", all=batch * devices, **numbers)
     yield "length", both("check.tokens", count=f"{plan['max_length']:,}")
-    yield "engine", Markup("Unsloth" if told["engine"] == "unsloth" else "PEFT + TRL")
+    yield "engine", Markup("Unsloth" if report["engine"] == "unsloth" else "PEFT + TRL")
 
 
 def _bar(place: Mapping[str, Any]) -> str:
@@ -97,9 +95,9 @@ def _part(name: str) -> str:
     return both(key) if key in texts else escaped(name)
 
 
-def _remedies(told: Mapping[str, Any]) -> str:
+def _remedies(report: Report) -> str:
     """What to change until it fits, in order."""
-    found = told.get("remedies") or ()
+    found = report.get("remedies") or ()
     if not found:
         return ""
     rows = "".join(f"<li>{_remedy(one)}</li>" for one in found)
@@ -114,8 +112,8 @@ def _remedy(one: Mapping[str, Any]) -> str:
     return f"{said} <small>{both(f'check.{verdict}')}</small>"
 
 
-def _yaml(told: Mapping[str, Any]) -> str:
-    text, name = told["yaml"], told["recipe"]["name"].replace("/", "-").replace(":", "-")
+def _yaml(report: Report) -> str:
+    text, name = report["yaml"], report["recipe"]["name"].replace("/", "-").replace(":", "-")
     link = (
         f'<a class="download" download="{escaped(name)}.yaml" '
         f'href="data:text/yaml;charset=utf-8,{quote(text)}">{both("check.download")}</a>'

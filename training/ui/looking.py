@@ -11,8 +11,9 @@ from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
 from training.data.findings import listed
-from training.ui import asked, form
+from training.ui import form, reports
 from training.ui.plots import histogram
+from training.ui.reports import Report
 from training.words import both, texts, words
 
 KIND = "train-data"
@@ -36,7 +37,7 @@ def command(settings: Settings, program: Program, values: form.Form, fix: Path |
 def start(settings: Settings, program: Program, values: form.Form) -> None:
     """Look at the form's data."""
     made = command(settings, program, values)
-    asked.ask(settings, KIND, made, {"title": _title(values), "form": dict(values)})
+    reports.start(settings, KIND, made, {"title": _title(values), "form": dict(values)})
 
 
 def fix(settings: Settings, program: Program, name: str) -> None:
@@ -46,7 +47,7 @@ def fix(settings: Settings, program: Program, name: str) -> None:
     target = settings.data / form.UPLOADS / f"{stem.removesuffix('-clean')}-clean.jsonl"
     target.parent.mkdir(parents=True, exist_ok=True)
     made = command(settings, program, values, target)
-    asked.ask(settings, KIND, made, {"title": _title(values), "form": values})
+    reports.start(settings, KIND, made, {"title": _title(values), "form": values})
 
 
 def _title(values: form.Form) -> str:
@@ -55,26 +56,19 @@ def _title(values: form.Form) -> str:
 
 
 def html(settings: Settings) -> str:
-    """The newest look, or nothing."""
-    job = asked.newest(settings, KIND)
-    if job is None:
-        return ""
-    report = None if job.active else asked.answer(job)
-    return asked.panel(job, "look.heading", _report(job, report) if report else asked.unanswered(job, "look.failed"))
+    """Return the newest look, or nothing."""
+    return reports.html(settings, KIND, "look", _report)
 
 
-def _report(job: Job, report: Mapping[str, Any]) -> str:
+def _report(job: Job, report: Report) -> str:
     verdict = "refused" if report["fatal"] else "usable"
     count = f"{report['rows']:,}"
-    facts = (both("look.format", format=report["format"]), both("look.rows", count=count))
-    told = f'<b class="verdict-{verdict}">{both(f"look.{verdict}")}</b>' + "".join(
-        f"<span>{one}</span>" for one in facts
-    )
-    rest = _fixed(report) + _findings(job, report) + _lengths(report) + _previews(report)
-    return f'<p class="facts">{told}</p>{rest}'
+    facts = f"<span>{both('look.format', format=report['format'])}</span><span>{both('look.rows', count=count)}</span>"
+    head = f'<p class="facts"><b class="verdict-{verdict}">{both(f"look.{verdict}")}</b>{facts}</p>'
+    return head + _fixed(report) + _findings(job, report) + _lengths(report) + _previews(report)
 
 
-def _fixed(report: Mapping[str, Any]) -> str:
+def _fixed(report: Report) -> str:
     fixed = report.get("fixed")
     if not fixed:
         return ""
@@ -83,7 +77,7 @@ def _fixed(report: Mapping[str, Any]) -> str:
     return f'<p class="fixed">{both("look.fixed", file=Path(fixed["file"]).name, count=count)} {use}</p>'
 
 
-def _findings(job: Job, report: Mapping[str, Any]) -> str:
+def _findings(job: Job, report: Report) -> str:
     found = report["findings"]
     if not found:
         return f'<p class="soft">{both("look.clean")}</p>'
@@ -113,7 +107,7 @@ def _where(rows: list[int], where: str) -> str:
     return both("look.and_more", first=first, more=f"{len(rows) - first.count(',') - 1:,}")
 
 
-def _lengths(report: Mapping[str, Any]) -> str:
+def _lengths(report: Report) -> str:
     lengths = report["lengths"]
     if not lengths:
         return ""
@@ -124,7 +118,7 @@ def _lengths(report: Mapping[str, Any]) -> str:
     return f'<h4>{both("look.length")}</h4>{drawn}<p class="soft">{said}</p><footer>{use}</footer>'
 
 
-def _previews(report: Mapping[str, Any]) -> str:
+def _previews(report: Report) -> str:
     shown = "".join(
         f"<figure><figcaption>{both('look.row', row=one['row'])}</figcaption><pre>{_parts(one['parts'])}</pre></figure>"
         for one in report["previews"]

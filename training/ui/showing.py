@@ -10,8 +10,8 @@ from playground.page.number import duration
 from playground.settings import Settings
 from training.run.folders import Progress
 from training.run.runs import seconds_left
-from training.ui.asked import stage
 from training.ui.plots import Series, chart
+from training.ui.reports import stage
 from training.ui.rows import chosen, earlier
 from training.ui.runs import RunRow, everything
 from training.words import both, card, texts

@@ -17,7 +17,7 @@ from tests.waiting import ended
 from training import recipe as recipes
 from training.run import runs as folders
 from training.run.runs import Run
-from training.ui import actions, advice, asked, checking, form, looking, plots, rows, runs, showing
+from training.ui import actions, advice, checking, form, looking, plots, reports, rows, runs, showing
 from training.words import words
 
 CATALOGUE = '[[variant]]\nname = "a"\nkind = "base"\nsource = "fake:a"\n'
@@ -205,7 +205,7 @@ def test_a_check_shows_numbers_memory_and_remedies(settings: Settings, values: d
 def test_a_new_question_ends_the_old_one(settings: Settings) -> None:
     first = job(settings, "import time; time.sleep(60)", looking.KIND)
     assert "endless" in looking.html(settings)
-    asked.ask(settings, looking.KIND, [sys.executable, "-c", "print('{}')"], {})
+    reports.start(settings, looking.KIND, [sys.executable, "-c", "print('{}')"], {})
     assert ended(settings, first).state == "cancelled"
 
 

@@ -1,7 +1,7 @@
-"""A question that a job of its own answers with one JSON object: asked, waited for, read. Knows no question."""
+"""Reports: commands that run as a job and print one JSON object, started, waited for and read. Knows no command."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,34 +15,44 @@ from playground.system.jobs import Job
 from training.run.folders import Progress
 from training.words import both, card, texts
 
+Report = Mapping[str, Any]
 GRACE_S = 5.0
 LOOKING_FOR = "Looking for"
 
 
-def ask(settings: Settings, kind: str, command: Sequence[str], about: Mapping[str, Any]) -> None:
-    """Start the job; one of its kind that still runs answers a question nobody has any more."""
+def start(settings: Settings, kind: str, command: Sequence[str], about: Mapping[str, Any]) -> None:
+    """Start a command that reports as a job; an older one of its kind is cancelled, since nobody waits for it."""
     for job in jobs.listed(settings, kind):
         jobs.cancel(job)
     jobs.start(settings, kind, command, about, GRACE_S)
 
 
-def newest(settings: Settings, kind: str) -> Job | None:
-    """The question asked last."""
-    return next(iter(jobs.listed(settings, kind)), None)
+def html(settings: Settings, kind: str, section: str, draw: Callable[[Job, Report], str]) -> str:
+    """Return the newest report of a kind as HTML; nothing where none was asked for.
+
+    `section` is that of its texts: `heading`, and `failed` where there is no report. `draw` makes HTML of one.
+    """
+    job = next(iter(jobs.listed(settings, kind)), None)
+    if job is None:
+        return ""
+    report = None if job.active else read(job)
+    body = draw(job, report) if report else _without(job, f"{section}.failed")
+    head = f"<h3>{both(f'{section}.heading')}</h3><small>{escaped(job.about.get('title', ''))}</small>"
+    return f'<section class="job asked {job.state}"><header>{head}</header>{body}</section>'
 
 
-def answer(job: Job) -> dict[str, Any] | None:
-    """The JSON object that the job printed, whatever its exit code; None where there is none."""
+def read(job: Job) -> Report | None:
+    """Return the JSON object that a job printed, whatever its exit code; None where there is none."""
     try:
         file = job.folder / "log.txt"
         changed = file.stat()
-        return _answer(file, changed.st_mtime_ns, changed.st_size)
+        return _read(file, changed.st_mtime_ns, changed.st_size)
     except OSError:
         return None
 
 
 @lru_cache(maxsize=8)
-def _answer(file: Path, changed: int, size: int) -> dict[str, Any] | None:
+def _read(file: Path, changed: int, size: int) -> dict[str, Any] | None:
     for line in reversed(file.read_text(encoding="utf-8", errors="replace").splitlines()):
         if line.startswith("{"):
             try:
@@ -53,14 +63,8 @@ def _answer(file: Path, changed: int, size: int) -> dict[str, Any] | None:
     return None
 
 
-def panel(job: Job, title: str, body: str) -> str:
-    """A section about the job's question, with what it asked about."""
-    about = f"<small>{escaped(job.about.get('title', ''))}</small>"
-    return f'<section class="job asked {job.state}"><header><h3>{both(title)}</h3>{about}</header>{body}</section>'
-
-
-def unanswered(job: Job, failed: str) -> str:
-    """What is shown of a job without an answer: that it works, that it was stopped, or why it failed."""
+def _without(job: Job, failed: str) -> str:
+    """What is shown of a job without a report: that it works, that it was stopped, or why it failed."""
     if job.active:
         return cards.under_way(stage(job), None, [duration(job.seconds)], cards.cancel(job, "stop"))
     if job.state in ("cancelled", "lost"):
@@ -69,7 +73,7 @@ def unanswered(job: Job, failed: str) -> str:
 
 
 def stage(job: Job) -> str:
-    """The step that a command under way says it is at."""
+    """Return the step that a command under way says it is at."""
     told = job.progress(Progress).stage
     if told.startswith(LOOKING_FOR):
         return both("stage.looking", model=told.removeprefix(LOOKING_FOR).strip())
