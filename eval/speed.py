@@ -4,12 +4,12 @@ import statistics
 from pathlib import Path
 
 import psutil
-from pydantic import BaseModel, ConfigDict
 
 from playground.catalogue.files import weight_files
 from playground.measure import drift
 from playground.measure.probe import Probe
 from playground.presets import Sampling
+from playground.values import Value
 from playground.workers.loadable import Loadable
 
 RUNS = 3
@@ -17,11 +17,9 @@ ANSWER_TOKENS = 64
 PROMPT_TOKENS = 512
 
 
-class Speed(BaseModel):
+class Speed(Value):
     """Medians of three runs: tokens/s of reading a 512-token prompt and of answering 64 tokens, seconds to the first
     token of that prompt; peak resident bytes of the worker; bytes of its files on disk, its base's not counted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     prefill_tokens_per_s: float
     decode_tokens_per_s: float

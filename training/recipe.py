@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from playground.catalogue.names import PromptFormat, readable
 from playground.errors import ConfigError, UnknownNameError
 from playground.system import documents
+from playground.values import Value
 
 FOLDER = Path(__file__).with_name("recipes")
 Method = Literal["sft", "dpo", "cpt"]
@@ -55,11 +56,7 @@ ON_CPU: dict[str, Any] = {"optim": "adamw_torch", "gradient_checkpointing": Fals
 EVALUATED: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 50}
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Source(_Part):
+class Source(Value):
     """Rows from somewhere: a file, a folder, or a dataset of the Hub."""
 
     source: str = Field(min_length=1, description="file, folder, or Hub dataset (owner/name)")
@@ -91,7 +88,7 @@ class DataPart(Source):
         return value
 
 
-class Guards(_Part):
+class Guards(Value):
     """What may be changed to save a run that runs out of memory, and when to stop one that learns by heart."""
 
     shorten: bool = Field(default=False, description="out of memory: may rows be cut shorter?")
@@ -99,7 +96,7 @@ class Guards(_Part):
     patience: int = Field(default=3, ge=1, description="evaluations without a better loss before it stops")
 
 
-class Recipe(_Part):
+class Recipe(Value):
     """One fine-tune. Every field but method, model and data has a default; `resolved` writes them out."""
 
     method: Method

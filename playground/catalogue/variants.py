@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from playground.catalogue.names import Name, PromptFormat
 from playground.errors import ConfigError, UnknownNameError, VariantError
@@ -22,6 +22,7 @@ from playground.settings import Settings
 from playground.system import documents
 from playground.system.atomic import write_beside
 from playground.system.locks import locked
+from playground.values import Value
 
 BUILT_IN = Path(__file__).with_name("variants.toml")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -38,10 +39,8 @@ LOCK_S = 10.0
 Dtype = Literal["auto", "bf16", "fp16", "fp32"]
 
 
-class _Variant(BaseModel):
+class _Variant(Value):
     """What every kind has: a name, and how it is prompted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name
     prompt_format: PromptFormat = Field(default=None, description="named format, for models without a template")

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from playground.errors import VariantError
 from playground.measure.probe import Probe
+from playground.values import Value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,11 +22,9 @@ TEXTS_FILE = Path(__file__).with_name("drift.txt")
 POSITIONS_AT_ONCE = 128
 
 
-class Drift(BaseModel):
+class Drift(Value):
     """Over `positions` tokens: mean and 99th percentile of KL(parent || build) in nats, how often both have the same
     most likely token, and the build's perplexity over the parent's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     against: str
     mean_kl: float

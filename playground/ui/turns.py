@@ -4,16 +4,13 @@ A variant that joins later begins with the next question: it is never given answ
 taken out of the panes and comes back still has its own.
 """
 
-from pydantic import BaseModel, ConfigDict
-
 from playground.events import Delta, Event, Failed, Finished, Progress, Started
 from playground.messages import Conversation, Message
+from playground.values import Value
 
 
-class Answer(BaseModel):
+class Answer(Value):
     """One variant's answer, as far as it has come."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     text: str = ""
     progress: Progress | None = None
@@ -31,19 +28,15 @@ class Answer(BaseModel):
         return self.model_copy(update={"end": event, "text": event.text or self.text})
 
 
-class Turn(BaseModel):
+class Turn(Value):
     """A question, and the answers of those variants that heard it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     question: str
     answers: dict[str, Answer]
 
 
-class Chat(BaseModel):
+class Chat(Value):
     """A session's conversation, oldest turn first."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     turns: tuple[Turn, ...] = ()
 

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
+from pydantic import TypeAdapter, ValidationError, model_validator
 
 from playground.errors import SetupError
 from playground.settings import Settings
 from playground.system.atomic import remove
+from playground.values import Value
 from training.export.parity.verdict import Verdict
 from training.export.plan import Wanted
 from training.run import folders
@@ -37,10 +38,8 @@ OWN = (ASKED, STATE, PARITY, EVENTS, LOCK)
 VERDICTS = TypeAdapter(dict[str, Verdict])
 
 
-class Asked(BaseModel):
+class Asked(Value):
     """What makes two exports the same; `mark` changes with the adapter's and the base's files."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
     variant: str

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
-
 from playground.catalogue.files import read_json
 from playground.errors import ConfigError, UnknownNameError
+from playground.values import Value
 from training.export import gptq
 from training.export.gguf import DIRECT, LEVELS
 from training.export.shards import bytes_16bit
@@ -24,10 +23,8 @@ SHARE_GPTQ = 0.55
 """Of the 16-bit size: 4-bit layers with their scales, embeddings left as they are."""
 
 
-class Wanted(BaseModel):
+class Wanted(Value):
     """One artefact: its kind and, for GGUF, its level in lower case."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Kind
     level: str = ""

@@ -8,20 +8,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from playground.errors import ConfigError, SetupError, UnknownNameError
 from playground.system import progress
 from playground.system.atomic import replacing
 from playground.system.locks import locked
+from playground.values import Value
 
 STATE, EVENTS, LOCK = "state.json", "events.jsonl", ".lock"
 
 
-class State(BaseModel):
+class State(Value):
     """How the work stands, for whoever watches it. Times in seconds since 1970; every field has a default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     status: str = "preparing"
     started: float = 0.0

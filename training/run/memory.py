@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from playground.system.hardware import GIB, MIB, cards, usable_ram
+from playground.values import Value
 from training.run.parameters import Shape
 
 NF4 = 0.5 + (1 + 4 / 256) / 64
@@ -44,10 +45,8 @@ SHORTEST = 256
 """No remedy cuts rows below so many tokens."""
 
 
-class Plan(BaseModel):
+class Plan(Value):
     """What of a run decides its memory. `full_logits`: None means what the method's trainer does by itself."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     trainable: int = Field(ge=0)
     method: Literal["sft", "dpo", "cpt"] = "sft"

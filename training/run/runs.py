@@ -23,11 +23,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from playground.errors import ConfigError, SetupError
 from playground.settings import Settings
 from playground.system.atomic import has_sizes, replacing, sizes, to_disk
+from playground.values import Value
 from training import recipe as recipes
 from training.recipe import Recipe
 from training.run import folders
@@ -41,10 +40,8 @@ PAUSE_S, PAUSE = 30.0, 20
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
-class Plan(BaseModel):
+class Plan(Value):
     """How a run is computed; the effective batch stays what the recipe says, whatever the ladder changes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     batch: int
     accumulation: int
@@ -54,10 +51,8 @@ class Plan(BaseModel):
     attempt: int = 1
 
 
-class Model(BaseModel):
+class Model(Value):
     """The base of a run: its name in the catalogue, its folder, and the format its rows are rendered in."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     source: str

@@ -13,20 +13,17 @@ import traceback
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from playground.errors import MadangError, SetupError
 from playground.settings import ChildEnvironment
 from playground.system.atomic import disk_full, replacing
 from playground.system.processes import ProcessId
+from playground.values import Value
 from training.run.runs import Run
 from training.trainer import loading
 
 
-class Outcome(BaseModel):
+class Outcome(Value):
     """How a try ended. `died`, which only the supervisor says: the process ended before it could write anything."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     status: Literal["out_of_memory", "not_finite", "error", "stopped", "done", "died"]
     message: str = ""

@@ -4,7 +4,7 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from playground.values import Value
 
 FILE = Path(__file__).with_name("thresholds.toml")
 Bounds = tuple[float, float]
@@ -14,10 +14,8 @@ OTHERWISE = {"q1": "q2", "tq": "q2", "mx": "q4", "nv": "q4"}
 """Levels whose names do not say their bits, or that have no row of their own."""
 
 
-class _Table(BaseModel):
+class _Table(Value):
     """A table of the file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class DriftBounds(_Table):

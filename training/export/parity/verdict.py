@@ -4,9 +4,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from playground.measure.drift import Drift
+from playground.values import Value
 
 Grade = Literal["pass", "warn", "fail"]
 Cause = Literal["template", "bos-eos", "vocabulary", "hyperparameters", "weights", "merge", "quantization", "file"]
@@ -46,13 +47,11 @@ class Step:
         return any(finding.grade == "fail" for finding in self.findings)
 
 
-class Verdict(BaseModel):
+class Verdict(Value):
     """Whether an export behaves like its source: the worst grade, its causes, all sentences, the numbers by step.
 
     A row of parity.json is this, so what older versions left out has a default.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     verdict: Grade
     causes: list[Cause] = []
