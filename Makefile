@@ -5,10 +5,14 @@ EXTRAS ?=
 PREBUILT ?=
 TORCH_INDEX ?= auto
 TESTS ?= not slow and not long and not browser and not gpu
+WORKERS ?= 2
 PYTEST_ARGS ?=
 
 SETUP = $(PYTHON) scripts/setup.py --torch-index "$(TORCH_INDEX)" \
 	$(if $(EXTRAS),--extra "$(EXTRAS)") $(if $(filter-out 0 no,$(PREBUILT)),--prebuilt)
+
+# files of tests go to so many processes at once; a file stays together, since its fixtures are shared
+PYTEST = $(VENV)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo install dev test static check format docs bench lock clean have-python
@@ -29,7 +33,7 @@ dev: have-python ## The same with what tests and checks need
 	@$(SETUP) --extra dev
 
 test: dev ## Run the tests, but for those marked slow, browser or gpu
-	@$(VENV)/python -m pytest -m "$(TESTS)" $(PYTEST_ARGS)
+	@$(PYTEST) -m "$(TESTS)" $(PYTEST_ARGS)
 
 static: dev ## Format, lint, types and the import contract
 	@$(VENV)/ruff format --check .
@@ -38,7 +42,7 @@ static: dev ## Format, lint, types and the import contract
 	@$(VENV)/lint-imports
 
 check: static ## What CI checks, without the slow tests; and which lines no test runs
-	@$(VENV)/python -m pytest --cov -m "$(TESTS)" $(PYTEST_ARGS)
+	@$(PYTEST) --cov -m "$(TESTS)" $(PYTEST_ARGS)
 
 format: dev ## Write the format that `make check` wants
 	@$(VENV)/ruff format .

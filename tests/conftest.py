@@ -13,6 +13,11 @@ import pytest
 
 from playground.system.hardware import usable_cores
 
+# Two test processes and the threads of their engines share the cores: a thread that spins while it waits for another
+# takes the core that the other one needs. OpenMP reads these when an engine is first imported, so they stand here.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
 LARGE = 6 << 30
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell hands it on to what it runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -147,6 +147,7 @@ def check_up_to_drift(base: dict[str, Result], build: dict[str, Result]) -> None
         assert [first[key].answer for key in clear] == [second[key].answer for key in clear]
 
 
+@pytest.mark.slow
 def test_base_agrees_with_hf(playground: Playground, demo_models: Path, kobest_sample: Path, tmp_path: Path) -> None:
     """On two documents a task; on all of them with two shots, and with an adapter, below."""
     mine = ours(playground, "base32", kobest_sample, tmp_path, 0, 2)

@@ -105,6 +105,7 @@ def test_answers_of_another_server_or_model_are_not_taken_up() -> None:
     assert len({identity(), identity(model="m"), identity(url="http://two/v1")}) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.models
 def test_kobest_over_llama_server_is_kobest_here(demo_f16: Path, kobest_sample: Path, tmp_path: Path) -> None:
     settings = Settings(data=tmp_path, threads=1)

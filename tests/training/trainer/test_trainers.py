@@ -84,6 +84,7 @@ def test_loss_on_the_answers_alone_and_on_everything_where_it_is_asked_for(begun
     assert answers["input_ids"][-len(learnt) :] == learnt
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_adapter(begun: Callable[..., Run]) -> None:
     one, two, other = begun(), begun(), begun(seed=1)
     for run in (one, two, other):
@@ -92,6 +93,7 @@ def test_the_same_seed_gives_the_same_adapter(begun: Callable[..., Run]) -> None
     assert not same(one, other)
 
 
+@pytest.mark.slow
 def test_batch_and_accumulation_change_places_without_changing_the_steps(begun: Callable[..., Run]) -> None:
     found = []
     for batch, accumulation in ((8, 1), (2, 4), (1, 8)):
@@ -279,6 +281,7 @@ def test_rows_that_the_maximum_leaves_nothing_of_are_refused(begun: Callable[...
     assert isinstance(caught.value, ConfigError)
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_memory_and_not_the_gradients(begun: Callable[..., Run]) -> None:
     plain, saved = begun("sft"), begun("sft", "trainer.gradient_checkpointing=true")
     assert saved.plan().checkpointing

@@ -19,6 +19,7 @@ from .planted import read, rewrite, zeros
 
 pytestmark = pytest.mark.models
 LAYER = "blk.1."
+LEVELS = ["f16", pytest.param("q4_k_m", marks=pytest.mark.slow)]
 
 
 def failed(verdict: Verdict, *causes: str) -> str:
@@ -93,14 +94,14 @@ def test_another_pre_tokenizer(small: Made, check: Check, tmp_path: Path) -> Non
     assert "text" in verdict.numbers
 
 
-@pytest.mark.parametrize("level", ["f16", "q4_k_m"])
+@pytest.mark.parametrize("level", LEVELS)
 def test_an_adapter_not_merged(small: Made, check: Check, level: str) -> None:
     verdict = check(small.convert(small.base, "unmerged", level), level)
     assert "not merged" in failed(verdict, "merge")
     assert verdict.numbers["files"]["adapter_times"] == pytest.approx(0, abs=0.02)
 
 
-@pytest.mark.parametrize("level", ["f16", "q4_k_m"])
+@pytest.mark.parametrize("level", LEVELS)
 def test_an_adapter_merged_twice(small: Made, check: Check, tmp_path: Path, level: str) -> None:
     merge(small.merged, small.adapter, tmp_path / "x", "float16")
     verdict = check(small.convert(tmp_path / "x", "twice", level), level)
@@ -126,7 +127,7 @@ def test_one_module_passed_over(small: Made, check: Check, tmp_path: Path) -> No
     assert f"part for {name} was not" in failed(check(folder_with(small, tmp_path / "x", change)), "merge")
 
 
-@pytest.mark.parametrize("level", ["f16", "q4_k_m"])
+@pytest.mark.parametrize("level", LEVELS)
 def test_another_models_weights(small: Made, check: Check, tmp_path: Path, demo_models: Path, level: str) -> None:
     options: dict[str, Any] = {"vocab_size": 49152, "tie_word_embeddings": True, "rope_theta": 100000.0}
     other = tiny.smollm_tokenizer(tiny.model(tmp_path / "other", "llama", seed=9, **options), demo_models)
@@ -207,7 +208,7 @@ def test_a_truncated_folder(small: Made, check: Check, tmp_path: Path) -> None:
     assert "cut short" in failed(check(folder), "file")
 
 
-@pytest.mark.parametrize("level", ["f16", "q4_k_m"])
+@pytest.mark.parametrize("level", LEVELS)
 def test_a_zeroed_layer(small: Made, check: Check, tmp_path: Path, level: str) -> None:
     file = rewrite(small.file(level), tmp_path / "x.gguf", tensors={LAYER: zeros})
     assert "Layer 1 (9 tensors) hold zeros alone" in failed(check(file, level), "weights")
