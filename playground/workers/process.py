@@ -37,6 +37,14 @@ SPIN = "5000"
 """How long a thread spins for the others before it sleeps: not at all makes a small model three times slower, and the
 library's default starves whatever else runs on the machine."""
 _call_numbers = itertools.count(1)
+ENDINGS = {
+    "SIGKILL": "A kill from outside is most often the system running out of memory: close other models, or lower "
+    "`context` in the catalogue.",
+    "SIGABRT": "llama.cpp aborts on damaged files and vocabularies: if it happens again, export the file anew.",
+    "SIGILL": "llama.cpp was compiled for another processor, or with AMX: `make clean`, then `make demo`, compiles it "
+    "anew.",
+}
+"""What most often is behind a signal that ends a worker, and what to do."""
 
 
 class WorkerProcess:
@@ -247,12 +255,7 @@ class WorkerProcess:
         if self._stopping:
             return WorkerError(f"{self.spec.name} was unloaded while it was answering.", "Ask again to load it anew.")
         how = ending(self._process.returncode)
-        hint = "Ask again: a fresh worker starts."
-        if how == "SIGKILL":
-            hint += " A kill from outside is most often the system running out of memory: close other models, or"
-            hint += " lower `context` in the catalogue."
-        elif how == "SIGABRT":
-            hint += " llama.cpp aborts on damaged files and vocabularies: if it happens again, export the file anew."
+        hint = f"Ask again: a fresh worker starts. {ENDINGS.get(how, '')}".strip()
         said = last_line(self.log)
         words = f" ({said}; log: {self.log})" if said else ""
         return WorkerError(f"The worker of {self.spec.name} ended with {how}{words}.", hint)

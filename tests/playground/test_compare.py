@@ -143,7 +143,12 @@ def test_what_cannot_be_asked_is_refused_before_anything_starts(playground: Play
 
 
 @pytest.mark.parametrize(
-    ("number", "said_so"), [(signal.SIGKILL, "running out of memory"), (signal.SIGABRT, "damaged files")]
+    ("number", "said_so"),
+    [
+        (signal.SIGKILL, "running out of memory"),
+        (signal.SIGABRT, "damaged files"),
+        (signal.SIGILL, "another processor"),
+    ],
 )
 def test_a_killed_worker_costs_its_own_panes_an_error(
     number: signal.Signals, said_so: str, playground: Playground
