@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict
-
 from playground.catalogue.hub import Hub, HuggingFaceHub
 from playground.catalogue.variants import Catalogue
 from playground.errors import ConfigError, MadangError, WorkerError, bug
@@ -21,6 +19,7 @@ from playground.messages import Message
 from playground.presets import MAX_SEED, Sampling
 from playground.protocol import ModelSpec, RowRequest
 from playground.settings import Settings
+from playground.values import Value
 from playground.workers.loadable import Loadable, Loader
 from playground.workers.pool import WorkerPool
 from playground.workers.tickets import Rows, Ticket
@@ -28,10 +27,8 @@ from playground.workers.tickets import Rows, Ticket
 MAX_VARIANTS = 8
 
 
-class Question(BaseModel):
+class Question(Value):
     """What one variant is asked: its own history, ending with the user's turn, and how to sample."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     variant: str
     messages: tuple[Message, ...]

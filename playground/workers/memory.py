@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from playground.catalogue.files import safetensors_bytes
 from playground.protocol import ModelSpec
 from playground.system import hardware
 from playground.system.hardware import GIB
+from playground.values import Value
 
 RUNTIME_BYTES = {"transformers": int(0.55 * GIB), "llama_cpp": int(0.12 * GIB), "fake": 2**20}
 """RAM of a worker before any weights: the interpreter and its engine's libraries (measured by benchmarks/memory.py)."""
@@ -16,10 +15,8 @@ NF4_BYTES = 0.6
 """Bytes per weight in NF4, with its scales and the embeddings that stay in 16 bits."""
 
 
-class Need(BaseModel):
+class Need(Value):
     """Bytes a model takes, estimated from its files."""
-
-    model_config = ConfigDict(frozen=True)
 
     ram: int
     vram: int = 0

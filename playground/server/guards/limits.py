@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from playground.server.guards.record import Record, Refusal, record_of, refusal
 from playground.settings import Settings
+from playground.values import Value
 
 BODY_S = 60.0
 """How long a body may take to arrive."""
@@ -24,10 +24,8 @@ CHARACTERS_A_TOKEN = 16
 BUCKETS = 4096
 
 
-class Limits(BaseModel):
+class Limits(Value):
     """The caps that one request meets."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     body_bytes: int
     prompt_tokens: int
