@@ -1,1 +1,1 @@
-"""What there is: variants, their names, and the files behind them."""
+"""Variants that can be asked, their names, and the files behind them."""

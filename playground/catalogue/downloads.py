@@ -50,7 +50,7 @@ def fetch_large(repo: str, name: str, revision: str | None, bar: type) -> None:
 
 
 def _check(part: Path, name: str, etag: str) -> None:
-    """The Hub's etag of a large file is its SHA-256; a part that was damaged is thrown away."""
+    """Compare a file with its etag, which is a large file's SHA-256 on the Hub; a damaged part is thrown away."""
     if not SHA256.fullmatch(etag):
         return
     with part.open("rb") as file:
@@ -84,10 +84,10 @@ def byte_bar(total: int, what: str, progress: Progress) -> type:
             return None
 
         def update_transfer(self, n: float | None = 1) -> None:
-            """Bytes from the network, which `update` reports once they are on the disk."""
+            """Ignore bytes from the network: `update` reports them once they are on the disk."""
 
         def set_transfer_postfix_str(self, postfix: str = "", refresh: bool = True) -> None:
-            """Nothing is shown."""
+            """Show nothing."""
 
     progress(0.0, f"{what}: {total / GIB:.2f} GiB to download")
     return Bar

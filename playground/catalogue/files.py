@@ -71,7 +71,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def safetensors_header(path: Path) -> dict[str, Any]:
-    """Tensor names with dtype, shape and place; refuses a file that is cut short or is no safetensors."""
+    """Return tensor names with dtype, shape and place; refuse a file that is cut short or is no safetensors."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -95,7 +95,7 @@ def safetensors_header(path: Path) -> dict[str, Any]:
 
 
 def _end(row: dict[str, Any]) -> int:
-    """Where a tensor's bytes end; raises where its row in the header is not as it must be."""
+    """Return where a tensor's bytes end; raise where its row in the header is not as it must be."""
     begin, end = row["data_offsets"]
     if not (0 <= begin <= end and isinstance(row["dtype"], str) and all(size >= 0 for size in row["shape"])):
         raise ValueError(row)
@@ -103,7 +103,7 @@ def _end(row: dict[str, Any]) -> int:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model folder; refuses pickles, missing shards and missing weights."""
+    """Return the safetensors files of a model folder; refuse pickles, missing shards and missing weights."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
         shards = read_json(index).get("weight_map")
@@ -129,7 +129,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def safetensors_bytes(folder: Path) -> int:
-    """Bytes of a folder's weights if each were stored in 16 bits."""
+    """Return the bytes of a folder's weights if each were stored in 16 bits."""
     total = 0
     for path in weight_files(folder):
         for row in safetensors_header(path).values():
@@ -212,7 +212,7 @@ def check_adapter(folder: Path, base: Path | None) -> AdapterInfo:
 
 
 def _why_not_shared(config: dict[str, Any], tensors: dict[str, Any]) -> str:
-    """What makes an adapter more than plain LoRA on linear layers; empty where it is just that."""
+    """Return what makes an adapter more than plain LoRA on linear layers; empty where it is just that."""
     if str(config.get("peft_type", "")).upper() != "LORA":
         return f"its type is {config.get('peft_type')}"
     for option, meaning in BEYOND_PLAIN.items():
@@ -252,11 +252,11 @@ def _check_shapes(folder: Path, tensors: dict[str, Any], base: Path) -> None:
 
 
 def _layer(layers: dict[str, Any], name: str) -> Any:
-    """A layer of the base by an adapter's name for it. A tied output layer lies in no file: the embeddings do."""
+    """Find a layer of the base by an adapter's name for it; a tied output layer's are the embeddings."""
     names = [name, name.removeprefix("model.")] + [*EMBEDDINGS] * (name == HEAD)
     return next((layers[one] for one in names if one in layers), None)
 
 
 def _fits(lora: list[int], layer: list[int], side: int) -> bool:
-    """Whether a LoRA matrix's outer side is as wide as its layer's: [out, in], or [in, out] in GPT-2's Conv1D."""
+    """Return whether a LoRA matrix's outer side is as wide as its layer: [out, in], or [in, out] in GPT-2's Conv1D."""
     return len(lora) > side and lora[side] in (layer[side : side + 1] if len(layer) != 2 else layer)

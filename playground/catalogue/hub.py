@@ -45,26 +45,26 @@ class HubFile:
 
 
 class Hub(Protocol):
-    """The seam at which tests put a fake."""
+    """What Madang asks of a hub; tests put a fake here."""
 
     def files(self, repo: str, revision: str | None, patterns: list[str] | None = None) -> list[HubFile]:
-        """The files that a fetch would bring, with sizes."""
+        """Return the files that a fetch would bring, with sizes."""
         ...
 
     def fetch_folder(self, repo: str, revision: str | None, progress: Progress) -> Path:
-        """A model's or an adapter's files, as a folder on this machine."""
+        """Fetch a model's or an adapter's files; return their folder on this machine."""
         ...
 
     def fetch_file(self, repo: str, name: str | None, revision: str | None, progress: Progress) -> Path:
-        """One GGUF file of a repository."""
+        """Fetch one GGUF file of a repository."""
         ...
 
 
 class HuggingFaceHub:
-    """The real one, through huggingface_hub and its cache."""
+    """The Hugging Face Hub, through huggingface_hub and its cache."""
 
     def files(self, repo: str, revision: str | None, patterns: list[str] | None = None) -> list[HubFile]:
-        """The files that a fetch would bring, with sizes; asks the Hub and downloads nothing."""
+        """Return the files that a fetch would bring, with sizes; asks the Hub and downloads nothing."""
         from huggingface_hub import snapshot_download
 
         with _explained(repo, revision):
@@ -81,7 +81,7 @@ class HuggingFaceHub:
         return [HubFile(row.filename, row.file_size or 0, not row.will_download) for row in plan]
 
     def fetch_folder(self, repo: str, revision: str | None, progress: Progress) -> Path:
-        """A model's or an adapter's files; from the cache without the network where they are whole."""
+        """Fetch a model's or an adapter's files, from the cache without the network where they are whole there."""
         from huggingface_hub import snapshot_download
 
         snapshot = partial(
@@ -104,7 +104,7 @@ class HuggingFaceHub:
             return Path(str(snapshot(tqdm_class=bar)))
 
     def fetch_file(self, repo: str, name: str | None, revision: str | None, progress: Progress) -> Path:
-        """One GGUF file; where the repository has several and none is named, the error lists them with sizes."""
+        """Fetch one GGUF file; where the repository has several and none is named, the error lists them with sizes."""
         from huggingface_hub import hf_hub_download
 
         if name is not None:
@@ -121,7 +121,7 @@ class HuggingFaceHub:
 
 
 def choose_gguf(repo: str, found: list[HubFile], name: str | None) -> HubFile:
-    """The named file, or the only one there is."""
+    """Return the named file, or the only one there is."""
     if name is None and len(found) == 1:
         return found[0]
     for file in found:
@@ -142,7 +142,7 @@ def _check_repository(repo: str, wanted: list[HubFile]) -> None:
 
 
 def _check_room(repo: str, wanted: list[HubFile]) -> int:
-    """Bytes still to come; refuses a download that the disk cannot hold."""
+    """Return the bytes still to come; refuse a download that the disk cannot hold."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     total = sum(file.size for file in wanted if not file.cached)
@@ -168,7 +168,7 @@ def _cached(look: Callable[[], Any]) -> str | None:
 
 
 def _whole(folder: Path) -> bool:
-    """Whether a cached folder has weights: an interrupted download may have left its configs alone."""
+    """Return whether a cached folder has weights: an interrupted download may have left its configs alone."""
     from playground.catalogue.files import weight_files
 
     try:
@@ -179,7 +179,7 @@ def _whole(folder: Path) -> bool:
 
 @contextmanager
 def _explained(repo: str, revision: str | None) -> "Iterator[None]":
-    """The Hub's errors as sentences with a remedy."""
+    """Raise the Hub's errors as sentences with a remedy."""
     import httpx
     from huggingface_hub import errors
 
@@ -192,7 +192,7 @@ def _explained(repo: str, revision: str | None) -> "Iterator[None]":
 
 
 def _refusal(repo: str, revision: str | None, error: BaseException) -> HubError:
-    """What a failed request means. huggingface_hub wraps the Hub's answer into errors of its cache: look beneath."""
+    """Return what a failed request means; huggingface_hub wraps the Hub's answer into errors of its cache."""
     from huggingface_hub import errors
 
     wrappers = (errors.DryRunError, errors.LocalEntryNotFoundError)

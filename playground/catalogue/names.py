@@ -11,14 +11,14 @@ NAME = re.compile(r"\w[\w.:+/-]*")
 
 
 def readable(name: str) -> str:
-    """The name; raises ValueError for one that no command line takes as a word."""
+    """Return the name; raise ValueError for one that no command line takes as a word."""
     if not NAME.fullmatch(name):
         raise ValueError("a name begins with a letter or digit and holds letters, digits and . _ - + : / alone")
     return name
 
 
 def known_format(name: str) -> str:
-    """The name of a prompt format; raises ValueError where there is none of that name."""
+    """Return the name of a prompt format; raise ValueError where there is none of that name."""
     if name not in format_names():
         raise ValueError(f"known prompt formats: {', '.join(format_names())}")
     return name
@@ -26,4 +26,4 @@ def known_format(name: str) -> str:
 
 Name = Annotated[str, AfterValidator(readable)]
 PromptFormat = Annotated[str, AfterValidator(known_format)] | None
-"""None is what models with a template of their own have."""
+"""A named prompt format; None for models with a template of their own."""
