@@ -16,6 +16,7 @@ from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf, Remote
 from playground.engines import plan
 from playground.engines.plan import Plan, Wish
 from playground.errors import ConfigError, VariantError
+from playground.prompts import own_template
 from playground.settings import unset
 
 ENGINE = "vllm"
@@ -206,9 +207,7 @@ def _chat_format(catalogue: Catalogue, base: Base, folder: Path | None, adapters
 def _has_template(folder: Path) -> bool:
     """Tell whether a model's folder has a chat template."""
     config = folder / "tokenizer_config.json"
-    return (folder / "chat_template.jinja").is_file() or (
-        config.is_file() and bool(files.read_json(config).get("chat_template"))
-    )
+    return own_template(folder, files.read_json(config) if config.is_file() else {}) is not None
 
 
 def _arguments(base: Base, loras: list[_Lora], quantized: str | None, chat: str | None, wish: Wish) -> list[str]:

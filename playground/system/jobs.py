@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from playground.errors import ConfigError, SetupError, UnknownNameError
 from playground.settings import Settings, child_environment
-from playground.system.atomic import write_beside
+from playground.system.atomic import remove, write_beside
 from playground.system.logs import tail
 from playground.system.processes import ProcessId, kill, tree, wait_or_end
 from playground.system.progress import P, read
@@ -180,10 +180,8 @@ def cancel(job: Job) -> None:
 
 def _prune(settings: Settings, kind: str) -> None:
     """Delete the oldest jobs of a kind beyond those kept, but none that runs."""
-    import shutil
-
     for job in [job for job in listed(settings, kind) if not job.active][KEPT - 1 :]:
-        shutil.rmtree(job.folder, ignore_errors=True)
+        remove(job.folder)
 
 
 def _read(where: Path) -> Job:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from playground.catalogue import variants
-from playground.catalogue.variants import Gguf, Remote, Variant
+from playground.catalogue.variants import Remote, Variant
 from playground.compare import Playground
 from playground.engines.registry import sweep
 from playground.errors import ConfigError, MadangError
@@ -94,12 +94,12 @@ def check(playground: Playground, variant: Variant) -> Outcome:
 
     Raises MadangError with the fault.
     """
-    coming = _to_download(playground, variant)
-    if coming:
-        return _good("to_download", name=variant.name, size=size(coming))
     known = [other for other in playground.catalogue if other.name != variant.name]
     catalogue = variants.Catalogue([*known, variant], playground.settings.catalogue)
-    loadable = Loader(playground.settings, catalogue, playground.hub).loadable(variant)
+    loader = Loader(playground.settings, catalogue, playground.hub)
+    if coming := loader.download_bytes(variant):
+        return _good("to_download", name=variant.name, size=size(coming))
+    loadable = loader.loadable(variant)
     if loadable.spec.remote is not None:
         found = reach.look(loadable.spec)
         return _good("reached", name=variant.name, model=found.model, count=f"{found.info.context:,}")
@@ -159,20 +159,6 @@ def _source(source: str) -> str:
         return source
     path = Path(source).expanduser()
     return str(path.resolve()) if path.exists() or source.startswith((".", "~", "/")) else source
-
-
-def _to_download(playground: Playground, variant: Variant) -> int:
-    """Bytes that the first question would download; asks the Hub, downloads nothing."""
-    if isinstance(variant, Remote) or variant.is_local:
-        return 0
-    file = variant.file if isinstance(variant, Gguf) else None
-    patterns = [file or "*.gguf"] if isinstance(variant, Gguf) else None
-    found = playground.hub.files(variant.source, variant.revision, patterns)
-    if isinstance(variant, Gguf):
-        from playground.catalogue.hub import choose_gguf
-
-        found = [choose_gguf(variant.source, found, file)]
-    return sum(row.size for row in found if not row.cached)
 
 
 def _own_names(playground: Playground) -> set[str]:
