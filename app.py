@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from playground.compare import Playground
     from playground.page.tabs import Tab
-    from training.export.describing import Scored
+    from training.export.card import Score
 
 PROGRAM = [sys.executable, str(Path(__file__).resolve())]
 """The command that calls this program again, for work in a process of its own."""
@@ -94,15 +94,15 @@ def score_quick(settings: Settings, names: list[str]) -> bool:
     return subprocess.run(command, check=False).returncode == 0
 
 
-def scores_of(settings: Settings, names: Sequence[str]) -> "list[Scored]":
+def scores_of(settings: Settings, names: Sequence[str]) -> "list[Score]":
     """Return the scores of these variants from the data folder's result files; none where these cannot be read."""
     from eval.results import load
-    from training.export.describing import Scored
+    from training.export.card import Score
 
     with suppress(MadangError):
         found = [result for result in load(settings.data / "results").current if result.variant in names]
         rows = [(result, key.partition(",")[0], value) for result in found for key, value in result.scores.items()]
-        return [Scored(one.variant, one.task, metric, value, one.n, one.shots) for one, metric, value in rows]
+        return [Score(one.task, metric, value, one.n, one.shots, one.variant) for one, metric, value in rows]
     return []
 
 

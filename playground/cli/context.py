@@ -30,8 +30,8 @@ class Program:
     """Return (task, text) pairs of KoBEST's questions, from a folder or from the data folder."""
     score_quick: Callable[[list[str]], bool] = lambda names: True
     """Score variants on KoBEST's quick sample; whether that worked."""
-    scores_of: Callable[[Sequence[str]], Iterable[tuple[str, str, str, float, int, int]]] = lambda names: ()
-    """Return rows of variant, task, metric, value, number of documents and shots, of what was scored before."""
+    scores_of: Callable[[Sequence[str]], Iterable[tuple[str, str, float, int, int, str, bool]]] = lambda names: ()
+    """Return rows of what was scored before: task, metric, value, documents, shots, variant, and False: its own."""
 
     def prepare_embedded(self, names: Iterable[str]) -> None:
         """Have the embedded models made where one of these variants needs them; unknown names are an error."""

@@ -1,7 +1,8 @@
 """`madang export`: files that others load, of a run or an adapter. Prints; others decide."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from training.export.preparing import Prepared
     from training.export.pushing import Parcel, Push
 
+Shown = Callable[[], AbstractContextManager[Callable[[float, str], None]]]
+"""Begins to show progress; what it yields is told a fraction of 1 and the words for it."""
 COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -60,8 +63,8 @@ def export(  # noqa: PLR0913 - a parameter an option
     progress: Annotated[Path | None, typer.Option("--progress", hidden=True)] = None,
 ) -> None:
     """Export: merged weights, GGUF and GPTQ builds that behave like the adapter they came from."""
-    from training.export import plan, preparing
-    from training.export.describing import Scored
+    from training.export import making, plan, preparing
+    from training.export.card import Score
 
     ours = program(context)
     asked = _asked_push(push, public, replace, base)
@@ -69,27 +72,28 @@ def export(  # noqa: PLR0913 - a parameter an option
     if source in Catalogue.load(ours.settings).names:
         ours.prepare_embedded([source])
 
-    def scores(names: Sequence[str]) -> list[Scored]:
-        return [Scored(*row) for row in ours.scores_of(names)]
+    def scores(names: Sequence[str]) -> list[Score]:
+        return [Score(*row) for row in ours.scores_of(names)]
 
-    kept = (keep_f16, force, parity, imatrix, asked is not None, base, scores)
-    options = preparing.Options(out, name, dtype, *kept)  # type: ignore[arg-type]  # dtype is checked there
+    options = preparing.Options(out, name, dtype, keep_f16, force, parity, imatrix, asked is not None, base, scores)
     prepared = preparing.prepare(ours.settings, source, wanted, options)
     console = Console(stderr=True)
     parcels = _check_push(prepared, asked)
     _announce(prepared, console)
     _announce_push(prepared, asked, parcels, console)
-    made = _make(ours.settings, prepared, console, progress)
+    shown = partial(_shown, prepared, console, progress)
+    with shown() as tell:
+        made = making.make(ours.settings, prepared, tell)
     _show(prepared, made, console)
     if asked is not None:
-        _push(ours.settings, prepared, made, asked, console, progress)
+        _push(ours.settings, prepared, made, asked, shown)
     if made.failed and not force:
         say(console, "What failed is not in the catalogue; --force adds it all the same.", "red")
         raise typer.Exit(1)
 
 
 def _asked_push(repo: str, public: bool, replace: bool, base: str) -> "Push | None":
-    """Where to push to; options without --push would mean nothing. The name and the base are looked at at once."""
+    """Return where to push to, its names looked at; refuse options that mean nothing without --push."""
     from training.export import hub
     from training.export.pushing import Push
 
@@ -107,7 +111,7 @@ def _asked_push(repo: str, public: bool, replace: bool, base: str) -> "Push | No
 
 
 def _check_push(prepared: "Prepared", asked: "Push | None") -> "list[Parcel]":
-    """Token, repositories and base, asked before the long work; what is there already is left out."""
+    """Check token, repositories and base before the long work, and return what is to be pushed still."""
     from training.export import pushing
 
     if asked is None:
@@ -122,7 +126,7 @@ def _announce(prepared: "Prepared", console: Console) -> None:
 
 
 def _announce_push(prepared: "Prepared", asked: "Push | None", parcels: "list[Parcel]", console: Console) -> None:
-    """What will be uploaded where."""
+    """Say what will be uploaded where."""
     from training.export import hub
 
     if asked is None:
@@ -137,22 +141,8 @@ def _announce_push(prepared: "Prepared", asked: "Push | None", parcels: "list[Pa
         say(console, "All of it was pushed there before; --replace pushes it again.", "dim")
 
 
-def _make(settings: Settings, prepared: "Prepared", console: Console, told: Path | None) -> "Made":
-    from training.export import making
-
-    with _watched(prepared, console, told) as progress:
-        return making.make(settings, prepared, progress)
-
-
-def _push(  # noqa: PLR0913 - what a push needs to know
-    settings: Settings,
-    prepared: "Prepared",
-    made: "Made",
-    asked: "Push",
-    console: Console,
-    told: Path | None,
-) -> None:
-    """Upload what passed; said one by one, since the next may fail."""
+def _push(settings: Settings, prepared: "Prepared", made: "Made", asked: "Push", shown: Shown) -> None:
+    """Upload what passed; each address is printed, since the next upload may fail."""
     from training.export import pushing
     from training.export.describing import Describer
 
@@ -160,16 +150,16 @@ def _push(  # noqa: PLR0913 - what a push needs to know
     describer = Describer(export, prepared.origin, Catalogue.load(settings), options.scores, asked.base)
     stays = made.refused(prepared.asked.wanted, options.force)
     if stays:
-        say(console, f"Not pushed, since parity failed: {', '.join(stays)}; --force pushes it.", "red")
+        say(Console(stderr=True), f"Not pushed, since parity failed: {', '.join(stays)}; --force pushes it.", "red")
     pusher = pushing.Pusher(export, prepared.origin, asked, describer)
-    with export.locked(), _watched(prepared, console, told) as progress:
-        went = pusher.push(prepared.asked.wanted, stays, progress)
+    with export.locked(), shown() as tell:
+        went = pusher.push(prepared.asked.wanted, stays, tell)
     for url in went:
         say(Console(), f"Pushed: {url}")
 
 
 @contextmanager
-def _watched(prepared: "Prepared", console: Console, told: Path | None) -> Iterator[Callable[[float, str], None]]:
+def _shown(prepared: "Prepared", console: Console, told: Path | None) -> Iterator[Callable[[float, str], None]]:
     """Show a progress bar, and write the file that the page reads."""
     with progress_bar(console) as tell:
         file = ProgressFile(told, folders.Progress(export=str(prepared.where)))

@@ -7,15 +7,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import yaml
 
 from playground.catalogue.variants import HUB_ID
 from playground.measure.drift import Drift
 from training.export.parity import Verdict
+from training.export.plan import Kind
 
-Kind = Literal["adapter", "merged", "gguf", "gptq"]
 LIBRARY = {"adapter": "peft", "merged": "transformers", "gguf": "gguf", "gptq": "transformers"}
 LICENCES = {"Apache License": "apache-2.0", "MIT License": "mit", "BSD 3-Clause": "bsd-3-clause"}
 ABSOLUTE = re.compile(r"(?<![\w:/.\\~])(?:~|[A-Za-z]:(?=[\\/]))?[\\/](?:[^\s\"'\\/:]+[\\/])*([^\s\"'\\/:]+)[\\/]?")
@@ -32,9 +32,10 @@ model = AutoModelForCausalLM.from_pretrained("{repo}")
 tokenizer = AutoTokenizer.from_pretrained("{repo}")"""
 
 
-@dataclass(frozen=True)
-class Score:
-    """One number of one benchmark; `n` documents, `shots` examples before each; `of` which build, where there are many.
+class Score(NamedTuple):
+    """One number of one benchmark; `n` documents, `shots` examples before each.
+
+    `of`: the variant that it was measured on; on a card the label of the build, where there are many.
 
     `inherited`: measured on the adapter that this was made from. Said, but not claimed in `model-index`.
     """
@@ -76,7 +77,7 @@ class Info:
 
 
 def card(info: Info) -> str:
-    """README.md: YAML for the Hub, then the same for people."""
+    """Return README.md: YAML for the Hub, then the same for people."""
     parts = [
         _front(info),
         f"# {info.name}",
@@ -91,7 +92,7 @@ def card(info: Info) -> str:
 
 
 def licence_of(folder: Path) -> str | None:
-    """The licence of a base by the Hub's name for it, from its LICENSE; `other` where the text is none we know."""
+    """Return the Hub's name for the licence of a base, from its LICENSE; `other` where the text is none we know."""
     files = sorted(folder.glob("LICENSE*"))
     if not files:
         return None
@@ -100,7 +101,7 @@ def licence_of(folder: Path) -> str | None:
 
 
 def without_paths(value: Any) -> Any:
-    """The same with every absolute path cut to its last part; web addresses and Hub ids stay."""
+    """Return the same with every absolute path cut to its last part; web addresses and Hub ids stay."""
     if isinstance(value, Mapping):
         return {key: without_paths(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -209,7 +210,7 @@ def _usage(info: Info) -> str:
 
 
 def _usage_gguf(info: Info) -> str:
-    """From the Hub by repository and level, else from the files beside the card."""
+    """Say how GGUFs are used: from the Hub by repository and level, else from the files beside the card."""
     first = next((name for name in info.files if name.endswith(".gguf")), "")
     level = first.removesuffix(".gguf").rpartition("-")[2] or "Q4_K_M"
     llama, ollama = f"-hf {info.repo}:{level}", f"run hf.co/{info.repo}:{level}"

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from playground.catalogue.files import read_json
 from playground.catalogue.variants import HUB_ID, Catalogue
@@ -18,10 +18,10 @@ from playground.errors import ConfigError
 from playground.system.atomic import replacing
 from training.data.tokenized import read
 from training.export import card, registering
-from training.export.card import Data, Info, Kind, Score
+from training.export.card import Data, Info, Score
 from training.export.exports import Export
 from training.export.origin import Origin
-from training.export.plan import KINDS, Wanted
+from training.export.plan import KINDS, Kind, Wanted
 
 CARD = "README.md"
 MARK = re.compile(r"\n<!-- Written by Madang \((\w{12})\)\. Change anything, and it stays as you leave it\. -->\n$")
@@ -31,23 +31,12 @@ NAMED = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "target_mo
 CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
 
 
-class Scored(NamedTuple):
-    """A number of an lm-eval result file, and whose it is."""
-
-    variant: str
-    task: str
-    metric: str
-    value: float
-    n: int
-    shots: int
+Scores = Callable[[Sequence[str]], Iterable[Score]]
+"""Returns what benchmarks said of the named variants, which another wing knows."""
 
 
-Scores = Callable[[Sequence[str]], Iterable[Scored]]
-"""What benchmarks said of the named variants; another wing knows."""
-
-
-def no_scores(names: Sequence[str]) -> list[Scored]:
-    """Where nobody was asked."""
+def no_scores(names: Sequence[str]) -> list[Score]:
+    """Stand in where nobody knows of benchmarks."""
     return []
 
 
@@ -60,7 +49,7 @@ class Describer:
         self._base = base
 
     def write(self, wanted: Sequence[Wanted]) -> None:
-        """A card into every artefact's folder; that of all GGUFs lies beside them, with the base's licence."""
+        """Write a card into every artefact's folder; that of all GGUFs lies beside them, with the base's licence."""
         for kind in KINDS:
             there = [one for one in wanted if one.kind == kind and self._export.path(one).exists()]
             if not there:
@@ -73,21 +62,21 @@ class Describer:
                     part.write_text(self.text(there), encoding="utf-8")
 
     def _carry_rights(self, folder: Path) -> None:
-        """The base's licence into a folder that is the user's own: what lies there already is not touched."""
+        """Copy the base's licence into a folder that is the user's own: what lies there already is not touched."""
         for file in self.rights():
             if not (folder / file.name).exists():
                 shutil.copyfile(file, folder / file.name)
 
     def rights(self) -> list[Path]:
-        """The base's licence and notices."""
+        """Return the base's licence and notices."""
         return sorted(file for pattern in RIGHTS for file in self._origin.base_folder.glob(pattern) if file.is_file())
 
     def text(self, wanted: Sequence[Wanted], repo: str = "") -> str:
-        """The card of artefacts of one kind; `repo` is where they will be found."""
+        """Return the card of artefacts of one kind; `repo` is where they will be found."""
         return marked(card.card(self._info(wanted, repo)))
 
     def folder(self, wanted: Sequence[Wanted]) -> Path:
-        """Where the card of artefacts of one kind lies."""
+        """Return the folder in which the card of artefacts of one kind lies."""
         path = self._export.path(wanted[0])
         return path.parent if wanted[0].kind == "gguf" else path
 
@@ -107,18 +96,18 @@ class Describer:
         )
 
     def _scored(self, kind: Kind, wanted: Sequence[Wanted]) -> list[Score]:
-        """Its own where it has been benchmarked, else the adapter's, said so."""
+        """Return its own scores where it has been benchmarked, else the adapter's, marked as inherited."""
         names = {self._names.get(self._export.path(one).resolve(), ""): one.label for one in wanted}
         source = self._origin.variant.name
         if kind != "adapter":
-            own = [_score(row, of=names[row.variant] if kind == "gguf" else "") for row in self._scores([*names])]
+            own = [row._replace(of=names[row.of] if kind == "gguf" else "") for row in self._scores([*names])]
             if own:
                 return own
-        return [_score(row, inherited=kind != "adapter") for row in self._scores([source])]
+        return [row._replace(of="", inherited=kind != "adapter") for row in self._scores([source])]
 
 
 def hub_base(origin: Origin, named: str = "") -> str | None:
-    """The base's Hub id: as named, or as adapter, catalogue, run or the Hub's cache know it; None where none does."""
+    """Return the base's Hub id as named, or as adapter, catalogue, run or the Hub's cache know it; else None."""
     if named and not HUB_ID.fullmatch(named):
         raise ConfigError(f"--base {named!r} is no Hub id.", "It looks like owner/name.")
     said = read_json(origin.adapter_folder / "adapter_config.json").get("base_model_name_or_path")
@@ -138,7 +127,7 @@ def is_ours(file: Path) -> bool:
 
 
 def marked(text: str) -> str:
-    """A card with the mark that says whose it is."""
+    """Return a card with the mark that says whose it is."""
     return f"{text}\n<!-- Written by Madang ({_mark(text)}). Change anything, and it stays as you leave it. -->\n"
 
 
@@ -151,7 +140,7 @@ def _is_hub_id(name: str) -> bool:
 
 
 def _trained(origin: Origin) -> dict[str, Any]:
-    """Method, recipe, data and versions, as far as they are known."""
+    """Return method, recipe, data and versions, as far as they are known."""
     config = read_json(origin.adapter_folder / "adapter_config.json")
     known: dict[str, Any] = {"recipe": {"lora": {name: config[name] for name in NAMED if config.get(name) is not None}}}
     if origin.run is None:
@@ -163,7 +152,3 @@ def _trained(origin: Origin) -> dict[str, Any]:
     with suppress(OSError, ValueError):
         known["versions"] = json.loads((origin.run.folder / "versions.json").read_text(encoding="utf-8"))
     return known
-
-
-def _score(row: Scored, of: str = "", inherited: bool = False) -> Score:
-    return Score(row.task, row.metric, row.value, row.n, row.shots, of, inherited)

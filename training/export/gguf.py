@@ -8,7 +8,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from playground.catalogue.files import read_json
+from playground.catalogue.files import GGUF_MAGIC, read_json
 from playground.errors import ConfigError, MadangError, SetupError, UnknownNameError, VariantError
 from playground.system.atomic import replacing
 from training.export import pieces
@@ -17,13 +17,12 @@ from training.export.process import isolated
 OUTTYPES = ("f32", "f16", "bf16", "q8_0")
 DIRECT = ("f32", "f16", "bf16")
 """Levels that the converter writes; all others are quantized from the f16 file."""
-MAGIC = b"GGUF"
 NO_MATRIX = "importance matrix"
 """What llama.cpp says where a level of two bits and fewer wants one."""
 
 
 def _levels() -> dict[str, str]:
-    """Every type llama.cpp quantizes to, our name -> its own, read from its text: loading it takes a second."""
+    """Return every type llama.cpp quantizes to, our name -> its own, read from its text: loading it takes a second."""
     spec = find_spec("llama_cpp")
     if spec is None or spec.origin is None:
         return {}
@@ -86,7 +85,7 @@ def is_gguf(file: Path) -> bool:
     if not file.is_file():
         return False
     with file.open("rb") as stream:
-        return stream.read(len(MAGIC)) == MAGIC
+        return stream.read(len(GGUF_MAGIC)) == GGUF_MAGIC
 
 
 def check_convertible(hf_dir: Path) -> None:
@@ -106,7 +105,7 @@ def check_convertible(hf_dir: Path) -> None:
 
 
 def architectures() -> set[str]:
-    """What the converter knows, read from its text, since importing it imports torch; empty: it does not say."""
+    """Return what the converter knows, read from its text, since importing it imports torch; empty: it does not say."""
     spec = find_spec("conversion")
     if spec is None or spec.origin is None:
         return set()

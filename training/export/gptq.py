@@ -6,9 +6,6 @@ texts than these weights were calibrated on.
 
 import re
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +19,7 @@ from training.data.tokenized import read
 from training.demo.examples import train_conversations
 from training.export.merge import CARRIED, TOKENIZER_FILES, carry
 from training.export.process import isolated
-from training.export.watching import EVERY_S, Progress
+from training.export.watching import Progress, watched
 
 FORMAT = "compressed-tensors"
 """What is written, as its config.json names it."""
@@ -47,8 +44,10 @@ def quantize(
     """
     check_installed()
     size = group_for(widths(merged), group)
-    with replacing(out) as part, _told(progress) as told:
-        isolated(_quantize_here, merged, part, rows or "", str(size), told, what=WORDS)
+    with replacing(out) as part, tempfile.TemporaryDirectory(prefix="madang-gptq-") as folder:
+        told = Path(folder) / "share"  # the process writes its share of 1 into it
+        with watched(lambda: float(told.read_text(encoding="ascii")), progress, WORDS):
+            isolated(_quantize_here, merged, part, rows or "", str(size), told, what=WORDS)
         method = (read_json(part / "config.json").get("quantization_config") or {}).get("quant_method")
         if method != FORMAT:
             raise VariantError(f"llmcompressor wrote {method!r} where {FORMAT} was due.", "Install madang[gptq] again.")
@@ -64,14 +63,14 @@ def check_installed() -> None:
 
 
 def widths(folder: Path) -> list[int]:
-    """The input width of each linear layer that would be quantized, from headers alone."""
+    """Return the input width of each linear layer that would be quantized, from headers alone."""
     rows = [pair for file in weight_files(folder) for pair in safetensors_header(file).items()]
     linear = [row for name, row in rows if name.endswith(".weight") and not NOT_LINEAR.search(name)]
     return [int(row["shape"][1]) for row in linear if len(row["shape"]) == 2]
 
 
 def group_for(found: list[int], group: int | None = None) -> int:
-    """The asked group size, or the largest of GROUPS, that divides every width."""
+    """Return the asked group size, or the largest of GROUPS, that divides every width."""
     sizes = GROUPS if group is None else (group,)
     for size in sizes:
         if size > 0 and not any(width % size for width in found):
@@ -85,7 +84,7 @@ def group_for(found: list[int], group: int | None = None) -> int:
 
 
 def rows_of(tokenized: Path) -> list[list[int]]:
-    """Token ids of up to ROWS rows, spread over a run's file; of a preference, the prompt with the chosen answer."""
+    """Return the token ids of up to ROWS rows, spread over a run's file; of preferences, prompt and chosen answer."""
     table = read(tokenized)
     step = max(1, len(table) // ROWS)
     columns = ("input_ids",) if "input_ids" in table.column_names else ("prompt_ids", "chosen_ids")
@@ -95,33 +94,10 @@ def rows_of(tokenized: Path) -> list[list[int]]:
 
 
 def own_rows(folder: Path) -> list[list[int]]:
-    """The demo's conversations as plain text; not playground/measure/drift.txt, which parity judges by."""
+    """Return the demo's conversations as plain text; not playground/measure/drift.txt, which parity judges by."""
     tokenizer = Encoder(folder).tokenizer
     texts = ["\n\n".join(turn["content"] for turn in turns) for turns in train_conversations()]
     return [tokenizer.encode(text).ids[:MAX_TOKENS] for text in texts[:ROWS]]
-
-
-@contextmanager
-def _told(progress: Progress) -> Iterator[Path]:
-    """A file for the process to write its share of 1 into; `progress` is told while the block runs."""
-    done = threading.Event()
-    with tempfile.TemporaryDirectory(prefix="madang-gptq-") as folder:
-        file = Path(folder) / "share"
-
-        def watch() -> None:
-            while not done.wait(EVERY_S):
-                with suppress(OSError, ValueError):
-                    progress(min(0.99, float(file.read_text(encoding="ascii"))), WORDS)
-
-        progress(0.0, WORDS)
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
-            yield file
-        finally:
-            done.set()
-            thread.join()
-    progress(1.0, WORDS)
 
 
 def _quantize_here(merged: str, out: str, rows: str, group: str, told: str) -> None:
@@ -154,7 +130,7 @@ def _quantized(source: Path, rows: list[list[int]], group: int, told: Path) -> A
 
 
 def _scheme(group: int) -> dict[str, Any]:
-    """W4A16 as llmcompressor's preset has it, with another group size."""
+    """Return W4A16 as llmcompressor's preset has it, with another group size."""
     weights = {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "group", "group_size": group}
     return {"targets": ["Linear"], "weights": weights}
 

@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 from playground.catalogue.variants import HUB_ID
 from playground.errors import ConfigError, HubError
 from playground.system.atomic import remove
 from training.export.hub_errors import explained, refusal
 from training.export.merge import TOKENIZER_FILES
+from training.export.plan import Kind
 
-Kind = Literal["adapter", "merged", "gguf", "gptq"]
 PAPERS = ("README.md", "LICENSE*", "NOTICE*")
 WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", "config.json", "generation_config.json")
 FILES: dict[Kind, tuple[str, ...]] = {

@@ -102,6 +102,8 @@ def _merge_by_rows(base_dir: Path, adapter_dir: Path, out: Path, dtype: str) -> 
 
 
 def _merge_in_memory(base_dir: Path, adapter_dir: Path, out: Path, dtype: str) -> None:
+    import torch
+
     unpacked = out / "base"
     if is_4bit(base_dir):
         unpacked.mkdir()
@@ -109,12 +111,12 @@ def _merge_in_memory(base_dir: Path, adapter_dir: Path, out: Path, dtype: str) -
         _write_config(base_dir, unpacked, "float32")
         base_dir = unpacked
     model = _merged(base_dir, adapter_dir)
-    model.to(_torch_dtype(dtype)).save_pretrained(out)
+    model.to(getattr(torch, dtype)).save_pretrained(out)
     remove(unpacked)
 
 
 def _write_config(base_dir: Path, out: Path, dtype: str) -> None:
-    """The base's config, but for what the weights are kept in."""
+    """Write the base's config, but for what the weights are kept in."""
     config = read_json(base_dir / "config.json")
     config.pop("quantization_config", None)
     old = config.pop("torch_dtype", None)  # as it was called before transformers 4.56
@@ -166,7 +168,7 @@ def _untie(model: Any) -> None:
 
 
 def _settle_ties(model: Any) -> None:
-    """Embeddings and output layer that are the same still are stored once; where they differ, the config says so."""
+    """Store embeddings and output layer once if they are the same still; where they differ, say so in the config."""
     import torch
 
     inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
@@ -174,10 +176,3 @@ def _settle_ties(model: Any) -> None:
     if same:
         outputs.weight = inputs.weight
     model.config.tie_word_embeddings = same
-
-
-def _torch_dtype(name: str) -> "torch.dtype":
-    import torch
-
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype

@@ -8,14 +8,13 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from playground.catalogue.files import read_json
 from playground.errors import VariantError
 from playground.messages import Message
 from playground.presets import DEFAULT_PRESET, preset
 from playground.prompts import PromptFormat, choose, own_template, prompt_format, render, token_text
 from playground.values import Value
+from training.export.pieces import read
 
 FORMATS_FILE = Path(__file__).with_name("ollama.toml")
 SENTINEL = "\x1dsystem\x1d"
@@ -36,7 +35,7 @@ class _Known(Value):
 
     @property
     def template(self) -> PromptFormat:
-        """Its Jinja."""
+        """Return its Jinja template."""
         return prompt_format(self.format) if self.format else PromptFormat(template=self.jinja)
 
 
@@ -51,12 +50,12 @@ class Chat:
 
     @classmethod
     def read(cls, tokenizer: Path, base: Path, format_name: str | None) -> "Chat":
-        """From the folder with the tokenizer and the one with generation_config.json; a named format wins."""
-        config = _json(tokenizer / "tokenizer_config.json")
-        special = _json(tokenizer / "special_tokens_map.json") | {k: v for k, v in config.items() if v is not None}
+        """Read it from the folder with the tokenizer and the one with generation_config.json; a named format wins."""
+        config = read(tokenizer / "tokenizer_config.json")
+        special = read(tokenizer / "special_tokens_map.json") | {k: v for k, v in config.items() if v is not None}
         eos = token_text(special.get("eos_token"))
-        ids = _json(base / "generation_config.json").get("eos_token_id")
-        added = {row["id"]: row["content"] for row in _json(tokenizer / "tokenizer.json").get("added_tokens", [])}
+        ids = read(base / "generation_config.json").get("eos_token_id")
+        added = {row["id"]: row["content"] for row in read(tokenizer / "tokenizer.json").get("added_tokens", [])}
         ends = [added.get(number, "") for number in (ids if isinstance(ids, list) else [ids])]
         try:
             template = choose(str(tokenizer), own_template(tokenizer, config), format_name)
@@ -67,7 +66,7 @@ class Chat:
 
 
 def text(gguf_name: str, chat: Chat) -> str:
-    """The Modelfile of a GGUF that lies beside it."""
+    """Return the Modelfile of a GGUF that lies beside it."""
     lines = [f"FROM ./{gguf_name}"]
     known, system = _recognised(chat)
     if known is not None:
@@ -95,7 +94,7 @@ def _parameters() -> list[str]:
 
 
 def _recognised(chat: Chat) -> tuple[_Known | None, str]:
-    """The known format that renders the same text, with a system turn and without, and the system text it adds."""
+    """Return the known format that renders the same text, with and without a system turn, and its system text."""
     if chat.template is None:
         return None, ""
     spoken = (Message(role="system", content="Be brief."), *TURNS)
@@ -109,7 +108,7 @@ def _recognised(chat: Chat) -> tuple[_Known | None, str]:
 
 
 def _own_system(chat: Chat, known: _Known) -> str | None:
-    """The system text that the model's template says by itself; empty: none; None: it does something else."""
+    """Return the system text that the model's template says by itself; empty: none; None: it does something else."""
     assert chat.template is not None
     own = _rendered(chat.template, TURNS, chat)
     if own is None or own == _rendered(known.template, TURNS, chat):
@@ -132,10 +131,6 @@ def _rendered(template: PromptFormat, turns: tuple[Message, ...], chat: Chat) ->
 def _known() -> dict[str, _Known]:
     rows = tomllib.loads(FORMATS_FILE.read_text(encoding="utf-8"))
     return {name: _Known(**row) for name, row in rows.items()}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
 
 
 def _quoted(stop: str) -> str:

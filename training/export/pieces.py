@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from playground.catalogue.files import read_json
+
 PIECES, TOKENIZER, CONFIG = "tokenizer.model", "tokenizer.json", "tokenizer_config.json"
 HINT = f"Copy {PIECES} from the base's own repository into the base's folder: transformers 5 leaves it out."
 LISTED = "added_tokens_decoder"
@@ -27,7 +29,7 @@ def complete(folder: Path, base: Path) -> None:
 
 def is_lost(folder: Path) -> bool:
     """Whether this is a SentencePiece tokenizer without its model of pieces: BPE that falls back to bytes."""
-    model = _read(folder / TOKENIZER).get("model") or {}
+    model = read(folder / TOKENIZER).get("model") or {}
     return bool(model.get("byte_fallback")) and not (folder / PIECES).is_file()
 
 
@@ -41,12 +43,12 @@ def tokens(tokenizer: dict[str, Any]) -> list[tuple[str, int]]:
 
 def _extends(folder: Path, base: Path) -> bool:
     """Whether the tokenizer gives every token of the base the same number."""
-    ours, theirs = (dict(tokens(_read(where / TOKENIZER))) for where in (folder, base))
+    ours, theirs = (dict(tokens(read(where / TOKENIZER))) for where in (folder, base))
     return bool(theirs) and theirs.items() <= ours.items()
 
 
 def _list_control_tokens(folder: Path) -> None:
-    config, added = _read(folder / CONFIG), _read(folder / TOKENIZER).get("added_tokens")
+    config, added = read(folder / CONFIG), read(folder / TOKENIZER).get("added_tokens")
     if not added or config.get(LISTED):
         return
     rows = {str(row["id"]): {key: value for key, value in row.items() if key != "id"} for row in added}
@@ -54,6 +56,6 @@ def _list_control_tokens(folder: Path) -> None:
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
-def _read(file: Path) -> dict[str, Any]:
-    row = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return row if isinstance(row, dict) else {}
+def read(file: Path) -> dict[str, Any]:
+    """Return a JSON object from a model folder; empty where there is no such file."""
+    return read_json(file) if file.is_file() else {}

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 from playground.errors import ConfigError
 from playground.settings import Settings
@@ -32,7 +31,7 @@ class Options:
 
     out: Path | None = None
     name: str = ""
-    dtype: Literal["", "bf16", "fp16"] = ""
+    dtype: str = ""
     keep_f16: bool = False
     force: bool = False
     parity: bool = True

@@ -8,11 +8,10 @@ from pathlib import Path
 from playground.catalogue.files import read_json
 from playground.errors import ConfigError
 from training.export import hub
-from training.export.card import Kind
 from training.export.describing import CARD, Describer, hub_base, is_ours
 from training.export.exports import Export
 from training.export.origin import Origin
-from training.export.plan import KINDS, Wanted
+from training.export.plan import KINDS, Kind, Wanted
 from training.export.watching import Progress
 
 SUFFIXES: dict[Kind, str] = {"adapter": "", "merged": "-merged", "gguf": "-GGUF", "gptq": "-gptq"}

@@ -1,8 +1,8 @@
-"""How far a file or folder under construction is, told by its size beside the size it should reach."""
+"""How far the work of another process is, looked up again and again: by a file's size, or by what it wrote."""
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from playground.system.atomic import SUFFIX
@@ -11,14 +11,20 @@ Progress = Callable[[float, str], None]
 EVERY_S = 0.5
 
 
-@contextmanager
-def growing(target: Path, expected: int, progress: Progress, words: str) -> Iterator[None]:
+def growing(target: Path, expected: int, progress: Progress, words: str) -> AbstractContextManager[None]:
     """Tell `progress` a fraction of 1 while the block builds `target`, through `replacing`, in whatever process."""
+    return watched(lambda: _built(target) / max(expected, 1), progress, words)
+
+
+@contextmanager
+def watched(share: Callable[[], float], progress: Progress, words: str) -> Iterator[None]:
+    """Tell `progress` twice a second what `share` returns, while the block runs; not where it cannot be read."""
     done = threading.Event()
 
     def watch() -> None:
         while not done.wait(EVERY_S):
-            progress(min(0.99, _built(target) / max(expected, 1)), words)
+            with suppress(OSError, ValueError):
+                progress(min(0.99, share()), words)
 
     progress(0.0, words)
     thread = threading.Thread(target=watch, daemon=True)

@@ -7,8 +7,9 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from training.export.card import Data, Info, Kind, Score, card, licence_of, without_paths
+from training.export.card import Data, Info, Score, card, licence_of, without_paths
 from training.export.parity import Verdict
+from training.export.plan import Kind
 
 VERDICTS = {
     "F16": Verdict(

@@ -11,7 +11,8 @@ from huggingface_hub import HfApi, errors
 from playground.errors import ConfigError, HubError
 from tests.training.export.conftest import tree
 from tests.training.export.hubs import TOKEN, FakeHub, Hubs, refused
-from training.export.hub import FILES, Kind, check, push
+from training.export.hub import FILES, check, push
+from training.export.plan import Kind
 
 REPO = "kim/madang-tuned"
 

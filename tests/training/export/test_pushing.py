@@ -18,7 +18,8 @@ from tests.eval.runs import make_run
 from tests.training.export.conftest import NAME, Verdicts, madang, tree
 from tests.training.export.hubs import TOKEN, Hubs, refused
 from training.export import exports, hub, plan, pushing
-from training.export.describing import Describer, Scored
+from training.export.card import Score
+from training.export.describing import Describer
 from training.export.pushing import Push
 
 BASE = "owner/tiny"
@@ -254,8 +255,8 @@ def test_scores_of_the_build_itself_are_claimed_those_of_the_adapter_only_told(
     settings: Settings, make: Callable[..., int], hubs: Hubs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = {
-        NAME: Scored(NAME, "kobest_copa", "acc", 0.61, 50, 0),
-        f"{NAME}:Q8_0": Scored(f"{NAME}:Q8_0", "kobest_copa", "acc", 0.59, 50, 0),
+        NAME: Score("kobest_copa", "acc", 0.61, 50, 0, NAME),
+        f"{NAME}:Q8_0": Score("kobest_copa", "acc", 0.59, 50, 0, f"{NAME}:Q8_0"),
     }
     monkeypatch.setattr(app, "scores_of", lambda settings, names: [rows[name] for name in names if name in rows])
     assert make("--to", "adapter,merged,gguf:q8_0", *PUSH) == 0
@@ -299,6 +300,6 @@ def test_scores_come_from_lm_evals_own_files(settings: Settings) -> None:
     make_run(settings.data / "results", "a", {"kobest_copa": [True, True, False, True]}, shots=5)
     make_run(settings.data / "results", "b", {"kobest_copa": [True]})
     rows = {row.metric: row for row in app.scores_of(settings, ["a", "c"])}
-    assert rows["acc"] == Scored("a", "kobest_copa", "acc", 0.75, 4, 5)
+    assert rows["acc"] == Score("kobest_copa", "acc", 0.75, 4, 5, "a")
     (settings.data / "results" / "results_2026-11-24T10-00-00.json").write_text("{")
     assert app.scores_of(settings, ["a"])

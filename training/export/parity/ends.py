@@ -1,12 +1,11 @@
 """Stop tokens: every token that ends the source's answers must end the build's. Reads files, runs nothing."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from playground.prompts import end_tokens
 from training.export.parity.verdict import Step
 from training.export.parity.weights import GgufWeights
+from training.export.pieces import read
 
 KEYS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom"))
 
@@ -14,10 +13,8 @@ KEYS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom")
 def of_folder(folder: Path) -> set[int]:
     """Return the tokens that generation_config.json, or else config.json, ends an answer with."""
     for name in ("generation_config.json", "config.json"):
-        file = folder / name
-        found = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.is_file() else None
-        if found is not None:
-            return _ids(found)
+        if (found := read(folder / name).get("eos_token_id")) is not None:
+            return {int(number) for number in (found if isinstance(found, list) else [found])}
     return set()
 
 
@@ -34,7 +31,3 @@ def compare(source: set[int], built: set[int], step: Step) -> None:
         step.fail("bos-eos", f"Tokens {lost} end an answer of the source and not one of this build.")
     elif source:
         step.note(f"Every token that ends the source's answers ends this build's: {sorted(source)}.")
-
-
-def _ids(value: Any) -> set[int]:
-    return {int(number) for number in (value if isinstance(value, list) else [value])}

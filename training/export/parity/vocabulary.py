@@ -15,7 +15,7 @@ BYTE_LEVEL = "gpt2"
 
 def compare_gguf(folder: Path, built: GgufWeights, step: Step) -> None:
     """Compare every token by id, and the kind of tokenizer that reads them."""
-    if (tokenizer := _read(folder)) is None:
+    if not (tokenizer := _read(folder)):
         return
     kind = built.meta("tokenizer.ggml.model")
     if _is_byte_level(tokenizer) and kind != BYTE_LEVEL:
@@ -31,7 +31,7 @@ def compare_gguf(folder: Path, built: GgufWeights, step: Step) -> None:
 def compare_folders(source: Path, built: Path, step: Step) -> None:
     """Compare every token by id, and the merges."""
     ours, theirs = _read(source), _read(built)
-    if ours is None or theirs is None:
+    if not ours or not theirs:
         return
     _compare(_tokens(ours), _tokens(theirs), step)
     if _merges(ours) != _merges(theirs):
@@ -54,12 +54,9 @@ def _compare(want: dict[int, str], got: dict[int, str], step: Step) -> None:
         step.warn("vocabulary", sentence)
 
 
-def _read(folder: Path) -> dict[str, Any] | None:
-    file = folder / pieces.TOKENIZER
-    if not file.is_file():
-        return None  # a SentencePiece model alone: its ids are compared, its pieces are not
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return content
+def _read(folder: Path) -> dict[str, Any]:
+    """Return tokenizer.json; empty for a SentencePiece model alone, whose ids are compared and whose pieces are not."""
+    return pieces.read(folder / pieces.TOKENIZER)
 
 
 def _tokens(tokenizer: dict[str, Any]) -> dict[int, str]:
