@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, NamedTuple
 
+from playground.answer_text import AnswerText
 from playground.backends.prompting import Prompt, prompt_of
-from playground.backends.text import AnswerText
 from playground.errors import ContextError, MadangError, VariantError
 from playground.events import Delta, Event, Failed, Finished, FinishReason, Progress, Started, Stats, TokenLogprob
 from playground.messages import Conversation

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from playground.backends.text import AnswerText
+from playground.answer_text import AnswerText
 from playground.presets import Sampling
 from playground.protocol import RowRequest
 from playground.server.dispatch import Dispatcher

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerFast
 
-from playground.backends.text import AnswerText
+from playground.answer_text import AnswerText
 from playground.backends.torch_model import Pieces
 from playground.backends.transformers import TransformersBackend
 from playground.protocol import ModelSpec

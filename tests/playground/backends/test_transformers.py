@@ -9,9 +9,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, GenerationConfig
 
+from playground.answer_text import AnswerText
 from playground.backends.prompting import prompt_of
 from playground.backends.scheduler import Scheduler
-from playground.backends.text import AnswerText
 from playground.backends.transformers import TransformersBackend
 from playground.catalogue.files import check_adapter
 from playground.errors import VariantError

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from playground.backends.text import AnswerText
+from playground.answer_text import AnswerText
 
 FEW = st.text(alphabet="ab\n", max_size=24)
 ANY = st.text(max_size=40) | st.text(alphabet="안녕ㅎ한글👩‍👧🎉 a", max_size=40)
