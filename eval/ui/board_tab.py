@@ -1,5 +1,6 @@
 """Lays out Leaderboard and ties its components to what board.py, table.py, plots.py and flips.py do."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,8 @@ def render(settings: Settings, components: Components) -> None:
         drawn = plain(elem_id="board-plots", elem_classes="section")
         plain(f"<h3>{both('flips.heading')}</h3><p class='soft'>{both('flips.lead')}</p>", elem_classes="section")
         with gr.Row(elem_classes="picks"):
-            row = components.make(gr.Dropdown, {"label": "flips.row"}, choices=[], value=None, elem_id="flips-row")
-            task = components.make(gr.Dropdown, {"label": "flips.task"}, choices=[], value=None, elem_id="flips-task")
+            row = components.make(gr.Dropdown, "flips.row", choices=[], value=None, elem_id="flips-row")
+            task = components.make(gr.Dropdown, "flips.task", choices=[], value=None, elem_id="flips-task")
         read = plain(elem_id="board-flips")
     file = plain(elem_id="board-file")
     view = View(sort, fields, shown, drawn, said, row, task, read, file, rest)
@@ -66,26 +67,18 @@ def render(settings: Settings, components: Components) -> None:
 
 
 def _filters(components: Components, settings: Settings) -> dict[str, Any]:
-    def texts(name: str, info: str = "info") -> dict[str, str]:
-        return {
-            "label": f"leaderboard.{name}",
-            info: f"leaderboard.{name}_{'hint' if info == 'placeholder' else 'info'}",
-        }
+    fields: dict[str, Any] = {}
+
+    def add(kind: Callable[..., Block], name: str, **options: Any) -> None:
+        components.field(fields, "leaderboard", kind, name, elem_id=f"board-{name}", **options)
 
     with gr.Row(elem_classes="filters"):
-        pattern = components.make(
-            gr.Textbox, texts("filter", "placeholder"), max_lines=1, elem_id="board-pattern", scale=2
-        )
-        shots = components.make(
-            gr.Dropdown, texts("shots"), choices=[], value=[], multiselect=True, elem_id="board-shots"
-        )
-        margin = components.make(gr.Number, texts("margin"), value=1.0, minimum=0.1, maximum=50, elem_id="board-margin")
-        own = str(settings.data / "results")
-        folder = components.make(
-            gr.Textbox, texts("folder"), placeholder=own, max_lines=1, elem_id="board-folder", scale=2
-        )
-        whole = components.make(gr.Checkbox, {"label": "leaderboard.whole"}, value=False, elem_id="board-whole")
-    return {"pattern": pattern, "shots": shots, "margin": margin, "folder": folder, "whole": whole}
+        add(gr.Textbox, "pattern", max_lines=1, scale=2)
+        add(gr.Dropdown, "shots", choices=[], value=[], multiselect=True)
+        add(gr.Number, "margin", value=1.0, minimum=0.1, maximum=50)
+        add(gr.Textbox, "folder", placeholder=str(settings.data / "results"), max_lines=1, scale=2)
+        add(gr.Checkbox, "whole", value=False)
+    return fields
 
 
 def refresh(settings: Settings, view: View, values: dict[Block, Any], sort: tuple[str, bool]) -> Updates:

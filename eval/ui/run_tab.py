@@ -1,5 +1,6 @@
 """Lays out Evaluate and ties its components to the actions in runs.py."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from eval.words import texts
 from playground.page.components import Components, lead, plain, tab_here
 from playground.page.events import PRESSES, SILENT, Updates, Values, clocked, in_turn
 from playground.page.form import no_number, values_of
-from playground.page.tabs import Program
+from playground.page.tabs import Command
 from playground.settings import Settings
 from playground.system import jobs
 
@@ -19,15 +20,13 @@ EVERY_S = 1.0
 SHEET = Path(__file__).with_name("page.css")
 
 
-def render(settings: Settings, program: Program, components: Components) -> None:
+def render(settings: Settings, program: Command, components: Components) -> None:
     """The tab, inside the caller's gr.Tab."""
     lead(texts, "evaluate", SHEET)
     with gr.Column(elem_id="evaluate-form"):
         fields = _form(components, runs.variants(settings))
         with gr.Row(elem_classes="buttons"):
-            button = components.make(
-                gr.Button, {"value": "evaluate.start"}, variant="primary", elem_id="evaluate-start", scale=0
-            )
+            button = components.make(gr.Button, "evaluate.start", variant="primary", elem_id="evaluate-start", scale=0)
     said = plain(elem_id="evaluate-said")
     shown = plain(runs.html(settings), elem_id="evaluate-jobs", js_on_load=PRESSES)
     timer = gr.Timer(EVERY_S, active=False)
@@ -35,36 +34,27 @@ def render(settings: Settings, program: Program, components: Components) -> None
 
 
 def _form(components: Components, names: list[str]) -> dict[str, Any]:
-    def texts(name: str) -> dict[str, str]:
-        return {"label": f"evaluate.{name}", "info": f"evaluate.{name}_info"}
-
-    def pick(name: str, choices: list[str], value: Any, **options: Any) -> gr.Dropdown:
-        return components.make(
-            gr.Dropdown, texts(name), choices=choices, value=value, elem_id=f"evaluate-{name}", **options
-        )
-
     fields: dict[str, Any] = {}
+    add = partial(components.field, fields, "evaluate")
+    pick = partial(add, gr.Dropdown)
     with gr.Row():
-        fields["variants"] = pick("variants", names, [], multiselect=True, scale=2)
-        fields["suite"] = pick("suite", list(runs.SUITES), runs.SUITES[0], allow_custom_value=True)
+        pick("variants", choices=names, value=[], multiselect=True, scale=2)
+        pick("suite", choices=list(runs.SUITES), value=runs.SUITES[0], allow_custom_value=True)
     with gr.Row():
-        fields["tasks"] = pick("tasks", list(runs.TASKS), [], multiselect=True, scale=2)
-        fields["shots"] = pick("shots", ["0", "5"], [], multiselect=True, allow_custom_value=True)
-        fields["limit"] = components.make(
-            gr.Number, texts("limit"), value=no_number, precision=0, elem_id="evaluate-limit"
-        )
+        pick("tasks", choices=list(runs.TASKS), value=[], multiselect=True, scale=2)
+        pick("shots", choices=["0", "5"], value=[], multiselect=True, allow_custom_value=True)
+        add(gr.Number, "limit", value=no_number, precision=0)
     with gr.Row():
-        fields["data"] = components.make(gr.Textbox, texts("data"), max_lines=1, elem_id="evaluate-data", scale=2)
+        add(gr.Textbox, "data", max_lines=1, scale=2)
     with gr.Row(elem_classes="ticks"):
         for name, value in {"chat_template": False, "speed": True, "drift": True}.items():
-            label = {"label": f"evaluate.{name}"}
-            fields[name] = components.make(gr.Checkbox, label, value=value, elem_id=f"evaluate-{name}", min_width=0)
+            add(gr.Checkbox, name, value=value, min_width=0)
     return fields
 
 
 def _wire(
     settings: Settings,
-    program: Program,
+    program: Command,
     fields: dict[str, Any],
     parts: tuple[gr.Button, gr.HTML, gr.HTML, gr.Timer],
 ) -> None:

@@ -12,7 +12,7 @@ from playground.page import cards
 from playground.page.form import whole
 from playground.page.markup import Markup, button, escaped, tab_button
 from playground.page.number import duration
-from playground.page.tabs import Program
+from playground.page.tabs import Command
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
@@ -24,7 +24,7 @@ TASKS = ("boolq", "copa", "hellaswag", "sentineg", "wic")
 EARLIER = 6
 
 
-def command(settings: Settings, program: Program, form: Mapping[str, Any]) -> list[str]:
+def command(settings: Settings, program: Command, form: Mapping[str, Any]) -> list[str]:
     """The `madang eval` that the form describes; `{job}` becomes the job's folder."""
     if not form["variants"]:
         raise form_error("evaluate.no_variant")
@@ -54,7 +54,7 @@ def _whole(field: str, value: object, least: int) -> int:
     return found
 
 
-def start(settings: Settings, program: Program, form: Mapping[str, Any]) -> str:
+def start(settings: Settings, program: Command, form: Mapping[str, Any]) -> str:
     """Start what the form describes; return HTML of what is wrong, or nothing."""
     try:
         made = command(settings, program, form)

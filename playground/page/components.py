@@ -27,16 +27,26 @@ class Components:
         self._props: dict[Block, dict[str, str]] = {}
         self._choices: dict[Block, dict[str, str]] = {}
 
-    def make(
-        self, kind: Callable[..., C], texts: Mapping[str, str], spoken: Mapping[str, str] | None = None, **options: Any
-    ) -> C:
-        """Return a component; its `texts` (property to key) and `spoken` choices (value to key) follow the language.
+    def make(self, kind: Callable[..., C], key: str, spoken: Mapping[str, str] | None = None, **options: Any) -> C:
+        """Return a component whose words follow the language; `spoken` choices, value to key, do so too.
 
-        Raises KeyError for a key that stands in none of the folders.
+        `key` is its label, or what stands on a button or in a box without a label; `<key>_info` and `<key>_hint`,
+        where there are such texts, are the line below the label and the placeholder. Raises KeyError for a key that
+        stands in none of the folders.
         """
-        component = kind(**_props(self._translated, texts, spoken or {}), **options)
-        self._props[component], self._choices[component] = dict(texts), dict(spoken or {})
+        unlabelled = options.get("show_label") is False
+        keys = {"value" if kind is gr.Button else "placeholder" if unlabelled else "label": key}
+        more = {"info": f"{key}_info", "placeholder": f"{key}_hint"}
+        keys |= {prop: name for prop, name in more.items() if name in self._words["en"]}
+        component = kind(**_props(self._translated, keys, spoken or {}), **options)
+        self._props[component], self._choices[component] = keys, dict(spoken or {})
         return component
+
+    def field(self, fields: dict[str, Any], section: str, kind: Callable[..., C], name: str, **options: Any) -> C:
+        """Add a field to those of a form; its key is `<section>.<name>`, its element's id `<section>-<name>`."""
+        made = self.make(kind, f"{section}.{name}", **({"elem_id": f"{section}-{name}"} | options))
+        fields[name] = made
+        return made
 
     @property
     def all(self) -> Sequence[Block]:
@@ -57,10 +67,10 @@ class Components:
         return self.i18n(key)
 
 
-def _props(word: Callable[[str], Any], texts: Mapping[str, str], spoken: Mapping[str, str]) -> dict[str, Any]:
+def _props(word: Callable[[str], Any], keys: Mapping[str, str], spoken: Mapping[str, str]) -> dict[str, Any]:
     """Return a component's properties with the words of their keys."""
     choices = {"choices": [(word(key), value) for value, key in spoken.items()]} if spoken else {}
-    return {prop: word(key) for prop, key in texts.items()} | choices
+    return {prop: word(key) for prop, key in keys.items()} | choices
 
 
 def _merged(language: Language, folders: Sequence[Path]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playground.page.components import Components
 
-Program = Sequence[str]
+Command = Sequence[str]
 """How this program is called, for jobs that run it again: the interpreter and its front door. app.py says it."""
 
 

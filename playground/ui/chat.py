@@ -6,7 +6,6 @@ session's key; it gives updates by component.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block, BlockContext
@@ -122,13 +121,13 @@ def undo(desk: Desk, values: Values, session: str) -> Updates:
     desk.running.drop(session)
     chat, question = values[desk.view.chat].undo()
     text = {desk.view.text: question} if question else {}
-    return drawn(desk, chat, values[desk.view.picker]) | _idle(desk.view) | text
+    return drawn(desk, chat, values[desk.view.picker]) | _buttons(desk.view, under_way=False) | text
 
 
 def clear(desk: Desk, values: Values, session: str) -> Updates:
     """Begin a new conversation."""
     desk.running.drop(session)
-    return drawn(desk, Chat(), values[desk.view.picker]) | _idle(desk.view)
+    return drawn(desk, Chat(), values[desk.view.picker]) | _buttons(desk.view, under_way=False)
 
 
 def choose(desk: Desk, values: Values) -> Updates:
@@ -186,7 +185,7 @@ def ask(desk: Desk, values: Values, session: str, chat: Chat, question: str) -> 
         return
     desk.running.begin(session, comparison)
     try:
-        yield drawn(desk, asked, picked) | _busy(view) | {view.text: ""}
+        yield drawn(desk, asked, picked) | _buttons(view, under_way=True) | {view.text: ""}
         yield from _heard(desk, session, comparison, asked, picked)
     finally:
         if desk.running.is_current(session, comparison):  # the browser went away, or a bug: nobody listens now
@@ -210,7 +209,7 @@ def _heard(desk: Desk, session: str, comparison: Comparison, chat: Chat, picked:
                 updates[slot.prompt] = panes.prompt(chat, name)
         if all(answer.end for answer in chat.turns[-1].answers.values()):
             desk.running.end(session, comparison)
-            updates |= {desk.view.chat: chat} | _idle(desk.view)
+            updates |= {desk.view.chat: chat} | _buttons(desk.view, under_way=False)
         yield updates
 
 
@@ -282,18 +281,15 @@ def _listed_dtype(variant: Variant, catalogue: Catalogue) -> str:
     return "nf4" if base.load_in_4bit else base.dtype.replace("auto", "")
 
 
-def _busy(view: View) -> Updates:
-    return {view.send: gr.update(visible=False), view.stop: gr.update(visible=True), view.picker: _locked(True)}
-
-
-def _idle(view: View) -> Updates:
-    return {view.send: gr.update(visible=True), view.stop: gr.update(visible=False), view.picker: _locked(False)}
-
-
-def _locked(under_way: bool) -> Any:
-    return gr.update(interactive=not under_way)
+def _buttons(view: View, under_way: bool) -> Updates:
+    """Send or stop, and a choice of variants that is locked while answers are under way."""
+    return {
+        view.send: gr.update(visible=not under_way),
+        view.stop: gr.update(visible=under_way),
+        view.picker: gr.update(interactive=not under_way),
+    }
 
 
 def settled(desk: Desk, session: str) -> Updates:
     """After an event of any outcome: the buttons as they must be, even where it broke."""
-    return _busy(desk.view) if desk.running.busy(session) else _idle(desk.view)
+    return _buttons(desk.view, under_way=desk.running.busy(session))

@@ -29,7 +29,7 @@ def render(components: Components, playground: Playground, running: Running) -> 
     with gr.Row(elem_classes="choices", equal_height=True):
         picker = components.make(
             gr.Dropdown,
-            {"label": "chat.variants"},
+            "chat.variants",
             value=[],
             multiselect=True,
             max_choices=PANES,
@@ -37,7 +37,7 @@ def render(components: Components, playground: Playground, running: Running) -> 
             scale=1,
         )
         preset = controls.preset_choice(components)
-    with components.make(gr.Accordion, {"label": "controls.more"}, open=False, elem_id="more"):
+    with components.make(gr.Accordion, "controls.more", open=False, elem_id="more"):
         sampler = controls.more(components, preset)
     notice = plain(elem_id="notice", js_on_load=ASKED)
     with gr.Row(elem_classes="panes", elem_id="panes"):
@@ -67,12 +67,12 @@ def _composer(
             buttons = {str(number): _example(number) for number in range(len(examples()))}
         with gr.Row(elem_classes="actions", elem_id="actions", visible=False) as actions:
             for name in ("retry", "undo", "clear"):
-                texts = {"value": f"chat.{name}"}
+                texts = f"chat.{name}"
                 buttons[name] = components.make(gr.Button, texts, size="sm", elem_id=name, min_width=0, scale=0)
         with gr.Row(elem_classes="asking"):
             text = components.make(
                 gr.Textbox,
-                {"placeholder": "chat.ask"},
+                "chat.ask",
                 show_label=False,
                 container=False,
                 lines=1,
@@ -82,10 +82,8 @@ def _composer(
                 scale=1,
             )
             button: dict[str, Any] = {"scale": 0, "min_width": 96}
-            send = components.make(gr.Button, {"value": "chat.send"}, variant="primary", elem_id="send", **button)
-            stop = components.make(
-                gr.Button, {"value": "chat.stop"}, variant="stop", elem_id="stop", visible=False, **button
-            )
+            send = components.make(gr.Button, "chat.send", variant="primary", elem_id="send", **button)
+            stop = components.make(gr.Button, "chat.stop", variant="stop", elem_id="stop", visible=False, **button)
     return View(state, notice, picker, sampler, slots, text, send, stop, row, actions, buttons)
 
 

@@ -21,12 +21,6 @@ RANGES: dict[str, tuple[float, float, float]] = {
     "max_new_tokens": (16, 4096, 16),
 }
 """Smallest, largest and step of each slider; the field's own limits in Sampling are wider."""
-KEYS = {
-    "repetition_penalty": "penalty",
-    "presence_penalty": "presence",
-    "frequency_penalty": "frequency",
-    "max_new_tokens": "max_tokens",
-}
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,7 @@ def preset_choice(components: Components) -> gr.Radio:
     """The presets as one row."""
     return components.make(
         gr.Radio,
-        {"label": "preset.label"},
+        "preset.label",
         spoken={name: f"preset.{name}" for name in presets()},
         value=DEFAULT_PRESET,
         elem_id="preset",
@@ -68,17 +62,17 @@ def more(components: Components, preset: gr.Radio) -> Controls:
         with gr.Column(min_width=220, elem_classes="seed"):
             seed = components.make(
                 gr.Number,
-                {"label": "controls.seed", "info": "controls.seed_info", "placeholder": "controls.seed_any"},
+                "controls.seed",
                 value=no_number,
                 precision=0,
                 minimum=0,
                 maximum=MAX_SEED,
                 elem_id="seed",
             )
-            again = components.make(gr.Button, {"value": "controls.seed_again"}, size="sm", elem_id="seed-again")
+            again = components.make(gr.Button, "controls.seed_again", size="sm", elem_id="seed-again")
         stop = components.make(
             gr.Dropdown,
-            {"label": "controls.stop", "info": "controls.stop_info"},
+            "controls.stop",
             choices=[],
             value=[],
             multiselect=True,
@@ -87,7 +81,7 @@ def more(components: Components, preset: gr.Radio) -> Controls:
         )
         system = components.make(
             gr.Textbox,
-            {"label": "controls.system", "placeholder": "controls.system_hint"},
+            "controls.system",
             lines=3,
             max_lines=8,
             elem_id="system",
@@ -97,10 +91,9 @@ def more(components: Components, preset: gr.Radio) -> Controls:
 
 def _slider(components: Components, name: str, value: float) -> gr.Slider:
     low, high, step = RANGES[name]
-    key = f"controls.{KEYS.get(name, name)}"
-    texts = {"label": key, "info": f"{key}_info"}
+    key, named = f"controls.{name}", f"set-{name}"
     return components.make(
-        gr.Slider, texts, minimum=low, maximum=high, step=step, value=value, elem_id=f"set-{name}", min_width=200
+        gr.Slider, key, minimum=low, maximum=high, step=step, value=value, elem_id=named, min_width=200
     )
 
 

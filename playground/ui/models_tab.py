@@ -1,6 +1,7 @@
 """Lays out Models and ties its components to the actions in models.py."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -46,63 +47,35 @@ def render(components: Components, playground: Playground, tab: gr.Tab) -> None:
     plain(models.lead(playground), elem_classes="lead")
     table = plain(models.table(playground, ask=False), elem_id="catalogue", js_on_load=ROWS)
     said = plain(elem_id="models-said")
-    with components.make(gr.Accordion, {"label": "add.heading"}, open=False, elem_id="add"):
+    with components.make(gr.Accordion, "add.heading", open=False, elem_id="add"):
         form = _form(components)
         verdict = plain(elem_id="add-said")
     _wire(playground, tab, table, said, form, verdict)
 
 
 def _form(components: Components) -> Form:
-    kinds = {kind: f"kind.{kind}" for kind in models.FIELDS}
     fields: dict[str, Block] = {}
-    kind = components.make(gr.Radio, {"label": "add.kind"}, spoken=kinds, value="base", elem_id="add-kind")
-    fields["kind"] = kind
+    add = partial(components.field, fields, "add")
+    text, pick = partial(add, gr.Textbox, max_lines=1), partial(add, gr.Dropdown)
+    spoken = {kind: f"kind.{kind}" for kind in models.FIELDS}
+    kind = components.field(fields, "add", gr.Radio, "kind", spoken=spoken, value="base")
     with gr.Row():
-        fields["name"] = _text(components, "name", placeholder="name_hint")
-        fields["source"] = _text(components, "source", info="source_info", scale=2)
-        fields["url"] = _text(components, "url", info="url_info", placeholder="url_hint", scale=2, visible=False)
-        fields["base"] = _pick(components, "base", [], visible=False)
-        fields["file"] = _text(components, "file", info="file_info", visible=False)
+        text("name")
+        text("source", scale=2)
+        text("url", scale=2, visible=False)
+        pick("base", choices=[], value=None, visible=False)
+        text("file", visible=False)
     with gr.Row():
-        fields["model"] = _text(components, "model", info="model_info", visible=False)
-        fields["key_env"] = _text(components, "key_env", info="key_env_info", placeholder="key_env_hint", visible=False)
-        fields["prompt_format"] = _pick(components, "format", format_names())
-        fields["context"] = components.make(
-            gr.Number,
-            _texts("context", info="context_info"),
-            value=no_number,
-            precision=0,
-            minimum=64,
-            elem_id="add-context",
-        )
-        fields["dtype"] = _pick(components, "dtype", ["auto", "bf16", "fp16", "fp32"], value="auto", info=None)
-        fields["load_in_4bit"] = components.make(
-            gr.Checkbox, _texts("four_bit", info="four_bit_info"), value=False, elem_id="add-four-bit"
-        )
+        text("model", visible=False)
+        text("key_env", visible=False)
+        pick("prompt_format", choices=format_names(), value=None)
+        add(gr.Number, "context", value=no_number, precision=0, minimum=64)
+        pick("dtype", choices=["auto", "bf16", "fp16", "fp32"], value="auto")
+        add(gr.Checkbox, "load_in_4bit", value=False)
     with gr.Row(elem_classes="buttons"):
-        check = components.make(gr.Button, {"value": "add.check"}, elem_id="add-check", scale=0, min_width=120)
-        add = components.make(
-            gr.Button, {"value": "add.add"}, variant="primary", elem_id="add-add", scale=0, min_width=160
-        )
-    return Form(kind, fields, check, add)
-
-
-def _texts(name: str, **more: str | None) -> dict[str, str]:
-    return {"label": f"add.{name}"} | {prop: f"add.{key}" for prop, key in more.items() if key}
-
-
-def _text(
-    components: Components, name: str, *, info: str | None = None, placeholder: str | None = None, **options: Any
-) -> gr.Textbox:
-    texts = _texts(name, info=info, placeholder=placeholder)
-    return components.make(gr.Textbox, texts, elem_id=f"add-{name}", max_lines=1, **options)
-
-
-def _pick(
-    components: Components, name: str, choices: list[str], *, info: str | None = "info", **options: Any
-) -> gr.Dropdown:
-    texts = _texts(name, info=f"{name}_info" if info else None)
-    return components.make(gr.Dropdown, texts, elem_id=f"add-{name}", **{"value": None, "choices": choices} | options)
+        check = components.make(gr.Button, "add.check", elem_id="add-check", scale=0, min_width=120)
+        start = components.make(gr.Button, "add.add", variant="primary", elem_id="add-add", scale=0, min_width=160)
+    return Form(kind, fields, check, start)
 
 
 def _wire(playground: Playground, tab: gr.Tab, table: gr.HTML, said: gr.HTML, form: Form, verdict: gr.HTML) -> None:

@@ -26,13 +26,13 @@ def build(playground: Playground, settings: Settings, extra_tabs: Sequence[Tab] 
     with gr.Blocks(title=_title(), analytics_enabled=False, fill_width=True, fill_height=True) as page:
         header = plain(_header(), elem_id="madang-header", js_on_load=SWITCH)
         with gr.Tabs(elem_id="wings"):
-            with components.make(gr.Tab, {"label": "tab.chat"}, id="chat", elem_id="tab-chat") as first:
+            with components.make(gr.Tab, "tab.chat", id="chat", elem_id="tab-chat") as first:
                 desk = chat_tab.render(components, playground, running)
             for tab in extra_tabs:
-                with components.make(gr.Tab, {"label": f"tab.{tab.name}"}, id=tab.name, elem_id=f"tab-{tab.name}"):
+                with components.make(gr.Tab, f"tab.{tab.name}", id=tab.name, elem_id=f"tab-{tab.name}"):
                     tab.render(components)
             if settings.mode == "local":
-                with components.make(gr.Tab, {"label": "tab.models"}, id="models", elem_id="tab-models") as tab_models:
+                with components.make(gr.Tab, "tab.models", id="models", elem_id="tab-models") as tab_models:
                     models_tab.render(components, playground, tab_models)
         chat_tab.wire(desk)
         _wire(page, header, first, components, desk)

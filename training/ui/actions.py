@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from playground.errors import MadangError
-from playground.page.tabs import Program
+from playground.page.tabs import Command
 from playground.settings import Settings
 from playground.system import jobs
 from training.ui import checking, form, looking, runs
@@ -25,7 +25,7 @@ class Done:
     viewed: str | None = None
 
 
-def begin(settings: Settings, program: Program, what: str, values: form.Form) -> Done:
+def begin(settings: Settings, program: Command, what: str, values: form.Form) -> Done:
     """Look at the data, check the run, or start it."""
     try:
         STARTS[what](settings, program, values)
@@ -34,7 +34,7 @@ def begin(settings: Settings, program: Program, what: str, values: form.Form) ->
     return Done(viewed="" if what == "start" else None)
 
 
-def act(settings: Settings, program: Program, action: str, name: str) -> Done:
+def act(settings: Settings, program: Command, action: str, name: str) -> Done:
     """A button inside HTML: on a job, on a run, or on the form's fields."""
     try:
         if action == "stop":

@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 from playground.page.markup import Markup, escaped
-from playground.page.tabs import Program
+from playground.page.tabs import Command
 from playground.settings import Settings
 from playground.system.jobs import Job
 from playground.system.progress import OPTION
@@ -19,14 +19,14 @@ SMALL = 0.02
 """Parts of the memory below this share are not named."""
 
 
-def command(settings: Settings, program: Program, values: form.Form) -> tuple[list[str], str]:
+def command(settings: Settings, program: Command, values: form.Form) -> tuple[list[str], str]:
     """The dry run of the form's recipe, and what the recipe is called."""
     recipe, path = form.recipe(settings, values)
     made = [*program, "--data", str(settings.data), "train", str(path), "--dry-run", "--json"]
     return [*made, *OPTION], recipe.name
 
 
-def start(settings: Settings, program: Program, values: form.Form) -> None:
+def start(settings: Settings, program: Command, values: form.Form) -> None:
     """Check the form's run."""
     made, name = command(settings, program, values)
     reports.start(settings, KIND, made, {"title": name, "form": dict(values)})

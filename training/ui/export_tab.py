@@ -12,7 +12,7 @@ from playground.errors import MadangError
 from playground.page.components import Components, lead, plain, tab_here
 from playground.page.events import PRESSES, SILENT, Updates, Values, clocked, in_turn
 from playground.page.form import last_form, values_of
-from playground.page.tabs import Program
+from playground.page.tabs import Command
 from playground.settings import Settings
 from playground.system import jobs
 from training.ui import export_showing, export_sizes, exporting
@@ -37,7 +37,7 @@ class Desk:
     timer: gr.Timer
 
 
-def begin(settings: Settings, program: Program, form: exporting.Form) -> str:
+def begin(settings: Settings, program: Command, form: exporting.Form) -> str:
     """Start the form's export; a fault comes back as a card."""
     try:
         exporting.start(settings, program, form)
@@ -47,7 +47,7 @@ def begin(settings: Settings, program: Program, form: exporting.Form) -> str:
 
 
 def act(
-    settings: Settings, program: Program, action: str, name: str, form: exporting.Form | None = None
+    settings: Settings, program: Command, action: str, name: str, form: exporting.Form | None = None
 ) -> tuple[str, str | None]:
     """A button inside HTML: a fault to show, and the export to look at (None: as before). `form`: where to push to."""
     try:
@@ -66,7 +66,7 @@ def act(
     return "", None
 
 
-def render(settings: Settings, program: Program, components: Components) -> None:
+def render(settings: Settings, program: Command, components: Components) -> None:
     """The tab, inside the caller's gr.Tab."""
     lead(texts, "export", Path(__file__).with_name("page.css"))
     with gr.Row(elem_id="export-board"):
@@ -74,9 +74,7 @@ def render(settings: Settings, program: Program, components: Components) -> None
             fields = _fields(components, settings)
             sizes = plain(elem_id="export-sizes", elem_classes="asked")
             with gr.Row(elem_classes="buttons"):
-                start = components.make(
-                    gr.Button, {"value": "export.start"}, variant="primary", elem_id="export-start", scale=0
-                )
+                start = components.make(gr.Button, "export.start", variant="primary", elem_id="export-start", scale=0)
             said = plain(elem_id="export-said")
         with gr.Column(elem_id="export-side", min_width=0):
             run = plain(elem_id="export-run", js_on_load=PRESSES)
@@ -89,29 +87,28 @@ def _fields(components: Components, settings: Settings) -> dict[str, Any]:
     names, begin_as = exporting.sources(settings), exporting.BEGIN
     fields: dict[str, Any] = {}
 
-    def add(kind: Any, name: str, info: bool = False, **options: Any) -> None:
-        texts = {"label": f"export.{name}"} | ({"info": f"export.{name}_info"} if info else {})
+    def add(kind: Any, name: str, **options: Any) -> None:
         value = {"value": begin_as[name]} if name in begin_as else {}
-        fields[name] = components.make(kind, texts, elem_id=f"export-{name}", **value, **options)
+        components.field(fields, "export", kind, name, **value, **options)
 
-    add(gr.Dropdown, "source", info=True, choices=names, value=next(iter(names), None))
+    add(gr.Dropdown, "source", choices=names, value=next(iter(names), None))
     add(gr.CheckboxGroup, "levels", choices=[(level.upper(), level) for level in exporting.LEVELS])
-    plain(f'<p class="soft">{both("export.levels_info")}</p>')
-    add(gr.Textbox, "others", info=True, max_lines=1)
+    plain(f'<p class="soft">{both("export.about_levels")}</p>')
+    add(gr.Textbox, "others", max_lines=1)
     add(gr.CheckboxGroup, "formats", spoken={name: f"export.format_{name}" for name in exporting.FORMATS})
-    plain(f'<p class="soft">{both("export.formats_info")}</p>')
+    plain(f'<p class="soft">{both("export.about_formats")}</p>')
     with gr.Row():
         add(gr.Radio, "dtype", spoken={name: f"export.dtype_{name}" for name in ("own", "bf16", "fp16")})
-        add(gr.Textbox, "name", info=True, max_lines=1)
-    with components.make(gr.Accordion, {"label": "export.hub"}, open=False, elem_id="export-hub"):
-        add(gr.Textbox, "repo", info=True, max_lines=1, placeholder="owner/name")
+        add(gr.Textbox, "name", max_lines=1)
+    with components.make(gr.Accordion, "export.hub", open=False, elem_id="export-hub"):
+        add(gr.Textbox, "repo", max_lines=1, placeholder="owner/name")
         add(gr.Radio, "seen", spoken={name: f"export.seen_{name}" for name in ("private", "public")})
-        add(gr.Textbox, "base", info=True, max_lines=1, placeholder="owner/name")
+        add(gr.Textbox, "base", max_lines=1, placeholder="owner/name")
         add(gr.Checkbox, "replace")
     return fields
 
 
-def _wire(settings: Settings, program: Program, desk: Desk) -> None:
+def _wire(settings: Settings, program: Command, desk: Desk) -> None:
     """Buttons, the clock, the sizes that follow the form, and what a visitor finds on arriving."""
 
     def seen(viewed: str) -> Updates:

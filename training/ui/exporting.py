@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from playground.catalogue.variants import HUB_ID, Adapter, Catalogue
 from playground.errors import ConfigError, MadangError
-from playground.page.tabs import Program
+from playground.page.tabs import Command
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.progress import OPTION
@@ -106,7 +106,7 @@ def text(artefacts: Sequence[Wanted]) -> str:
     return ",".join(f"gguf:{one.level}" if one.kind == "gguf" else one.kind for one in artefacts)
 
 
-def command(settings: Settings, program: Program, form: Form) -> list[str]:
+def command(settings: Settings, program: Command, form: Form) -> list[str]:
     """The `madang export` of what the form asks for."""
     if not form["source"]:
         raise form_error("export.no_source")
@@ -129,7 +129,7 @@ def pushing(form: Form) -> list[str]:
     return made + (["--replace"] if form["replace"] else []) + (["--base", base] if base else [])
 
 
-def start(settings: Settings, program: Program, form: Form) -> None:
+def start(settings: Settings, program: Command, form: Form) -> None:
     """Begin the export that the form describes."""
     _refuse_second(settings)
     made = command(settings, program, form)
@@ -137,12 +137,12 @@ def start(settings: Settings, program: Program, form: Form) -> None:
     jobs.start(settings, KIND, made, about, GRACE_S)
 
 
-def again(settings: Settings, program: Program, name: str, force: bool = False) -> None:
+def again(settings: Settings, program: Command, name: str, force: bool = False) -> None:
     """Go on with an export as it was asked for; `force` puts what failed parity into the catalogue all the same."""
     _once_more(settings, program, name, ["--force"] if force else [])
 
 
-def push(settings: Settings, program: Program, name: str, form: Form) -> None:
+def push(settings: Settings, program: Command, name: str, form: Form) -> None:
     """Upload a finished export to the form's repository. What failed parity and is in the catalogue goes along."""
     options = pushing(form)
     if not options:
@@ -153,7 +153,7 @@ def push(settings: Settings, program: Program, name: str, form: Form) -> None:
     _once_more(settings, program, name, [*folder, *options, *(["--force"] if forced else [])])
 
 
-def _once_more(settings: Settings, program: Program, name: str, options: Sequence[str]) -> None:
+def _once_more(settings: Settings, program: Command, name: str, options: Sequence[str]) -> None:
     _refuse_second(settings)
     export = exports.find(settings, name)
     try:
@@ -166,7 +166,7 @@ def _once_more(settings: Settings, program: Program, name: str, options: Sequenc
     jobs.start(settings, KIND, [*made, *options, *OPTION], about, GRACE_S)
 
 
-def _verb(settings: Settings, program: Program, source: str, artefacts: Sequence[Wanted]) -> list[str]:
+def _verb(settings: Settings, program: Command, source: str, artefacts: Sequence[Wanted]) -> list[str]:
     return [*program, "--data", str(settings.data), "export", source, "--to", text(artefacts)]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from playground.page.markup import button, escaped
-from playground.page.tabs import Program
+from playground.page.tabs import Command
 from playground.page.words import bilingual
 from playground.settings import Settings
 from playground.system import jobs
@@ -21,7 +21,7 @@ SHOWN = 900
 """Characters of a rendered row."""
 
 
-def command(settings: Settings, program: Program, values: form.Form, fix: Path | None = None) -> list[str]:
+def command(settings: Settings, program: Command, values: form.Form, fix: Path | None = None) -> list[str]:
     """The `madang data check` of the form's data, as its recipe would read them."""
     recipe, _ = form.recipe(settings, values)
     data = recipe.data
@@ -34,13 +34,13 @@ def command(settings: Settings, program: Program, values: form.Form, fix: Path |
     return [*made, "--fix", str(fix)] if fix else made
 
 
-def start(settings: Settings, program: Program, values: form.Form) -> None:
+def start(settings: Settings, program: Command, values: form.Form) -> None:
     """Look at the form's data."""
     made = command(settings, program, values)
     reports.start(settings, KIND, made, {"title": _title(values), "form": dict(values)})
 
 
-def fix(settings: Settings, program: Program, name: str) -> None:
+def fix(settings: Settings, program: Command, name: str) -> None:
     """Look once more at what a job looked at, and write a cleaned copy."""
     values = jobs.find(settings, name).about["form"]
     stem = Path(str(values["source"]).rstrip("/")).stem

@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import Literal
 
 from playground.errors import ConfigError
-from playground.page.tabs import Program
+from playground.page.tabs import Command
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
@@ -65,7 +65,7 @@ def _is_deleted(settings: Settings, job: Job | None) -> bool:
     return bool(name) and not (folders.folder(settings) / name).exists()
 
 
-def start(settings: Settings, program: Program, values: form.Form) -> None:
+def start(settings: Settings, program: Command, values: form.Form) -> None:
     """Begin the run that the form describes."""
     _refuse_second(settings)
     recipe, path = form.recipe(settings, values)
@@ -74,7 +74,7 @@ def start(settings: Settings, program: Program, values: form.Form) -> None:
     jobs.start(settings, KIND, command, about, GRACE_S)
 
 
-def resume(settings: Settings, program: Program, name: str) -> None:
+def resume(settings: Settings, program: Command, name: str) -> None:
     """Go on with a run where its last checkpoint is."""
     _refuse_second(settings)
     run = folders.find(settings, name)

@@ -12,7 +12,7 @@ from gradio.blocks import Block
 from playground.page.components import Components, lead, plain, tab_here
 from playground.page.events import PRESSES, SILENT, Updates, Values, clocked, in_turn
 from playground.page.form import last_form, no_number, values_of
-from playground.page.tabs import Program
+from playground.page.tabs import Command
 from playground.settings import Settings
 from playground.system import jobs
 from training.recipe import Method
@@ -38,7 +38,7 @@ class Desk:
     timer: gr.Timer
 
 
-def render(settings: Settings, program: Program, components: Components) -> None:
+def render(settings: Settings, program: Command, components: Components) -> None:
     """The tab, inside the caller's gr.Tab."""
     lead(texts, "train", Path(__file__).with_name("page.css"))
     fields: dict[str, Any] = {}
@@ -62,28 +62,19 @@ def render(settings: Settings, program: Program, components: Components) -> None
     _wire(settings, program, Desk(fields, upload, buttons, shown, told, gr.State(""), gr.State(False), timer))
 
 
-def _texts(name: str, info: bool = True) -> dict[str, str]:
-    return {"label": f"train.{name}"} | ({"info": f"train.{name}_info"} if info else {})
-
-
 def _what(components: Components, settings: Settings, fields: dict[str, Any]) -> gr.UploadButton:
     """Method, model, and the data."""
     names = form.bases(settings)
+    add = partial(components.field, fields, "train")
     methods: dict[str, str] = {name: f"method.{name}" for name in form.METHODS}
-    fields["method"] = components.make(
-        gr.Radio, _texts("method", info=False), spoken=methods, value="sft", elem_id="train-method"
-    )
+    add(gr.Radio, "method", spoken=methods, value="sft")
     plain("".join(f'<p class="soft" data-method="{name}">{both(f"method.{name}_info")}</p>' for name in methods))
     with gr.Row():
-        fields["model"] = components.make(
-            gr.Dropdown, _texts("model"), choices=names, value=next(iter(names), None), elem_id="train-model"
-        )
-        fields["name"] = components.make(gr.Textbox, _texts("name"), max_lines=1, elem_id="train-name")
+        add(gr.Dropdown, "model", choices=names, value=next(iter(names), None))
+        add(gr.Textbox, "name", max_lines=1)
     with gr.Row(elem_classes="source"):
-        fields["source"] = components.make(gr.Textbox, _texts("source"), max_lines=1, elem_id="train-source", scale=2)
-        return components.make(
-            gr.UploadButton, {"label": "train.upload"}, file_types=SUFFIXES, elem_id="train-upload", scale=0
-        )
+        add(gr.Textbox, "source", max_lines=1, scale=2)
+        return components.make(gr.UploadButton, "train.upload", file_types=SUFFIXES, elem_id="train-upload", scale=0)
 
 
 def _how(components: Components, fields: dict[str, Any]) -> list[gr.HTML]:
@@ -102,7 +93,7 @@ def _how(components: Components, fields: dict[str, Any]) -> list[gr.HTML]:
     def add(kind: Any, name: str, **options: Any) -> None:
         value = begin.get(name, False if kind is gr.Checkbox else "")
         value = value if value is not None else no_number
-        fields[name] = components.make(kind, _texts(name, info=False), value=value, elem_id=f"train-{name}", **options)
+        components.field(fields, "train", kind, name, value=value, **options)
 
     number = partial(add, gr.Number)
     ranks = [rank for rank, *_ in advice.RANKS]
@@ -114,16 +105,14 @@ def _how(components: Components, fields: dict[str, Any]) -> list[gr.HTML]:
     beside("evaluation", partial(number, "evaluation", step=0.05))
     for name in form.TICKS:
         beside(name, partial(add, gr.Checkbox, name))
-    with components.make(gr.Accordion, {"label": "train.advanced"}, open=False, elem_id="train-advanced"):
-        fields["extra"] = components.make(gr.Textbox, _texts("extra"), lines=4, elem_id="train-extra")
+    with components.make(gr.Accordion, "train.advanced", open=False, elem_id="train-advanced"):
+        components.field(fields, "train", gr.Textbox, "extra", lines=4)
     return told
 
 
 def _only_button(components: Components, name: str) -> gr.Button:
     variant = "primary" if name == "start" else "secondary"
-    return components.make(
-        gr.Button, {"value": f"train.{name}"}, variant=variant, elem_id=f"train-{name}-button", scale=0
-    )
+    return components.make(gr.Button, f"train.{name}", variant=variant, elem_id=f"train-{name}-button", scale=0)
 
 
 def _button(components: Components, name: str) -> tuple[gr.Button, gr.HTML]:
@@ -132,7 +121,7 @@ def _button(components: Components, name: str) -> tuple[gr.Button, gr.HTML]:
     return made, plain(elem_id=f"train-{name}-said")
 
 
-def _wire(settings: Settings, program: Program, desk: Desk) -> None:
+def _wire(settings: Settings, program: Command, desk: Desk) -> None:
     """Buttons, the advice's values, the clock, and what a visitor finds on arriving."""
 
     def seen(viewed: str) -> Updates:

@@ -29,7 +29,7 @@ def test_both_languages_fill_in_the_same_values(key: str) -> None:
 def keys_made_of_parts() -> set[str]:
     """Keys that no source holds whole, because part of them is a name from elsewhere."""
     kinds = models.FIELDS
-    sliders = [f"controls.{controls.KEYS.get(name, name)}" for name in controls.RANGES]
+    sliders = [f"controls.{name}" for name in controls.RANGES]
     return (
         {f"preset.{name}" for name in presets()}
         | {f"kind.{kind}" for kind in (*kinds, "merged", "gptq")}
@@ -46,7 +46,8 @@ def test_every_key_is_used() -> None:
     quoted = set(re.findall(r"""["']([a-z_0-9.]+)["']""", source))
     named = {f"{section}.{name}" for section in ("chat", "add", "models", "problem", "controls") for name in quoted}
     named |= {f"{name}_hint" for name in named if name.startswith("problem.")}
-    named |= {f"add.{name}_info" for name in quoted}
+    labels = {key for key in named | quoted if key.startswith(("add.", "controls."))}
+    named |= {f"{key}_{more}" for key in labels for more in ("info", "hint")}  # a component takes them by itself
     assert set(words("en")) - quoted - named - keys_made_of_parts() == set()
 
 
@@ -73,8 +74,8 @@ def test_a_switch_says_every_component_anew() -> None:
     components = Components()
     spoken = {"factual": "preset.factual"}
     with gr.Blocks():
-        button = components.make(gr.Button, {"value": "chat.send"})
-        radio = components.make(gr.Radio, {"label": "preset.label"}, spoken=spoken, value="factual")
+        button = components.make(gr.Button, "chat.send")
+        radio = components.make(gr.Radio, "preset.label", spoken=spoken, value="factual")
     korean = components.switched("ko")
     assert korean[button]["value"] == words("ko")["chat.send"]
     assert korean[radio]["choices"] == [(words("ko")["preset.factual"], "factual")]
@@ -83,7 +84,7 @@ def test_a_switch_says_every_component_anew() -> None:
 
 def test_an_unknown_key_is_refused_at_building() -> None:
     with pytest.raises(KeyError):
-        Components().make(gr.Button, {"value": "chat.sned"})
+        Components().make(gr.Button, "chat.sned")
 
 
 def test_another_wing_brings_its_own_words(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_another_wing_brings_its_own_words(tmp_path: Path) -> None:
         (tmp_path / f"{language}.toml").write_text(f'[tab]\ntrain = "{text}"\n', encoding="utf-8")
     components = Components("ko", [tmp_path])
     with gr.Blocks():
-        button = components.make(gr.Button, {"value": "tab.train"})
+        button = components.make(gr.Button, "tab.train")
     assert components.switched("ko")[button]["value"] == "훈련"
     assert components.i18n.translations_dict["en"]["tab.train"] == "훈련"  # a set language is everybody's
     with pytest.raises(ValueError, match="again"):
