@@ -13,7 +13,7 @@ from playground.engines.keeper import GRACE_S
 from playground.engines.plan import Plan
 from playground.errors import WorkerError
 from playground.settings import Settings
-from playground.system.logs import last_line, new_log
+from playground.system.logs import error_line, last_line, new_log
 from playground.system.processes import ending, wait_or_kill
 
 KEEPER = (sys.executable, "-m", "playground.engines.keeper")
@@ -73,7 +73,7 @@ class Engine:
 
     def epitaph(self, when: str = "") -> WorkerError:
         """Return why the process ended, from its exit code and the end of its log."""
-        how, said = ending(self._process.wait()), last_line(self.log)
+        how, said = ending(self._process.wait()), error_line(self.log)
         return WorkerError(
             f"{self.plan.title} ended {when}with {how}{f': {said}' if said else '.'} (log: {self.log})",
             "Read the end of its log; a SIGKILL from outside is most often the system running out of memory.",

@@ -41,6 +41,12 @@ def last_line(log: Path) -> str:
     return "".join(tail(log, 1)).strip()[:300]
 
 
+def error_line(log: Path) -> str:
+    """Return the last line that says `error: `, or else the last one: native code may go on writing after our own."""
+    errors = [line for line in tail(log, 50) if line.startswith("error: ")]
+    return errors[-1][:300] if errors else last_line(log)
+
+
 def _modified(path: Path) -> float:
     try:
         return path.stat().st_mtime
