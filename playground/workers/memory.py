@@ -9,7 +9,7 @@ from playground.system.hardware import GIB
 from playground.values import Value
 
 RUNTIME_BYTES = {"transformers": int(0.55 * GIB), "llama_cpp": int(0.12 * GIB), "fake": 2**20}
-"""RAM of a worker before any weights: the interpreter and its engine's libraries (measured by benchmarks/memory.py)."""
+"""RAM of a worker before any weights: the interpreter and its engine's libraries, as measured."""
 DTYPE_BYTES = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0}
 NF4_BYTES = 0.6
 """Bytes per weight in NF4, with its scales and the embeddings that stay in 16 bits."""
