@@ -135,7 +135,7 @@ def together(playground: "Playground") -> "FastAPI":
 
 
 def build(settings: Settings, wings: "Sequence[Tab] | None" = None) -> "gr.Blocks":
-    """Build the page with the wings' tabs; whoever launches it hands the same tabs to `launch_options`."""
+    """Build the page with the wings' tabs; its launcher hands the same tabs to `launch_options`."""
     from playground.compare import Playground
     from playground.ui.page import build as build_page
 

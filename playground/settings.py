@@ -17,7 +17,7 @@ from playground.errors import ConfigError
 
 
 def default_data_dir() -> Path:
-    """The user's data folder for Madang, by the rules of the operating system."""
+    """Return the user's data folder for Madang, by the rules of the operating system."""
     return Path(platformdirs.user_data_dir("madang", appauthor=False))
 
 
@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     @field_validator("api_keys")
     @classmethod
     def _sendable(cls, keys: SecretStr) -> SecretStr:
-        """A key travels in a header: visible ASCII only."""
+        """Refuse a key that cannot travel in a header: visible ASCII only."""
         if not all("!" <= letter <= "~" for key in split_keys(keys) for letter in key):
             raise ValueError("a key has letters that no header carries: visible ASCII alone, commas between keys")
         return keys
@@ -118,7 +118,7 @@ class ChildEnvironment(BaseSettings):
     rank: int = Field(default=0, description="Number of this trainer among those of a run")
     local_rank: int = Field(default=0, description="Number of this trainer among those on this machine")
     omp_num_threads: int | None = Field(default=None, description="Threads of this process")
-    madang_supervisor: str = Field(default="", description="Process id and birth of whoever started the run")
+    madang_supervisor: str = Field(default="", description="Process id and birth of the process that started the run")
     llama_api_key: str = Field(default="", description="The key that llama.cpp's server asks for")
     llama_arg_cors_origins: str = Field(default="localhost", description="Pages that may ask llama.cpp's server")
 
@@ -144,12 +144,12 @@ def set_defaults(**defaults: str) -> None:
 
 
 def split_keys(keys: SecretStr) -> list[str]:
-    """The keys of a list with commas between; handle with care."""
+    """Return the keys of a list with commas between; handle with care."""
     return [key.strip() for key in keys.get_secret_value().split(",") if key.strip()]
 
 
 def load_settings(**changes: object) -> Settings:
-    """Settings from the environment, with flags on top (None leaves one alone); all faults in one ConfigError."""
+    """Read the settings from the environment, flags on top (None: not given); all faults in one ConfigError."""
     try:
         return Settings(**{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
@@ -160,7 +160,7 @@ def load_settings(**changes: object) -> Settings:
 
 
 def _fault(error: dict[str, Any]) -> str:
-    """What is wrong with one setting; what the API's keys are is never said."""
+    """Return what is wrong with one setting; what the API's keys are is never said."""
     name = ".".join(map(str, error["loc"]))
     value = "(not shown)" if name == "api_keys" else repr(error["input"])
     return f"{name} = {value}: {error['msg']}"

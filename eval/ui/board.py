@@ -45,7 +45,7 @@ class Shown:
 
 
 def asked(settings: Settings, values: Mapping[str, Any]) -> Asked:
-    """The form's values; an empty folder is the program's own, a margin out of range the usual one."""
+    """Return the form's values; an empty folder is the program's own, a margin out of range the usual one."""
     margin = float(values.get("margin") or 1.0)
     return Asked(
         folder=Path(str(values.get("folder") or "").strip() or settings.data / "results").expanduser(),
@@ -58,7 +58,7 @@ def asked(settings: Settings, values: Mapping[str, Any]) -> Asked:
 
 
 def show(settings: Settings, wanted: Asked) -> Shown:
-    """The rows asked for; what stands in the way becomes a card, no results an invitation."""
+    """Return the rows asked for; what stands in the way becomes a card, no results an invitation."""
     own = wanted.folder == settings.data / "results"
     if own and not any(wanted.folder.rglob("*.json")):
         return Shown(instead=_empty())
@@ -81,14 +81,14 @@ def _empty() -> str:
 
 @lru_cache(maxsize=8)
 def _load(data: str, folder: Path, margin: float, stamp: object) -> "Leaderboard":
-    """Reading and comparing takes seconds for whole runs: done again only when the files change."""
+    """Read and compare, which takes seconds for whole runs, only where the files have changed."""
     from eval import leaderboard
 
     return leaderboard.load(folder, Catalogue.load(Settings(data=Path(data))), margin / 100)
 
 
 def _stamp(settings: Settings, folder: Path) -> tuple[object, ...]:
-    """Changes with any results file and with the catalogue, which says what descends from what."""
+    """Return what changes with any results file and with the catalogue, which says what descends from what."""
     files = [*sorted(folder.rglob("*.json")), *([settings.catalogue] if settings.catalogue.exists() else [])]
     return tuple((str(file), file.stat().st_mtime_ns) for file in files)
 
@@ -111,20 +111,20 @@ def _sorted(board: "Leaderboard", sort: tuple[str, bool]) -> "Leaderboard":
 
 
 def turned(sort: tuple[str, bool], column: str) -> tuple[str, bool]:
-    """What a press on a heading makes of the order: highest first, lowest first, then back under the bases."""
+    """Return what a press on a heading makes of the order: highest first, lowest first, then back under the bases."""
     if sort[0] != column:
         return column, True
     return (column, False) if sort[1] else GROUPED
 
 
 def base_row(board: "Leaderboard", row: "Row") -> "Row | None":
-    """The row of a row's base at the same setting."""
+    """Return the row of a row's base at the same setting."""
     found = [one for one in board.rows if one.variant == row.base and one.setting == row.setting]
     return found[0] if found else None
 
 
 def sentences(board: "Leaderboard") -> str:
-    """What the documents say of each row, the mean first, task by task folded away."""
+    """Return what the documents say of each row, the mean first, task by task folded away."""
     blocks = [block for row in board.rows if (block := _said(board, row))]
     heading = f"<h3>{both('leaderboard.said')}</h3>"
     return heading + ("".join(blocks) or f'<p class="soft">{both("leaderboard.nothing_compared")}</p>')
@@ -168,12 +168,12 @@ def _lines(row: "Row", cell: "Cell | None") -> str:
 
 
 def faults(board: "Leaderboard") -> str:
-    """Files that could not be read, each with its reason."""
+    """Return the files that could not be read, each with its reason."""
     return "".join(fault("leaderboard.left_out", error) for error in board.faults)
 
 
 def written(board: "Leaderboard", form: str, language: Language = "en") -> str:
-    """The board as CSV, Markdown or JSON."""
+    """Return the board as CSV, Markdown or JSON."""
     from eval import tables
 
     if form == "csv":
@@ -182,7 +182,7 @@ def written(board: "Leaderboard", form: str, language: Language = "en") -> str:
 
 
 def download(board: "Leaderboard", form: str, language: Language = "en") -> str:
-    """A link that holds the file, for the script beside it to press."""
+    """Return a link that holds the file, for the script beside it to press."""
     text = written(board, form, language)
     if form == "csv":
         text = "\ufeff" + text  # spreadsheets read Korean names wrongly without it
@@ -190,15 +190,15 @@ def download(board: "Leaderboard", form: str, language: Language = "en") -> str:
 
 
 def choices(board: "Leaderboard") -> Sequence[tuple[str, str]]:
-    """Rows whose flipped documents can be read: name on screen and key."""
+    """Return the rows whose flipped documents can be read: name on screen and key."""
     return [(label(row), key(row)) for row in board.rows if base_row(board, row)]
 
 
 def label(row: "Row") -> str:
-    """A row's name where no table stands around it."""
+    """Return a row's name where no table stands around it."""
     return f"{row.variant} · {row.shots}-shot" + (" · chat" if row.chat else "")
 
 
 def key(row: "Row") -> str:
-    """What tells a row from all others."""
+    """Return what tells a row from all others."""
     return "\x1f".join([row.variant, str(row.shots), str(row.chat), row.system or ""])

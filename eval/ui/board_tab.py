@@ -42,7 +42,7 @@ class View:
 
 
 def render(settings: Settings, components: Components) -> None:
-    """The tab, inside the caller's gr.Tab."""
+    """Lay out the tab, inside the caller's gr.Tab."""
     lead(texts, "leaderboard", SHEET)
     sort = gr.State(boards.GROUPED)
     fields = _filters(components, settings)
@@ -82,7 +82,7 @@ def _filters(components: Components, settings: Settings) -> dict[str, Any]:
 
 
 def refresh(settings: Settings, view: View, values: dict[Block, Any], sort: tuple[str, bool]) -> Updates:
-    """Everything on the tab, as the form asks."""
+    """Return all that the tab shows, as the form asks."""
     found = boards.show(settings, boards.asked(settings, values_of(view.fields, values) | {"sort": sort}))
     shots = gr.update(choices=[str(one) for one in found.shots])
     board = found.board
@@ -105,7 +105,7 @@ def refresh(settings: Settings, view: View, values: dict[Block, Any], sort: tupl
 
 
 def _flipped(board: Any, row: str | None, task: str | None) -> tuple[Any, Any, str]:
-    """The choice of documents as far as it still exists on this board."""
+    """Return the choice of documents as far as it still exists on this board."""
     offered = list(boards.choices(board))
     row = row if row in [value for _, value in offered] else offered[0][1] if offered else None
     there = flips.tasks(board, row)

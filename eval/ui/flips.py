@@ -17,14 +17,14 @@ PROMPT_END = 600
 
 
 def tasks(board: "Leaderboard", row_key: str | None) -> list[str]:
-    """The tasks that a row and its base were both asked."""
+    """Return the tasks that a row and its base were both asked."""
     row = next((row for row in board.rows if key(row) == row_key), None)
     base = base_row(board, row) if row else None
     return [task for task in board.tasks if row and base and task in row.cells and task in base.cells]
 
 
 def html(board: "Leaderboard", row_key: str | None, task: str | None) -> str:
-    """All that flipped between a row and its base on a task."""
+    """Return all that flipped between a row and its base on a task."""
     from eval.results import flips
 
     row = next((row for row in board.rows if key(row) == row_key), None)
@@ -55,7 +55,7 @@ def _flip(flip: "Flip", base: str, variant: str) -> str:
 
 
 def _prompt(text: str) -> str:
-    """The end of the prompt, where the question is; all of it folded away where examples stand before."""
+    """Return the end of the prompt, where the question is; all of it folded away where examples stand before."""
     if len(text) <= PROMPT_END:
         return f"<pre>{escape(text)}</pre>"
     folded = f"<details><summary>{both('flips.whole_prompt')}</summary><pre>{escape(text)}</pre></details>"
@@ -88,7 +88,7 @@ def _generated(sample: "Sample") -> str:
 
 
 def gold(sample: "Sample") -> int | None:
-    """The right choice by place: lm-eval writes it as a number or as the choice's own text."""
+    """Return the right choice by place: lm-eval writes it as a number or as the choice's own text."""
     texts = [choice.strip() for choice in sample.choices]
     if sample.target.strip() in texts:
         return texts.index(sample.target.strip())

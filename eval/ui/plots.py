@@ -1,4 +1,4 @@
-"""Accuracy against size and against speed, as SVG of our own: a point a row, its interval, its name."""
+"""Accuracy against size and against speed, as SVG of our own: one point per row, with its interval and name."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ class Point:
 
 
 def html(board: "Leaderboard") -> str:
-    """Both plots side by side; one without any number says how to get them."""
+    """Return both plots side by side; one without any number says how to get them."""
     size_of: Callable[[Row], float | None] = lambda row: row.disk  # noqa: E731
     speed_of: Callable[[Row], float | None] = lambda row: row.facts.decode_tokens_per_s if row.facts else None  # noqa: E731
     plots = (
@@ -47,7 +47,7 @@ def html(board: "Leaderboard") -> str:
 
 
 def points(board: "Leaderboard", x: "Callable[[Row], float | None]") -> list[Point]:
-    """The rows that have both numbers; shots are in the name only where they differ."""
+    """Return the rows that have both numbers; shots are in the name only where they differ."""
     several = len({row.setting for row in board.rows}) > 1
     found = []
     for row in board.rows:
@@ -61,7 +61,7 @@ def points(board: "Leaderboard", x: "Callable[[Row], float | None]") -> list[Poi
 
 
 def plot(name: str, found: Sequence[Point], written: Callable[[float], str]) -> str:
-    """One plot; x is on a log scale, y as wide as the intervals need."""
+    """Return one plot; x is on a log scale, y as wide as the intervals need."""
     if not found:
         return f'<p class="soft">{both(f"plot.none_{name}")}</p>'
     across, ticks_x = _log_scale([point.x for point in found])
@@ -87,7 +87,7 @@ def _mark(point: Point, x: float, up: Callable[[float], float]) -> str:
 
 
 def _names(found: Sequence[Point], across: Callable[[float], float], up: Callable[[float], float]) -> str:
-    """A name beside each point where it covers neither a point nor another name; a line leads to one further off."""
+    """Put a name beside each point where it covers neither point nor name; a line leads to one further off."""
     taken = [_around(across(point.x), up(point.y)) for point in found]
     drawn = []
     for point in sorted(found, key=lambda one: -one.y):
@@ -109,7 +109,7 @@ def _around(x: float, y: float) -> Box:
 
 
 def _places(x: float, y: float, wide: float) -> list[Box]:
-    """Where a name may stand, best first: right and left of its point, then ever further up and down."""
+    """Return where a name may stand, best first: right and left of its point, then ever further up and down."""
     steps = [0, *(sign * LINE * step for step in range(1, 12) for sign in (-1, 1))]
     sides = [(begin, y + step) for step in steps for begin in (x + 10, x - 10 - wide)]
     boxes = [(begin, middle - LINE / 2, begin + wide, middle + LINE / 2) for begin, middle in sides]
@@ -126,7 +126,7 @@ def _overlap(one: Box, other: Box) -> bool:
 
 
 def _log_scale(values: Sequence[float]) -> tuple[Callable[[float], float], list[float]]:
-    """Place on the axis by value, and ticks at 1, 2 and 5 of each power of ten, or at more where those are too few."""
+    """Return places by value, and ticks at 1, 2 and 5 of each power of ten, or at more where those are too few."""
     low, high = min(values) / 1.5, max(values) * 1.5
     span = math.log(high / low)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

@@ -21,7 +21,7 @@ SHEET = Path(__file__).with_name("page.css")
 
 
 def render(settings: Settings, program: Command, components: Components) -> None:
-    """The tab, inside the caller's gr.Tab."""
+    """Lay out the tab, inside the caller's gr.Tab."""
     lead(texts, "evaluate", SHEET)
     with gr.Column(elem_id="evaluate-form"):
         fields = _form(components, runs.variants(settings))

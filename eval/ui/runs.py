@@ -25,7 +25,7 @@ EARLIER = 6
 
 
 def command(settings: Settings, program: Command, form: Mapping[str, Any]) -> list[str]:
-    """The `madang eval` that the form describes; `{job}` becomes the job's folder."""
+    """Return the `madang eval` that the form describes; `{job}` becomes the job's folder."""
     if not form["variants"]:
         raise form_error("evaluate.no_variant")
     made = [*program, "--data", str(settings.data), "eval", str(form["suite"] or SUITES[0]).strip()]
@@ -88,7 +88,7 @@ def act(settings: Settings, action: str, name: str) -> str:
 
 
 def variants(settings: Settings) -> list[str]:
-    """Names in the catalogue; none where it cannot be read (Models says why)."""
+    """Return the names in the catalogue; none where it cannot be read (Models says why)."""
     try:
         return list(Catalogue.load(settings).names)
     except ConfigError:
@@ -139,7 +139,7 @@ def _running(job: Job) -> str:
 
 
 def _step(step: str) -> str:
-    """The runner's word for a step, and what it is busy with."""
+    """Return the runner's word for a step, and what it is busy with."""
     name, _, rest = step.partition(" ")
     if f"evaluate.step_{name}" not in texts:
         return step

@@ -18,7 +18,7 @@ GAP = '<span class="gap">–</span>'
 
 
 def html(board: "Leaderboard", sort: tuple[str, bool]) -> str:
-    """The whole table; empty columns are left out. Macro-F1 is folded away below it."""
+    """Return the whole table; empty columns are left out. Macro-F1 is folded away below it."""
     columns = _columns(board)
     heads = "".join(_head(name, sort) for name in columns)
     before = [None, *board.rows]
@@ -33,7 +33,7 @@ def html(board: "Leaderboard", sort: tuple[str, bool]) -> str:
 
 
 def _f1(board: "Leaderboard", grouped: bool) -> str:
-    """Macro-F1 with its bootstrap interval, of the tasks that have it: published KoBEST scores are often macro-F1."""
+    """Return macro-F1 with its interval, of tasks that have it: published KoBEST scores are often macro-F1."""
     tasks = [task for task in board.tasks if any((cell := row.cells.get(task)) and cell.f1 for row in board.rows)]
     if not tasks:
         return ""
@@ -138,7 +138,7 @@ def _fact(row: "Row", name: str) -> str:
 
 
 def _size(row: "Row") -> str:
-    """Bytes on disk; an adapter's come on top of its base's."""
+    """Return the bytes on disk; an adapter's come on top of its base's."""
     if not row.facts or not row.facts.size_bytes:
         return ""
     written = disk_size(row.facts.size_bytes)
@@ -157,7 +157,7 @@ def _score(cell: "Cell | None", marks: bool) -> str:
 
 
 def _difference(cell: "Cell | None") -> str:
-    """Difference with its interval, then a word for each question asked."""
+    """Return the difference with its interval, then a word for each question asked."""
     if cell is None:
         return ""
     parts = []
@@ -171,7 +171,7 @@ def _difference(cell: "Cell | None") -> str:
 
 
 def signed(share: float) -> str:
-    """A share of 1 as points with a sign; what rounds to nothing has none."""
+    """Return a share of 1 as points with a sign; what rounds to nothing has none."""
     text = f"{100 * share:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
 

@@ -119,7 +119,7 @@ class FakeBackend(Backend[FakeRow]):
             time.sleep(0.02)
 
     def likely(self, row: FakeRow, token: int) -> TokenLogprob:
-        """As the head of this file says."""
+        """Return log-probabilities as the head of this file says."""
         logprob, top = _held(token, [*row.prompt, *row.tokens], row.request.top_logprobs or 0)
         return TokenLogprob(id=token, raw=tuple(self.piece(token)), logprob=logprob, top=top)
 
@@ -136,7 +136,7 @@ class FakeBackend(Backend[FakeRow]):
         """Nothing is held."""
 
     def use_threads(self, threads: int) -> None:
-        """It needs none."""
+        """Ignore the number: it needs none."""
 
     def vocabulary(self) -> Vocabulary:
         return Vocabulary(bos="", eos="", prefix=END, eos_id=END, template=PLAIN.template)
@@ -145,7 +145,7 @@ class FakeBackend(Backend[FakeRow]):
         return list(text.encode())
 
     def score(self, questions: Sequence[Choices], adapter: str | None = None) -> Scored:
-        """Longer continuations are less likely; bytes that the context holds are a little more likely."""
+        """Score longer continuations lower, and bytes that the context holds a little higher."""
         for _ in questions:
             self.pause()
             time.sleep(0.3 / len(questions) if self._slow else 0)
@@ -157,7 +157,7 @@ class FakeBackend(Backend[FakeRow]):
         return Scored(logprobs=logprobs, greedy=greedy, computed=sum(q.size for q in questions))
 
     def logprobs(self, ids: Sequence[int], adapter: str | None = None) -> "np.ndarray[Any, np.dtype[np.float32]]":
-        """Every byte is as likely as every other."""
+        """Return the same log-probability for every byte."""
         import numpy as np
 
         return np.full((len(ids), 257), -np.log(257), dtype=np.float32)
@@ -165,7 +165,7 @@ class FakeBackend(Backend[FakeRow]):
     def prompt_logprobs(
         self, prompts: Sequence[Sequence[int]], top: int, adapter: str | None = None
     ) -> list[list[PromptToken]]:
-        """As the head of this file says."""
+        """Return log-probabilities as the head of this file says."""
         rows = []
         for ids in prompts:
             self.pause()
@@ -189,7 +189,7 @@ def _piece(token: int) -> bytes:
 
 
 def _held(token: int, before: Sequence[int], top: int) -> tuple[float, tuple[Likely, ...]]:
-    """What the fake holds of a token after others, and so many of the likeliest."""
+    """Return what the fake holds of a token after others, and so many of the likeliest."""
     logprob = -2.0 if token == SPACE else -0.5 if token in before else -1.0
     order = [(token + step) % (END + 1) for step in range(min(top, END + 1))]
     values = [logprob - step for step in range(len(order))]

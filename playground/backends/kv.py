@@ -1,4 +1,4 @@
-"""The key/value cache of rows that decode together: one buffer a layer, every row aligned at its newest token.
+"""The key/value cache of rows that decode together: one buffer per layer, every row aligned at its newest token.
 
 transformers' own dynamic cache copies everything at every token; here a layer writes into a buffer that has room.
 A shorter row has nothing before its first token: `starts` says where each row begins, and a mask leaves the rest out.

@@ -28,7 +28,7 @@ Drop = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Portion:
-    """Tokens that were computed in one batch. One object stands for one stretch of cells, whoever holds it."""
+    """Tokens that were computed in one batch. Prompts that share a stretch of cells hold the same object."""
 
     tokens: tuple[int, ...]
 

@@ -128,7 +128,7 @@ class Scheduler(Generic[R]):
     def _open_queued(self) -> None:
         """Open rows as long as the backend has room: first those whose group has the fewest, then as they came.
 
-        No group takes the last quarter of the places, so that whoever comes beside it need not wait for one.
+        No group takes the last quarter of the places, so that a row of another group need not wait for one.
         """
         while self._queued:
             under_way = self._under_way()

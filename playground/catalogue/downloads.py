@@ -61,7 +61,7 @@ def _check(part: Path, name: str, etag: str) -> None:
 
 
 def byte_bar(total: int, what: str, progress: Progress) -> type:
-    """A tqdm class that reports bytes to `progress` and prints nothing.
+    """Return a tqdm class that reports bytes to `progress` and prints nothing.
 
     For one file huggingface_hub may count bytes twice, as they come from the network and as they reach the disk. The
     network's count is not shown: it comes through `update_transfer`, or to a bar of that description.

@@ -120,7 +120,7 @@ class Remote(_Variant):
 
 
 def checked_address(url: str) -> str:
-    """A base address without its last slash; raises ValueError for what is none."""
+    """Return a base address without its last slash; raises ValueError for what is none."""
     url = url.strip().rstrip("/")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not HOST.fullmatch(parts.hostname or "") or not VISIBLE.fullmatch(url):
@@ -158,7 +158,7 @@ class Catalogue:
 
     @classmethod
     def load(cls, settings: Settings) -> "Catalogue":
-        """The built-in variants, then the user's own; later rows replace earlier ones of the same name."""
+        """Return the built-in variants, then the user's own; later rows replace earlier ones of the same name."""
         variants, faults, broken = _read(BUILT_IN, settings)
         if settings.catalogue.exists():
             own, faults, broken = _read(settings.catalogue, settings)
@@ -180,24 +180,24 @@ class Catalogue:
         return list(self._by_name)
 
     def get(self, name: str) -> Variant:
-        """The variant of that name, or an error with near matches."""
+        """Return the variant of that name, or an error with near matches."""
         if name not in self._by_name:
             raise UnknownNameError("variant", name, self._by_name, "`madang models` lists them all.")
         return self._by_name[name]
 
     def with_variant(self, variant: Variant) -> "Catalogue":
-        """The same catalogue with one variant added or replaced, not written anywhere."""
+        """Return the same catalogue with one variant added or replaced, not written anywhere."""
         return Catalogue([*(v for v in self if v.name != variant.name), variant], self.path)
 
     def base_of(self, variant: Variant) -> Base | None:
-        """The base model that a variant descends from, however many steps away."""
+        """Return the base model that a variant descends from, however many steps away."""
         current: Variant | None = variant
         while current is not None and not isinstance(current, Base):
             current = self._by_name.get(current.base) if current.base else None
         return current
 
     def prompt_format(self, variant: Variant) -> str | None:
-        """The named prompt format of a variant: its own, else that of what it descends from."""
+        """Return the named prompt format of a variant: its own, else that of what it descends from."""
         current: Variant | None = variant
         while current is not None:
             if current.prompt_format:
@@ -208,7 +208,7 @@ class Catalogue:
 
 
 def _link_faults(by_name: dict[str, Variant], broken: Iterable[str] = ()) -> list[str]:
-    """What is wrong with `base` anywhere; rows named in `broken` exist, though they could not be read."""
+    """Return what is wrong with `base` anywhere; rows named in `broken` exist, though they could not be read."""
     faults = []
     for variant in by_name.values():
         parent = None if isinstance(variant, Base) else variant.base
@@ -236,7 +236,7 @@ def _is_its_own_ancestor(variant: Variant, by_name: dict[str, Variant]) -> bool:
 
 
 def read(path: Path, settings: Settings) -> list[Variant]:
-    """The variants of one TOML file; all its faults are reported in one error."""
+    """Return the variants of one TOML file; all its faults are reported in one error."""
     variants, faults, _ = _read(path, settings)
     if faults:
         raise _faulty(path, faults)
@@ -248,7 +248,7 @@ def _faulty(path: Path, faults: list[str]) -> ConfigError:
 
 
 def _read(path: Path, settings: Settings) -> tuple[list[Variant], list[str], set[str]]:
-    """The variants of one TOML file, all its faults, and the names of the rows that have them."""
+    """Return the variants of one TOML file, all its faults, and the names of the rows that have them."""
     rows = documents.read(path, "TOML")
     faults = [f"unknown table [{key}]: only [[variant]] is read." for key in rows if key != "variant"]
     tables = rows.get("variant", [])
@@ -267,7 +267,7 @@ def _read(path: Path, settings: Settings) -> tuple[list[Variant], list[str], set
 
 
 def parse(row: dict[str, object], what: str) -> Variant:
-    """One variant from its fields; every fault in one error."""
+    """Return one variant from its fields; every fault in one error."""
     try:
         return _VARIANT.validate_python(row)
     except ValidationError as error:
@@ -276,7 +276,7 @@ def parse(row: dict[str, object], what: str) -> Variant:
 
 
 def _fault(error: Any) -> str:
-    """One pydantic fault as `field = value: what is wrong`, without the union's own branch name."""
+    """Return one pydantic fault as `field = value: what is wrong`, without the union's own branch name."""
     place = ".".join(str(part) for part in error["loc"][1:]) or "kind"
     unsaid = error["type"] == "missing" or isinstance(error["input"], dict) or place in SECRETIVE
     value = "" if unsaid else f" = {error['input']!r}"
@@ -284,7 +284,7 @@ def _fault(error: Any) -> str:
 
 
 def _placed(row: Any, folder: Path, settings: Settings) -> Any:
-    """The row with {models}, ~ and relative paths in its source resolved."""
+    """Return the row with {models}, ~ and relative paths in its source resolved."""
     source = row.get("source") if isinstance(row, dict) else None
     if not isinstance(source, str) or not source or source.startswith(FAKE):
         return row
@@ -341,7 +341,7 @@ def _remove(settings: Settings, name: str) -> None:
 
 
 def _editing(path: Path) -> AbstractContextManager[None]:
-    """The file for oneself: of two programs that read, change and write it at once one would lose its row."""
+    """Hold the file: of two programs that read, change and write it at once, one would lose its row."""
     refusal = ConfigError(f"{path} is being changed by another program.", "Try again in a moment.")
     return locked(path.with_name(f".{path.name}.lock"), refusal, LOCK_S)
 
@@ -351,7 +351,7 @@ def _text(path: Path) -> str:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of the user's catalogue as they stand there; refuses a file that cannot be edited row by row."""
+    """Return the rows of the user's catalogue as they stand there; refuses a file that cannot be edited row by row."""
     rows = documents.read(path, "TOML").get("variant", []) if path.exists() else []
     headers = [line for line in _text(path).splitlines() if ROW.match(line)]
     if not isinstance(rows, list) or len(headers) != len(rows):
@@ -360,7 +360,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _without(path: Path, name: str) -> str:
-    """The file's text without the row of that name; comments below it, which may speak of the next row, stay."""
+    """Return the file's text without the row of that name; comments below it, which may speak of the next row, stay."""
     lines = _text(path).splitlines(keepends=True)
     starts = [number for number, line in enumerate(lines) if ROW.match(line)] + [len(lines)]
     for index, row in reversed(list(enumerate(_rows(path)))):

@@ -91,7 +91,7 @@ def follow(console: Console, comparison: Comparison, names: Sequence[str]) -> li
 
 
 def _stoppable(comparison: Comparison) -> Iterable[Event]:
-    """The events; Ctrl-C cancels the rest, which still arrives as Finished."""
+    """Yield the events; Ctrl-C cancels the rest, which still arrives as Finished."""
     events = iter(comparison)
     while True:
         try:
@@ -138,7 +138,7 @@ class Chat:
                 self.console.print(f"{error.message} {error.hint}", style="red", markup=False)
 
     def take(self, line: str) -> None:
-        """One line: a command or a question."""
+        """Read one line: a command or a question."""
         command, _, argument = line.partition(" ")
         if command == "/clear":
             self.clear()

@@ -1,7 +1,7 @@
 """A process between Madang and a server that others wrote: it ends that server whenever Madang itself ends, however.
 
 `python -m playground.engines.keeper COMMAND...` runs the command, and ends it and all its children when its own
-standard input closes (whoever started it is gone, be it by a kill) or on SIGTERM. Exit code: the command's; 128 + n
+standard input closes (its starter is gone, even by a kill) or on SIGTERM. Exit code: the command's; 128 + n
 for the signal n. It imports nothing of Madang but system/processes.py, so that it needs little memory.
 """
 

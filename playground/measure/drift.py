@@ -44,7 +44,7 @@ class Reading:
 
 
 def texts() -> list[str]:
-    """The fixed texts, Korean and English."""
+    """Return the fixed texts, Korean and English."""
     return [text.strip() for text in TEXTS_FILE.read_text(encoding="utf-8").split("\n\n") if text.strip()]
 
 
@@ -57,7 +57,7 @@ def read(probe: Probe, passages: Sequence[str] | None = None) -> Reading:
 
 
 def drift(parent: Reading, build: Reading) -> Drift:
-    """The drift of a build from its parent; refuses two that encode the texts differently."""
+    """Return the drift of a build from its parent; refuses two that encode the texts differently."""
     import numpy as np
 
     if parent.ids != build.ids:

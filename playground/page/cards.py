@@ -50,7 +50,7 @@ def footer(counted: Iterable[str], buttons: str) -> str:
 
 
 def earlier(title: str, lines: Iterable[str]) -> str:
-    """Return the jobs before the newest, a line each, under their title; nothing where there are none."""
+    """Return the jobs before the newest, one line per job, under their title; nothing where there are none."""
     listed = "".join(lines)
     return f'<h3>{title}</h3><div class="jobs">{listed}</div>' if listed else ""
 

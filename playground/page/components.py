@@ -74,7 +74,7 @@ def _props(word: Callable[[str], Any], keys: Mapping[str, str], spoken: Mapping[
 
 
 def _merged(language: Language, folders: Sequence[Path]) -> dict[str, str]:
-    """The page's words and those of the folders; a key that stands twice is a fault of the program."""
+    """Return the page's words and those of the folders; a key that stands twice is a fault of the program."""
     merged = dict(texts.words(language))
     for folder in folders:
         more = Texts(folder).words(language)

@@ -40,5 +40,5 @@ def clocked(timer: gr.Timer, busy: Callable[[], bool], shown: Callable[[], Updat
 
 
 def in_turn(tab: str) -> dict[str, Any]:
-    """Options of the events that end in `clocked`: one at a time, so that no older answer stops a newer one's clock."""
+    """Return options of events that end in `clocked`: one at a time, or an older one might stop a newer one's clock."""
     return {**SILENT, "concurrency_id": f"{tab}-jobs"}

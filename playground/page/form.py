@@ -34,7 +34,7 @@ def problem(texts: Texts, title: str, error: MadangError) -> str:
 
 
 def no_number() -> None:
-    """The value of a gr.Number that begins empty. It has to be a function: given None, Gradio 6.31 begins at 0."""
+    """Give a gr.Number nothing to begin with. It has to be a function: given None, Gradio 6.31 begins at 0."""
 
 
 def number(value: object) -> float:

@@ -76,7 +76,7 @@ def theme() -> Base:
 
 
 def head(language: str) -> str:
-    """What goes into the page's head: style and script, written out so that no further request is needed."""
+    """Return what goes into the page's head: style and script, written out so that no further request is needed."""
     style = (HERE / "page.css").read_text(encoding="utf-8")
     script = (HERE / "page.js").read_text(encoding="utf-8")
     known = json.dumps({"language": language})

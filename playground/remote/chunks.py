@@ -57,7 +57,7 @@ class TopToken(BaseModel):
     id: int = -1
 
     def likely(self) -> dict[str, Any]:
-        """The fields of Likely."""
+        """Return the fields of Likely."""
         raw = self.bytes if self.bytes is not None else list(self.token.encode())
         return {"id": self.id, "raw": tuple(raw), "logprob": self.logprob}
 

@@ -30,7 +30,7 @@ class Dialect(NamedTuple):
     """Whether /tokenize is asked as llama-server is, not as vLLM is."""
 
     def tokenize(self, text: str, add_special: bool) -> dict[str, Any]:
-        """The body for /tokenize."""
+        """Return the body for /tokenize."""
         if self.is_llama:
             return {"content": text, "add_special": add_special, "parse_special": True}
         return {"prompt": text, "add_special_tokens": add_special}
@@ -88,6 +88,6 @@ def refused(body: dict[str, Any], said: str) -> str | None:
 
 
 def is_idle(dialect: Dialect, field: str, value: object) -> bool:
-    """Whether a field of the body changes nothing at this value."""
+    """Return whether a field of the body changes nothing at this value."""
     name = next((ours for ours, theirs in dialect.names.items() if theirs == field), field)
     return name in NEUTRAL and value in (NEUTRAL[name], dialect.no_top_k if name == "top_k" else NEUTRAL[name])

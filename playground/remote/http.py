@@ -38,7 +38,7 @@ _TRUSTS_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class Refused(VariantError):
-    """The server answered, and not with 200 (a VariantError for whoever shows it). `said`: its own words, shortened."""
+    """The server answered, and not with 200 (shown as a VariantError). `said`: its own words, shortened."""
 
     def __init__(self, message: str, hint: str, status: int, said: str) -> None:
         super().__init__(message, hint)
@@ -91,18 +91,18 @@ class Line:
         return httpx.URL(self.address.url).path.strip("/") != ""
 
     async def get(self, path: str, root: bool = False) -> Any:
-        """The JSON of a page below the address (`root`: below the address without its /v1)."""
+        """Return the JSON of a page below the address (`root`: below the address without its /v1)."""
         return await self._json("GET", self._url(path, root), None)
 
     async def post(self, path: str, body: dict[str, Any], root: bool = False) -> Any:
-        """The JSON that a request gets."""
+        """Return the JSON that a request gets."""
         return await self._json("POST", self._url(path, root), body)
 
     @asynccontextmanager
     async def stream(
         self, path: str, body: dict[str, Any], limit: int, root: bool = False
     ) -> AsyncIterator[AsyncIterator[list[str]]]:
-        """The data of a stream's events, those that came together in one list; more than `limit` bytes are an error."""
+        """Stream the data of events, a list for those that came together; more than `limit` bytes are an error."""
         response = await self._open("POST", self._url(path, root), body)
         try:
             yield self._events(response, limit)
@@ -114,7 +114,7 @@ class Line:
         await self._client.aclose()
 
     def broken(self, message: str, hint: str = "") -> WorkerError:
-        """An answer that makes no sense."""
+        """Return the error for an answer that makes no sense."""
         return WorkerError(f"{self.name}: {message}", hint or f"Is {self.address.url} an OpenAI-compatible server?")
 
     def _url(self, path: str, root: bool) -> str:
@@ -156,7 +156,7 @@ class Line:
         return bytes(raw)
 
     async def _parts(self, response: httpx.Response) -> AsyncIterator[bytes]:
-        """The body as it came: packed bodies could grow without bounds, so none was asked for and none is taken."""
+        """Yield the body as it comes. A packed one, which could grow without bounds, is refused: none was asked for."""
         if response.headers.get("content-encoding", "identity").strip() not in ("identity", "none", ""):
             raise self.broken(f"{self.host} packed its answer, which it was asked not to.")
         try:
@@ -190,7 +190,7 @@ class Line:
             yield [last]
 
     async def _open(self, method: str, url: str, body: dict[str, Any] | None) -> httpx.Response:
-        """An answer with status 200, its body unread. Tries again, with a pause, where that may help."""
+        """Return an answer with status 200, its body unread; try again, after a pause, where that may help."""
         for attempt in count():
             asked_to_wait: float | None = None
             try:
@@ -239,7 +239,7 @@ class Line:
         return Refused(message, self._remedy(status, retry_after(response)), status, said)
 
     def clean(self, text: str) -> str:
-        """Printable, short, and without the key, should a server repeat it."""
+        """Return a server's words, printable, short, and without the key, should they repeat it."""
         key = self._headers().get("authorization", "").removeprefix("Bearer ")
         text = text.replace(key, "…") if key else text
         text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
@@ -265,7 +265,7 @@ class Line:
         )
 
     def _unreachable(self, error: httpx.TransportError) -> tuple[MadangError, bool]:
-        """Why nobody answers, and whether asking again is of no use."""
+        """Return why nobody answers, and whether asking again is of no use."""
         if any(isinstance(cause, ssl.SSLError) for cause in causes(error)):
             reason = next(str(cause) for cause in causes(error) if isinstance(cause, ssl.SSLError))
             hint = "A certificate of your own is trusted once SSL_CERT_FILE names its authority."
@@ -279,7 +279,7 @@ class Line:
 
 
 def words(raw: bytes) -> str:
-    """A server's own words in the body of an error: OpenAI's form, FastAPI's, or plain text."""
+    """Return a server's own words in the body of an error: OpenAI's form, FastAPI's, or plain text."""
     text = raw.decode(errors="replace")
     try:
         found = json.loads(text)
@@ -292,7 +292,7 @@ def words(raw: bytes) -> str:
 
 
 def _is_whole(data: str) -> bool:
-    """Whether the last data of a stream was not cut off."""
+    """Return whether the last data of a stream was not cut off."""
     try:
         json.loads(data)
     except (ValueError, RecursionError):
@@ -301,7 +301,7 @@ def _is_whole(data: str) -> bool:
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """Seconds that the server asks to wait; None where it says nothing or a date."""
+    """Return seconds that the server asks to wait; None where it says nothing or a date."""
     try:
         wait = float(response.headers.get("retry-after", ""))
     except ValueError:
@@ -310,14 +310,14 @@ def retry_after(response: httpx.Response) -> float | None:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what lies behind it."""
+    """Yield an error and what lies behind it."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def is_loopback(url: str) -> bool:
-    """Whether an address is this machine's own."""
+    """Return whether an address is this machine's own."""
     host = httpx.URL(url).host
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -78,7 +78,7 @@ class Server:
         return self.info
 
     async def _says_ollama(self) -> bool:
-        """Whether it has Ollama's own API beside /v1; asked once, and without patience."""
+        """Return whether it has Ollama's own API beside /v1; asked once, and without patience."""
         try:
             async with asyncio.timeout(KIND_S):
                 found = await self.line.get(ollama.VERSION, root=True)
@@ -87,7 +87,7 @@ class Server:
         return isinstance(found, dict) and isinstance(found.get("version"), str)
 
     def _row(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """The entry of this variant's model; the only one where it names none."""
+        """Return the entry of this variant's model; the only one where it names none."""
         assert self.spec.remote is not None
         wanted = self.spec.remote.model
         if wanted:
@@ -260,7 +260,7 @@ class Server:
 
 
 def is_too_long(said: str) -> bool:
-    """Whether a server's words say that the prompt does not fit."""
+    """Return whether a server's words say that the prompt does not fit."""
     return any(words in said.lower() for words in TOO_LONG)
 
 

@@ -45,7 +45,7 @@ class Scorer:
     _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     async def vocabulary(self) -> Vocabulary:
-        """Special tokens and chat template, as far as the server tells; ids it keeps to itself are -1."""
+        """Return special tokens and the chat template, as far as the server tells; ids it keeps to itself are -1."""
         if self._words is None:
             facts = await self._facts()
             if isinstance(slots := facts.get("total_slots"), int) and slots > 1:
@@ -66,7 +66,7 @@ class Scorer:
         return self._words
 
     async def encode(self, texts: Sequence[str], add_special: bool | None) -> list[list[int]]:
-        """Token ids of each text, or its letters; None adds BOS where the server's tokenizer does, never a second."""
+        """Return token ids of each text, or its letters; None adds BOS where the server does, never a second."""
         if await self.by_letter():
             return [[ord(letter) for letter in text] for text in texts]
         bos = (await self.vocabulary()).bos
@@ -74,7 +74,7 @@ class Scorer:
         return await asyncio.gather(*map(self._tokens, texts, adding))
 
     async def score(self, questions: Sequence[Choices]) -> Scored:
-        """Log-probability in nats of every choice, and whether it is the greedy one."""
+        """Return log-probability in nats of every choice, and whether it is the greedy one."""
         if any(token < 0 for question in questions for token in question.context):
             raise self._unscored("does not tell which token begins a text", "Use a task whose contexts are not empty.")
         if self.server.dialect.forced:
@@ -89,7 +89,7 @@ class Scorer:
         )
 
     async def by_letter(self) -> bool:
-        """Whether the server has no /tokenize, so that letters stand for tokens; asked once."""
+        """Return whether the server has no /tokenize, so that letters stand for tokens; asked once."""
         if self._by_letter is None:
             try:
                 await self._tokens("a", False)
@@ -103,7 +103,7 @@ class Scorer:
         return self._by_letter
 
     async def _facts(self) -> dict[str, Any]:
-        """What a server tells of its tokenizer: llama-server at /props, vLLM (where it is told to) at its own page."""
+        """Return a server's facts on its tokenizer: llama-server's /props, or vLLM's own page where that is on."""
         try:
             found = await self.server.line.get(self.server.dialect.tokenizer_page, root=True)
         except MadangError:
@@ -126,7 +126,7 @@ class Scorer:
         return ids
 
     async def _forced(self, question: Choices) -> list[Found]:
-        """One token after the other, each after the ones before it; the server's prompt cache holds what was read."""
+        """Score one token after the other, each after the ones before it; the server's prompt cache holds those."""
         known: dict[tuple[int, ...], Found] = {}
         async with self._slots:
             for choice in question.continuations:
@@ -137,7 +137,7 @@ class Scorer:
         return [(sum(value for value, _ in path), all(best for _, best in path)) for path in paths]
 
     async def _held(self, prompt: list[int], token: int) -> Found:
-        """What the server held of one token after a prompt, and whether it is the likeliest."""
+        """Return what the server held of one token after a prompt, and whether it is the likeliest."""
         if token not in self._halves:
             entry = await self._biased(prompt, token, 1)
             if entry is not None and entry.id == token and entry.top:
@@ -145,7 +145,7 @@ class Scorer:
         return await self._among(prompt, token)
 
     async def _among(self, prompt: list[int], token: int) -> Found:
-        """The same of a token that ends within a character, of which llama-server tells nothing.
+        """Do the same for a token that ends within a character, of which llama-server tells nothing.
 
         Another token is given in its place, and it is looked for among the likeliest there, then among all.
         """
@@ -174,7 +174,7 @@ class Scorer:
         return [[next(each) for _ in question.continuations] for question in questions]
 
     async def _echo(self, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[Found]:
-        """Some prompts with their choices in one request, with one token after them, which nobody reads."""
+        """Score some prompts with their choices in one request, which makes one more token that nobody reads."""
         letters = await self.by_letter()
         prompts = [_spelled((*context, *choice)) if letters else [*context, *choice] for context, choice in pairs]
         body = {"prompt": prompts, "max_tokens": 1, "temperature": 0, "logprobs": 1, "echo": True, "seed": 0}
@@ -182,7 +182,7 @@ class Scorer:
         return [read(*row) for row in zip(await self._completed(body, len(prompts)), pairs, strict=True)]
 
     async def _completed(self, body: dict[str, Any], count: int) -> list[Logprobs]:
-        """The log-probabilities of each prompt, in the prompts' order."""
+        """Return the log-probabilities of each prompt, in the prompts' order."""
         try:
             async with self._room:
                 answer = await self.server.line.post("/completions", body | self.server.named)
@@ -243,7 +243,7 @@ def _spelled(letters: Sequence[int]) -> str:
 
 
 def _offsets(held: Logprobs, text: str) -> list[int] | None:
-    """Where each token that came back begins in the text that was sent; None where they do not spell it.
+    """Return where each token that came back begins in the text that was sent; None where they do not spell it.
 
     A token in front that is none of the text, BOS, begins before it; some servers count its letters, some do not.
     """
@@ -258,7 +258,7 @@ def _offsets(held: Logprobs, text: str) -> list[int] | None:
 
 
 def _spells(tokens: Sequence[str], offsets: Sequence[int], text: str) -> bool:
-    """Whether tokens are what the text has at their offsets; parts of characters and what follows the text pass."""
+    """Return whether the text has these tokens at their offsets; parts of characters, and what follows it, pass."""
     return all(
         _is_partial(token) or offset >= len(text) or (offset >= 0 and text.startswith(token, offset))
         for token, offset in zip(tokens, offsets, strict=True)
@@ -266,5 +266,5 @@ def _spells(tokens: Sequence[str], offsets: Sequence[int], text: str) -> bool:
 
 
 def _is_partial(token: str) -> bool:
-    """Whether it is part of a character, as far as its text tells."""
+    """Return whether it is part of a character, as far as its text tells."""
     return not token or token.startswith("bytes:") or "\ufffd" in token

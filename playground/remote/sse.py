@@ -26,7 +26,7 @@ class Events:
         self._begun = False
 
     def feed(self, part: bytes) -> Iterator[str]:
-        """The data of events that this part completes. Raises TooLong."""
+        """Yield the data of events that this part completes. Raises TooLong."""
         for line in self._lines(part):
             if not line:
                 if self._data:
@@ -67,5 +67,5 @@ class Lines(Events):
     """The same of a stream that has a JSON object in every line (application/x-ndjson)."""
 
     def feed(self, part: bytes) -> Iterator[str]:
-        """The lines that this part completes, empty ones left out. Raises TooLong."""
+        """Yield the lines that this part completes, empty ones left out. Raises TooLong."""
         yield from (line.decode(errors="replace") for line in self._lines(part) if line.strip())

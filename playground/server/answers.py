@@ -44,7 +44,7 @@ class Answers:
         return sum(tokens for index, tokens in self._prompts.items() if index % self._choices == 0)
 
     def is_gone(self) -> bool:
-        """Whether they were closed: nobody waits for them any more."""
+        """Return whether they were closed: nobody waits for them any more."""
         return self._gone
 
     def rows(self) -> Iterator[tuple[Ticket, RowRequest]]:

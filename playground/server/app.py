@@ -21,7 +21,7 @@ METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 def create(playground: Playground) -> FastAPI:
-    """The API over a playground's catalogue and workers, guarded. A page may be mounted at "/" afterwards."""
+    """Return the API over a playground's catalogue and workers, guarded. A page may be mounted at "/" afterwards."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -45,7 +45,7 @@ async def _nothing_there(path: str, request: Request) -> Response:
 
 
 def is_served_beside_the_page(settings: Settings) -> bool:
-    """Whether the page's port serves the API too: with a key always, without one on a loopback address alone.
+    """Return whether the page's port serves the API too: with a key always, without one on a loopback address alone.
 
     A Space is open to everybody, so it serves none without a key.
     """

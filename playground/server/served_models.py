@@ -108,7 +108,7 @@ class ServedModels:
         self._read: _Read | None = None
 
     def names(self) -> Names:
-        """The ids of the catalogue as its files are now."""
+        """Return the ids of the catalogue as its files are now."""
         return self._fresh().names
 
     def created(self) -> int:

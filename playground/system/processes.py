@@ -81,7 +81,7 @@ def wait_or_end(process: "subprocess.Popen[Any]", asked: Callable[[], bool], num
 
 
 def when_input_ends(then: Callable[[], None]) -> None:
-    """Call a function, in a thread, when standard input ends: whoever held its other end is gone, killed perhaps."""
+    """Call a function, in a thread, when standard input ends: the process at its other end is gone, killed perhaps."""
 
     def watch() -> None:
         os.read(0, 1)  # nothing is ever written there; sys.stdin would be locked when the interpreter ends

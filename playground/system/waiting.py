@@ -1,13 +1,13 @@
-"""Waiting that may be given up: whoever does long work asks now and then whether somebody still waits for it."""
+"""Long work that may be given up: its code calls a GivenUp now and then to learn whether anybody still waits."""
 
 from collections.abc import Callable
 
 LOOK_S = 0.1
-"""How often it asks."""
+"""Seconds between two such calls."""
 GivenUp = Callable[[], bool]
 """True as soon as nobody waits for the work any more."""
 
 
 def never() -> bool:
-    """Say that the work is waited for to its end: the GivenUp of callers who cannot be cancelled."""
+    """Return False: the GivenUp of callers that cannot be cancelled."""
     return False

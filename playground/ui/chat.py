@@ -141,7 +141,7 @@ def choose(desk: Desk, values: Values) -> Updates:
 
 
 def refresh(desk: Desk, values: Values, session: str) -> Updates:
-    """The catalogue as it is now: what can be chosen, and the chosen ones that are still there."""
+    """Read the catalogue again: offer what can be chosen, and keep the chosen ones that are still there."""
     view = desk.view
     try:
         names = desk.playground.catalogue.names
@@ -164,7 +164,7 @@ def pick(desk: Desk, values: Values, session: str, name: str) -> Updates:
 
 
 def seed_again(desk: Desk, values: Values) -> Updates:
-    """The seed of the last answers, to get them once more."""
+    """Return the seed of the last answers, to get them once more."""
     seeds = [a.started.seed for turn in values[desk.view.chat].turns for a in turn.answers.values() if a.started]
     return {desk.view.controls.seed: seeds[-1] if seeds else gr.skip()}
 
@@ -193,7 +193,7 @@ def ask(desk: Desk, values: Values, session: str, chat: Chat, question: str) -> 
 
 
 def _heard(desk: Desk, session: str, comparison: Comparison, chat: Chat, picked: list[str]) -> Iterator[Updates]:
-    """The panes that changed, batch by batch; silent once the session waits for something else."""
+    """Yield the panes that changed, batch by batch; silent once the session waits for something else."""
     catalogue = desk.playground.catalogue
     for batch in batched(comparison, FRAME_S):
         if not desk.running.is_current(session, comparison):
@@ -220,7 +220,7 @@ def _questions(view: View, values: Values, chat: Chat, picked: Sequence[str]) ->
 
 
 def _refusal(picked: Sequence[str], question: str) -> str:
-    """Why this cannot be asked, as HTML; empty where it can."""
+    """Return why this cannot be asked, as HTML; empty where it can."""
     if not picked:
         return _say("no_variant")
     if not question.strip():
@@ -235,7 +235,7 @@ def _say(problem: str, **values: object) -> str:
 
 
 def drawn(desk: Desk, chat: Chat, picked: Sequence[str] | None) -> Updates:
-    """Everything that a conversation and a choice of variants look like."""
+    """Return everything that a conversation and a choice of variants look like."""
     view = desk.view
     try:
         catalogue = desk.playground.catalogue
@@ -264,7 +264,7 @@ def _pane(desk: Desk, slot: Slot, chat: Chat, catalogue: Catalogue, name: str | 
 
 
 def _dtype(playground: Playground, chat: Chat, catalogue: Catalogue, name: str) -> str:
-    """The number format that the variant answered in; before that, the one it is loaded or listed with."""
+    """Return the number format that the variant answered in; before that, the one it is loaded or listed with."""
     started = [turn.answers[name].started for turn in chat.heard_by(name)]
     if started and started[-1]:
         return started[-1].dtype

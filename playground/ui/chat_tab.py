@@ -24,7 +24,7 @@ NOW = FREE | {"queue": False}
 
 
 def render(components: Components, playground: Playground, running: Running) -> Desk:
-    """The tab, inside the caller's gr.Tab."""
+    """Lay out the tab, inside the caller's gr.Tab."""
     state = gr.State(Chat())
     with gr.Row(elem_classes="choices", equal_height=True):
         picker = components.make(
@@ -61,7 +61,7 @@ def _slot(number: int) -> Slot:
 def _composer(
     components: Components, state: gr.State, notice: gr.HTML, picker: gr.Dropdown, sampler: Controls, slots: list[Slot]
 ) -> View:
-    """The text box and its buttons, at the foot of the page."""
+    """Lay out the text box and its buttons, at the foot of the page."""
     with gr.Column(elem_classes="composer", elem_id="composer"):
         with gr.Row(elem_classes="examples", elem_id="examples") as row:
             buttons = {str(number): _example(number) for number in range(len(examples()))}
@@ -92,7 +92,7 @@ def _example(number: int) -> gr.Button:
 
 
 def _begin(desk: Desk) -> None:
-    """The first picture, drawn at building: a person can type before any event has run."""
+    """Draw the first picture while the page is built: a person can type before any event has run."""
     start = chat.refresh(desk, {desk.view.chat: Chat(), desk.view.picker: []}, "")
     for component, update in start.items():
         fields = update if isinstance(update, dict) else {"value": update}
@@ -134,7 +134,7 @@ def _wire_controls(desk: Desk) -> None:
 
 
 def _streams(desk: Desk, trigger: Any, handler: Callable[[Desk, Values, str], Iterator[Updates]]) -> None:
-    """A handler whose updates come one after another, then the buttons as they must be."""
+    """Tie a handler whose updates come one after another; the buttons are then set as they must be."""
 
     def run(values: dict[Block, Any], request: gr.Request) -> Iterator[Updates]:
         yield from handler(desk, values, request.session_hash or "")
@@ -147,7 +147,7 @@ def _streams(desk: Desk, trigger: Any, handler: Callable[[Desk, Values, str], It
 
 
 def keyed(desk: Desk, trigger: Any, handler: Callable[[Desk, Values, str], Updates]) -> None:
-    """A handler that needs the session's key."""
+    """Give a handler the session's key."""
 
     def run(values: dict[Block, Any], request: gr.Request) -> Updates:
         return handler(desk, values, request.session_hash or "")
@@ -156,7 +156,7 @@ def keyed(desk: Desk, trigger: Any, handler: Callable[[Desk, Values, str], Updat
 
 
 def _picks(desk: Desk) -> None:
-    """Another tab's wish: the variant is chosen first and the tab opened then, whose own refresh would undo it."""
+    """Choose the variant that another tab names, then open Chat, whose own refresh would otherwise undo it."""
 
     def run(values: dict[Block, Any], event: gr.EventData, request: gr.Request) -> Updates:
         return chat.pick(desk, values, request.session_hash or "", str(event.name))

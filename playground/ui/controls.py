@@ -41,7 +41,7 @@ class Controls:
 
 
 def preset_choice(components: Components) -> gr.Radio:
-    """The presets as one row."""
+    """Lay out the presets as one row."""
     return components.make(
         gr.Radio,
         "preset.label",
@@ -54,7 +54,7 @@ def preset_choice(components: Components) -> gr.Radio:
 
 
 def more(components: Components, preset: gr.Radio) -> Controls:
-    """Everything a preset sets and what it leaves alone, inside the caller's layout."""
+    """Lay out what a preset sets and what it leaves alone, inside the caller's layout."""
     start = presets()[DEFAULT_PRESET]
     with gr.Row(elem_classes="sliders"):
         sliders = {name: _slider(components, name, getattr(start, name)) for name in RANGES}
@@ -98,7 +98,7 @@ def _slider(components: Components, name: str, value: float) -> gr.Slider:
 
 
 def chosen(controls: Controls, values: Values) -> Sampling:
-    """The sampling that the controls stand at. Raises ConfigError where a typed number is out of range."""
+    """Return the sampling that the controls stand at. Raises ConfigError where a typed number is out of range."""
     fields = {name: _whole(name, values[slider]) for name, slider in controls.sliders.items()}
     stops = tuple(text.replace("\\n", "\n") for text in values[controls.stop] or [] if text)
     seed = values[controls.seed]
@@ -106,7 +106,7 @@ def chosen(controls: Controls, values: Values) -> Sampling:
 
 
 def filled(controls: Controls, name: str | None) -> Updates:
-    """Every slider as the preset has it; nothing where none is chosen."""
+    """Return every slider as the preset has it; nothing where none is chosen."""
     if name not in presets():
         return {slider: gr.skip() for slider in controls.sliders.values()}
     start = presets()[name]
@@ -114,12 +114,12 @@ def filled(controls: Controls, name: str | None) -> Updates:
 
 
 def matching(controls: Controls, values: Values) -> Updates:
-    """The preset that the sliders stand at, or none: a moved slider is no preset any more."""
+    """Return the preset that the sliders stand at, or none: a moved slider is no preset any more."""
     stand = {name: values[slider] for name, slider in controls.sliders.items()}
     same = [name for name, row in presets().items() if all(getattr(row, key) == stand[key] for key in stand)]
     return {controls.preset: same[0] if same else None}
 
 
 def _whole(name: str, value: float | None) -> float | int | None:
-    """A count comes from its slider as a float or an int; a cleared field comes as None."""
+    """Return a count from its slider, which gives a float or an int, or None for a cleared field."""
     return int(value) if value is not None and name in {"top_k", "max_new_tokens"} else value

@@ -39,7 +39,7 @@ class Outcome:
 
 
 def table(playground: Playground, ask: bool = True) -> str:
-    """The catalogue as a table; where it cannot be read, the reason. `ask`: see whether remote variants answer."""
+    """Return the catalogue as a table, or why it cannot be read. `ask`: see whether remote variants answer."""
     try:
         sweep(playground.settings)
         catalogue = playground.catalogue
@@ -50,13 +50,13 @@ def table(playground: Playground, ask: bool = True) -> str:
 
 
 def lead(playground: Playground) -> str:
-    """Where the catalogue lives."""
+    """Return a line that says where the catalogue lives."""
     path = Markup(f"<code>{escape(models_rows.tilde(str(playground.settings.catalogue)))}</code>")
     return f"<h2>{both('models.heading')}</h2><p>{both('models.lead', path=path)}</p>"
 
 
 def act(playground: Playground, action: str, name: str) -> Outcome:
-    """One of a row's buttons; an unknown action does nothing."""
+    """Do what a row's button says; an unknown action does nothing."""
     actions = {"unload": unload, "check": check_row, "remove": remove}
     return _tried(lambda: actions[action](playground, name)) if action in actions else Outcome("")
 
@@ -126,14 +126,14 @@ def add(playground: Playground, form: Mapping[str, Any]) -> Outcome:
 
 
 def _allowed(playground: Playground, variant: Variant) -> Variant:
-    """The variant, but no address from a visitor: who asks a server in a network's name is the machine's owner."""
+    """Return the variant; refuse a visitor's address: only the machine's owner may have it ask other servers."""
     if isinstance(variant, Remote) and playground.settings.mode != "local":
         raise ConfigError("Addresses are not taken from this page.", "Write the row into variants.toml on the machine.")
     return variant
 
 
 def described(form: Mapping[str, Any]) -> Variant:
-    """The variant that the form describes; raises ConfigError with every fault at once."""
+    """Return the variant that the form describes; raises ConfigError with every fault at once."""
     kind = str(form["kind"])
     row: dict[str, Any] = {"kind": kind, "name": _text(form["name"]) or ""}
     row |= {"source": _source(_text(form["source"]) or "")} if "source" in FIELDS[kind] else {}
@@ -154,7 +154,7 @@ def _text(value: object) -> str | None:
 
 
 def _source(source: str) -> str:
-    """A path as an absolute one, so that it means the same to the catalogue; anything else stays."""
+    """Return a path as an absolute one, so that it means the same to the catalogue; anything else stays."""
     if not source:
         return source
     path = Path(source).expanduser()
@@ -162,7 +162,7 @@ def _source(source: str) -> str:
 
 
 def _own_names(playground: Playground) -> set[str]:
-    """Names in the user's own catalogue: those that can be removed."""
+    """Return the names in the user's own catalogue: those that can be removed."""
     settings = playground.settings
     if not settings.catalogue.exists():
         return set()

@@ -19,14 +19,14 @@ Reached = Mapping[str, MadangError | None]
 
 
 def table(variants: Sequence[Variant], loaded: list[Loaded], own: Collection[str], reached: Reached) -> str:
-    """The variants with what is loaded of them; those in `own` can be removed."""
+    """Return the variants with what is loaded of them; those in `own` can be removed."""
     heads = "".join(f"<th>{both(f'models.{column}')}</th>" for column in COLUMNS)
     rows = "".join(_row(variant, worker_of(variant, loaded), variant.name in own, reached) for variant in variants)
     return f'<div class="table"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def worker_of(variant: Variant, loaded: list[Loaded]) -> Loaded | None:
-    """The worker that a variant runs in: its own, or for an adapter its base's."""
+    """Return the worker that a variant runs in: its own, or for an adapter its base's."""
     names = [variant.name, variant.base] if isinstance(variant, Adapter) else [variant.name]
     found = [row for name in names for row in loaded if row.spec.name == name]
     return found[0] if found else None
@@ -49,14 +49,14 @@ def _row(variant: Variant, loaded: Loaded | None, own: bool, reached: Reached) -
 
 
 def _source(variant: Variant) -> str:
-    """Where its files are; of a remote variant the address, and its model's name there."""
+    """Return where its files are; of a remote variant the address, and its model's name there."""
     source = variant.url if isinstance(variant, Remote) else variant.source
     model = f"<small>{escape(variant.model)}</small>" if isinstance(variant, Remote) and variant.model else ""
     return f'<code title="{escape(source, quote=True)}">{escape(_short(source))}</code>{model}'
 
 
 def _short(source: str) -> str:
-    """The end of a path, which tells models apart, from a whole folder name on; a Hub id as it is."""
+    """Return the end of a path, which tells models apart, from a whole folder name on; a Hub id as it is."""
     source = tilde(source)
     if len(source) <= LONGEST_SOURCE:
         return source
@@ -65,7 +65,7 @@ def _short(source: str) -> str:
 
 
 def tilde(path: str) -> str:
-    """A path in the home folder as people write it."""
+    """Return a path in the home folder as people write it."""
     home = str(Path.home())
     return "~" + path.removeprefix(home) if path.startswith(home + "/") else path
 
@@ -82,7 +82,7 @@ def _place(variant: Variant) -> str:
 
 
 def _bytes(path: Path) -> int:
-    """Bytes of a file, or of the files right inside a folder."""
+    """Return the bytes of a file, or of the files right inside a folder."""
     with contextlib.suppress(OSError):
         return path.stat().st_size if path.is_file() else sum(f.stat().st_size for f in path.iterdir() if f.is_file())
     return 0
@@ -107,7 +107,7 @@ def _state(loaded: Loaded | None) -> str:
 
 
 def _reached(name: str, reached: Reached) -> str:
-    """Whether a remote variant's server answers; why not is in its tooltip, and Check says it at length."""
+    """Return whether a remote variant's server answers; why not is in its tooltip, and Check says it at length."""
     if name not in reached:
         return f'<span class="state">{both("models.unasked")}</span>'
     error = reached[name]
@@ -118,7 +118,7 @@ def _reached(name: str, reached: Reached) -> str:
 
 
 def _actions(name: str, loaded: bool, own: bool) -> str:
-    """The row's buttons; models.js asks before it removes."""
+    """Return the row's buttons; models.js asks before it removes."""
     offered = [*(["unload"] if loaded else []), "check", *(["remove"] if own else [])]
     asked = {code: words(code)["models.confirm"].format(name=name) for code in LANGUAGES}
     return "".join(

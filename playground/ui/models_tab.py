@@ -38,12 +38,12 @@ class Form:
     add: gr.Button
 
     def values(self, values: Values) -> dict[str, Any]:
-        """The form's values by field."""
+        """Return the form's values by field."""
         return values_of(self.fields, values)
 
 
 def render(components: Components, playground: Playground, tab: gr.Tab) -> None:
-    """The tab, inside the caller's gr.Tab."""
+    """Lay out the tab, inside the caller's gr.Tab."""
     plain(models.lead(playground), elem_classes="lead")
     table = plain(models.table(playground, ask=False), elem_id="catalogue", js_on_load=ROWS)
     said = plain(elem_id="models-said")
@@ -109,7 +109,7 @@ def kind_fields(form: Form, kind: str) -> Updates:
 
 
 def _now(playground: Playground, table: gr.HTML, form: Form) -> Updates:
-    """The table as things stand, and the variants that can be named as a base."""
+    """Return the table as things stand, and the variants that can be named as a base."""
     with_names: Updates = {table: models.table(playground)}
     try:
         return with_names | {form.fields["base"]: gr.update(choices=playground.catalogue.names)}

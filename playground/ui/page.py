@@ -20,7 +20,7 @@ SWITCH = "madang.header(element, trigger)"
 
 
 def build(playground: Playground, settings: Settings, extra_tabs: Sequence[Tab] = ()) -> gr.Blocks:
-    """The page: Chat, the tabs that other wings bring, and Models (not in a Space). Show it with `launch_options`."""
+    """Build the page: Chat, other wings' tabs, and Models (not in a Space). Show it with `launch_options`."""
     components = _components(settings, extra_tabs)
     running = Running()
     with gr.Blocks(title=_title(), analytics_enabled=False, fill_width=True, fill_height=True) as page:
@@ -41,7 +41,7 @@ def build(playground: Playground, settings: Settings, extra_tabs: Sequence[Tab] 
 
 
 def launch_options(settings: Settings, extra_tabs: Sequence[Tab] = ()) -> dict[str, Any]:
-    """What `mounted` (or `launch`) must be told for the page to look and speak as it should."""
+    """Return what `mounted` (or `launch`) must be told for the page to look and speak as it should."""
     return {
         "theme": look.theme(),
         "head": look.head(settings.language),
@@ -55,7 +55,7 @@ def launch_options(settings: Settings, extra_tabs: Sequence[Tab] = ()) -> dict[s
 
 
 def mounted(app: FastAPI, page: gr.Blocks, options: dict[str, Any]) -> FastAPI:
-    """The page on every path that an app has no route for. Gradio's own launch would put it in front of the app."""
+    """Mount the page on paths that an app has no route for. Gradio's own launch would put it before the app."""
     root = Environment().gradio_root_path  # behind a proxy; `launch` reads it by itself
     gr.mount_gradio_app(app, page, path="/", show_error=False, root_path=root, **options)
     gradio_app = app.routes[-1].app  # type: ignore[attr-defined]
@@ -68,7 +68,7 @@ def _components(settings: Settings, tabs: Sequence[Tab]) -> Components:
 
 
 def _wire(page: gr.Blocks, header: gr.HTML, first: gr.Tab, components: Components, desk: Desk) -> None:
-    """The language switch, a fresh catalogue whenever Chat comes into view, and the end of a session."""
+    """Tie the language switch, a fresh catalogue whenever Chat comes into view, and the end of a session."""
 
     def speak(event: gr.EventData) -> dict[Any, Any]:
         return components.switched(str(event.language))

@@ -12,14 +12,14 @@ from playground.ui.turns import Answer, Chat, Turn
 
 
 def head(variant: Variant, dtype: str) -> str:
-    """Name, kind and dtype."""
+    """Return name, kind and dtype."""
     name = escape(variant.name, quote=True)
     shown = f'<span class="pane-dtype" title="{tooltip("answer.dtype")}">{escape(dtype)}</span>' if dtype else ""
     return f'<div class="pane-head"><h3 title="{name}">{name}</h3>{badge(variant.kind)}{shown}</div>'
 
 
 def log(chat: Chat, variant: str) -> str:
-    """What the variant heard and said before the last turn."""
+    """Return what the variant heard and said before the last turn."""
     earlier = [turn for turn in chat.turns[:-1] if variant in turn.answers]
     missed = len(chat.turns[:-1]) - len(earlier)
     joined = f'<p class="aside">{both("chat.joined", count=missed)}</p>' if missed else ""
@@ -27,7 +27,7 @@ def log(chat: Chat, variant: str) -> str:
 
 
 def live(chat: Chat, variant: Variant) -> str:
-    """The last turn, or what this pane is where nothing was asked yet."""
+    """Return the last turn, or what this pane is where nothing was asked yet."""
     if not chat.turns:
         return _empty(variant)
     if variant.name not in chat.turns[-1].answers:
@@ -36,7 +36,7 @@ def live(chat: Chat, variant: Variant) -> str:
 
 
 def prompt(chat: Chat, variant: str) -> str:
-    """The exact text that the variant received last."""
+    """Return the exact text that the variant received last."""
     started = [turn.answers[variant].started for turn in chat.heard_by(variant)]
     last = started[-1] if started else None
     if last is None:
@@ -67,7 +67,7 @@ def _dropped(answer: Answer) -> str:
 
 
 def _body(answer: Answer) -> str:
-    """The text so far, then what is still awaited or what went wrong."""
+    """Return the text so far, then what is still awaited or what went wrong."""
     state = "done" if answer.end else "under-way"
     text = f'<div class="answer md {state}">{markdown(answer.text)}</div>' if answer.text else ""
     if isinstance(answer.end, Failed):
@@ -80,7 +80,7 @@ def _body(answer: Answer) -> str:
 
 
 def _awaited(answer: Answer) -> str:
-    """What the variant does before its first token, with a bar: full-length and moving where no share is known."""
+    """Return what the variant does before its first token, with a bar, which moves where no share is known."""
     progress = answer.progress
     if answer.started and (progress is None or progress.step != "reading"):
         progress = Progress(variant=answer.started.variant, step="reading")
@@ -92,7 +92,7 @@ def _awaited(answer: Answer) -> str:
 
 
 def _foot(answer: Answer) -> str:
-    """Numbers of a finished answer, how it ended, and the copy button."""
+    """Return the numbers of a finished answer, how it ended, and the copy button."""
     if not isinstance(answer.end, Finished):
         return ""
     reasons = {"length": "answer.cut", "cancelled": "answer.stopped"}
@@ -104,7 +104,7 @@ def _foot(answer: Answer) -> str:
 
 
 def _numbers(stats: Stats, seed: int | None) -> list[str]:
-    """First token, speed, tokens, memory, dtype, seed: those that are known."""
+    """Return first token, speed, tokens, memory, dtype and seed: those that are known."""
     shown = {
         "first_token": f"{stats.first_token_s:.2f} s" if stats.first_token_s is not None else "",
         "speed": _speed(stats.tokens_per_s) if stats.tokens_per_s else "",

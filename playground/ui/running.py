@@ -33,11 +33,11 @@ class Running:
             older.cancel()
 
     def is_current(self, session: str, comparison: Cancellable) -> bool:
-        """Whether the session still waits for this comparison."""
+        """Return whether the session still waits for this comparison."""
         return self._by_session.get(session) is comparison
 
     def busy(self, session: str) -> bool:
-        """Whether the session has a comparison under way."""
+        """Return whether the session has a comparison under way."""
         return session in self._by_session
 
     def stop(self, session: str) -> None:
@@ -54,14 +54,14 @@ class Running:
             comparison.cancel()
 
     def end(self, session: str, comparison: Cancellable) -> None:
-        """The comparison is over."""
+        """Forget a comparison that is over."""
         with self._lock:
             if self._by_session.get(session) is comparison:
                 del self._by_session[session]
 
 
 def batched(events: Iterable[Event], seconds: float) -> Iterator[list[Event]]:
-    """Events in batches at least `seconds` apart, the first one at once: a browser needs no more than it can draw."""
+    """Yield events in batches at least `seconds` apart, the first at once: a browser draws no more than that."""
     arrived: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
 
     def pump() -> None:

@@ -18,7 +18,7 @@ class Answer(Value):
     end: Finished | Failed | None = None
 
     def after(self, event: Event) -> "Answer":
-        """The answer once this event has happened."""
+        """Return the answer as it is after this event."""
         if isinstance(event, Progress):
             return self.model_copy(update={"progress": event})
         if isinstance(event, Started):
@@ -41,12 +41,12 @@ class Chat(Value):
     turns: tuple[Turn, ...] = ()
 
     def ask(self, question: str, variants: list[str]) -> "Chat":
-        """With one more question, put to these variants."""
+        """Add a question, put to these variants."""
         turn = Turn(question=question, answers={name: Answer() for name in variants})
         return Chat(turns=(*self.turns, turn))
 
     def hear(self, events: list[Event]) -> "Chat":
-        """With what these events say about the last question."""
+        """Add what these events say about the last question."""
         last = self.turns[-1]
         answers = dict(last.answers)
         for event in events:
@@ -54,21 +54,21 @@ class Chat(Value):
         return Chat(turns=(*self.turns[:-1], Turn(question=last.question, answers=answers)))
 
     def undo(self) -> tuple["Chat", str]:
-        """Without the last turn, and the question that it held."""
+        """Remove the last turn; return the rest, and the question that it held."""
         if not self.turns:
             return self, ""
         return Chat(turns=self.turns[:-1]), self.turns[-1].question
 
     def heard_by(self, variant: str) -> list[Turn]:
-        """The turns that this variant took part in."""
+        """Return the turns that this variant took part in."""
         return [turn for turn in self.turns if variant in turn.answers]
 
     def missed_by(self, variant: str) -> int:
-        """How many questions this variant was not asked."""
+        """Return how many questions this variant was not asked."""
         return len(self.turns) - len(self.heard_by(variant))
 
     def messages(self, variant: str, system: str) -> tuple[Message, ...]:
-        """The prompt's turns for this variant: answers that never came leave no trace but the last question."""
+        """Return the prompt's turns for this variant: answers that never came leave no trace but the last question."""
         conversation = Conversation.start(system)
         heard = self.heard_by(variant)
         for turn in heard[:-1]:

@@ -29,7 +29,7 @@ Notify = Callable[[Step, str], None]
 
 
 def _ignore(step: Step, detail: str) -> None:
-    """Nobody wants to know what a model waits for."""
+    """Ignore what a model waits for."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ class WorkerPool:
             self._changed.wait(0.2)
 
     def _fits(self, wanted: memory.Need, limit: memory.Need) -> bool:
-        """Whether the wanted bytes fit beside the workers; one that still loads counts as what it will need."""
+        """Return whether the wanted bytes fit beside the workers; one that still loads counts as what it will need."""
         self._workers = {spec: worker for spec, worker in self._workers.items() if worker.alive}
         held = [w.memory() if w.info is not None else self.estimate(w.spec) for w in self._workers.values()]
         ram_fits = sum(h.ram for h in held) + wanted.ram <= limit.ram

@@ -39,7 +39,7 @@ def show(report: Report, model: str, fixed: dict[str, Any] | None) -> None:
 
 
 def findings(found: list[Finding]) -> Table:
-    """The worst first: how bad, what, which rows, and the remedy."""
+    """Return the worst first: how bad, what, which rows, and the remedy."""
     table = Table(show_lines=False, expand=False)
     for heading in ("", "Found", "Rows", "Remedy"):
         table.add_column(heading, overflow="fold")
@@ -50,7 +50,7 @@ def findings(found: list[Finding]) -> Table:
 
 
 def lengths(measured: Lengths) -> Iterator[str]:
-    """The statistics in two lines, then a bar a bin."""
+    """Return the statistics in two lines, then one bar per bin."""
     p95, p99 = (round(measured.percentile(percent)) for percent in (95, 99))
     yield (
         f"mean {measured.mean:,.0f} · median {measured.median:,.0f} · 95% {p95:,} · 99% {p99:,} · "
@@ -65,7 +65,7 @@ def lengths(measured: Lengths) -> Iterator[str]:
 
 
 def preview(shown: Preview) -> Text:
-    """A rendered row, its learnt parts in green; long ones are cut."""
+    """Return a rendered row, its learnt parts in green; long ones are cut."""
     text = Text()
     for part, learnt in shown.parts:
         text.append(part, "green" if learnt else "dim")

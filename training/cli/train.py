@@ -134,7 +134,7 @@ def _begin(settings: Settings, prepared: "Prepared") -> "Run":
 
 
 def _resumed(settings: Settings, name: str, sets: list[str]) -> "Run":
-    """The run to go on with; a recipe's name means its newest run, and must say what that run says."""
+    """Return the run to go on with; a recipe's name means its newest run, and must say what that run says."""
     from training import recipe as recipes
     from training.run import runs as folders
 
@@ -158,7 +158,7 @@ def _resumed(settings: Settings, name: str, sets: list[str]) -> "Run":
 
 
 def _differences(written: "Recipe", began: "Recipe") -> list[str]:
-    """What a recipe says now that a run's does not; what it leaves to defaults does not count."""
+    """Return what a recipe says now that a run's does not; what it leaves to defaults does not count."""
     now, then = written.model_dump(exclude_defaults=True), began.model_dump()
     rows = []
     for key, value in now.items():

@@ -42,7 +42,7 @@ class Builder:
 
     @property
     def f16(self) -> Path:
-        """The one conversion that every level is quantized from: an artefact if it stays, else built on the way."""
+        """Return the one conversion that every level is quantized from: an artefact, or a file built on the way."""
         stays = F16 in self.asked.wanted
         return self.export.path(F16) if stays else self.export.work / f"{self.asked.stem}-F16.gguf"
 
@@ -109,7 +109,7 @@ class Builder:
                 gguf.quantize(self.f16, target, wanted.level, matrix)
 
     def _imatrix(self, progress: Progress) -> Path | None:
-        """The importance matrix of the text that was asked for, measured once for all levels."""
+        """Measure the importance matrix of the text that was asked for, once for all levels."""
         text, made = self.asked.imatrix, self.export.work / "imatrix.npz"
         if text and not made.exists():
             self.merge(progress)

@@ -26,12 +26,12 @@ class Delta:
     scaling: float
 
     def rows(self, begin: int, end: int) -> "torch.Tensor":
-        """Some of its rows, [end - begin, in]; product and scaling in PEFT's order, so that the bits agree."""
+        """Return some of its rows, [end - begin, in]; product and scaling in PEFT's order, so that the bits agree."""
         return (self.b[begin:end] @ self.a).mul_(self.scaling)
 
 
 def why_in_memory(base: Path, adapter: Path) -> str:
-    """Why this adapter cannot be added tensor by tensor; empty where it can. Refuses one that does not fit its base."""
+    """Say why this adapter cannot be added tensor by tensor; empty where it can. Refuse one that does not fit."""
     info = check_adapter(adapter, base)
     if not info.shares_base:
         return info.why_not
@@ -41,7 +41,7 @@ def why_in_memory(base: Path, adapter: Path) -> str:
 
 
 def deltas(adapter: Path) -> dict[str, Delta]:
-    """The deltas of a plain LoRA adapter by the name of the tensor that each belongs to."""
+    """Return the deltas of a plain LoRA adapter by the name of the tensor that each belongs to."""
     from safetensors.torch import load_file
 
     config = read_json(adapter / "adapter_config.json")
@@ -60,7 +60,7 @@ def deltas(adapter: Path) -> dict[str, Delta]:
 
 
 def _modules(adapter: Path) -> Iterable[str]:
-    """The modules that have both halves of a LoRA pair; a lone half is a broken adapter."""
+    """Return the modules that have both halves of a LoRA pair; a lone half is a broken adapter."""
     names = safetensors_header(adapter / "adapter_model.safetensors")
     halves = [{n.removeprefix(PREFIX).removesuffix(side) for n in names if n.endswith(side)} for side in (A, B)]
     if lone := halves[0] ^ halves[1]:
@@ -71,14 +71,14 @@ def _modules(adapter: Path) -> Iterable[str]:
 
 
 def _scaled(config: dict[str, Any], module: str) -> tuple[int, float]:
-    """Rank and scaling of one module; without importing PEFT, which takes longer than merging a small model."""
+    """Return rank and scale of one module, without importing PEFT, which takes longer than merging a small model."""
     rank: int = _of(config.get("rank_pattern"), module, config["r"])
     alpha: float = _of(config.get("alpha_pattern"), module, config["lora_alpha"])
     return rank, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
 def _of(pattern: dict[str, Any] | None, module: str, otherwise: Any) -> Any:
-    """The value of the first key that is the module's name or, as an expression, the end of it."""
+    """Return the value of the first key that is the module's name or, as an expression, the end of it."""
     for key, value in (pattern or {}).items():
         if re.match(rf"(.*\.)?({key})$", module):
             return value

@@ -118,7 +118,7 @@ def hub_base(origin: Origin, named: str = "") -> str | None:
 
 
 def is_ours(file: Path) -> bool:
-    """Whether a card may be written there: there is none, or one of ours that nobody changed."""
+    """Return whether a card may be written there: there is none, or one of ours that nobody changed."""
     if not file.is_file():
         return True
     text = file.read_text(encoding="utf-8", errors="replace")

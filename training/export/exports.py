@@ -5,7 +5,7 @@ adapter/, merged/  and <Model>-<adapter>-Q4_K_M.gguf, <Model>-<adapter>-gptq-com
                    whole once it is there
 README.md          the model card of the GGUFs; the other artefacts have theirs inside
 Modelfile          for Ollama; a further GGUF's is Modelfile.Q8_0
-parity.json        a verdict an artefact
+parity.json        one verdict per artefact
 events.jsonl       what happened and why, in words
 state.json         how things stand
 .work/             what is built on the way; gone at the end
@@ -85,11 +85,11 @@ class Export(Folder[State]):
         return self.folder / ".work"
 
     def path(self, wanted: Wanted) -> Path:
-        """Where an artefact lies, or will."""
+        """Return where an artefact lies, or will."""
         return self.folder / wanted.place(self.asked().stem)
 
     def asked(self) -> Asked:
-        """What was asked; ValueError where the file is missing or says something else."""
+        """Return what was asked; ValueError where the file is missing or says something else."""
         try:
             return Asked.model_validate_json((self.folder / ASKED).read_text(encoding="utf-8"))
         except (OSError, ValidationError) as error:
@@ -128,17 +128,17 @@ class Export(Folder[State]):
 
 
 def folder(settings: Settings) -> Path:
-    """Where exports live, a folder each, unless asked otherwise."""
+    """Return the folder that holds one folder for each export, unless another was asked for."""
     return settings.data / "exports"
 
 
 def listed(settings: Settings) -> list[Export]:
-    """Every export in the data folder, the newest first."""
+    """Return every export in the data folder, the newest first."""
     return folders.listed(folder(settings), Export)
 
 
 def find(settings: Settings, name: str) -> Export:
-    """An export by its name or its folder."""
+    """Return an export by its name or its folder."""
     return folders.find(folder(settings), Export, name)
 
 
@@ -155,19 +155,19 @@ def begun(settings: Settings, asked: Asked, out: Path | None, reuse: bool) -> Ex
 
 
 def _is_of(export: Export, asked: Asked) -> bool:
-    """Whether an export was asked for just this; a run and its adapter are one source."""
+    """Return whether an export was asked for just this; a run and its adapter are one source."""
     with suppress(ValueError):
         return export.asked().model_copy(update={"source": asked.source}) == asked
     return False
 
 
 def place(settings: Settings, stem: str) -> Path:
-    """A folder for a new export, not made yet."""
+    """Return a folder for a new export, not made yet."""
     return folders.place(folder(settings), stem)
 
 
 def begin(where: Path, asked: Asked) -> Export:
-    """A new export with what was asked in it; SetupError where the folder cannot be written to."""
+    """Begin an export: write what was asked into its folder. SetupError where that cannot be written to."""
     export = Export(where)
     try:
         where.mkdir(parents=True, exist_ok=True)
@@ -182,7 +182,7 @@ def begin(where: Path, asked: Asked) -> Export:
 
 
 def mark(adapter: Path, base: Path) -> str:
-    """A mark of the files an export is made from: the adapter's bytes; name, size and date of the base's weights."""
+    """Return a hash of what an export is made from: the adapter's bytes; name, size and date of the base's files."""
     digest = hashlib.sha256()
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         digest.update((adapter / name).read_bytes())

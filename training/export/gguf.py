@@ -81,7 +81,7 @@ def quantize(gguf_file: Path, out_file: Path, quant: str = "q4_k_m", imatrix: Pa
 
 
 def is_gguf(file: Path) -> bool:
-    """Whether the file begins like a GGUF."""
+    """Return whether the file begins like a GGUF."""
     if not file.is_file():
         return False
     with file.open("rb") as stream:

@@ -122,7 +122,7 @@ def check(  # noqa: PLR0913 - the same as push is asked
 
 
 def address(repo: str) -> str:
-    """Where it can be seen."""
+    """Return where it can be seen."""
     return f"https://huggingface.co/{repo}"
 
 
@@ -140,7 +140,7 @@ def check_name(repo: str) -> None:
 
 @contextmanager
 def _staged(folder: Path, names: list[str], changed: Mapping[str, str]) -> Iterator[Path]:
-    """The folder itself, or one inside it where the changed files stand among links to the others."""
+    """Yield the folder itself, or one inside it where the changed files stand among links to the others."""
     if not changed:
         yield folder
         return
@@ -159,7 +159,7 @@ def _staged(folder: Path, names: list[str], changed: Mapping[str, str]) -> Itera
 
 
 def _link(file: Path, place: Path) -> None:
-    """The file itself under another name; a copy where the disk knows no links."""
+    """Link a file under another name; copy it where the disk knows no links."""
     try:
         os.link(file, place)
     except OSError:
@@ -197,7 +197,7 @@ def _check_owner(repo: str, me: Mapping[str, Any]) -> None:
 
 
 def chosen(folder: Path, kind: Kind, more: Mapping[str, str] | None = None) -> list[str]:
-    """Names of the files that would be uploaded, `more` among them; ConfigError where there is no such export."""
+    """Return the names of files to upload, `more` among them; ConfigError where there is no such export."""
     if kind not in FILES:
         raise ConfigError(f"{kind!r} is no kind of export.", f"Choose one of: {', '.join(FILES)}.")
     files = sorted(folder.iterdir()) if folder.is_dir() else []
@@ -214,7 +214,7 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 
 def _literal(name: str) -> str:
-    """A pattern for just this name."""
+    """Return a pattern for just this name."""
     return re.sub(r"([*?[])", r"[\1]", name)
 
 
@@ -246,7 +246,7 @@ def _real_api() -> Api:
 
 
 def _existing(api: Api, repo: str, token: str, private: bool, replace: bool) -> bool:
-    """Whether the repository is there and may be written to; HubError where it may not."""
+    """Return whether the repository is there and may be written to; HubError where it may not."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:

@@ -11,7 +11,7 @@ SAFE = "Local files are untouched; the same command goes on where it stopped."
 
 @contextmanager
 def explained(repo: str, doing: str = "uploaded") -> Iterator[None]:
-    """The Hub's errors as sentences with a remedy. Its own texts, and the requests they hold, stay behind."""
+    """Raise the Hub's errors as sentences with a remedy. Its own texts, and the requests they hold, stay behind."""
     import httpx
     from huggingface_hub import errors
 
@@ -29,7 +29,7 @@ def explained(repo: str, doing: str = "uploaded") -> Iterator[None]:
 
 
 def refusal(repo: str, status: int) -> HubError:
-    """What an answer of the Hub means."""
+    """Return what an answer of the Hub means."""
     if status == 401:
         return HubError(f"The Hub refused the token for {repo}.", "Run `hf auth login` again, or correct HF_TOKEN.")
     if status == 403:

@@ -44,7 +44,7 @@ def measure(merged: str, text_file: str, out_file: str) -> None:
 
 
 def read(file: str) -> "dict[str, np.ndarray[Any, np.dtype[np.float32]]]":
-    """What `measure` wrote."""
+    """Return what `measure` wrote."""
     import numpy as np
 
     with np.load(file) as rows:
@@ -60,7 +60,7 @@ def _adding(name: str, sums: "dict[str, torch.Tensor]") -> Callable[..., None]:
 
 
 def _gguf_names(merged: str, config: Any) -> Callable[[str], str]:
-    """The converter's own names for this architecture's modules; empty for one it does not have."""
+    """Return the converter's own names for this architecture's modules; empty for one it does not have."""
     import gguf
 
     get_model_class = import_module("conversion").get_model_class
@@ -76,5 +76,5 @@ def _gguf_names(merged: str, config: Any) -> Callable[[str], str]:
 
 
 def _large(merged: str) -> bool:
-    """Whether float32 would double what is much already."""
+    """Return whether a model is too large to be loaded in float32."""
     return sum(file.stat().st_size for file in Path(merged).glob("*.safetensors")) > 4 << 30

@@ -42,7 +42,7 @@ class Made:
         return [label for label, verdict in self.verdicts.items() if verdict.verdict == "fail"]
 
     def refused(self, wanted: Sequence[Wanted], force: bool) -> list[str]:
-        """The labels of what is neither registered nor pushed: what failed, and what comes of an F16 that failed."""
+        """The labels of what is neither registered nor pushed: what failed, and what was made of an F16 that failed."""
         orphaned = [one.label for one in wanted if one.quantized and F16.label in self.failed]
         return [] if force else [*self.failed, *orphaned]
 

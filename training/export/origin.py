@@ -52,7 +52,7 @@ class Origin:
 
 
 def find(settings: Settings, name: str) -> Origin:
-    """An adapter of the catalogue, or a finished run by its id or folder; wrong names get near matches of both."""
+    """Find an adapter of the catalogue, or a finished run by id or folder; wrong names get near matches of both."""
     catalogue = Catalogue.load(settings)
     if name in catalogue.names:
         variant = catalogue.get(name)

@@ -28,7 +28,7 @@ def complete(folder: Path, base: Path) -> None:
 
 
 def is_lost(folder: Path) -> bool:
-    """Whether this is a SentencePiece tokenizer without its model of pieces: BPE that falls back to bytes."""
+    """Return whether this is a SentencePiece tokenizer without its model of pieces: BPE that falls back to bytes."""
     model = read(folder / TOKENIZER).get("model") or {}
     return bool(model.get("byte_fallback")) and not (folder / PIECES).is_file()
 
@@ -42,7 +42,7 @@ def tokens(tokenizer: dict[str, Any]) -> list[tuple[str, int]]:
 
 
 def _extends(folder: Path, base: Path) -> bool:
-    """Whether the tokenizer gives every token of the base the same number."""
+    """Return whether the tokenizer gives every token of the base the same number."""
     ours, theirs = (dict(tokens(read(where / TOKENIZER))) for where in (folder, base))
     return bool(theirs) and theirs.items() <= ours.items()
 

@@ -85,7 +85,7 @@ def parse(text: str) -> tuple[Wanted, ...]:
 
 
 def sizes(base: Path, adapter: Path, wanted: Sequence[Wanted]) -> Sizes:
-    """What the artefacts will take, from headers alone; a little more rather than less."""
+    """Return what the artefacts will take, from headers alone; a little more rather than less."""
     full = bytes_16bit(base) + SMALL
     odd = _odd_widths(base)
     rows = {one.label: _size(one, full, adapter, odd) for one in wanted}
@@ -119,7 +119,7 @@ def _size(one: Wanted, full: int, adapter: Path, odd: bool) -> int:
 
 
 def _odd_widths(base: Path) -> bool:
-    """Whether rows are not divisible into K-quants' blocks, so that larger types stand in for them."""
+    """Return whether rows are not divisible into K-quants' blocks, so that larger types stand in for them."""
     config = read_json(base / "config.json")
     widths = (config.get("hidden_size"), config.get("intermediate_size"))
     return any(isinstance(width, int) and width % K_BLOCK for width in widths)

@@ -89,7 +89,7 @@ def prepare(settings: Settings, source: str, wanted: Sequence[Wanted], options: 
 
 
 def _unjudged(export: Export, wanted: Sequence[Wanted]) -> bool:
-    """Whether parity has still to look at one of the artefacts."""
+    """Return whether parity has still to look at one of the artefacts."""
     verdicts = export.verdicts()
     return any(one.kind != "adapter" and one.label not in verdicts for one in wanted)
 

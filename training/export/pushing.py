@@ -43,7 +43,7 @@ class Parcel:
 
 
 def parcels(push: Push, wanted: Sequence[Wanted]) -> list[Parcel]:
-    """A repository a kind. A name that ends in a kind's own suffix does not get it twice."""
+    """Return one repository per kind. A name that ends in a kind's own suffix does not get it twice."""
     found = []
     for kind in KINDS:
         if of_kind := tuple(one for one in wanted if one.kind == kind):
@@ -56,7 +56,7 @@ def parcels(push: Push, wanted: Sequence[Wanted]) -> list[Parcel]:
 
 
 def due(export: Export | None, push: Push, wanted: Sequence[Wanted]) -> list[Parcel]:
-    """The parcels that this very export has not brought there already, unless they are to be replaced."""
+    """Return the parcels that this very export has not brought there already, unless they are to be replaced."""
     there: set[tuple[str, tuple[str, ...]]] = set()
     for event in export.events() if export and not push.replace else []:
         if event["kind"] == PUSHED:
@@ -67,7 +67,7 @@ def due(export: Export | None, push: Push, wanted: Sequence[Wanted]) -> list[Par
 
 
 def check(origin: Origin, export: Export | None, push: Push, wanted: Sequence[Wanted]) -> list[Parcel]:
-    """What will be uploaded. Refuses now what the Hub would refuse after the whole build; asks it a few questions."""
+    """Return what will be uploaded. Refuse now, after a few questions, what the Hub would refuse after the build."""
     hub.check_name(push.repo)
     found = due(export, push, wanted)
     base = hub_base(origin, push.base)
@@ -88,7 +88,7 @@ class Pusher:
         self._export, self._origin, self._asked, self._describer = export, origin, push, describer
 
     def push(self, wanted: Sequence[Wanted], refused: Sequence[str], progress: Progress) -> list[str]:
-        """The addresses, one a kind. What is there already from an earlier call is not uploaded again."""
+        """Upload; return the addresses, one per kind. What an earlier call brought there is not uploaded again."""
         found, went = due(self._export, self._asked, [one for one in wanted if one.label not in refused]), []
         for number, parcel in enumerate(found):
             progress(number / len(found), f"Pushing to {parcel.repo}")
@@ -112,7 +112,7 @@ class Pusher:
         return url
 
     def _changed(self, parcel: Parcel, folder: Path) -> dict[str, str]:
-        """Files that go up otherwise than they lie here: the card, and configs that name folders of this machine."""
+        """Return the files that go up changed, with their texts: the card, and configs that name folders from here."""
         found = {CARD: self._describer.text(parcel.wanted, parcel.repo)} if self._may_describe(folder) else {}
         if parcel.kind == "gguf":
             rights = self._describer.rights()
@@ -127,11 +127,11 @@ class Pusher:
         return found
 
     def _may_describe(self, folder: Path) -> bool:
-        """A card that its owner wrote goes up as it is; one that lies beside the GGUFs by chance does not."""
+        """Return whether the card is ours to write: one that its owner wrote goes up as it is."""
         return is_ours(folder / CARD) or (folder == self._export.folder and not _is_card(folder / CARD))
 
     def _gguf_names(self, wanted: Sequence[Wanted]) -> list[str]:
-        """These GGUFs with their Modelfiles and card: the folder may hold files that are none of this export's."""
+        """Return these GGUFs with their Modelfiles and card: the folder may hold files of the user's own."""
         files = [self._export.path(one).name for one in wanted]
         models = [file.name for file in self._export.folder.glob("Modelfile*") if _from(file) in files]
         return [*files, *models, CARD]
@@ -146,11 +146,11 @@ def _is_path(value: object) -> bool:
 
 
 def _is_card(file: Path) -> bool:
-    """Whether a README is a model card: those begin with YAML."""
+    """Return whether a README is a model card: those begin with YAML."""
     return file.is_file() and file.read_text(encoding="utf-8", errors="replace").startswith("---\n")
 
 
 def _from(modelfile: Path) -> str:
-    """The GGUF that a Modelfile names."""
+    """Return the GGUF that a Modelfile names."""
     first = modelfile.read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix("FROM ./").strip()

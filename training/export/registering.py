@@ -13,7 +13,7 @@ Built = Base | Gguf
 
 
 def built(origin: Origin, wanted: Wanted, path: Path) -> Built:
-    """The variant that an artefact is: `name:adapter:Q4_K_M`, `…:merged`, `…:GPTQ`. Adapters are variants already."""
+    """Return an artefact as a variant: `name:adapter:Q4_K_M`, `…:merged`, `…:GPTQ`. Adapters are variants already."""
     name = f"{origin.variant.name}:{wanted.label}"
     if wanted.kind == "gguf":
         return Gguf(name=name, source=str(path.resolve()), base=origin.variant.name)
@@ -32,5 +32,5 @@ def register(settings: Settings, variant: Built) -> str:
 
 
 def by_place(catalogue: Catalogue) -> dict[Path, str]:
-    """The names of local variants by the file or folder that they are."""
+    """Return the names of local variants by the file or folder that they are."""
     return {variant.path: variant.name for variant in catalogue if isinstance(variant, Stored) and variant.is_local}

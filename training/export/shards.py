@@ -61,7 +61,7 @@ def _rewrite(base: Path, out: Path, dtype: str, change: Change) -> None:
 
 
 def is_4bit(base: Path) -> bool:
-    """Whether a checkpoint holds weights that bitsandbytes packed into 4 bits; any other packing is refused."""
+    """Return whether a checkpoint holds weights that bitsandbytes packed into 4 bits; any other packing is refused."""
     config = read_json(base / "config.json").get("quantization_config") or {}
     if not config:
         return False

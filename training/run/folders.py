@@ -20,7 +20,7 @@ STATE, EVENTS, LOCK = "state.json", "events.jsonl", ".lock"
 
 
 class State(Value):
-    """How the work stands, for whoever watches it. Times in seconds since 1970; every field has a default."""
+    """How the work stands, for the page and the terminal. Times in seconds since 1970; every field has a default."""
 
     status: str = "preparing"
     started: float = 0.0

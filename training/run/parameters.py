@@ -65,7 +65,7 @@ class Shape:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Shape":
-        """The shape of a model built like Llama (Mistral, Qwen, Gemma, Phi-3 within 0.1 %); VariantError for others."""
+        """Read the shape of a model built like Llama (Mistral, Qwen, Gemma, Phi-3: within 0.1 %), or VariantError."""
         config = config.get("text_config") or config
         try:
             hidden, layers, ffn = (int(config[k]) for k in ("hidden_size", "num_hidden_layers", "intermediate_size"))

@@ -35,7 +35,7 @@ def begin(settings: Settings, program: Command, what: str, values: form.Form) ->
 
 
 def act(settings: Settings, program: Command, action: str, name: str) -> Done:
-    """A button inside HTML: on a job, on a run, or on the form's fields."""
+    """Do what a button inside HTML says: on a job, on a run, or on the form's fields."""
     try:
         if action == "stop":
             jobs.cancel(jobs.find(settings, name))

@@ -25,7 +25,7 @@ BATCHES = (("8", "1", "12 GB"), ("2", "4", "6 GB"), ("1", "8", ""))
 
 
 def beside(field: str) -> str:
-    """The advice of one field as HTML; a sentence where it is no table."""
+    """Return the advice of one field as HTML; a sentence where it is no table."""
     tables = {"rank": _ranks, "learning_rate": _rates, "batch": _batches}
     return f'<div class="advice">{tables[field]() if field in tables else _sentence(field)}</div>'
 

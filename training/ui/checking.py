@@ -20,7 +20,7 @@ SMALL = 0.02
 
 
 def command(settings: Settings, program: Command, values: form.Form) -> tuple[list[str], str]:
-    """The dry run of the form's recipe, and what the recipe is called."""
+    """Return the command that dry-runs the form's recipe, and the recipe's name."""
     recipe, path = form.recipe(settings, values)
     made = [*program, "--data", str(settings.data), "train", str(path), "--dry-run", "--json"]
     return [*made, *OPTION], recipe.name
@@ -67,7 +67,7 @@ def _facts(report: Report) -> Iterator[tuple[str, Markup]]:
 
 
 def _bar(place: Mapping[str, Any]) -> str:
-    """One kind of memory, and the parts of it that are worth naming."""
+    """Return one kind of memory, and the parts of it that are worth naming."""
     parts = sorted(place["parts"], key=lambda part: -part["size"])
     named = " · ".join(
         f"{_part(part['name'])} {size(part['size'])}" for part in parts if part["size"] >= SMALL * place["need"]
@@ -96,7 +96,7 @@ def _part(name: str) -> str:
 
 
 def _remedies(report: Report) -> str:
-    """What to change until it fits, in order."""
+    """Return what to change until it fits, in order."""
     found = report.get("remedies") or ()
     if not found:
         return ""

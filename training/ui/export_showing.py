@@ -25,7 +25,7 @@ CONVERTING = "Converting to a "
 
 
 def html(settings: Settings, viewed: str = "") -> tuple[str, str]:
-    """The export that is viewed, else the newest; and the earlier ones, a line each."""
+    """Return the export that is viewed, else the newest; and the earlier ones, a line each."""
     found = exporting.everything(settings)
     if not found:
         return _empty(settings), ""
@@ -78,7 +78,7 @@ def _under_way(one: ExportRow) -> str:
 
 
 def stage(told: str) -> str:
-    """The step that `madang export` says it is at, in both languages."""
+    """Return the step that `madang export` says it is at, in both languages."""
     if told.startswith(PUSHING):
         return both("export.at_pushing", repo=told.removeprefix(PUSHING))
     if told.startswith(QUANTIZING):
@@ -90,7 +90,7 @@ def stage(told: str) -> str:
 
 
 def _ended(one: ExportRow) -> str:
-    """Done, failed or stopped: what that means, and what can be done now."""
+    """Return how it ended, what that means, and what can be done now."""
     if one.standing == "parity":
         told = card("export.parity_failed", both("export.parity_means"), both("export.parity_todo"))
         force = button("force", one.name, both("export.force"))
@@ -105,7 +105,7 @@ def _ended(one: ExportRow) -> str:
 
 
 def _pushed(one: ExportRow) -> str:
-    """Where it lies on the Hub, why it does not, and the button that brings it there."""
+    """Return where it lies on the Hub, why it does not, and the button that brings it there."""
     links = ""
     for event in one.folder.events() if one.folder else []:
         if event.get("kind") == "push":
@@ -119,7 +119,7 @@ def _pushed(one: ExportRow) -> str:
 
 
 def _made(one: ExportRow) -> str:
-    """What is said of one that is done, by its worst verdict."""
+    """Return what is said of one that is done, by its worst verdict."""
     found = {verdict.verdict for verdict in one.folder.verdicts().values()} if one.folder else set()
     if "fail" in found:
         return "forced"
@@ -134,7 +134,7 @@ def _again(one: ExportRow) -> str:
 
 
 def _artefacts(one: ExportRow, names: Mapping[Path, str]) -> str:
-    """A row an artefact: what it is, its size, its verdict, and the name under which it can be asked."""
+    """Return one row per artefact: what it is, its size, its verdict, and the name under which it can be asked."""
     if one.asked is None or one.folder is None:
         return ""
     rows = "".join(_artefact(one, wanted, one.folder.path(wanted), names) for wanted in one.asked.wanted)

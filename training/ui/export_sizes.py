@@ -1,4 +1,4 @@
-"""What an export will take, while it is chosen: a size an artefact, and the disk. Reads headers alone."""
+"""What an export will take, while it is chosen: one size per artefact, and the disk. Reads headers alone."""
 
 import shutil
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from training.words import both, card, problem
 
 
 def html(settings: Settings, form: exporting.Form) -> str:
-    """A row an artefact with its size, and the disk needed beside what is free; a fault of the form as a card."""
+    """Return one row per artefact with its size, and the disk needed and free; a fault of the form as a card."""
     if not form.get("source"):
         return ""
     try:
@@ -48,7 +48,7 @@ def _sizes(settings: Settings, source: str, artefacts: Sequence[Wanted]) -> str:
 
 
 def folders(settings: Settings, source: str) -> tuple[Path, Path] | None:
-    """Base and adapter of a run or a variant as folders on this machine; None where they are not here yet."""
+    """Return the folders of base and adapter of a run or a variant; None where they are not on this machine."""
     with suppress(MadangError, OSError, KeyError):
         found = _of_run(settings, source) or _of_variant(settings, source)
         if found and (found[0] / "config.json").is_file() and (found[1] / "adapter_config.json").is_file():
@@ -74,7 +74,7 @@ def _of_variant(settings: Settings, source: str) -> tuple[Path, Path] | None:
 
 
 def _folder(variant: Base | Adapter, file: str) -> Path:
-    """Where a variant lies: its own folder, or that of the Hub's cache."""
+    """Return where a variant lies: its own folder, or that of the Hub's cache."""
     if variant.is_local:
         return variant.path
     from huggingface_hub import try_to_load_from_cache
@@ -84,12 +84,12 @@ def _folder(variant: Base | Adapter, file: str) -> Path:
 
 
 def called(label: str) -> Markup:
-    """An artefact as people call it."""
+    """Return an artefact as people call it."""
     return both(f"export.{label}") if label in ("adapter", "merged") else Markup(label)
 
 
 def _disk(settings: Settings, sizes: plan.Sizes) -> str:
-    """The peak, which holds what is built on the way, as a bar beside what is free."""
+    """Return the peak, which holds what is built on the way, as a bar beside what is free."""
     free = shutil.disk_usage(_existing(exports.folder(settings))).free
     needs = both("export.need", need=size(sizes.peak), have=size(free))
     way = sizes.peak - sum(sizes.artefacts.values())

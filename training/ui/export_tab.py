@@ -49,7 +49,7 @@ def begin(settings: Settings, program: Command, form: exporting.Form) -> str:
 def act(
     settings: Settings, program: Command, action: str, name: str, form: exporting.Form | None = None
 ) -> tuple[str, str | None]:
-    """A button inside HTML: a fault to show, and the export to look at (None: as before). `form`: where to push to."""
+    """Do what a button says; return a fault, and the export to view (None: as before). `form`: where to push to."""
     try:
         if action == "stop":
             jobs.cancel(jobs.find(settings, name))
@@ -67,7 +67,7 @@ def act(
 
 
 def render(settings: Settings, program: Command, components: Components) -> None:
-    """The tab, inside the caller's gr.Tab."""
+    """Lay out the tab, inside the caller's gr.Tab."""
     lead(texts, "export", Path(__file__).with_name("page.css"))
     with gr.Row(elem_id="export-board"):
         with gr.Column(elem_id="export-form", min_width=0), gr.Column(elem_classes="sheet"):
@@ -109,7 +109,7 @@ def _fields(components: Components, settings: Settings) -> dict[str, Any]:
 
 
 def _wire(settings: Settings, program: Command, desk: Desk) -> None:
-    """Buttons, the clock, the sizes that follow the form, and what a visitor finds on arriving."""
+    """Tie the buttons, the clock, the sizes that follow the form, and what a visitor finds on arriving."""
 
     def seen(viewed: str) -> Updates:
         def shown() -> Updates:
@@ -148,7 +148,7 @@ def _wire(settings: Settings, program: Command, desk: Desk) -> None:
 
 
 def _arrive(settings: Settings, desk: Desk, values: Values) -> Updates:
-    """Sources as they are now; on the first visit the form as it was when it was last used."""
+    """Return the sources as they are now; on the first visit the form as it was when last used, too."""
     names = exporting.sources(settings)
     kept = {} if values[desk.arrived] else last_form(settings, exporting.KIND)
     chosen = kept.get("source") or values[desk.fields["source"]]

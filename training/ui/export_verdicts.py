@@ -1,4 +1,4 @@
-"""Parity as HTML: a badge an artefact, the likely causes, and how far each build drifted. Judges nothing."""
+"""Parity as HTML: one badge per artefact, the likely causes, and how far each build drifted. Judges nothing."""
 
 from playground.page.markup import escaped
 from training.export.parity import Cause, Grade, Verdict

@@ -76,7 +76,7 @@ def everything(settings: Settings) -> list[ExportRow]:
 
 
 def sources(settings: Settings) -> list[str]:
-    """What can be exported: adapters, those of the newest runs first, and finished runs that are in no catalogue."""
+    """List what can be exported: adapters, the newest runs' first, and finished runs that are in no catalogue."""
     finished = [(run.name, run.state()) for run in runs.listed(settings)]
     trained = [state.variant or name for name, state in finished if state.status == "done"]
     try:
@@ -90,7 +90,7 @@ def sources(settings: Settings) -> list[str]:
 
 
 def wanted(form: Form) -> tuple[Wanted, ...]:
-    """The artefacts that are ticked, GPTQ, which takes longest, last; a level that does not exist is raised."""
+    """Return the artefacts that are ticked, GPTQ, which takes longest, last; a level that does not exist is raised."""
     formats, levels = list(form["formats"] or ()), list(form["levels"] or ())
     levels += [part.strip().lower() for part in str(form["others"] or "").split(",") if part.strip()]
     named = [name for name in ("adapter", "merged") if name in formats]
@@ -102,12 +102,12 @@ def wanted(form: Form) -> tuple[Wanted, ...]:
 
 
 def text(artefacts: Sequence[Wanted]) -> str:
-    """The artefacts as --to takes them."""
+    """Return the artefacts as --to takes them."""
     return ",".join(f"gguf:{one.level}" if one.kind == "gguf" else one.kind for one in artefacts)
 
 
 def command(settings: Settings, program: Command, form: Form) -> list[str]:
-    """The `madang export` of what the form asks for."""
+    """Return the `madang export` of what the form asks for."""
     if not form["source"]:
         raise form_error("export.no_source")
     made = _verb(settings, program, str(form["source"]), wanted(form))
@@ -119,7 +119,7 @@ def command(settings: Settings, program: Command, form: Form) -> list[str]:
 
 
 def pushing(form: Form) -> list[str]:
-    """The options that push to the form's repository; none where it names none. The token is never among them."""
+    """Return the options that push to the form's repository, if it names one. The token is never among them."""
     repo, base = (str(form[name] or "").strip() for name in ("repo", "base"))
     if not repo:
         return []
@@ -176,7 +176,7 @@ def _refuse_second(settings: Settings) -> None:
 
 
 def in_catalogue(settings: Settings) -> dict[Path, str]:
-    """The variants of the catalogue by the file or folder that they are."""
+    """Return the variants of the catalogue by the file or folder that they are."""
     try:
         found = Catalogue.load(settings)
     except ConfigError:

@@ -34,7 +34,7 @@ UPLOADS = "uploads"
 
 
 def defaults(method: Method) -> dict[str, Any]:
-    """What the fields of a method begin as: the guide's values."""
+    """Return what the fields of a method begin as: the guide's values."""
     trainer = TRAINER | OF_METHOD[method]
     return {
         "rank": str(LORA["r"]),
@@ -49,7 +49,7 @@ def defaults(method: Method) -> dict[str, Any]:
 
 
 def bases(settings: Settings) -> list[str]:
-    """The base models of the catalogue; none where it cannot be read (Models says why)."""
+    """Return the base models of the catalogue; none where it cannot be read (Models says why)."""
     try:
         catalogue = Catalogue.load(settings)
     except ConfigError:
@@ -58,7 +58,7 @@ def bases(settings: Settings) -> list[str]:
 
 
 def recipe(settings: Settings, form: Form) -> tuple[Recipe, Path]:
-    """The recipe that the form describes, and the file it is written to; every fault of its fields is raised."""
+    """Return the recipe that the form describes, and the file it is written to; every fault of its fields is raised."""
     row = _row(form)
     path = settings.data / "recipes" / f"{_plain(row['name'])}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def _share(value: object) -> float:
 
 
 def _extra(form: Form) -> list[str]:
-    """Further fields, one a line, as --set takes them; empty lines and comments aside."""
+    """Return further fields, one per line, as --set takes them, without empty lines and comments."""
     lines = [line.strip() for line in str(form["extra"] or "").splitlines()]
     lines = [line.removeprefix("--set ").strip() for line in lines if line and not line.startswith("#")]
     for line in lines:
@@ -161,7 +161,7 @@ def _yaml(row: Mapping[str, Any]) -> str:
 
 
 def kept(settings: Settings, uploaded: str) -> str:
-    """Where an uploaded file is kept: its own name and a mark of its content, so that no other is written over."""
+    """Keep an uploaded file under its own name with a hash of its content; return the path."""
     path = Path(uploaded)
     mark = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
     target = settings.data / UPLOADS / f"{path.stem}-{mark}{path.suffix}"

@@ -22,7 +22,7 @@ SHOWN = 900
 
 
 def command(settings: Settings, program: Command, values: form.Form, fix: Path | None = None) -> list[str]:
-    """The `madang data check` of the form's data, as its recipe would read them."""
+    """Return the `madang data check` of the form's data, as its recipe would read them."""
     recipe, _ = form.recipe(settings, values)
     data = recipe.data
     made = [*program, "--data", str(settings.data), "data", "check", data.source, "--json"]
@@ -88,7 +88,7 @@ def _findings(job: Job, report: Report) -> str:
 
 
 def _finding(finding: Mapping[str, Any]) -> str:
-    """What it is in the check's own English or in our Korean, and the remedy in our words where there are any."""
+    """Return a finding in the check's English or in our Korean, with our words for the remedy where there are any."""
     key = f"found.{finding['check']}"
     where = listed(finding["rows"])
     said, todo = finding["message"], finding["remedy"]

@@ -28,7 +28,7 @@ class Series:
 
 
 def chart(name: str, series: Sequence[Series], steps: int, written: Written, wide: bool = False) -> str:
-    """A figure with its title, its newest values, and the curves over the steps of the run."""
+    """Draw a figure with its title, its newest values, and the curves over the steps of the run."""
     drawn = [one for one in series if one.points]
     if not drawn:
         return ""
@@ -75,7 +75,7 @@ def _tick(space: _Space, value: float, written: Written) -> str:
 
 
 def _steps(space: _Space, wide: bool) -> str:
-    """Step numbers under the curves."""
+    """Return the step numbers under the curves."""
     ticks = scale([0, space.last], 6 if wide else 3)[2]
     whole = [step for step in ticks if step == int(step) and 0 <= step <= space.last]
     return "".join(svg.text("tick", space.x(step), space.height - 6, f"{step:,.0f}") for step in whole)
@@ -98,13 +98,13 @@ def _path(space: _Space, points: Points) -> str:
 
 
 def thinned(points: Points, most: int = POINTS) -> list[tuple[float, float]]:
-    """At most so many points, evenly taken, the last one always."""
+    """Return at most so many of the points, evenly taken, the last one always."""
     stride = max(1, math.ceil(len(points) / most))
     return list(points[::-1][::stride][::-1])
 
 
 def smoothed(points: Points, weight: float = 0.88) -> list[tuple[float, float]]:
-    """The exponential mean of the values so far, begun without bias."""
+    """Return the exponential mean of the values so far, begun without bias."""
     made, mean, seen = [], 0.0, 0.0
     for step, value in points:
         mean = weight * mean + (1 - weight) * value
@@ -114,7 +114,7 @@ def smoothed(points: Points, weight: float = 0.88) -> list[tuple[float, float]]:
 
 
 def scale(values: Sequence[float], about: int) -> tuple[float, float, list[float]]:
-    """Lower and upper end of an axis, a little beyond the values, and about so many round ticks between them."""
+    """Return both ends of an axis, a little beyond the values, and about so many round ticks between them."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     if high - low < 1e-12 * max(1.0, abs(high)) or high == low:
         if not low:
@@ -129,7 +129,7 @@ def scale(values: Sequence[float], about: int) -> tuple[float, float, list[float
 
 
 def histogram(edges: Sequence[int], counts: Sequence[int], recommended: int) -> str:
-    """Rows by length, and the recommended maximum as a line; the last bar holds all that are longer."""
+    """Draw rows by length, and the recommended maximum as a line; the last bar holds all that are longer."""
     width, most = 600, max(counts, default=1)
     bar = (width - LEFT - RIGHT) / max(1, len(counts))
     end = edges[-2] + (edges[1] - edges[0]) if len(edges) > 2 else edges[-1]

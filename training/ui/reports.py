@@ -64,7 +64,7 @@ def _read(file: Path, changed: int, size: int) -> dict[str, Any] | None:
 
 
 def _without(job: Job, failed: str) -> str:
-    """What is shown of a job without a report: that it works, that it was stopped, or why it failed."""
+    """Return what is shown of a job without a report: that it works, that it was stopped, or why it failed."""
     if job.active:
         return cards.under_way(stage(job), None, [duration(job.seconds)], cards.cancel(job, "stop"))
     if job.state in ("cancelled", "lost"):

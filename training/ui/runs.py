@@ -60,7 +60,7 @@ def everything(settings: Settings) -> list[RunRow]:
 
 
 def _is_deleted(settings: Settings, job: Job | None) -> bool:
-    """Whether the run that a job worked on is gone: then nothing of it is shown."""
+    """Return whether the run that a job worked on is gone: then nothing of it is shown."""
     name = folder_of(job, "run") if job else ""
     return bool(name) and not (folders.folder(settings) / name).exists()
 

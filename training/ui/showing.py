@@ -20,7 +20,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def html(settings: Settings, viewed: str = "") -> tuple[str, str]:
-    """The fine-tune that is viewed, else the newest; and the earlier ones, a line each."""
+    """Return the fine-tune that is viewed, else the newest; and the earlier ones, a line each."""
     found = everything(settings)
     if not found:
         return cards.nothing(texts, "train.empty"), ""
@@ -43,13 +43,13 @@ def _head(one: RunRow) -> str:
 
 
 def _colour(one: RunRow) -> str:
-    """The state whose colours it wears: those of any job."""
+    """Return the state whose colours it wears: those of any job."""
     alike = {"preparing": "running", "finishing": "running", "elsewhere": "running", "stopped": "cancelled"}
     return alike.get(one.standing, one.standing)
 
 
 def _called(one: RunRow) -> tuple[str, list[str]]:
-    """Its name, and method and model."""
+    """Return its name, and method and model."""
     about: Mapping[str, Any] = one.job.about if one.job else {}
     method, model = str(about.get("method", "")), str(about.get("model", ""))
     if recipe := one.recipe:
@@ -89,7 +89,7 @@ def _stop(one: RunRow) -> str:
 
 
 def _numbers(rows: Rows) -> Iterator[Markup]:
-    """What the newest steps say, for who does not read curves."""
+    """Return what the newest steps say, for who does not read curves."""
     newest: dict[str, float] = {}
     for row in rows:
         newest |= {name: value for name, value in row.items() if isinstance(value, int | float)}
@@ -102,7 +102,7 @@ def _numbers(rows: Rows) -> Iterator[Markup]:
 
 
 def _ended(one: RunRow, rows: Rows) -> str:
-    """Done, stopped, failed or lost: what that means, and what can be done now."""
+    """Return how it ended, what that means, and what can be done now."""
     standing, state = one.standing, one.folder.state() if one.folder else None
     counted = list(_numbers(rows))
     if standing in ("done", "finishing") and state:
@@ -132,7 +132,7 @@ def _done(one: RunRow, variant: str, counted: Sequence[Markup]) -> str:
 
 
 def _curves(one: RunRow, rows: Rows) -> str:
-    """Loss, margin, learning rate, speed and memory by step."""
+    """Return loss, margin, learning rate, speed and memory by step."""
     assert one.folder is not None
     steps = one.folder.state().steps
     memory = "gpu_gib" if any("gpu_gib" in row for row in rows) else "ram_gib"
@@ -168,7 +168,7 @@ def _gib(value: float) -> str:
 
 
 def _events(one: RunRow) -> str:
-    """What it met, in words; what the data check found is told where the data is looked at."""
+    """Return what it met, in words; what the data check found is told where the data is looked at."""
     assert one.folder is not None
     told = [event for event in one.folder.events() if event.get("kind") not in ("data", "failed")]
     rows = "".join(f"<li>{_event(event)}</li>" for event in told[-6:])

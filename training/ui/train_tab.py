@@ -39,7 +39,7 @@ class Desk:
 
 
 def render(settings: Settings, program: Command, components: Components) -> None:
-    """The tab, inside the caller's gr.Tab."""
+    """Lay out the tab, inside the caller's gr.Tab."""
     lead(texts, "train", Path(__file__).with_name("page.css"))
     fields: dict[str, Any] = {}
     buttons: dict[str, tuple[gr.Button, gr.HTML]] = {}
@@ -63,7 +63,7 @@ def render(settings: Settings, program: Command, components: Components) -> None
 
 
 def _what(components: Components, settings: Settings, fields: dict[str, Any]) -> gr.UploadButton:
-    """Method, model, and the data."""
+    """Lay out method, model and data."""
     names = form.bases(settings)
     add = partial(components.field, fields, "train")
     methods: dict[str, str] = {name: f"method.{name}" for name in form.METHODS}
@@ -78,7 +78,7 @@ def _what(components: Components, settings: Settings, fields: dict[str, Any]) ->
 
 
 def _how(components: Components, fields: dict[str, Any]) -> list[gr.HTML]:
-    """The recipe's fields, each with its advice; what the advice is shown in."""
+    """Lay out the recipe's fields, each with its advice; return what the advice is shown in."""
     begin = form.defaults("sft")
     plain(f"<h3>{both('train.recipe')}</h3>")
     told: list[gr.HTML] = []
@@ -122,7 +122,7 @@ def _button(components: Components, name: str) -> tuple[gr.Button, gr.HTML]:
 
 
 def _wire(settings: Settings, program: Command, desk: Desk) -> None:
-    """Buttons, the advice's values, the clock, and what a visitor finds on arriving."""
+    """Tie the buttons, the advice's values, the clock, and what a visitor finds on arriving."""
 
     def seen(viewed: str) -> Updates:
         return _seen(settings, desk, viewed)
@@ -158,7 +158,7 @@ def _wire(settings: Settings, program: Command, desk: Desk) -> None:
 
 
 def _wire_form(settings: Settings, desk: Desk, seen: Callable[[str], Updates], outputs: list[Block]) -> None:
-    """What the method decides, an upload, and the form as it was when it was last used."""
+    """Tie what the method decides, an upload, and the form as it was when it was last used."""
 
     def arrive(viewed: str, arrived: bool) -> Updates:
         updates = {desk.fields["model"]: gr.update(choices=form.bases(settings)), desk.arrived: True, **seen(viewed)}
@@ -181,7 +181,7 @@ def _wire_form(settings: Settings, desk: Desk, seen: Callable[[str], Updates], o
 
 
 def _seen(settings: Settings, desk: Desk, viewed: str) -> Updates:
-    """Everything that comes from files, as it is now."""
+    """Return everything that comes from files, as it is now."""
 
     def shown() -> Updates:
         run, earlier = showing.html(settings, viewed)

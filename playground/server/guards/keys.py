@@ -38,7 +38,7 @@ def read_keys(settings: Settings) -> tuple[SecretStr, ...]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is a loopback address; False for a name."""
+    """Return whether a host is a loopback address; False for a name."""
     try:
         address = ip_address(host.strip("[]").split("%")[0])
     except ValueError:
@@ -48,7 +48,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_address(host: str) -> bool:
-    """Whether a host to listen on is an address and no name; the empty one means every address."""
+    """Return whether a host to listen on is an address and no name; the empty one means every address."""
     try:
         ip_address(host.strip("[]").split("%")[0])
     except ValueError:
@@ -135,7 +135,7 @@ class Keys:
         return None
 
     def _is_here(self, asked: str) -> bool:
-        """Whether a Host header names this machine: a name that only resolves to it may be a stranger's."""
+        """Return whether a Host header names this machine: a name that only resolves to it may be a stranger's."""
         try:
             name = urlsplit(f"//{asked}").hostname or ""
         except ValueError:

@@ -74,5 +74,5 @@ class Meters:
         return model
 
     async def page(self) -> Response:
-        """The route /metrics."""
+        """Answer /metrics."""
         return Response(generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

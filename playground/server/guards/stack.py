@@ -134,7 +134,7 @@ def route_path(scope: Scope) -> str:
 
 
 def is_guarded(path: str) -> bool:
-    """Whether the API answers there, or may; a slash at the end changes nothing, as the router redirects it."""
+    """Return whether the API answers there, or may; a slash at the end changes nothing, as the router redirects it."""
     known = path == "/v1" or path.startswith("/v1/") or path.rstrip("/") in SINGLE
     return known or CONTROL.search(path) is not None
 

@@ -57,7 +57,7 @@ def _check_size(body: CompletionRequest, limits: Limits) -> None:
 
 
 def _rows(body: CompletionRequest, drawn: Sampling, echoes: list[Echo]) -> list[RowRequest]:
-    """A row for each choice of each prompt; a prompt that was read already goes as its token ids."""
+    """Return a row for each choice of each prompt; a prompt that was read already goes as its token ids."""
     prompts = [echo.ids for echo in echoes] or body.prompts
     choices = body.n or 1
     samplings = seeded(drawn, body.seed, len(prompts), choices)

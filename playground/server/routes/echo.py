@@ -80,7 +80,7 @@ def _shared(one: Ids, other: Ids) -> int:
 
 
 def at_once(body: CompletionRequest, sampling: Sampling) -> bool:
-    """Whether the answer is the one likeliest token, which the prompt's own pass gives."""
+    """Return whether the answer is the one likeliest token, which the prompt's own pass gives."""
     plain = sampling.greedy and sampling.repetition_penalty == 1.0 and not sampling.stop
     return bool(body.echo and body.logprobs is not None and body.limit == 1 and plain)
 

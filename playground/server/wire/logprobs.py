@@ -89,7 +89,7 @@ class Aligner:
         return placed
 
     def _read(self, raw: bytes) -> tuple[str, int]:
-        """The text that a token's bytes complete, and where in it the character stands that the first one is of.
+        """Return the text that a token's bytes complete, and where in it the character stands that the first one is of.
 
         That is at its beginning, but where it breaks off a half character: U+FFFD, which is of the tokens before.
         """
@@ -98,7 +98,7 @@ class Aligner:
         return first + self._decoder.decode(raw[1:]), own
 
     def _spelled(self, token: Token) -> bytes:
-        """A token's bytes; the space that some vocabularies put in front of every text is not in the text."""
+        """Return a token's bytes; the space that some vocabularies put in front of every text is not in the text."""
         raw = bytes(token.raw)
         if not self._begun and raw[:1] == b" " and self._shown and not self._shown.startswith(b" "):
             return raw[1:]
@@ -164,7 +164,7 @@ def _text(raw: Sequence[int]) -> str:
 
 
 def _name(raw: Sequence[int]) -> str:
-    """A token's text; bytes that are no text by themselves as OpenAI writes them, `bytes:\\xec\\x95`."""
+    """Return a token's text; bytes that are no text by themselves as OpenAI writes them, `bytes:\\xec\\x95`."""
     try:
         return bytes(raw).decode()
     except UnicodeDecodeError:

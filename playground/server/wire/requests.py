@@ -257,5 +257,5 @@ class DetokenizeRequest(_Asked):
 
 
 def unsupported(name: str, what: str = "") -> ApiError:
-    """The refusal of a field that OpenAI knows."""
+    """Return the refusal of a field that OpenAI knows."""
     return ApiError(400, f"Unsupported parameter: '{name}'{what} is not served here.", name, "unsupported_parameter")

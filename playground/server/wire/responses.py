@@ -1,6 +1,6 @@
 """What clients get: OpenAI's objects.
 
-Completions are written with `exclude_unset`: whoever makes one sets what OpenAI always tells, null as well, and leaves
+Completions are written with `exclude_unset`: their maker sets what OpenAI always tells, null as well, and leaves
 out the rest.
 """
 

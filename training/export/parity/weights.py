@@ -129,7 +129,7 @@ class FolderWeights:
 
 
 def _belongs(name: str) -> bool:
-    """Whether a tensor is part of a packed one."""
+    """Return whether a tensor is part of a packed one."""
     return name.endswith((".weight_scale", ".weight_zero_point", ".weight_shape", ".weight_g_idx"))
 
 
