@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from playground.compare import Playground
-    from playground.page.tabs import Tab
+    from playground.page.components import Tab
     from training.export.card import Score
 
 PROGRAM = [sys.executable, str(Path(__file__).resolve())]
@@ -146,7 +146,7 @@ def tabs(settings: Settings) -> "list[Tab]":
     """Return the wings' own tabs; a Space shows results and starts no runs."""
     from eval.ui import board_tab, run_tab
     from eval.words import LOCALES
-    from playground.page.tabs import Tab
+    from playground.page.components import Tab
     from training.ui import export_tab, train_tab
     from training.words import LOCALES as TRAINING_LOCALES
 

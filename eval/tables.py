@@ -95,7 +95,7 @@ def sentences(board: Leaderboard, language: Language = "en") -> list[str]:
             if cell is None:
                 continue
             where = f"{row.variant}, {_task(task, said)}, {said['board.shots'].format(shots=row.shots)}"
-            lines += [f"{where}: {line}" for line in _told(row, cell, said, language)]
+            lines += [f"{where}: {line}" for line in _statements(row, cell, said, language)]
     return lines + [line for row in board.rows if (line := _f1(board, row, said))]
 
 
@@ -108,7 +108,7 @@ def _f1(board: Leaderboard, row: Row, said: dict[str, str]) -> str:
     return f"{where}: {said['board.f1']} {', '.join(found)}" if found else ""
 
 
-def _told(row: Row, cell: Cell, said: dict[str, str], language: Language) -> list[str]:
+def _statements(row: Row, cell: Cell, said: dict[str, str], language: Language) -> list[str]:
     told = []
     if cell.difference:
         told.append(f"{said['board.against'].format(name=row.base)} {sentence(cell.difference, language)}")

@@ -212,7 +212,7 @@ class Backend(Protocol[R]):
         """
         ...
 
-    def said(self, token: int) -> bytes:
+    def answer_bytes(self, token: int) -> bytes:
         """Return the bytes that a token adds to an answer: its own, or none where it is a control token."""
         ...
 

@@ -9,10 +9,9 @@ from gradio.blocks import Block
 
 from eval.ui import runs
 from eval.words import texts
-from playground.page.components import Components, lead, plain, tab_here
+from playground.page.components import Command, Components, lead, plain, tab_here
 from playground.page.events import PRESSES, SILENT, Updates, Values, clocked, in_turn
 from playground.page.form import no_number, values_of
-from playground.page.tabs import Command
 from playground.settings import Settings
 from playground.system import jobs
 

@@ -9,10 +9,10 @@ from eval.words import both, card, form_error, problem, texts
 from playground.catalogue.variants import Catalogue
 from playground.errors import ConfigError, MadangError
 from playground.page import cards
+from playground.page.components import Command
 from playground.page.form import whole
 from playground.page.markup import Markup, button, escaped, tab_button
 from playground.page.number import duration
-from playground.page.tabs import Command
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job

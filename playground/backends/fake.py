@@ -129,7 +129,7 @@ class FakeBackend(Backend[FakeRow]):
     def piece(self, token: int) -> bytes:
         return _piece(token)
 
-    def said(self, token: int) -> bytes:
+    def answer_bytes(self, token: int) -> bytes:
         return bytes([token])
 
     def close_row(self, row: FakeRow) -> None:

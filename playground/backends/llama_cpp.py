@@ -16,7 +16,7 @@ import llama_cpp.llama_cpp as lib
 from playground.backends.llama_contexts import BATCH, Contexts
 from playground.backends.llama_model import LlamaModel
 from playground.backends.llama_scoring import LlamaScorer
-from playground.backends.logprobs import ALONE, Floats, Room, prompt_logprobs, told
+from playground.backends.logprobs import ALONE, Floats, Room, prompt_logprobs, token_logprob
 from playground.backends.prompt_cache import KEPT, SHORTEST, Portion, PromptCache, cells, portions, tokens
 from playground.events import TokenLogprob
 from playground.presets import Sampling
@@ -42,7 +42,7 @@ class LlamaRow(Row):
     cached: list[Portion] = field(default_factory=list)
     """What of the prompt is in the cache."""
     drawn: int = -1
-    told: TokenLogprob | None = None
+    likely: TokenLogprob | None = None
     """The token drawn with the likeliest of its place, where the request asks for it."""
 
     @property
@@ -193,7 +193,7 @@ class LlamaCppBackend(LlamaModel, Backend[LlamaRow]):
         row.drawn = int(lib.llama_sampler_sample(row.sampler, self._contexts.current, place))
         top = row.request.top_logprobs
         if top is not None:
-            row.told = told(self._contexts.logits(place), row.drawn, top, self.piece)
+            row.likely = token_logprob(self._contexts.logits(place), row.drawn, top, self.piece)
 
     def sample(self, row: LlamaRow) -> int:
         """Return the token drawn; llama.cpp has accepted it into the penalties by itself."""
@@ -209,8 +209,8 @@ class LlamaCppBackend(LlamaModel, Backend[LlamaRow]):
 
     def likely(self, row: LlamaRow, token: int) -> TokenLogprob:
         """Return what was read when the token was drawn."""
-        assert row.told is not None
-        return row.told
+        assert row.likely is not None
+        return row.likely
 
     def close_row(self, row: LlamaRow) -> None:
         self._drop_sequence(row.sequence)

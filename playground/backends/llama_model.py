@@ -101,7 +101,7 @@ class LlamaModel:
     def piece(self, token: int) -> bytes:
         return self._piece(token, special=True)
 
-    def said(self, token: int) -> bytes:
+    def answer_bytes(self, token: int) -> bytes:
         return self._piece(token, special=False)
 
     def memory(self) -> tuple[int, int]:

@@ -64,7 +64,7 @@ def likeliest(logits: Floats, total: float, top: int) -> list[tuple[int, float]]
     return [(int(token), float(logits[token]) - total) for token in ids]
 
 
-def told(logits: Floats, token: int, top: int, piece: Piece) -> TokenLogprob:
+def token_logprob(logits: Floats, token: int, top: int, piece: Piece) -> TokenLogprob:
     """Return a token of an answer with the likeliest of its place, from the logits [vocabulary] there."""
     total = logsumexp(logits)
     best = _named(likeliest(logits, total, top), piece)

@@ -224,7 +224,7 @@ class Scheduler(Generic[R]):
         if row.request.top_logprobs is not None:
             active.tokens.append(self.backend.likely(row, token))
         row.tokens.append(token)
-        active.pending += active.text.feed(self.backend.said(token))
+        active.pending += active.text.feed(self.backend.answer_bytes(token))
         if active.text.stopped:
             return "stop"
         full = len(row.prompt) + len(row.tokens) >= self.backend.info.context

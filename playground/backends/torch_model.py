@@ -76,8 +76,8 @@ class TorchModel:
     def piece(self, token: int) -> bytes:
         return self._pieces.spelled(token)
 
-    def said(self, token: int) -> bytes:
-        return self._pieces.said(token)
+    def answer_bytes(self, token: int) -> bytes:
+        return self._pieces.answer_bytes(token)
 
     def memory(self) -> tuple[int, int]:
         """Return the resident bytes of this process, and the bytes reserved on the card."""
@@ -113,7 +113,7 @@ class Pieces:
             found = self._known[token] = self._find(token)
         return found
 
-    def said(self, token: int) -> bytes:
+    def answer_bytes(self, token: int) -> bytes:
         """Return the bytes that a token adds to an answer: none where it is a control token."""
         return b"" if token in self._control else self.spelled(token)
 

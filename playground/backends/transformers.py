@@ -14,7 +14,7 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from playground.backends.kv import RowsCache
-from playground.backends.logprobs import Floats, Room, prompt_logprobs, told
+from playground.backends.logprobs import Floats, Room, prompt_logprobs, token_logprob
 from playground.backends.lora import Adapters
 from playground.backends.sampling import Sampler
 from playground.backends.torch_model import TorchModel
@@ -196,7 +196,7 @@ class TransformersBackend(TorchModel, Backend[TorchRow]):
 
     def likely(self, row: TorchRow, token: int) -> TokenLogprob:
         """Read the logits that the token was drawn from; they stay until the next step."""
-        return told(row.logits.float().cpu().numpy(), token, row.request.top_logprobs or 0, self.piece)
+        return token_logprob(row.logits.float().cpu().numpy(), token, row.request.top_logprobs or 0, self.piece)
 
     def close_row(self, row: TorchRow) -> None:
         self._rows -= 1

@@ -14,8 +14,8 @@ from typing import Any
 from filelock import FileLock
 
 from playground.errors import HubError
+from playground.system.hardware import GIB
 
-GIB = 2**30
 LARGE = 16 * 2**20
 HTTP_LIMIT = 50 * 10**9
 """The Hub serves larger files through its chunk store alone: those are left to huggingface_hub, and begin anew."""

@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from playground.catalogue.downloads import GIB, LARGE, Progress, byte_bar, fetch_large
+from playground.catalogue.downloads import LARGE, Progress, byte_bar, fetch_large
 from playground.errors import HubError, MadangError, SetupError, VariantError
+from playground.system.hardware import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

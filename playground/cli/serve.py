@@ -67,7 +67,7 @@ def serve(  # noqa: PLR0913 - a parameter an option
         run_api(settings, names)
         return
     from playground.engines.plan import Wish
-    from playground.engines.running import run
+    from playground.engines.process import run
 
     words = tuple(shlex.split(command)) if command else None
     wish = Wish(settings, words, flags, parallel, adapters)

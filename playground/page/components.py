@@ -1,10 +1,11 @@
-"""Gradio components as the tabs use them: their labels follow the page's language, their HTML the page's own styles.
+"""Tabs, and Gradio components as they use them: labels follow the page's language, HTML its own styles.
 
 A component holds one string at a time. It starts in the browser's language (gr.I18n) and is given the other one by
 `Components.switched`, so that a switch loses neither conversation nor settings.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,6 +17,8 @@ from playground.page.events import Updates
 from playground.page.words import LANGUAGES, Language, Texts, texts
 
 C = TypeVar("C", bound=Block)
+Command = Sequence[str]
+"""How this program is called, for jobs that run it again: the interpreter and its front door. app.py says it."""
 
 
 class Components:
@@ -65,6 +68,18 @@ class Components:
         if key not in self._words["en"]:
             raise KeyError(key)
         return self.i18n(key)
+
+
+@dataclass(frozen=True)
+class Tab:
+    """A tab: `name` is its id and the key `tab.<name>` of its title; `locales` the folder with its ko and en.toml.
+
+    `render` is called once, inside the tab, and builds it; what has words on it comes from `Components.make`.
+    """
+
+    name: str
+    render: Callable[[Components], object]
+    locales: Path | None = None
 
 
 def _props(word: Callable[[str], Any], keys: Mapping[str, str], spoken: Mapping[str, str]) -> dict[str, Any]:

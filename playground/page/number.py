@@ -2,9 +2,8 @@
 
 from playground.page.markup import Markup
 from playground.page.words import Language, bilingual
+from playground.system.hardware import GIB, MIB
 
-MIB = 2**20
-GIB = 2**30
 UNITS: dict[Language, tuple[str, str, str]] = {"ko": ("시간", "분", "초"), "en": (" h", " min", " s")}
 
 

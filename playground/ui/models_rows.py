@@ -118,7 +118,7 @@ def _reached(name: str, reached: Reached) -> str:
 
 
 def _actions(name: str, loaded: bool, own: bool) -> str:
-    """Return the row's buttons; models.js asks before it removes."""
+    """Return the row's buttons; models_tab.py asks before it removes."""
     offered = [*(["unload"] if loaded else []), "check", *(["remove"] if own else [])]
     asked = {code: words(code)["models.confirm"].format(name=name) for code in LANGUAGES}
     return "".join(

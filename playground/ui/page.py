@@ -8,8 +8,7 @@ from fastapi import FastAPI
 
 from playground.compare import Playground
 from playground.page import look
-from playground.page.components import Components, plain
-from playground.page.tabs import Tab
+from playground.page.components import Components, Tab, plain
 from playground.page.words import LANGUAGES, both, tooltip, words
 from playground.settings import Environment, Settings
 from playground.ui import chat, chat_tab, models_tab

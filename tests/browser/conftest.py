@@ -17,7 +17,7 @@ from fastapi import FastAPI
 
 import app
 from playground.compare import Playground
-from playground.page.tabs import Tab
+from playground.page.components import Tab
 from playground.settings import Settings
 from playground.system import jobs
 from playground.ui.page import build, launch_options, mounted

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 import app
-from playground.page.tabs import Tab
+from playground.page.components import Tab
 from playground.settings import Settings
 from training.ui import export_tab, train_tab
 from training.words import LOCALES

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from playground.page.tabs import Tab
+from playground.page.components import Tab
 from playground.settings import Settings
 from tests.training import program
 from training.ui import train_tab

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 Severity = Literal["fatal", "warning", "note"]
-SEVERITIES: tuple[Severity, ...] = ("fatal", "warning", "note")
 SHOWN = 8
 
 

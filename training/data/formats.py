@@ -146,7 +146,7 @@ def _unknown(table: Table) -> ConfigError:
         if name not in columns:
             match = get_close_matches(name, [column.strip().lower() for column in columns], n=1, cutoff=0.75)
             near += [f"--column {name}={c}" for c in columns if match and c.strip().lower() == match[0]]
-    wants = "; ".join(f"{name}: {', '.join(_told(name))}" for name in KINDS)
+    wants = "; ".join(f"{name}: {', '.join(_columns_of(name))}" for name in KINDS)
     both = [name for name in ("instruction", "messages", "conversations") if name in columns]
     if len(both) > 1:
         hint = f"Several formats would fit ({', '.join(both)}): name one with --format."
@@ -158,7 +158,7 @@ def _unknown(table: Table) -> ConfigError:
     )
 
 
-def _told(name: str) -> list[str]:
+def _columns_of(name: str) -> list[str]:
     """Return a format's columns as people read them."""
     return [*WANTED[name], *(f"({extra})" for extra in OPTIONAL.get(name, ()) if name in ("alpaca", "preference"))]
 

@@ -1,4 +1,4 @@
-"""How exports look on the page: the newest one or the one viewed, and a line for each of the earlier ones."""
+"""How exports look on the page: the newest or the one viewed with its verdicts, and a line for each earlier one."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,10 +7,11 @@ from playground.page import cards
 from playground.page.markup import Markup, button, chat_button, escaped, tab_button
 from playground.settings import Settings
 from training.export.exports import State
+from training.export.parity import Cause, Grade, Verdict
 from training.export.plan import Wanted, bytes_of
 from training.run.folders import Progress
 from training.run.memory import size
-from training.ui import export_verdicts, exporting
+from training.ui import exporting
 from training.ui.export_sizes import called
 from training.ui.exporting import ExportRow
 from training.ui.rows import chosen, earlier
@@ -44,7 +45,7 @@ def _empty(settings: Settings) -> str:
 def _card(one: ExportRow, names: Mapping[Path, str]) -> str:
     busy = one.standing in ("preparing", "running", "cancelling", "elsewhere")
     body = _under_way(one) if busy else _ended(one)
-    rest = (_artefacts(one, names) + export_verdicts.html(one) + _notes(one)) if one.folder else ""
+    rest = (_artefacts(one, names) + _verdicts(one) + _notes(one)) if one.folder else ""
     log = "" if one.job and one.job.active else cards.log(one.job, live=False)
     return f'<section class="job export {one.standing}"><header>{_head(one)}</header>{body}{rest}{log}</section>'
 
@@ -151,7 +152,7 @@ def _artefact(one: ExportRow, wanted: Wanted, path: Path, names: Mapping[Path, s
     held = size(bytes_of(path)) if there else both("export.not_yet")
     return (
         f'<div class="artefact"><p><b>{called(wanted.label)}</b><span class="file">{escaped(path.name)}</span>'
-        f"<small>{held}</small>{export_verdicts.badge(verdict)}</p>{export_verdicts.causes(verdict)}{joined}</div>"
+        f"<small>{held}</small>{_badge(verdict)}</p>{_causes(verdict)}{joined}</div>"
     )
 
 
@@ -159,3 +160,79 @@ def _notes(one: ExportRow) -> str:
     told = [event for event in one.folder.events() if event.get("kind") == "note"] if one.folder else []
     rows = "".join(f"<li>{escaped(event.get('message', ''))}</li>" for event in told)
     return f'<ul class="events">{rows}</ul>' if rows else ""
+
+
+def _badge(verdict: Verdict | None) -> str:
+    """Return pass, warn or fail as a badge; nothing where the artefact was not judged."""
+    if verdict is None:
+        return ""
+    return f'<em class="verdict-{verdict.verdict}">{both(f"export.verdict_{verdict.verdict}")}</em>'
+
+
+def _causes(verdict: Verdict | None) -> str:
+    """Return what probably broke, one sentence per cause."""
+    if verdict is None or verdict.verdict == "pass":
+        return ""
+    said = "".join(f"<li>{_cause(cause, verdict.verdict)}</li>" for cause in verdict.causes)
+    return f'<ul class="causes {verdict.verdict}">{said}</ul>' if said else ""
+
+
+def _cause(cause: Cause, grade: Grade) -> str:
+    """Return what the cause means and what helps; a milder sentence where there is one for a warning."""
+    key = f"export.cause_{cause}"
+    if grade == "warn" and f"{key}_warn" in texts:
+        return both(f"{key}_warn")
+    return f'{both(key)} <small class="remedy">{both(f"export.remedy_{cause}")}</small>'
+
+
+def _verdicts(one: ExportRow) -> str:
+    """Return the table of drifts, and all that the checks said."""
+    verdicts = one.folder.verdicts() if one.folder else {}
+    if not verdicts:
+        return ""
+    rows = "".join(_row(label, verdict) for label, verdict in verdicts.items())
+    table = ""
+    if rows:
+        names = ("build", "kl", "top", "perplexity", "answers")
+        head = "".join(f"<th>{both(f'export.drift_{name}')}</th>" for name in names)
+        table = (
+            f'<h4>{both("export.drift")}</h4><div class="drift"><table><thead><tr>{head}</tr></thead>'
+            f'<tbody>{rows}</tbody></table></div><p class="soft">{both("export.drift_info")}</p>'
+        )
+    return table + "".join(_lines(label, verdict) for label, verdict in verdicts.items())
+
+
+def _row(label: str, verdict: Verdict) -> str:
+    drift, answers = verdict.drift, verdict.step("answers")
+    if drift is None:
+        return ""
+    against = f"<small>{both('export.drift_against', name=drift.against)}</small>"
+    same = f"{answers['same']} / {answers['answers']}" if "same" in answers else "–"
+    cells = (f"{drift.mean_kl:.4f}", f"{drift.same_top:.1%}", f"×{drift.perplexity_ratio:.3f}", same)
+    shown = "".join(f"<td>{cell}</td>" for cell in cells)
+    return f"<tr><td><b>{called(label)}</b>{against}</td>{shown}</tr>"
+
+
+def _lines(label: str, verdict: Verdict) -> str:
+    lines = "".join(f'<li lang="en">{escaped(line)}</li>' for line in verdict.lines)
+    rows = _steps(verdict) + lines
+    if not rows:
+        return ""
+    shown = " open" if verdict.verdict == "fail" else ""
+    summary = both("export.compared", name=called(label))
+    return f'<details class="compared"{shown}><summary>{summary}</summary><ul>{rows}</ul></details>'
+
+
+def _steps(verdict: Verdict) -> str:
+    """Return what each step compared, in both languages; the lines that follow say it in English, in every detail."""
+    files, text, answers = (verdict.step(name) for name in ("files", "text", "answers"))
+    said = []
+    if "tensors" in files:
+        said.append(both("export.step_files", count=files["tensors"]))
+    if "tokens" in text:
+        said.append(both("export.step_text", conversations=text["conversations"], tokens=text["tokens"]))
+    if drift := verdict.drift:
+        said.append(both("export.step_numbers", kl=f"{drift.mean_kl:.4f}", top=f"{drift.same_top:.1%}"))
+    if "same" in answers:
+        said.append(both("export.step_answers", count=answers["answers"], same=answers["same"]))
+    return "".join(f"<li>{line}</li>" for line in said)

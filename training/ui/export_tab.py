@@ -9,10 +9,9 @@ import gradio as gr
 from gradio.blocks import Block
 
 from playground.errors import MadangError
-from playground.page.components import Components, lead, plain, tab_here
+from playground.page.components import Command, Components, lead, plain, tab_here
 from playground.page.events import PRESSES, SILENT, Updates, Values, clocked, in_turn
 from playground.page.form import last_form, values_of
-from playground.page.tabs import Command
 from playground.settings import Settings
 from playground.system import jobs
 from training.ui import export_showing, export_sizes, exporting

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from playground.catalogue.variants import HUB_ID, Adapter, Catalogue
 from playground.errors import ConfigError, MadangError
-from playground.page.tabs import Command
+from playground.page.components import Command
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.progress import OPTION

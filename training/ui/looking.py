@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from playground.page.components import Command
 from playground.page.markup import button, escaped
-from playground.page.tabs import Command
 from playground.page.words import bilingual
 from playground.settings import Settings
 from playground.system import jobs

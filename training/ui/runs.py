@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import Literal
 
 from playground.errors import ConfigError
-from playground.page.tabs import Command
+from playground.page.components import Command
 from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job

@@ -1,7 +1,7 @@
-"""Lays out Train and ties its components to the actions."""
+"""Lays out Train and ties its components to what they do. Testable without Gradio: `begin` and `act`."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,20 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
-from playground.page.components import Components, lead, plain, tab_here
+from playground.errors import MadangError
+from playground.page.components import Command, Components, lead, plain, tab_here
 from playground.page.events import PRESSES, SILENT, Updates, Values, clocked, in_turn
 from playground.page.form import last_form, no_number, values_of
-from playground.page.tabs import Command
 from playground.settings import Settings
 from playground.system import jobs
 from training.recipe import Method
-from training.ui import actions, advice, checking, form, looking, showing
-from training.words import both, texts
+from training.ui import advice, checking, form, looking, runs, showing
+from training.words import both, problem, texts
 
 EVERY_S = 1.5
+KINDS = (runs.KIND, checking.KIND, looking.KIND)
+STARTS = {"look": looking.start, "check": checking.start, "start": runs.start}
+NUMBERS = ("epochs", "batch", "accumulation", "max_length", "evaluation")
 SUFFIXES = [".json", ".jsonl", ".csv", ".parquet", ".txt"]
 SHOW = "() => document.querySelector('{}')?.scrollIntoView({{ behavior: 'smooth', block: 'nearest' }})"
 
@@ -36,6 +39,50 @@ class Desk:
     viewed: gr.State
     arrived: gr.State
     timer: gr.Timer
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a button did: a fault to show, fields to set, the run to look at (None: as before)."""
+
+    fault: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    viewed: str | None = None
+
+
+def begin(settings: Settings, program: Command, what: str, values: form.Form) -> Done:
+    """Look at the data, check the run, or start it."""
+    try:
+        STARTS[what](settings, program, values)
+    except MadangError as error:
+        return Done(problem(error))
+    return Done(viewed="" if what == "start" else None)
+
+
+def act(settings: Settings, program: Command, action: str, name: str) -> Done:
+    """Do what a button inside HTML says: on a job, on a run, or on the form's fields."""
+    try:
+        if action == "stop":
+            jobs.cancel(jobs.find(settings, name))
+        elif action == "resume":
+            runs.resume(settings, program, name)
+            return Done(viewed="")
+        elif action == "fix":
+            looking.fix(settings, program, name)
+        elif action == "show":
+            return Done(viewed=name)
+        elif action == "use":
+            return Done(fields={"source": name})
+        elif action == "set":
+            return Done(fields=dict(_pair(pair) for pair in name.split(",")))
+    except MadangError as error:
+        return Done(problem(error))
+    return Done()
+
+
+def _pair(pair: str) -> tuple[str, Any]:
+    name, _, value = pair.partition("=")
+    return name, float(value) if name in NUMBERS else value
 
 
 def render(settings: Settings, program: Command, components: Components) -> None:
@@ -127,15 +174,15 @@ def _wire(settings: Settings, program: Command, desk: Desk) -> None:
     def seen(viewed: str) -> Updates:
         return _seen(settings, desk, viewed)
 
-    def begin(what: str, values: Values) -> Updates:
-        done = actions.begin(settings, program, what, values_of(desk.fields, values))
+    def handle_button(what: str, values: Values) -> Updates:
+        done = begin(settings, program, what, values_of(desk.fields, values))
         said: Updates = dict.fromkeys((place for _, place in desk.buttons.values()), "")
         said[desk.buttons[what][1]] = done.fault
         viewed = values[desk.viewed] if done.viewed is None else done.viewed
         return {**said, desk.shown["act"]: "", **seen(viewed)}
 
-    def act(viewed: str, event: gr.EventData) -> Updates:
-        done = actions.act(settings, program, str(event.action), str(event.name))
+    def handle_action(viewed: str, event: gr.EventData) -> Updates:
+        done = act(settings, program, str(event.action), str(event.name))
         fields = {desk.fields[name]: value for name, value in done.fields.items()}
         said: Updates = dict.fromkeys(places, "")
         said[desk.shown["act"]] = done.fault
@@ -146,11 +193,11 @@ def _wire(settings: Settings, program: Command, desk: Desk) -> None:
     for what, (button, _) in desk.buttons.items():
         target = {"look": "#train-data", "check": "#train-dry", "start": "#train-run"}[what]
         pressed = button.click(
-            partial(begin, what), {*desk.fields.values(), desk.viewed}, [*outputs, *places], **in_turn("train")
+            partial(handle_button, what), {*desk.fields.values(), desk.viewed}, [*outputs, *places], **in_turn("train")
         )
         pressed.then(None, js=SHOW.format(target), **SILENT)
     for shown in (*desk.advice, *(desk.shown[name] for name in ("run", "dry", "data", "earlier"))):
-        acted = shown.click(act, desk.viewed, [*outputs, *places, *desk.fields.values()], **in_turn("train"))
+        acted = shown.click(handle_action, desk.viewed, [*outputs, *places, *desk.fields.values()], **in_turn("train"))
         if shown in (desk.shown["run"], desk.shown["earlier"]):  # a run that is shown or resumed may stand elsewhere
             acted.then(None, js=SHOW.format("#train-run"), **SILENT)
     desk.timer.tick(seen, desk.viewed, outputs, **in_turn("train"))
@@ -188,9 +235,9 @@ def _seen(settings: Settings, desk: Desk, viewed: str) -> Updates:
         made: Updates = {desk.shown["run"]: run, desk.shown["earlier"]: earlier, desk.viewed: viewed}
         return made | {desk.shown["dry"]: checking.html(settings), desk.shown["data"]: looking.html(settings)}
 
-    return clocked(desk.timer, lambda: jobs.busy(settings, *actions.KINDS), shown)
+    return clocked(desk.timer, lambda: jobs.busy(settings, *KINDS), shown)
 
 
 def _restored(settings: Settings, desk: Desk) -> Updates:
-    values = last_form(settings, *actions.KINDS)
+    values = last_form(settings, *KINDS)
     return {desk.fields[name]: value for name, value in values.items() if name in desk.fields}

@@ -38,7 +38,7 @@ async def _answer(body: CompletionRequest, request: Request) -> Response:
     needs_prompt = body.limit == 0 or (body.echo and (body.logprobs is not None or not _is_text(body)))
     echoes = await read(body, drawn, dispatcher) if needs_prompt else []
     if body.limit == 0 or (at_once(body, drawn) and all(echo.next for echo in echoes)):
-        return await _known_already(body, echoes, dispatcher, record_of(request.scope))
+        return await _answer_at_once(body, echoes, dispatcher, record_of(request.scope))
     rows = _rows(body, drawn, echoes)
     answers = await dispatcher.ask(body.model, rows, body.n or 1, record_of(request.scope))
     return await TextBuilder(body, envelope("cmpl", answers.target), echoes).respond(answers)
@@ -121,7 +121,7 @@ class TextBuilder(AnswerBuilder[TextChoice, TextChoice]):
 
         return EventStream(chunks())
 
-    def known(self) -> tuple[list[TextChoice], int]:
+    def ready_choices(self) -> tuple[list[TextChoice], int]:
         """Return the choices that need no row, and how many tokens they write."""
         made, written = [], 0
         for index, (echo, aligner) in enumerate(zip(self._echoes, self.aligners, strict=True)):
@@ -153,13 +153,13 @@ class TextBuilder(AnswerBuilder[TextChoice, TextChoice]):
         )
 
 
-async def _known_already(
+async def _answer_at_once(
     body: CompletionRequest, echoes: list[Echo], dispatcher: Dispatcher, record: Record
 ) -> Response:
     """Answer a request that no row has to be asked for."""
     target = await dispatcher.thread(lambda: dispatcher.models.target(body.model, lambda done, what: None))
     builder = TextBuilder(body, envelope("cmpl", target), echoes)
-    choices, written = builder.known()
+    choices, written = builder.ready_choices()
     read_tokens = sum(len(echo.ids) for echo in echoes)
     record.tokens(target.id, read_tokens, written)
     return builder.respond_at_once(choices, usage(read_tokens, written))

@@ -19,7 +19,7 @@ from playground.workers.pool import Hold
 
 PORTION = 512
 """Tokens of prompts in one call, where the prompts share no beginning."""
-MAX_TOLD = 1_000_000
+MAX_LOGPROBS = 1_000_000
 """Log-probabilities of echoed prompts in one answer at most: tens of megabytes, made while others wait."""
 
 
@@ -45,7 +45,7 @@ async def read(body: CompletionRequest, sampling: Sampling, dispatcher: Dispatch
 
     echoes = await dispatcher.with_worker(body.model, encode)
     if body.echo and body.logprobs is not None:
-        _check_told(sum(len(echo.ids) for echo in echoes), body.n or 1, body.logprobs)
+        _check_count(sum(len(echo.ids) for echo in echoes), body.n or 1, body.logprobs)
         for part in portions(echoes):  # between two portions others are answered, and a hang-up is noticed
             await dispatcher.with_worker(body.model, partial(_score, part, body.logprobs, at_once(body, sampling)))
     return echoes
@@ -107,15 +107,15 @@ def _check(echoes: Sequence[Echo], hold: Hold, most: int) -> None:
         raise ApiError(400, "A prompt is empty: send at least one token.", "prompt", "invalid_prompt")
 
 
-def _check_told(tokens: int, choices: int, top: int) -> None:
+def _check_count(tokens: int, choices: int, top: int) -> None:
     """Refuse an echo with more log-probabilities than one answer may have."""
     told = tokens * choices * (1 + top)
-    if told > MAX_TOLD:
+    if told > MAX_LOGPROBS:
         text = (
             f"{tokens} prompt tokens, {1 + top} log-probabilities each, echoed in each of {choices} answers make {told}"
         )
         remedy = "Lower 'n' or 'logprobs', or send fewer or shorter prompts."
-        raise ApiError(400, f"{text} of them; {MAX_TOLD} are told at once. {remedy}", "n", "invalid_value")
+        raise ApiError(400, f"{text} of them; {MAX_LOGPROBS} are told at once. {remedy}", "n", "invalid_value")
 
 
 def _score(echoes: Sequence[Echo], top: int, one_more: bool, target: Target, hold: Hold) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from playground.backends.logprobs import likeliest, logsumexp, told
+from playground.backends.logprobs import likeliest, logsumexp, token_logprob
 
 LOGITS = np.log(np.array([0.1, 0.4, 0.2, 0.3], dtype=np.float32)) + 5
 
@@ -13,7 +13,7 @@ def piece(token: int) -> bytes:
 
 
 def test_a_token_and_the_likeliest_of_its_place() -> None:
-    found = told(LOGITS, 2, 2, piece)
+    found = token_logprob(LOGITS, 2, 2, piece)
     assert (found.id, found.raw) == (2, (67,))
     assert found.logprob == pytest.approx(np.log(0.2), abs=1e-6)
     assert [(one.id, one.raw) for one in found.top] == [(1, (66,)), (3, (68,))]

@@ -42,9 +42,9 @@ def test_bytes_add_up_to_the_text_of_a_vocabulary_that_falls_back(text: str, pre
     words = falling_back(prefix)
     pieces = Pieces(words)
     ids = words.encode(text, add_special_tokens=False)
-    assert b"".join(map(pieces.said, ids)).decode() == " " * prefix + text
+    assert b"".join(map(pieces.answer_bytes, ids)).decode() == " " * prefix + text
     assert b"".join(map(pieces.spelled, [1, *ids, 2])).decode() == "<s>" + " " * prefix + text + "</s>"
-    assert pieces.said(1) == b""
+    assert pieces.answer_bytes(1) == b""
 
 
 def test_what_broke_the_librarys_stream_reads_on() -> None:
@@ -55,7 +55,7 @@ def test_what_broke_the_librarys_stream_reads_on() -> None:
     with pytest.raises(Exception, match="Invalid prefix"):
         [stream.step(raw, token) for token in ids]
     decoder, pieces = AnswerText(), Pieces(words)
-    shown = [decoder.feed(pieces.said(token)) for token in ids]
+    shown = [decoder.feed(pieces.answer_bytes(token)) for token in ids]
     assert shown == ["\n", "", "", "\ufffd a", "", "", "한"]
 
 
@@ -64,10 +64,10 @@ def test_what_broke_the_librarys_stream_reads_on() -> None:
 def test_any_tokens_can_be_said(ids: list[int]) -> None:
     words = falling_back()
     decoder, pieces = AnswerText(), Pieces(words)
-    shown = "".join(decoder.feed(pieces.said(token)) for token in ids)
+    shown = "".join(decoder.feed(pieces.answer_bytes(token)) for token in ids)
     whole = words.decode([ids[0], *ids] if ids else ids, skip_special_tokens=True)
     if ids and "\ufffd" not in whole and "\ufffd" not in shown:
-        said_twice = b"".join(map(pieces.said, [ids[0], *ids])).decode(errors="ignore")
+        said_twice = b"".join(map(pieces.answer_bytes, [ids[0], *ids])).decode(errors="ignore")
         assert said_twice.removeprefix(" ") == whole
 
 
@@ -79,7 +79,7 @@ def test_an_answer_in_byte_tokens_never_ends_its_worker(tiny: Callable[[str], Pa
     backend = TransformersBackend(ModelSpec(engine="transformers", name="b", path=str(folder), dtype="fp32"))
     decoder = AnswerText()
     ids = [*spread("👩"), *spread("\n"), *spread("한")[:2], *spread("글\n")]
-    assert "".join(decoder.feed(backend.said(token)) for token in ids) == "👩\n\ufffd글\n"
+    assert "".join(decoder.feed(backend.answer_bytes(token)) for token in ids) == "👩\n\ufffd글\n"
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -97,7 +97,11 @@ def test_an_added_word_spells_itself_and_is_said_unless_it_controls() -> None:
     words.add_special_tokens({"additional_special_tokens": ["<끝>"]})
     pieces = Pieces(words)
     thought, end = words.convert_tokens_to_ids(["<생각>", "<끝>"])
-    assert (pieces.said(thought).decode(), pieces.spelled(end).decode(), pieces.said(end)) == ("<생각>", "<끝>", b"")
+    assert (pieces.answer_bytes(thought).decode(), pieces.spelled(end).decode(), pieces.answer_bytes(end)) == (
+        "<생각>",
+        "<끝>",
+        b"",
+    )
 
 
 def test_other_decoders_keep_the_space_between_words() -> None:
@@ -105,8 +109,8 @@ def test_other_decoders_keep_the_space_between_words() -> None:
     raw = Tokenizer(models.WordPiece({name: i for i, name in enumerate(names)}, unk_token="[UNK]"))
     raw.pre_tokenizer, raw.decoder = pre_tokenizers.Whitespace(), decoders.WordPiece()
     pieces = Pieces(PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="[UNK]"))
-    assert b"".join(map(pieces.said, [1, 2, 3, 4, 5])).decode() == " a courtyard 마당"
+    assert b"".join(map(pieces.answer_bytes, [1, 2, 3, 4, 5])).decode() == " a courtyard 마당"
     meta = Tokenizer(models.BPE({"▁a": 0, "▁": 1, "a": 2, "당": 3}, [("▁", "a")]))
     meta.pre_tokenizer, meta.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
     pieces = Pieces(PreTrainedTokenizerFast(tokenizer_object=meta))
-    assert b"".join(map(pieces.said, [0, 3, 0])).decode() == " a당 a"
+    assert b"".join(map(pieces.answer_bytes, [0, 3, 0])).decode() == " a당 a"

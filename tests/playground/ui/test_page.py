@@ -10,8 +10,7 @@ import gradio as gr
 import pytest
 
 from playground.compare import Playground
-from playground.page.components import Components
-from playground.page.tabs import Tab
+from playground.page.components import Components, Tab
 from playground.settings import Settings
 from playground.ui.page import build, launch_options
 

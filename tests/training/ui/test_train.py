@@ -17,7 +17,7 @@ from tests.waiting import ended
 from training import recipe as recipes
 from training.run import runs as folders
 from training.run.runs import Run
-from training.ui import actions, advice, checking, form, looking, plots, reports, rows, runs, showing
+from training.ui import advice, checking, form, looking, plots, reports, rows, runs, showing, train_tab
 from training.words import words
 
 CATALOGUE = '[[variant]]\nname = "a"\nkind = "base"\nsource = "fake:a"\n'
@@ -118,8 +118,8 @@ def test_each_method_leaves_its_own_defaults_out(settings: Settings, values: dic
 def test_a_wrong_form_is_a_card_and_no_job(
     change: dict[str, Any], key: str, settings: Settings, values: dict[str, Any]
 ) -> None:
-    for what in actions.STARTS:
-        done = actions.begin(settings, ["py"], what, values | change)
+    for what in train_tab.STARTS:
+        done = train_tab.begin(settings, ["py"], what, values | change)
         assert words("ko")[f"{key}_hint"] in done.fault
     assert jobs.listed(settings) == []
     with pytest.raises(FormError):
@@ -178,7 +178,7 @@ def test_a_cleaned_copy_can_be_taken(settings: Settings, values: dict[str, Any])
     html = looking.html(settings)
     assert 'data-action="use" data-name="/x/rows-clean.jsonl"' in html
     assert 'data-action="fix"' not in html
-    assert actions.act(settings, [], "use", "/x/rows-clean.jsonl").fields == {"source": "/x/rows-clean.jsonl"}
+    assert train_tab.act(settings, [], "use", "/x/rows-clean.jsonl").fields == {"source": "/x/rows-clean.jsonl"}
 
 
 def test_data_that_cannot_be_read_is_a_card(settings: Settings) -> None:
@@ -226,9 +226,9 @@ def test_one_that_prepares_and_then_runs(settings: Settings, values: dict[str, A
     assert "width: 50.0%" in html
     assert html.count("<svg") == 4
     assert f'data-action="stop" data-name="{made.id}"' in html
-    assert words("en")["train.busy"] in actions.begin(settings, ["py"], "start", values).fault
-    assert words("en")["train.busy"] in actions.act(settings, ["py"], "resume", run.name).fault
-    assert actions.act(settings, ["py"], "stop", made.id).fault == ""
+    assert words("en")["train.busy"] in train_tab.begin(settings, ["py"], "start", values).fault
+    assert words("en")["train.busy"] in train_tab.act(settings, ["py"], "resume", run.name).fault
+    assert train_tab.act(settings, ["py"], "stop", made.id).fault == ""
     assert ended(settings, made).state == "cancelled"
 
 
@@ -237,7 +237,7 @@ def test_one_that_was_stopped_can_be_resumed(settings: Settings) -> None:
     html = shown(settings)
     assert words("en")["train.kept_stopped"].format(step=4) in english(html)
     assert f'data-action="resume" data-name="{run.name}"' in html
-    assert actions.act(settings, [sys.executable, "-c", ""], "resume", run.name).viewed == ""
+    assert train_tab.act(settings, [sys.executable, "-c", ""], "resume", run.name).viewed == ""
     (going,) = jobs.listed(settings, runs.KIND)
     assert going.command[3:] == (
         *("--data", str(settings.data), "train", "--resume", run.name),
@@ -302,7 +302,7 @@ def test_an_earlier_run_can_be_looked_at(settings: Settings) -> None:
     names = [make_run(settings, f"n{number}", status="stopped", step=1).name for number in range(10)]
     now, earlier = showing.html(settings)
     assert earlier.count('<div class="stopped">') == rows.EARLIER
-    oldest = actions.act(settings, [], "show", names[5]).viewed or ""
+    oldest = train_tab.act(settings, [], "show", names[5]).viewed or ""
     assert names[5] in showing.html(settings, oldest)[0]
     assert names[5] not in now
 
@@ -315,17 +315,17 @@ def test_a_run_that_cannot_be_read_spoils_nothing(settings: Settings) -> None:
 
 
 def test_the_form_comes_back_after_a_reload(settings: Settings, values: dict[str, Any]) -> None:
-    assert last_form(settings, *actions.KINDS) == {}
+    assert last_form(settings, *train_tab.KINDS) == {}
     ended(settings, job(settings, "", checking.KIND, form=values | {"rank": "64"}))
-    assert last_form(settings, *actions.KINDS)["rank"] == "64"
+    assert last_form(settings, *train_tab.KINDS)["rank"] == "64"
 
 
 def test_advice_sets_fields(settings: Settings) -> None:
     assert 'data-name="rank=128"' in advice.beside("rank")
     assert 'data-name="batch=2,accumulation=4"' in advice.beside("batch")
-    done = actions.act(settings, [], "set", "batch=2,accumulation=4")
+    done = train_tab.act(settings, [], "set", "batch=2,accumulation=4")
     assert done.fields == {"batch": 2.0, "accumulation": 4.0}
-    assert actions.act(settings, [], "set", "learning_rate=2e-4").fields == {"learning_rate": "2e-4"}
+    assert train_tab.act(settings, [], "set", "learning_rate=2e-4").fields == {"learning_rate": "2e-4"}
 
 
 def test_axes_and_curves() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from playground.catalogue.files import check_base, read_json
 from playground.system.hardware import usable_cores
-from training.export.parity import diagnosis, ends, hyperparameters, vocabulary
+from training.export.parity import diagnosis, hyperparameters, vocabulary
 from training.export.parity.lora import Lora
 from training.export.parity.pairs import CHECKED, Pair, Pairing, folder_pairs, gguf_pairs, head_pair
 from training.export.parity.source import HEAD, Source, text_config
@@ -34,7 +34,7 @@ def check_gguf(source: Source, file: Path, level: str, progress: Progress) -> St
     step, built = Step(), GgufWeights(file)
     hyperparameters.compare_gguf(source.config, built, step)
     vocabulary.compare_gguf(source.folder, built, step)
-    ends.compare(ends.of_folder(source.folder), ends.of_gguf(built), step)
+    vocabulary.compare_ends(vocabulary.ends_of_folder(source.folder), vocabulary.ends_of_gguf(built), step)
     pairing = gguf_pairs(source, built)
     _judge_names(
         pairing,
@@ -55,7 +55,7 @@ def check_folder(source: Source, folder: Path, progress: Progress) -> Step:
     config = text_config(read_json(folder / "config.json"))
     hyperparameters.compare_configs(source.config, config, step)
     vocabulary.compare_folders(source.folder, folder, step)
-    ends.compare(ends.of_folder(source.folder), ends.of_folder(folder), step)
+    vocabulary.compare_ends(vocabulary.ends_of_folder(source.folder), vocabulary.ends_of_folder(folder), step)
     pairing = folder_pairs(source, built)
     _judge_names(pairing, pairing.extra, True, step)
     flag = config.get("tie_word_embeddings")

@@ -14,11 +14,7 @@ OTHERWISE = {"q1": "q2", "tq": "q2", "mx": "q4", "nv": "q4"}
 """Levels whose names do not say their bits, or that have no row of their own."""
 
 
-class _Table(Value):
-    """A table of the file."""
-
-
-class DriftBounds(_Table):
+class DriftBounds(Value):
     """How far distributions may lie apart: see the file."""
 
     mean_kl: Bounds
@@ -26,7 +22,7 @@ class DriftBounds(_Table):
     perplexity: Bounds
 
 
-class Size(_Table):
+class Size(Value):
     """How KL bounds shrink with a model's parameters."""
 
     reference: int
@@ -40,7 +36,7 @@ class Size(_Table):
         return min(max(factor, self.least), self.most)
 
 
-class AdapterBounds(_Table):
+class AdapterBounds(Value):
     """How far from 1 the number of times an adapter was merged may lie."""
 
     warn: float
@@ -48,14 +44,14 @@ class AdapterBounds(_Table):
     sure: float
 
 
-class AnswerBounds(_Table):
+class AnswerBounds(Value):
     """How long answers are, and what counts as an early parting, in tokens."""
 
     tokens: int
     early: int
 
 
-class Thresholds(_Table):
+class Thresholds(Value):
     """All bounds of the file."""
 
     size: Size

@@ -1,9 +1,10 @@
-"""The vocabulary in a build's files against the source's tokenizer.json. What texts become is the next step."""
+"""A build's vocabulary and end tokens against those in its source's files. What texts become is the next step."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+from playground.prompts import end_tokens
 from training.export import pieces
 from training.export.parity.verdict import Step
 from training.export.parity.weights import GgufWeights
@@ -11,6 +12,7 @@ from training.export.parity.weights import GgufWeights
 STRAY = 0.001
 """Tokens that may be spelled otherwise: converters write added ones as they would be normalized."""
 BYTE_LEVEL = "gpt2"
+ENDS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom"))
 
 
 def compare_gguf(folder: Path, built: GgufWeights, step: Step) -> None:
@@ -36,6 +38,29 @@ def compare_folders(source: Path, built: Path, step: Step) -> None:
     _compare(_tokens(ours), _tokens(theirs), step)
     if _merges(ours) != _merges(theirs):
         step.fail("vocabulary", "The merges of the two tokenizers differ.")
+
+
+def ends_of_folder(folder: Path) -> set[int]:
+    """Return the tokens that generation_config.json, or else config.json, ends an answer with."""
+    for name in ("generation_config.json", "config.json"):
+        if (found := pieces.read(folder / name).get("eos_token_id")) is not None:
+            return {int(number) for number in (found if isinstance(found, list) else [found])}
+    return set()
+
+
+def ends_of_gguf(built: GgufWeights) -> set[int]:
+    """Return the tokens that the file names as ends, and those that llama.cpp takes for one by their spelling."""
+    named = {int(number) for key in ENDS if (number := built.meta(key)) is not None}
+    ends = end_tokens(set(built.tokens))
+    return named | {number for number, token in enumerate(built.tokens) if token in ends}
+
+
+def compare_ends(source: set[int], built: set[int], step: Step) -> None:
+    """Complain of ends that got lost."""
+    if lost := sorted(source - built):
+        step.fail("bos-eos", f"Tokens {lost} end an answer of the source and not one of this build.")
+    elif source:
+        step.note(f"Every token that ends the source's answers ends this build's: {sorted(source)}.")
 
 
 def _compare(want: dict[int, str], got: dict[int, str], step: Step) -> None:

@@ -209,7 +209,7 @@ def test_an_end_that_lm_eval_throws_away_is_a_token_without_text() -> None:
         id=256, raw=tuple(b"<end>"), logprob=-0.5, top=(Likely(id=256, raw=tuple(b"<end>"), logprob=-0.5),)
     )
     echo = Echo([97], "a", [PromptToken(id=97, raw=(97,), logprob=None)], end, ends=True)
-    [choice], written = TextBuilder(body, {}, [echo]).known()
+    [choice], written = TextBuilder(body, {}, [echo]).ready_choices()
     assert (choice.text, choice.finish_reason, written) == ("a", "stop", 0)
     assert choice.logprobs is not None
     assert choice.logprobs.tokens == ["a", "<end>"]
@@ -220,7 +220,9 @@ def test_an_end_that_lm_eval_throws_away_is_a_token_without_text() -> None:
 def test_that_token_is_said_as_a_row_says_it(raw: bytes, said: str) -> None:
     body = CompletionRequest(model="m", prompt="a", max_tokens=1, logprobs=0, echo=True, temperature=0)
     after = PromptToken(id=1, raw=tuple(raw), logprob=-0.5)
-    [choice], _ = TextBuilder(body, {}, [Echo([97], "a", [PromptToken(id=97, raw=(97,), logprob=None)], after)]).known()
+    [choice], _ = TextBuilder(
+        body, {}, [Echo([97], "a", [PromptToken(id=97, raw=(97,), logprob=None)], after)]
+    ).ready_choices()
     assert choice.text == f"a{said}"
     assert choice.logprobs is not None
     assert choice.logprobs.text_offset == [0, 1]

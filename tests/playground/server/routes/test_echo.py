@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from playground.presets import Sampling
-from playground.server.routes.echo import MAX_TOLD, PORTION, Echo, _check_told, portions, read
+from playground.server.routes.echo import MAX_LOGPROBS, PORTION, Echo, _check_count, portions, read
 from playground.server.wire.errors import ApiError
 from playground.server.wire.requests import CompletionRequest
 
@@ -35,12 +35,12 @@ def test_what_begins_alike_is_read_in_bounded_portions() -> None:
 
 
 def test_more_than_an_answer_can_tell_is_refused() -> None:
-    _check_told(MAX_TOLD // 4, 2, 1)
+    _check_count(MAX_LOGPROBS // 4, 2, 1)
     with pytest.raises(ApiError) as caught:
-        _check_told(MAX_TOLD // 4 + 1, 2, 1)
+        _check_count(MAX_LOGPROBS // 4 + 1, 2, 1)
     problem = caught.value.problem
     assert (caught.value.status, problem.param, problem.code) == (400, "n", "invalid_value")
-    for word in (f"{MAX_TOLD // 4 + 1}", "1000000", "'n'", "'logprobs'"):
+    for word in (f"{MAX_LOGPROBS // 4 + 1}", "1000000", "'n'", "'logprobs'"):
         assert word in problem.message
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from playground.measure.drift import Reading
 from training.export import gguf
-from training.export.parity import answers, ends, hyperparameters, numbers
+from training.export.parity import answers, hyperparameters, numbers, vocabulary
 from training.export.parity.answers import Answers
 from training.export.parity.tensors import Compared, merged_times
 from training.export.parity.thresholds import drift_row, thresholds
@@ -113,11 +113,11 @@ def test_where_answers_part() -> None:
 
 def test_ends(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"eos_token_id": 7}', encoding="utf-8")
-    assert ends.of_folder(tmp_path) == {7}
+    assert vocabulary.ends_of_folder(tmp_path) == {7}
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [1, 2]}', encoding="utf-8")
-    assert ends.of_folder(tmp_path) == {1, 2}
+    assert vocabulary.ends_of_folder(tmp_path) == {1, 2}
     step = Step()
-    ends.compare({1, 2}, {2}, step)
+    vocabulary.compare_ends({1, 2}, {2}, step)
     assert [f.cause for f in step.findings] == ["bos-eos"]
 
 
