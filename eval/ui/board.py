@@ -133,7 +133,7 @@ def sentences(board: "Leaderboard") -> str:
 def _said(board: "Leaderboard", row: "Row") -> str:
     from eval.cells import MEAN
 
-    lines = {task: told for task in (MEAN, *board.tasks) if (told := _lines(row, row.cells.get(task)))}
+    lines = {task: text for task in (MEAN, *board.tasks) if (text := _lines(row, row.cells.get(task)))}
     if not lines:
         return ""
     first = row.main
@@ -154,14 +154,14 @@ def _lines(row: "Row", cell: "Cell | None") -> str:
     if cell is None:
         return ""
     pairs = [(one, name) for one, name in ((cell.difference, row.base), (cell.loss, row.parent)) if one]
-    told = "".join(
+    compared = "".join(
         f'<p class="is-{one.verdict}">{both("board.against", name=name)} '
         + bilingual(lambda language, one=one: sentence(one, language))  # type: ignore[misc]
         + "</p>"
         for one, name in pairs
     )
-    if told or not (cell.why_not and row.base):
-        return told
+    if compared or not (cell.why_not and row.base):
+        return compared
     base, task = row.base, cell.unasked
     why = bilingual(lambda language: reason(base, task, language)) if task else escaped(cell.why_not)
     return f'<p class="soft">{why}</p>'

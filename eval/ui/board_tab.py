@@ -28,7 +28,7 @@ class View:
     fields: dict[str, Any]
     table: gr.HTML
     plots: gr.HTML
-    said: gr.HTML
+    sentences: gr.HTML
     row: gr.Dropdown
     task: gr.Dropdown
     flips: gr.HTML
@@ -54,7 +54,7 @@ def render(settings: Settings, components: Components) -> None:
                 form: gr.Button(name, size="sm", elem_id=f"board-{form}", scale=0, min_width=0)
                 for form, name in {"csv": "CSV", "md": "Markdown", "json": "JSON"}.items()
             }
-        said = plain(elem_id="board-said", elem_classes="section")
+        sentences = plain(elem_id="board-said", elem_classes="section")
         drawn = plain(elem_id="board-plots", elem_classes="section")
         plain(f"<h3>{both('flips.heading')}</h3><p class='soft'>{both('flips.lead')}</p>", elem_classes="section")
         with gr.Row(elem_classes="picks"):
@@ -62,7 +62,7 @@ def render(settings: Settings, components: Components) -> None:
             task = components.make(gr.Dropdown, "flips.task", choices=[], value=None, elem_id="flips-task")
         read = plain(elem_id="board-flips")
     file = plain(elem_id="board-file")
-    view = View(sort, fields, shown, drawn, said, row, task, read, file, rest)
+    view = View(sort, fields, shown, drawn, sentences, row, task, read, file, rest)
     _wire(settings, view, buttons, tab_here())
 
 
@@ -97,7 +97,7 @@ def refresh(settings: Settings, view: View, values: dict[Block, Any], sort: tupl
     return start | {
         view.table: boards.faults(board) + table.html(board, sort),
         view.plots: plots.html(board),
-        view.said: boards.sentences(board),
+        view.sentences: boards.sentences(board),
         view.row: picked,
         view.task: task,
         view.flips: read,
@@ -116,17 +116,8 @@ def _flipped(board: Any, row: str | None, task: str | None) -> tuple[Any, Any, s
 
 def _wire(settings: Settings, view: View, buttons: dict[str, gr.Button], tab: gr.Tab) -> None:
     fields = view.fields
-    outputs = [
-        view.sort,
-        fields["shots"],
-        view.rest,
-        view.table,
-        view.plots,
-        view.said,
-        view.row,
-        view.task,
-        view.flips,
-    ]
+    shown = [view.table, view.plots, view.sentences, view.row, view.task, view.flips]
+    outputs = [view.sort, fields["shots"], view.rest, *shown]
 
     def anew(values: dict[Block, Any]) -> Updates:
         return refresh(settings, view, values, values[view.sort])

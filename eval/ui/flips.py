@@ -8,7 +8,7 @@ from eval.words import both, fault
 from playground.errors import MadangError
 
 if TYPE_CHECKING:
-    from eval.leaderboard import Leaderboard
+    from eval.leaderboard import Leaderboard, Row
     from eval.results import Flip
     from eval.samples import Sample
 
@@ -18,19 +18,25 @@ PROMPT_END = 600
 
 def tasks(board: "Leaderboard", row_key: str | None) -> list[str]:
     """Return the tasks that a row and its base were both asked."""
+    pair = _pair(board, row_key)
+    return [task for task in board.tasks if all(task in row.cells for row in pair)] if pair else []
+
+
+def _pair(board: "Leaderboard", row_key: str | None) -> "tuple[Row, Row] | None":
+    """Return the row of a key and that of its base; None where there are not both."""
     row = next((row for row in board.rows if key(row) == row_key), None)
     base = base_row(board, row) if row else None
-    return [task for task in board.tasks if row and base and task in row.cells and task in base.cells]
+    return (row, base) if row and base else None
 
 
 def html(board: "Leaderboard", row_key: str | None, task: str | None) -> str:
     """Return all that flipped between a row and its base on a task."""
     from eval.results import flips
 
-    row = next((row for row in board.rows if key(row) == row_key), None)
-    base = base_row(board, row) if row else None
-    if row is None or base is None or task not in tasks(board, row_key):
+    pair = _pair(board, row_key)
+    if pair is None or task not in tasks(board, row_key):
         return f'<p class="soft">{both("flips.pick")}</p>'
+    row, base = pair
     one, other = base.cells[task].result, row.cells[task].result
     assert one is not None
     assert other is not None

@@ -80,9 +80,9 @@ def plot(name: str, found: Sequence[Point], written: Callable[[float], str]) -> 
 
 
 def _mark(point: Point, x: float, up: Callable[[float], float]) -> str:
-    told = f"{point.name}: {point.y:.1f} [{point.low:.1f}, {point.high:.1f}]"
+    title = f"{point.name}: {point.y:.1f} [{point.low:.1f}, {point.high:.1f}]"
     interval = svg.line("interval", (x, up(point.low)), (x, up(point.high)))
-    shape = f"<title>{escaped(told)}</title>{interval}{svg.circle(x, up(point.y), 5.5)}"
+    shape = f"<title>{escaped(title)}</title>{interval}{svg.circle(x, up(point.y), 5.5)}"
     return f'<g class="point {escaped(point.kind)}">{shape}</g>'
 
 

@@ -9,6 +9,7 @@ from gradio.blocks import Block
 
 from eval.ui import runs
 from eval.words import texts
+from playground.catalogue.variants import load_or_none
 from playground.page.components import Command, Components, lead, plain, tab_here
 from playground.page.events import PRESSES, SILENT, Updates, Values, clocked, in_turn
 from playground.page.form import no_number, values_of
@@ -23,13 +24,17 @@ def render(settings: Settings, program: Command, components: Components) -> None
     """Lay out the tab, inside the caller's gr.Tab."""
     lead(texts, "evaluate", SHEET)
     with gr.Column(elem_id="evaluate-form"):
-        fields = _form(components, runs.variants(settings))
+        fields = _form(components, _names(settings))
         with gr.Row(elem_classes="buttons"):
             button = components.make(gr.Button, "evaluate.start", variant="primary", elem_id="evaluate-start", scale=0)
-    said = plain(elem_id="evaluate-said")
+    notice = plain(elem_id="evaluate-said")
     shown = plain(runs.html(settings), elem_id="evaluate-jobs", js_on_load=PRESSES)
     timer = gr.Timer(EVERY_S, active=False)
-    _wire(settings, program, fields, (button, said, shown, timer))
+    _wire(settings, program, fields, (button, notice, shown, timer))
+
+
+def _names(settings: Settings) -> list[str]:
+    return [variant.name for variant in load_or_none(settings) or ()]
 
 
 def _form(components: Components, names: list[str]) -> dict[str, Any]:
@@ -57,14 +62,14 @@ def _wire(
     fields: dict[str, Any],
     parts: tuple[gr.Button, gr.HTML, gr.HTML, gr.Timer],
 ) -> None:
-    button, said, shown, timer = parts
-    outputs: list[Block] = [said, shown, timer]
+    button, notice, shown, timer = parts
+    outputs: list[Block] = [notice, shown, timer]
 
     def seen() -> Updates:
         return clocked(timer, lambda: jobs.busy(settings, runs.KIND), lambda: {shown: runs.html(settings)})
 
-    def now(told: str = "") -> Updates:
-        return {said: told, **seen()}
+    def now(fault: str = "") -> Updates:
+        return {notice: fault, **seen()}
 
     def start(values: Values) -> Updates:
         return now(runs.start(settings, program, values_of(fields, values)))
@@ -73,7 +78,7 @@ def _wire(
         return now(runs.act(settings, str(event.action), str(event.name)))
 
     def arrive() -> Updates:
-        return now() | {fields["variants"]: gr.update(choices=runs.variants(settings))}
+        return now() | {fields["variants"]: gr.update(choices=_names(settings))}
 
     def suite(name: str) -> Any:
         return gr.update(visible=name in runs.SUITES, value=[])

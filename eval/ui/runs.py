@@ -6,8 +6,7 @@ from typing import Any
 
 from eval.progress import Progress
 from eval.words import both, card, form_error, problem, texts
-from playground.catalogue.variants import Catalogue
-from playground.errors import ConfigError, MadangError
+from playground.errors import MadangError
 from playground.page import cards
 from playground.page.components import Command
 from playground.page.form import whole
@@ -85,14 +84,6 @@ def act(settings: Settings, action: str, name: str) -> str:
     except MadangError as error:
         return problem(error)
     return ""
-
-
-def variants(settings: Settings) -> list[str]:
-    """Return the names in the catalogue; none where it cannot be read (Models says why)."""
-    try:
-        return list(Catalogue.load(settings).names)
-    except ConfigError:
-        return []
 
 
 def html(settings: Settings) -> str:

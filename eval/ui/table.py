@@ -26,10 +26,11 @@ def html(board: "Leaderboard", sort: tuple[str, bool]) -> str:
         _line(board, row, columns, grouped=not sort[0], again=bool(last and last.variant == row.variant))
         for last, row in zip(before, board.rows, strict=False)
     )
-    return (
-        f'<div class="board"><table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table></div>'
-        f'<p class="notes">{_notes(board)}</p>{_f1(board, grouped=not sort[0])}'
-    )
+    return f'{_table(heads, lines)}<p class="notes">{_notes(board)}</p>{_f1(board, grouped=not sort[0])}'
+
+
+def _table(heads: str, lines: str) -> str:
+    return f'<div class="board"><table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
 def _f1(board: "Leaderboard", grouped: bool) -> str:
@@ -45,11 +46,8 @@ def _f1(board: "Leaderboard", grouped: bool) -> str:
         name = f'<th scope="row" style="--depth: {depth}">{_name(row, grouped)}</th>'
         lines += f"<tr>{name}{''.join(f'<td>{_interval(score)}</td>' for score in scores)}</tr>"
     first = f'<th scope="col" class="first">{both("board.variant")}</th>'
-    return (
-        f'<details class="f1"><summary>{both("leaderboard.f1")}</summary><p class="notes">{both("leaderboard.f1_info")}'
-        f'</p><div class="board"><table><thead><tr>{first}{heads}</tr></thead><tbody>{lines}</tbody></table></div>'
-        "</details>"
-    )
+    summary = f'<summary>{both("leaderboard.f1")}</summary><p class="notes">{both("leaderboard.f1_info")}</p>'
+    return f'<details class="f1">{summary}{_table(first + heads, lines)}</details>'
 
 
 def _interval(score: "Score | None") -> str:
@@ -104,9 +102,9 @@ def _name(row: "Row", grouped: bool) -> str:
     if row.partial:
         total = sum(cell.total or cell.n for task, cell in row.cells.items() if task != "mean")
         notes.append(both("leaderboard.partial", n=f"{row.n:,}", total=f"{total:,}"))
-    said = "".join(f'<span class="{"part" if "partial" in n else ""}">{n}</span>' for n in notes)
+    shown_notes = "".join(f'<span class="{"part" if "partial" in n else ""}">{n}</span>' for n in notes)
     star = '<sup title="' + tooltip("board.partial") + '">*</sup>' if row.partial else ""
-    return f"<b>{escape(row.variant)}</b>{star} {badge(row.kind)}<small>{said}</small>"
+    return f"<b>{escape(row.variant)}</b>{star} {badge(row.kind)}<small>{shown_notes}</small>"
 
 
 def _cell(board: "Leaderboard", row: "Row", name: str) -> str:
@@ -128,12 +126,12 @@ def _fact(row: "Row", name: str) -> str:
     drift = facts.drift if facts else None
     if drift is None:
         return ""
-    told = {
+    numbers = {
         "p99": f"{drift.p99_kl:.3f}",
         "same": f"{100 * drift.same_top:.1f} %",
         "ratio": f"{drift.perplexity_ratio:.3f}",
     }
-    title = tooltip("leaderboard.drift_title", name=drift.against, **told)
+    title = tooltip("leaderboard.drift_title", name=drift.against, **numbers)
     return f'<span title="{title}">{drift.mean_kl:.4f}</span>'
 
 

@@ -7,7 +7,7 @@ then the user's own `variants.toml` in the data folder, which may override a bui
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -205,6 +205,13 @@ class Catalogue:
             parent = None if isinstance(current, Base) else current.base
             current = self._by_name.get(parent) if parent else None
         return None
+
+
+def load_or_none(settings: Settings) -> Catalogue | None:
+    """Return the catalogue that a form offers variants of; None where it cannot be read (the Models tab says why)."""
+    with suppress(ConfigError):
+        return Catalogue.load(settings)
+    return None
 
 
 def _link_faults(by_name: dict[str, Variant], broken: Iterable[str] = ()) -> list[str]:

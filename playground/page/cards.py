@@ -10,6 +10,11 @@ from playground.system.jobs import Job
 
 LOG_LINES = 8
 FOLDED_LINES = 60
+COLOURS = {
+    **dict.fromkeys(("preparing", "finishing", "elsewhere"), "running"),
+    **{"stopped": "cancelled", "parity": "failed"},
+}
+"""States that wear the colours of another, one of those that any job has."""
 
 
 def badge(kind: str) -> str:
@@ -25,10 +30,10 @@ def nothing(texts: Texts, key: str, more: str = "") -> str:
 
 
 def head(state: str, word: Markup, name: str, chips: Iterable[str], when: str) -> str:
-    """Return the head line of a job: how it stands (a class and a word), its name, chips, and when or how long."""
+    """Return the head line of a job: how it stands (which colours it, and a word), its name, chips, and when."""
     shown = "".join(f"<b>{escaped(chip)}</b>" for chip in chips)
     named = f'<span class="what">{escaped(name)}</span>{shown}'
-    return f'<span class="state-{state}">{word}</span>{named}<small>{when}</small>'
+    return f'<span class="state-{COLOURS.get(state, state)}">{word}</span>{named}<small>{when}</small>'
 
 
 def when(job: Job | None, started: float) -> str:
@@ -55,9 +60,17 @@ def earlier(title: str, lines: Iterable[str]) -> str:
     return f'<h3>{title}</h3><div class="jobs">{listed}</div>' if listed else ""
 
 
-def cancel(job: Job, action: str) -> str:
-    """Return the button that stops a job, whose press is reported as `action`; none once it is asked to stop."""
-    return button(action, job.id, both("job.cancel"), "cancel") if job.state == "running" else ""
+def cancel(job: Job | None, action: str, word: str = "") -> str:
+    """Return the button that stops a job, whose press is reported as `action`; none where it does not run."""
+    if job is None or job.state != "running":
+        return ""
+    return button(action, job.id, word or both("job.cancel"), "cancel")
+
+
+def events(lines: Iterable[str], kind: str = "events") -> str:
+    """Return what happened in a job as a list of lines of HTML; nothing where there are none."""
+    rows = "".join(f"<li>{line}</li>" for line in lines)
+    return f'<ul class="{kind}">{rows}</ul>' if rows else ""
 
 
 def log(job: Job | None, live: bool) -> str:

@@ -79,5 +79,5 @@ def head(language: str) -> str:
     """Return what goes into the page's head: style and script, written out so that no further request is needed."""
     style = (HERE / "page.css").read_text(encoding="utf-8")
     script = (HERE / "page.js").read_text(encoding="utf-8")
-    known = json.dumps({"language": language})
-    return f"<style>{style}</style><script>window.madang = {known};\n{script}</script>"
+    options = json.dumps({"language": language})
+    return f"<style>{style}</style><script>window.madang = {options};\n{script}</script>"

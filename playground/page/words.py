@@ -43,8 +43,8 @@ class Texts:
     def card(self, title: str, message: str, hint: str = "") -> str:
         """Return a card that says what went wrong and what helps; `title` is a key, the others are texts or Markup."""
         more = f'<p class="hint">{escaped(hint)}</p>' if hint else ""
-        said = f"<strong>{self.both(title)}</strong><p>{escaped(message)}</p>{more}"
-        return f'<div class="card" role="alert">{said}</div>'
+        body = f"<strong>{self.both(title)}</strong><p>{escaped(message)}</p>{more}"
+        return f'<div class="card" role="alert">{body}</div>'
 
     def fault(self, title: str, error: MadangError) -> str:
         """Return an error as a card."""

@@ -67,17 +67,8 @@ class View:
     def outputs(self) -> list[Block]:
         """What the handlers write."""
         slots: list[Block] = [part for s in self.slots for part in (s.column, s.head, s.log, s.live, s.prompt)]
-        rest: list[Block] = [
-            self.chat,
-            self.notice,
-            self.picker,
-            self.text,
-            self.send,
-            self.stop,
-            self.examples,
-            self.actions,
-        ]
-        return [*slots, *rest]
+        texts = [self.notice, self.picker, self.text, self.send, self.stop]
+        return [*slots, self.chat, *texts, self.examples, self.actions]
 
 
 @dataclass(frozen=True)
@@ -241,10 +232,10 @@ def drawn(desk: Desk, chat: Chat, picked: Sequence[str] | None) -> Updates:
         catalogue = desk.playground.catalogue
     except MadangError as error:
         return {view.chat: chat, view.notice: fault("problem.page", error)}
-    known = [name for name in picked or [] if name in catalogue.names]
-    updates: Updates = {view.chat: chat, view.notice: "" if known else _say("no_variant")}
+    present = [name for name in picked or [] if name in catalogue.names]
+    updates: Updates = {view.chat: chat, view.notice: "" if present else _say("no_variant")}
     for number, slot in enumerate(view.slots):
-        updates |= _pane(desk, slot, chat, catalogue, known[number] if number < len(known) else None)
+        updates |= _pane(desk, slot, chat, catalogue, present[number] if number < len(present) else None)
     updates[view.examples] = gr.update(visible=not chat.turns)
     updates[view.actions] = gr.update(visible=bool(chat.turns))
     return updates

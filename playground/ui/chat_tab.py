@@ -28,13 +28,7 @@ def render(components: Components, playground: Playground, running: Running) -> 
     state = gr.State(Chat())
     with gr.Row(elem_classes="choices", equal_height=True):
         picker = components.make(
-            gr.Dropdown,
-            "chat.variants",
-            value=[],
-            multiselect=True,
-            max_choices=PANES,
-            elem_id="variants",
-            scale=1,
+            gr.Dropdown, "chat.variants", value=[], multiselect=True, max_choices=PANES, elem_id="variants", scale=1
         )
         preset = controls.preset_choice(components)
     with components.make(gr.Accordion, "controls.more", open=False, elem_id="more"):
@@ -67,8 +61,8 @@ def _composer(
             buttons = {str(number): _example(number) for number in range(len(examples()))}
         with gr.Row(elem_classes="actions", elem_id="actions", visible=False) as actions:
             for name in ("retry", "undo", "clear"):
-                texts = f"chat.{name}"
-                buttons[name] = components.make(gr.Button, texts, size="sm", elem_id=name, min_width=0, scale=0)
+                key = f"chat.{name}"
+                buttons[name] = components.make(gr.Button, key, size="sm", elem_id=name, min_width=0, scale=0)
         with gr.Row(elem_classes="asking"):
             text = components.make(
                 gr.Textbox,

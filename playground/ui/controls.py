@@ -61,13 +61,7 @@ def more(components: Components, preset: gr.Radio) -> Controls:
     with gr.Row(elem_classes="fields"):
         with gr.Column(min_width=220, elem_classes="seed"):
             seed = components.make(
-                gr.Number,
-                "controls.seed",
-                value=no_number,
-                precision=0,
-                minimum=0,
-                maximum=MAX_SEED,
-                elem_id="seed",
+                gr.Number, "controls.seed", value=no_number, precision=0, minimum=0, maximum=MAX_SEED, elem_id="seed"
             )
             again = components.make(gr.Button, "controls.seed_again", size="sm", elem_id="seed-again")
         stop = components.make(
@@ -79,13 +73,7 @@ def more(components: Components, preset: gr.Radio) -> Controls:
             allow_custom_value=True,
             elem_id="stop-strings",
         )
-        system = components.make(
-            gr.Textbox,
-            "controls.system",
-            lines=3,
-            max_lines=8,
-            elem_id="system",
-        )
+        system = components.make(gr.Textbox, "controls.system", lines=3, max_lines=8, elem_id="system")
     return Controls(preset, sliders, seed, again, stop, system)
 
 

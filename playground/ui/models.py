@@ -94,8 +94,8 @@ def check(playground: Playground, variant: Variant) -> Outcome:
 
     Raises MadangError with the fault.
     """
-    known = [other for other in playground.catalogue if other.name != variant.name]
-    catalogue = variants.Catalogue([*known, variant], playground.settings.catalogue)
+    others = [other for other in playground.catalogue if other.name != variant.name]
+    catalogue = variants.Catalogue([*others, variant], playground.settings.catalogue)
     loader = Loader(playground.settings, catalogue, playground.hub)
     if coming := loader.download_bytes(variant):
         return _good("to_download", name=variant.name, size=size(coming))

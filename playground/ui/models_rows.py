@@ -120,10 +120,10 @@ def _reached(name: str, reached: Reached) -> str:
 def _actions(name: str, loaded: bool, own: bool) -> str:
     """Return the row's buttons; models_tab.py asks before it removes."""
     offered = [*(["unload"] if loaded else []), "check", *(["remove"] if own else [])]
-    asked = {code: words(code)["models.confirm"].format(name=name) for code in LANGUAGES}
+    questions = {code: words(code)["models.confirm"].format(name=name) for code in LANGUAGES}
     return "".join(
         f'<button type="button" class="{action}" data-action="{action}" data-name="{escape(name, quote=True)}"'
-        + "".join(f' data-ask-{code}="{escape(text, quote=True)}"' for code, text in asked.items())
+        + "".join(f' data-ask-{code}="{escape(text, quote=True)}"' for code, text in questions.items())
         + f' title="{tooltip(f"models.{action}")}">{both(f"models.{action}")}</button>'
         for action in offered
     )

@@ -31,8 +31,8 @@ def build(playground: Playground, settings: Settings, extra_tabs: Sequence[Tab] 
                 with components.make(gr.Tab, f"tab.{tab.name}", id=tab.name, elem_id=f"tab-{tab.name}"):
                     tab.render(components)
             if settings.mode == "local":
-                with components.make(gr.Tab, "tab.models", id="models", elem_id="tab-models") as tab_models:
-                    models_tab.render(components, playground, tab_models)
+                with components.make(gr.Tab, "tab.models", id="models", elem_id="tab-models"):
+                    models_tab.render(components, playground)
         chat_tab.wire(desk)
         _wire(page, header, first, components, desk)
     assert isinstance(page, gr.Blocks)

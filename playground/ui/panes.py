@@ -41,8 +41,8 @@ def prompt(chat: Chat, variant: str) -> str:
     last = started[-1] if started else None
     if last is None:
         return ""
-    known = last.prompt_tokens > 0  # a server elsewhere counts them at the end
-    count = f"<small>{both('chat.prompt_tokens', count=f'{last.prompt_tokens:,}')}</small>" if known else ""
+    is_counted = last.prompt_tokens > 0  # a server elsewhere counts them at the end
+    count = f"<small>{both('chat.prompt_tokens', count=f'{last.prompt_tokens:,}')}</small>" if is_counted else ""
     summary = f"<summary>{both('chat.prompt')}{count}</summary>"
     return f'<details class="prompt">{summary}<pre>{escape(last.prompt)}</pre></details>'
 

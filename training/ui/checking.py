@@ -40,14 +40,14 @@ def html(settings: Settings) -> str:
 def _report(job: Job, report: Report) -> str:
     bars = "".join(_bar(place) for place in report["memory"])
     return (
-        f"{facts((both(f'check.{name}'), said) for name, said in _facts(report))}<h4>{both('check.memory')}</h4>"
+        f"{facts((both(f'check.{name}'), value) for name, value in _facts(report))}<h4>{both('check.memory')}</h4>"
         f'<div class="memory">{bars}</div>{_remedies(report)}{_yaml(report)}'
     )
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> str:
     """Return names and what is known of them as a list of two columns; all of it HTML."""
-    return f'<dl class="facts">{"".join(f"<div><dt>{name}</dt><dd>{said}</dd></div>" for name, said in rows)}</dl>'
+    return f'<dl class="facts">{"".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in rows)}</dl>'
 
 
 def _facts(report: Report) -> Iterator[tuple[str, Markup]]:
@@ -86,8 +86,8 @@ def room(name: str, need: int, have: int, fits: bool, needs: str, parts: Iterabl
     drawn = "".join(f'<i style="width: {100 * part / whole:.2f}%"></i>' for part in parts)
     over = "" if fits else f' style="--free: {100 * have / whole:.2f}%"'
     kind, verdict = ("fits", "check.fits") if fits else ("over", "check.fits_not")
-    said = f"<strong>{both(f'check.{name}')}</strong><span>{needs}</span><b>{both(verdict)}</b>"
-    return f'<div class="place {kind}"><p>{said}</p><div class="stack"{over}>{drawn}</div>{small}</div>'
+    words = f"<strong>{both(f'check.{name}')}</strong><span>{needs}</span><b>{both(verdict)}</b>"
+    return f'<div class="place {kind}"><p>{words}</p><div class="stack"{over}>{drawn}</div>{small}</div>'
 
 
 def _part(name: str) -> str:
@@ -108,8 +108,8 @@ def _remedies(report: Report) -> str:
 
 def _remedy(one: Mapping[str, Any]) -> str:
     length, verdict = f"{one['length']:,}", "then_fits" if one["fits"] else "not_enough"
-    said = both("remedy." + one["name"], batch=one["batch"], length=length)
-    return f"{said} <small>{both(f'check.{verdict}')}</small>"
+    words = both("remedy." + one["name"], batch=one["batch"], length=length)
+    return f"{words} <small>{both(f'check.{verdict}')}</small>"
 
 
 def _yaml(report: Report) -> str:

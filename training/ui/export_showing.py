@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from playground.page import cards
 from playground.page.markup import Markup, button, chat_button, escaped, tab_button
@@ -18,8 +19,6 @@ from training.ui.rows import chosen, earlier
 from training.words import both, card, texts
 
 RESUMABLE = ("stopped", "lost", "failed")
-COLOURS = {"preparing": "running", "elsewhere": "running", "stopped": "cancelled", "parity": "failed"}
-"""The states whose colours others wear: those of any job."""
 PUSHING = "Pushing to "
 QUANTIZING = "Quantizing to "
 CONVERTING = "Converting to a "
@@ -55,8 +54,8 @@ def _head(one: ExportRow) -> str:
     about = one.job.about if one.job else {}
     name = asked.variant if asked else str(about.get("title", ""))
     chips = [called(artefact.label) for artefact in asked.wanted] if asked else _chips(str(about.get("to", "")))
-    colour, word = COLOURS.get(one.standing, one.standing), both(f"export.state_{one.standing}")
-    return cards.head(colour, word, name, chips, cards.when(one.job, one.started))
+    word = both(f"export.state_{one.standing}")
+    return cards.head(one.standing, word, name, chips, cards.when(one.job, one.started))
 
 
 def _chips(to: str) -> list[Markup]:
@@ -73,29 +72,29 @@ def _under_way(one: ExportRow) -> str:
     now = one.job.progress(Progress) if one.job and one.job.active else Progress()
     state = one.folder.state() if one.folder else State()
     fraction = now.fraction or state.fraction
-    said = both("export.stopping") if one.standing == "cancelling" else stage(now.stage or state.stage)
-    stop = cards.cancel(one.job, "stop") if one.job else ""
-    return cards.under_way(said, fraction, [f"{100 * fraction:.0f}%"] if fraction else [], stop)
+    step = both("export.stopping") if one.standing == "cancelling" else stage(now.stage or state.stage)
+    counted = [f"{100 * fraction:.0f}%"] if fraction else []
+    return cards.under_way(step, fraction, counted, cards.cancel(one.job, "stop"))
 
 
-def stage(told: str) -> str:
+def stage(name: str) -> str:
     """Return the step that `madang export` says it is at, in both languages."""
-    if told.startswith(PUSHING):
-        return both("export.at_pushing", repo=told.removeprefix(PUSHING))
-    if told.startswith(QUANTIZING):
-        return both("export.at_quantizing", level=told.removeprefix(QUANTIZING))
-    if told.startswith(CONVERTING):
-        return both("export.at_converting", level=told.removeprefix(CONVERTING).removesuffix(" GGUF"))
-    key = "export.at_" + told.lower().replace(" ", "_")
-    return both(key) if key in texts else escaped(told) if told else both("stage.starting")
+    if name.startswith(PUSHING):
+        return both("export.at_pushing", repo=name.removeprefix(PUSHING))
+    if name.startswith(QUANTIZING):
+        return both("export.at_quantizing", level=name.removeprefix(QUANTIZING))
+    if name.startswith(CONVERTING):
+        return both("export.at_converting", level=name.removeprefix(CONVERTING).removesuffix(" GGUF"))
+    key = "export.at_" + name.lower().replace(" ", "_")
+    return both(key) if key in texts else escaped(name) if name else both("stage.starting")
 
 
 def _ended(one: ExportRow) -> str:
     """Return how it ended, what that means, and what can be done now."""
     if one.standing == "parity":
-        told = card("export.parity_failed", both("export.parity_means"), both("export.parity_todo"))
+        fault = card("export.parity_failed", both("export.parity_means"), both("export.parity_todo"))
         force = button("force", one.name, both("export.force"))
-        return f"{told}{cards.footer((), force + _again(one))}"
+        return f"{fault}{cards.footer((), force + _again(one))}"
     if one.standing == "done":
         return f'<p class="step made">{both(f"export.{_made(one)}")}</p>{_pushed(one)}'
     if one.standing == "failed":
@@ -107,16 +106,11 @@ def _ended(one: ExportRow) -> str:
 
 def _pushed(one: ExportRow) -> str:
     """Return where it lies on the Hub, why it does not, and the button that brings it there."""
-    links = ""
-    for event in one.folder.events() if one.folder else []:
-        if event.get("kind") == "push":
-            url = escaped(event.get("url", ""))
-            links += f'<li><a href="{url}" target="_blank" rel="noopener">{url.removeprefix("https://")}</a></li>'
-    listed = f'<ul class="events pushed">{links}</ul>' if links else ""
+    links = [_link(event) for event in _events(one, "push")]
     failed = one.job is not None and one.job.state == "failed"
     fault = card("export.push_failed", *one.job.last_words()) if one.job and failed else ""
     push = button("push", one.name, both("export.push"))
-    return f"{fault}{listed}{cards.footer((), push)}"
+    return f"{fault}{cards.events(links, 'events pushed')}{cards.footer((), push)}"
 
 
 def _made(one: ExportRow) -> str:
@@ -157,9 +151,16 @@ def _artefact(one: ExportRow, wanted: Wanted, path: Path, names: Mapping[Path, s
 
 
 def _notes(one: ExportRow) -> str:
-    told = [event for event in one.folder.events() if event.get("kind") == "note"] if one.folder else []
-    rows = "".join(f"<li>{escaped(event.get('message', ''))}</li>" for event in told)
-    return f'<ul class="events">{rows}</ul>' if rows else ""
+    return cards.events(escaped(event.get("message", "")) for event in _events(one, "note"))
+
+
+def _events(one: ExportRow, kind: str) -> list[dict[str, Any]]:
+    return [event for event in one.folder.events() if event.get("kind") == kind] if one.folder else []
+
+
+def _link(event: Mapping[str, Any]) -> str:
+    url = escaped(event.get("url", ""))
+    return f'<a href="{url}" target="_blank" rel="noopener">{url.removeprefix("https://")}</a>'
 
 
 def _badge(verdict: Verdict | None) -> str:
@@ -173,8 +174,8 @@ def _causes(verdict: Verdict | None) -> str:
     """Return what probably broke, one sentence per cause."""
     if verdict is None or verdict.verdict == "pass":
         return ""
-    said = "".join(f"<li>{_cause(cause, verdict.verdict)}</li>" for cause in verdict.causes)
-    return f'<ul class="causes {verdict.verdict}">{said}</ul>' if said else ""
+    lines = "".join(f"<li>{_cause(cause, verdict.verdict)}</li>" for cause in verdict.causes)
+    return f'<ul class="causes {verdict.verdict}">{lines}</ul>' if lines else ""
 
 
 def _cause(cause: Cause, grade: Grade) -> str:
@@ -226,13 +227,13 @@ def _lines(label: str, verdict: Verdict) -> str:
 def _steps(verdict: Verdict) -> str:
     """Return what each step compared, in both languages; the lines that follow say it in English, in every detail."""
     files, text, answers = (verdict.step(name) for name in ("files", "text", "answers"))
-    said = []
+    lines = []
     if "tensors" in files:
-        said.append(both("export.step_files", count=files["tensors"]))
+        lines.append(both("export.step_files", count=files["tensors"]))
     if "tokens" in text:
-        said.append(both("export.step_text", conversations=text["conversations"], tokens=text["tokens"]))
+        lines.append(both("export.step_text", conversations=text["conversations"], tokens=text["tokens"]))
     if drift := verdict.drift:
-        said.append(both("export.step_numbers", kl=f"{drift.mean_kl:.4f}", top=f"{drift.same_top:.1%}"))
+        lines.append(both("export.step_numbers", kl=f"{drift.mean_kl:.4f}", top=f"{drift.same_top:.1%}"))
     if "same" in answers:
-        said.append(both("export.step_answers", count=answers["answers"], same=answers["same"]))
-    return "".join(f"<li>{line}</li>" for line in said)
+        lines.append(both("export.step_answers", count=answers["answers"], same=answers["same"]))
+    return "".join(f"<li>{line}</li>" for line in lines)

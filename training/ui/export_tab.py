@@ -27,7 +27,7 @@ class Desk:
 
     fields: dict[str, Any]
     start: gr.Button
-    said: gr.HTML
+    notice: gr.HTML
     sizes: gr.HTML
     run: gr.HTML
     earlier: gr.HTML
@@ -53,7 +53,7 @@ def act(
         if action == "stop":
             jobs.cancel(jobs.find(settings, name))
         elif action in ("resume", "force"):
-            exporting.again(settings, program, name, force=action == "force")
+            exporting.again(settings, program, name, *(["--force"] if action == "force" else []))
             return "", ""
         elif action == "push":
             exporting.push(settings, program, name, form or exporting.BEGIN)
@@ -74,12 +74,12 @@ def render(settings: Settings, program: Command, components: Components) -> None
             sizes = plain(elem_id="export-sizes", elem_classes="asked")
             with gr.Row(elem_classes="buttons"):
                 start = components.make(gr.Button, "export.start", variant="primary", elem_id="export-start", scale=0)
-            said = plain(elem_id="export-said")
+            notice = plain(elem_id="export-said")
         with gr.Column(elem_id="export-side", min_width=0):
             run = plain(elem_id="export-run", js_on_load=PRESSES)
     earlier = plain(elem_id="export-earlier", js_on_load=PRESSES)
     timer = gr.Timer(EVERY_S, active=False)
-    _wire(settings, program, Desk(fields, start, said, sizes, run, earlier, gr.State(""), gr.State(False), timer))
+    _wire(settings, program, Desk(fields, start, notice, sizes, run, earlier, gr.State(""), gr.State(False), timer))
 
 
 def _fields(components: Components, settings: Settings) -> dict[str, Any]:
@@ -119,22 +119,22 @@ def _wire(settings: Settings, program: Command, desk: Desk) -> None:
 
     def pressed(values: Values) -> Updates:
         fault = begin(settings, program, values_of(desk.fields, values))
-        return {desk.said: fault, **seen(values[desk.viewed] if fault else "")}
+        return {desk.notice: fault, **seen(values[desk.viewed] if fault else "")}
 
     def acted(values: Values, event: gr.EventData) -> Updates:
         fault, look = act(settings, program, str(event.action), str(event.name), values_of(desk.fields, values))
-        return {desk.said: fault, **seen(values[desk.viewed] if look is None else look)}
+        return {desk.notice: fault, **seen(values[desk.viewed] if look is None else look)}
 
     def sized(values: Values) -> str:
         return export_sizes.html(settings, values_of(desk.fields, values))
 
     outputs: list[Block] = [desk.run, desk.earlier, desk.viewed, desk.timer]
     fields = set(desk.fields.values())
-    desk.start.click(pressed, {*fields, desk.viewed}, [*outputs, desk.said], **in_turn("export")).then(
+    desk.start.click(pressed, {*fields, desk.viewed}, [*outputs, desk.notice], **in_turn("export")).then(
         None, js=SHOW, **SILENT
     )
     for shown in (desk.run, desk.earlier):
-        shown.click(acted, {*fields, desk.viewed}, [*outputs, desk.said], **in_turn("export")).then(
+        shown.click(acted, {*fields, desk.viewed}, [*outputs, desk.notice], **in_turn("export")).then(
             None, js=SHOW, **SILENT
         )
     desk.timer.tick(seen, desk.viewed, outputs, **in_turn("export"))

@@ -5,8 +5,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from playground.catalogue.variants import HUB_ID, Adapter, Catalogue
-from playground.errors import ConfigError, MadangError
+from playground.catalogue.variants import HUB_ID, Adapter, load_or_none
+from playground.errors import MadangError
 from playground.page.components import Command
 from playground.settings import Settings
 from playground.system import jobs
@@ -79,14 +79,13 @@ def sources(settings: Settings) -> list[str]:
     """List what can be exported: adapters, the newest runs' first, and finished runs that are in no catalogue."""
     finished = [(run.name, run.state()) for run in runs.listed(settings)]
     trained = [state.variant or name for name, state in finished if state.status == "done"]
-    try:
-        catalogue = Catalogue.load(settings)
-    except ConfigError:
-        return []  # Models says why
-    adapters = [variant.name for variant in catalogue if isinstance(variant, Adapter)]
+    found = load_or_none(settings)
+    if found is None:
+        return []
+    adapters = [variant.name for variant in found if isinstance(variant, Adapter)]
     runs_alone = {name for name, _ in finished}
-    known = [name for name in trained if name in adapters or name in runs_alone]
-    return list(dict.fromkeys([*known, *adapters]))
+    offered = [name for name in trained if name in adapters or name in runs_alone]
+    return list(dict.fromkeys([*offered, *adapters]))
 
 
 def wanted(form: Form) -> tuple[Wanted, ...]:
@@ -137,23 +136,8 @@ def start(settings: Settings, program: Command, form: Form) -> None:
     jobs.start(settings, KIND, made, about, GRACE_S)
 
 
-def again(settings: Settings, program: Command, name: str, force: bool = False) -> None:
-    """Go on with an export as it was asked for; `force` puts what failed parity into the catalogue all the same."""
-    _once_more(settings, program, name, ["--force"] if force else [])
-
-
-def push(settings: Settings, program: Command, name: str, form: Form) -> None:
-    """Upload a finished export to the form's repository. What failed parity and is in the catalogue goes along."""
-    options = pushing(form)
-    if not options:
-        raise form_error("export.no_repo")
-    export = exports.find(settings, name)
-    forced = export.state().status == "done" and ExportRow(export, None).failed
-    folder = ["--out", str(export.folder)]  # this one, not the newest of its kind
-    _once_more(settings, program, name, [*folder, *options, *(["--force"] if forced else [])])
-
-
-def _once_more(settings: Settings, program: Command, name: str, options: Sequence[str]) -> None:
+def again(settings: Settings, program: Command, name: str, *options: str) -> None:
+    """Go on with an export as it was asked for; `--force` puts what failed parity into the catalogue all the same."""
     _refuse_second(settings)
     export = exports.find(settings, name)
     try:
@@ -164,6 +148,17 @@ def _once_more(settings: Settings, program: Command, name: str, options: Sequenc
     made += ["--imatrix", asked.imatrix] if asked.imatrix else []
     about = {"title": asked.variant, "to": text(asked.wanted), "export": str(export.folder)}
     jobs.start(settings, KIND, [*made, *options, *OPTION], about, GRACE_S)
+
+
+def push(settings: Settings, program: Command, name: str, form: Form) -> None:
+    """Upload a finished export to the form's repository. What failed parity and is in the catalogue goes along."""
+    options = pushing(form)
+    if not options:
+        raise form_error("export.no_repo")
+    export = exports.find(settings, name)
+    forced = export.state().status == "done" and ExportRow(export, None).failed
+    folder = ["--out", str(export.folder)]  # this one, not the newest of its kind
+    again(settings, program, name, *folder, *options, *(["--force"] if forced else []))
 
 
 def _verb(settings: Settings, program: Command, source: str, artefacts: Sequence[Wanted]) -> list[str]:
@@ -177,8 +172,5 @@ def _refuse_second(settings: Settings) -> None:
 
 def in_catalogue(settings: Settings) -> dict[Path, str]:
     """Return the variants of the catalogue by the file or folder that they are."""
-    try:
-        found = Catalogue.load(settings)
-    except ConfigError:
-        return {}
-    return registering.by_place(found)
+    found = load_or_none(settings)
+    return {} if found is None else registering.by_place(found)

@@ -9,8 +9,7 @@ from typing import Any
 
 import yaml
 
-from playground.catalogue.variants import HUB_ID, Base, Catalogue
-from playground.errors import ConfigError
+from playground.catalogue.variants import HUB_ID, Base, load_or_none
 from playground.page.form import number, whole
 from playground.settings import Settings
 from training import recipe as recipes
@@ -49,12 +48,8 @@ def defaults(method: Method) -> dict[str, Any]:
 
 
 def bases(settings: Settings) -> list[str]:
-    """Return the base models of the catalogue; none where it cannot be read (Models says why)."""
-    try:
-        catalogue = Catalogue.load(settings)
-    except ConfigError:
-        return []
-    return [name for name in catalogue.names if isinstance(catalogue.get(name), Base)]
+    """Return the base models of the catalogue; none where it cannot be read."""
+    return [variant.name for variant in load_or_none(settings) or () if isinstance(variant, Base)]
 
 
 def recipe(settings: Settings, form: Form) -> tuple[Recipe, Path]:

@@ -91,13 +91,13 @@ def _finding(finding: Mapping[str, Any]) -> str:
     """Return a finding in the check's English or in our Korean, with our words for the remedy where there are any."""
     key = f"found.{finding['check']}"
     where = listed(finding["rows"])
-    said, todo = finding["message"], finding["remedy"]
+    message, todo = finding["message"], finding["remedy"]
     if key in texts:
-        english = said
-        said, todo = bilingual(lambda code: words("ko")[key] if code == "ko" else english), both(f"{key}_todo")
+        english = message
+        message, todo = bilingual(lambda code: words("ko")[key] if code == "ko" else english), both(f"{key}_todo")
     rows = f"<small>{both('look.where', rows=_where(finding['rows'], where))}</small>" if where else ""
     severity = both(f"look.{finding['severity']}")
-    return f"<em>{severity}</em><div><strong>{escaped(said)}</strong>{rows}<p>{escaped(todo)}</p></div>"
+    return f"<em>{severity}</em><div><strong>{escaped(message)}</strong>{rows}<p>{escaped(todo)}</p></div>"
 
 
 def _where(rows: list[int], where: str) -> str:
@@ -112,10 +112,10 @@ def _lengths(report: Report) -> str:
     if not lengths:
         return ""
     numbers = {name: f"{round(lengths[name]):,}" for name in ("median", "p95", "p99", "maximum", "recommended")}
-    said = both("look.lengths", **numbers)
+    message = both("look.lengths", **numbers)
     use = button("set", f"max_length={lengths['recommended']}", both("look.use_length", length=numbers["recommended"]))
     drawn = histogram(lengths["histogram"]["edges"], lengths["histogram"]["counts"], lengths["recommended"])
-    return f'<h4>{both("look.length")}</h4>{drawn}<p class="soft">{said}</p><footer>{use}</footer>'
+    return f'<h4>{both("look.length")}</h4>{drawn}<p class="soft">{message}</p><footer>{use}</footer>'
 
 
 def _previews(report: Report) -> str:

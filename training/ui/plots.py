@@ -150,9 +150,9 @@ def histogram(edges: Sequence[int], counts: Sequence[int], recommended: int) -> 
     return f'<figure class="wide lengths">{drawing}</figure>'
 
 
-def _bar(x: float, width: float, top: float, told: str) -> str:
+def _bar(x: float, width: float, top: float, label: str) -> str:
     sides = f'x="{x + 1:.1f}" width="{width - 2:.1f}" y="{top:.1f}" height="{LOW - BOTTOM - top:.1f}"'
-    return f"<rect {sides}><title>{told}</title></rect>"
+    return f"<rect {sides}><title>{label}</title></rect>"
 
 
 def _top(count: int, most: int) -> float:

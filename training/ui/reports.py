@@ -74,8 +74,8 @@ def _without(job: Job, failed: str) -> str:
 
 def stage(job: Job) -> str:
     """Return the step that a command under way says it is at."""
-    told = job.progress(Progress).stage
-    if told.startswith(LOOKING_FOR):
-        return both("stage.looking", model=told.removeprefix(LOOKING_FOR).strip())
-    key = "stage." + told.lower().replace(" ", "_")
-    return both(key) if key in texts else escaped(told) if told else both("stage.starting")
+    name = job.progress(Progress).stage
+    if name.startswith(LOOKING_FOR):
+        return both("stage.looking", model=name.removeprefix(LOOKING_FOR).strip())
+    key = "stage." + name.lower().replace(" ", "_")
+    return both(key) if key in texts else escaped(name) if name else both("stage.starting")

@@ -1,7 +1,7 @@
 """How fine-tunes look on the page: the one that runs, with its curves, and a line for each of the earlier ones."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from playground.page import cards
@@ -39,13 +39,7 @@ def _card(one: RunRow) -> str:
 
 def _head(one: RunRow) -> str:
     word, when = both(f"train.state_{one.standing}"), cards.when(one.job, one.started)
-    return cards.head(_colour(one), word, *_called(one), when)
-
-
-def _colour(one: RunRow) -> str:
-    """Return the state whose colours it wears: those of any job."""
-    alike = {"preparing": "running", "finishing": "running", "elsewhere": "running", "stopped": "cancelled"}
-    return alike.get(one.standing, one.standing)
+    return cards.head(one.standing, word, *_called(one), when)
 
 
 def _called(one: RunRow) -> tuple[str, list[str]]:
@@ -77,15 +71,16 @@ def _preparing(one: RunRow, rows: Rows) -> str:
 def _running(one: RunRow, rows: Rows) -> str:
     steps = one.folder.state().steps if one.folder else 0
     step = int(rows[-1]["step"]) if rows else 0
-    said = both("train.stopping") if one.standing == "cancelling" else both("train.step", step=step, steps=steps or "?")
+    words = (
+        both("train.stopping") if one.standing == "cancelling" else both("train.step", step=step, steps=steps or "?")
+    )
     left = seconds_left(rows, steps)
     numbers = [both("train.left", time=duration(left))] if left is not None and one.standing == "running" else []
-    return cards.under_way(said, step / steps if steps else None, [*numbers, *_numbers(rows)], _stop(one))
+    return cards.under_way(words, step / steps if steps else None, [*numbers, *_numbers(rows)], _stop(one))
 
 
 def _stop(one: RunRow) -> str:
-    stoppable = one.job is not None and one.job.state == "running"
-    return button("stop", one.job.id, both("train.stop"), "cancel") if stoppable and one.job else ""
+    return cards.cancel(one.job, "stop", both("train.stop"))
 
 
 def _numbers(rows: Rows) -> Iterator[Markup]:
@@ -108,27 +103,27 @@ def _ended(one: RunRow, rows: Rows) -> str:
     if standing in ("done", "finishing") and state:
         return _done(one, state.variant, counted)
     failed = standing == "failed" or (one.job is not None and one.job.state == "failed")
-    told = card("train.failed", *one.error()) if failed else ""
+    fault = card("train.failed", *one.error()) if failed else ""
     step = state.step if state else 0
-    said = both(f"train.kept_{standing}" if step else f"train.nothing_{standing}", step=step) if state else ""
+    words = both(f"train.kept_{standing}" if step else f"train.nothing_{standing}", step=step) if state else ""
     again = button("resume", one.name, both("train.resume"), "go") if one.folder else ""
-    note = f'<p class="step">{said}</p>' if said else ""
-    return f"{told}{note}{cards.footer(counted, again)}"
+    note = f'<p class="step">{words}</p>' if words else ""
+    return f"{fault}{note}{cards.footer(counted, again)}"
 
 
 def _done(one: RunRow, variant: str, counted: Sequence[Markup]) -> str:
     kobest = one.recipe is not None and one.recipe.kobest
     if one.standing == "finishing":
-        said = both("train.scoring" if kobest else "train.finishing")
-        return cards.under_way(said, None, counted, _stop(one))
-    told = card("train.failed", *one.error()) if one.job and one.job.state == "failed" else ""
+        words = both("train.scoring" if kobest else "train.finishing")
+        return cards.under_way(words, None, counted, _stop(one))
+    fault = card("train.failed", *one.error()) if one.job and one.job.state == "failed" else ""
     if not variant:
         again = button("resume", one.name, both("train.register"), "go")
-        return f'{told}<p class="step">{both("train.no_adapter")}</p>{cards.footer(counted, again)}'
+        return f'{fault}<p class="step">{both("train.no_adapter")}</p>{cards.footer(counted, again)}'
     board = tab_button("leaderboard", both("train.to_leaderboard"), kind="") if kobest else ""
     chat = chat_button(variant, both("train.to_chat"))
-    said = both("train.made", variant=Markup(f"<code>{escaped(variant)}</code>"))
-    return f'{told}<p class="step made">{said}</p>{cards.footer(counted, board + chat)}'
+    words = both("train.made", variant=Markup(f"<code>{escaped(variant)}</code>"))
+    return f'{fault}<p class="step made">{words}</p>{cards.footer(counted, board + chat)}'
 
 
 def _curves(one: RunRow, rows: Rows) -> str:
@@ -136,13 +131,18 @@ def _curves(one: RunRow, rows: Rows) -> str:
     assert one.folder is not None
     steps = one.folder.state().steps
     memory = "gpu_gib" if any("gpu_gib" in row for row in rows) else "ram_gib"
-    loss = [Series("train", _points(rows, "loss"), calm=True), Series("eval", _points(rows, "eval_loss"))]
-    margin = [Series("train", _points(rows, "rewards/margins"), calm=True)]
-    margin += [Series("eval", _points(rows, "eval_rewards/margins"))]
-    drawn = chart("loss", loss, steps, _number, wide=True) + chart("margin", margin, steps, _number, wide=True)
-    drawn += chart("learning_rate", [Series("train", _points(rows, "learning_rate"))], steps, _rate)
-    drawn += chart("tokens", [Series("train", _points(rows, "tokens_per_s"))], steps, _count)
-    drawn += chart("memory", [Series("train", _points(rows, memory))], steps, _gib)
+    wide = {"loss": ("loss", "eval_loss"), "margin": ("rewards/margins", "eval_rewards/margins")}
+    small: dict[str, tuple[str, Callable[[float], str]]] = {
+        "learning_rate": ("learning_rate", _rate),
+        "tokens": ("tokens_per_s", "{:,.0f}".format),
+        "memory": (memory, "{:.2f}".format),
+    }
+    drawn = ""
+    for name, (train, held_out) in wide.items():
+        curves = [Series("train", _points(rows, train), calm=True), Series("eval", _points(rows, held_out))]
+        drawn += chart(name, curves, steps, _number, wide=True)
+    for name, (metric, written) in small.items():
+        drawn += chart(name, [Series("train", _points(rows, metric))], steps, written)
     return f'<div class="curves">{drawn}</div>' if drawn else ""
 
 
@@ -159,20 +159,11 @@ def _rate(value: float) -> str:
     return f"{value:.1e}".replace("e-0", "e-").replace(".0e", "e") if value else "0"
 
 
-def _count(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-def _gib(value: float) -> str:
-    return f"{value:.2f}"
-
-
 def _events(one: RunRow) -> str:
     """Return what it met, in words; what the data check found is told where the data is looked at."""
     assert one.folder is not None
-    told = [event for event in one.folder.events() if event.get("kind") not in ("data", "failed")]
-    rows = "".join(f"<li>{_event(event)}</li>" for event in told[-6:])
-    return f'<ul class="events">{rows}</ul>' if rows else ""
+    shown = [event for event in one.folder.events() if event.get("kind") not in ("data", "failed")]
+    return cards.events(map(_event, shown[-6:]))
 
 
 def _event(event: Mapping[str, Any]) -> str:

@@ -96,17 +96,17 @@ def render(settings: Settings, program: Command, components: Components) -> None
                 upload = _what(components, settings, fields)
                 buttons["look"] = _button(components, "look")
             with gr.Column(elem_classes="sheet"):
-                told = _how(components, fields)
+                advised = _how(components, fields)
                 with gr.Row(elem_classes="buttons"):
                     check, start = (_only_button(components, name) for name in ("check", "start"))
-                said = plain(elem_id="train-said")
-                buttons |= {"check": (check, said), "start": (start, said)}
+                notice = plain(elem_id="train-said")
+                buttons |= {"check": (check, notice), "start": (start, notice)}
         with gr.Column(elem_id="train-side", min_width=0):
             shown = {"act": plain(elem_id="train-acted")}
             shown |= {name: plain(elem_id=f"train-{name}", js_on_load=PRESSES) for name in ("run", "dry", "data")}
     shown["earlier"] = plain(elem_id="train-earlier", js_on_load=PRESSES)
     timer = gr.Timer(EVERY_S, active=False)
-    _wire(settings, program, Desk(fields, upload, buttons, shown, told, gr.State(""), gr.State(False), timer))
+    _wire(settings, program, Desk(fields, upload, buttons, shown, advised, gr.State(""), gr.State(False), timer))
 
 
 def _what(components: Components, settings: Settings, fields: dict[str, Any]) -> gr.UploadButton:
@@ -128,14 +128,14 @@ def _how(components: Components, fields: dict[str, Any]) -> list[gr.HTML]:
     """Lay out the recipe's fields, each with its advice; return what the advice is shown in."""
     begin = form.defaults("sft")
     plain(f"<h3>{both('train.recipe')}</h3>")
-    told: list[gr.HTML] = []
+    advised: list[gr.HTML] = []
 
     def beside(name: str, *makers: Callable[[], None]) -> None:
         with gr.Row(elem_classes="field"):
             with gr.Column(min_width=0, elem_classes="inputs"):
                 for make in makers:
                     make()
-            told.append(plain(advice.beside(name), js_on_load=PRESSES, elem_classes="beside"))
+            advised.append(plain(advice.beside(name), js_on_load=PRESSES, elem_classes="beside"))
 
     def add(kind: Any, name: str, **options: Any) -> None:
         value = begin.get(name, False if kind is gr.Checkbox else "")
@@ -154,7 +154,7 @@ def _how(components: Components, fields: dict[str, Any]) -> list[gr.HTML]:
         beside(name, partial(add, gr.Checkbox, name))
     with components.make(gr.Accordion, "train.advanced", open=False, elem_id="train-advanced"):
         components.field(fields, "train", gr.Textbox, "extra", lines=4)
-    return told
+    return advised
 
 
 def _only_button(components: Components, name: str) -> gr.Button:
@@ -174,19 +174,18 @@ def _wire(settings: Settings, program: Command, desk: Desk) -> None:
     def seen(viewed: str) -> Updates:
         return _seen(settings, desk, viewed)
 
+    def after(done: Done, viewed: str, place: gr.HTML) -> Updates:
+        cleared: Updates = dict.fromkeys([*places, desk.shown["act"]], "")
+        fields = {desk.fields[name]: value for name, value in done.fields.items()}
+        return {**cleared, place: done.fault, **fields, **seen(viewed if done.viewed is None else done.viewed)}
+
     def handle_button(what: str, values: Values) -> Updates:
         done = begin(settings, program, what, values_of(desk.fields, values))
-        said: Updates = dict.fromkeys((place for _, place in desk.buttons.values()), "")
-        said[desk.buttons[what][1]] = done.fault
-        viewed = values[desk.viewed] if done.viewed is None else done.viewed
-        return {**said, desk.shown["act"]: "", **seen(viewed)}
+        return after(done, values[desk.viewed], desk.buttons[what][1])
 
     def handle_action(viewed: str, event: gr.EventData) -> Updates:
         done = act(settings, program, str(event.action), str(event.name))
-        fields = {desk.fields[name]: value for name, value in done.fields.items()}
-        said: Updates = dict.fromkeys(places, "")
-        said[desk.shown["act"]] = done.fault
-        return {**said, **fields, **seen(viewed if done.viewed is None else done.viewed)}
+        return after(done, viewed, desk.shown["act"])
 
     outputs: list[Block] = [*desk.shown.values(), desk.timer, desk.viewed]
     places = list({place for _, place in desk.buttons.values()})
