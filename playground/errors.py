@@ -15,7 +15,7 @@ The tree::
 Only two edges convert a MadangError into text: the page and the command line. Bugs propagate.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
 BUG_HINT = "Please report it with the lines that stand in the terminal where Madang runs."
@@ -71,6 +71,13 @@ class ContextError(MadangError):
 
 class SetupError(MadangError):
     """This machine lacks something: disk space, a free port, a compiler, a package."""
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, then what led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def bug(error: Exception) -> WorkerError:

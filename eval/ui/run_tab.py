@@ -1,5 +1,6 @@
-"""Lays out Evaluate and ties its components to the actions in runs.py."""
+"""Evaluate: lays out the tab, makes a command of its form, starts that as a job, shows how it goes. Scores nothing."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -7,15 +8,25 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
-from eval.ui import runs
-from eval.words import texts
+from eval.progress import Progress
+from eval.words import both, card, form_error, problem, texts
 from playground.catalogue.variants import load_or_none
+from playground.errors import MadangError
+from playground.page import cards
 from playground.page.components import Command, Components, lead, plain, tab_here
 from playground.page.events import PRESSES, SILENT, Updates, Values, clocked, in_turn
-from playground.page.form import no_number, values_of
+from playground.page.form import no_number, values_of, whole
+from playground.page.markup import Markup, button, escaped, tab_button
+from playground.page.number import duration
 from playground.settings import Settings
 from playground.system import jobs
+from playground.system.jobs import Job
+from playground.system.progress import OPTION
 
+KIND = "eval"
+SUITES = ("quick", "kobest")
+TASKS = ("boolq", "copa", "hellaswag", "sentineg", "wic")
+EARLIER = 6
 EVERY_S = 1.0
 SHEET = Path(__file__).with_name("page.css")
 
@@ -26,11 +37,11 @@ def render(settings: Settings, program: Command, components: Components) -> None
     with gr.Column(elem_id="evaluate-form"):
         fields = _form(components, _names(settings))
         with gr.Row(elem_classes="buttons"):
-            button = components.make(gr.Button, "evaluate.start", variant="primary", elem_id="evaluate-start", scale=0)
+            pressed = components.make(gr.Button, "evaluate.start", variant="primary", elem_id="evaluate-start", scale=0)
     notice = plain(elem_id="evaluate-said")
-    shown = plain(runs.html(settings), elem_id="evaluate-jobs", js_on_load=PRESSES)
+    shown = plain(html(settings), elem_id="evaluate-jobs", js_on_load=PRESSES)
     timer = gr.Timer(EVERY_S, active=False)
-    _wire(settings, program, fields, (button, notice, shown, timer))
+    _wire(settings, program, fields, (pressed, notice, shown, timer))
 
 
 def _names(settings: Settings) -> list[str]:
@@ -43,9 +54,9 @@ def _form(components: Components, names: list[str]) -> dict[str, Any]:
     pick = partial(add, gr.Dropdown)
     with gr.Row():
         pick("variants", choices=names, value=[], multiselect=True, scale=2)
-        pick("suite", choices=list(runs.SUITES), value=runs.SUITES[0], allow_custom_value=True)
+        pick("suite", choices=list(SUITES), value=SUITES[0], allow_custom_value=True)
     with gr.Row():
-        pick("tasks", choices=list(runs.TASKS), value=[], multiselect=True, scale=2)
+        pick("tasks", choices=list(TASKS), value=[], multiselect=True, scale=2)
         pick("shots", choices=["0", "5"], value=[], multiselect=True, allow_custom_value=True)
         add(gr.Number, "limit", value=no_number, precision=0)
     with gr.Row():
@@ -62,30 +73,156 @@ def _wire(
     fields: dict[str, Any],
     parts: tuple[gr.Button, gr.HTML, gr.HTML, gr.Timer],
 ) -> None:
-    button, notice, shown, timer = parts
+    pressed, notice, shown, timer = parts
     outputs: list[Block] = [notice, shown, timer]
 
     def seen() -> Updates:
-        return clocked(timer, lambda: jobs.busy(settings, runs.KIND), lambda: {shown: runs.html(settings)})
+        return clocked(timer, lambda: jobs.busy(settings, KIND), lambda: {shown: html(settings)})
 
     def now(fault: str = "") -> Updates:
         return {notice: fault, **seen()}
 
-    def start(values: Values) -> Updates:
-        return now(runs.start(settings, program, values_of(fields, values)))
+    def handle_start(values: Values) -> Updates:
+        return now(start(settings, program, values_of(fields, values)))
 
-    def act(event: gr.EventData) -> Updates:
-        return now(runs.act(settings, str(event.action), str(event.name)))
+    def handle_action(event: gr.EventData) -> Updates:
+        return now(act(settings, str(event.action), str(event.name)))
 
     def arrive() -> Updates:
         return now() | {fields["variants"]: gr.update(choices=_names(settings))}
 
     def suite(name: str) -> Any:
-        return gr.update(visible=name in runs.SUITES, value=[])
+        return gr.update(visible=name in SUITES, value=[])
 
     ordered = in_turn("evaluate")
-    button.click(start, set(fields.values()), outputs, **ordered)
-    shown.click(act, None, outputs, **ordered)
+    pressed.click(handle_start, set(fields.values()), outputs, **ordered)
+    shown.click(handle_action, None, outputs, **ordered)
     timer.tick(seen, None, [shown, timer], **ordered)
     tab_here().select(arrive, None, [*outputs, fields["variants"]], **ordered)
     fields["suite"].change(suite, fields["suite"], fields["tasks"], **SILENT)
+
+
+def command(settings: Settings, program: Command, form: Mapping[str, Any]) -> list[str]:
+    """Return the `madang eval` that the form describes; `{job}` becomes the job's folder."""
+    if not form["variants"]:
+        raise form_error("evaluate.no_variant")
+    made = [*program, "--data", str(settings.data), "eval", str(form["suite"] or SUITES[0]).strip()]
+    for variant in form["variants"]:
+        made += ["--variant", variant]
+    if form["tasks"]:
+        made += ["--tasks", ",".join(form["tasks"])]
+    for shots in form["shots"] or ():
+        made += ["--shots", str(_whole("shots", shots, 0))]
+    if form["limit"] not in (None, ""):
+        made += ["--limit", str(_whole("limit", form["limit"], 1))]
+    if data := str(form["data"] or "").strip():
+        folder = Path(data).expanduser().absolute()
+        if not folder.is_dir():
+            raise form_error("evaluate.no_folder", path=folder)
+        made += ["--data", str(folder)]
+    made += ["--chat-template"] if form["chat_template"] else []
+    made += [f"--{'' if form[name] else 'no-'}{name}" for name in ("speed", "drift")]
+    return [*made, *OPTION]
+
+
+def _whole(field: str, value: object, least: int) -> int:
+    found = whole(value, least)
+    if found is None:
+        raise form_error("evaluate.number", field=field, value=value, least=least)
+    return found
+
+
+def start(settings: Settings, program: Command, form: Mapping[str, Any]) -> str:
+    """Start what the form describes; return HTML of what is wrong, or nothing."""
+    try:
+        made = command(settings, program, form)
+        about = {"variants": list(form["variants"]), "suite": str(form["suite"] or SUITES[0])}
+        _begin(settings, made, about)
+    except MadangError as error:
+        return problem(error)
+    return ""
+
+
+def _begin(settings: Settings, made: Sequence[str], about: Mapping[str, Any]) -> None:
+    if jobs.busy(settings, KIND):
+        raise form_error("evaluate.busy")
+    jobs.start(settings, KIND, made, about)
+
+
+def act(settings: Settings, action: str, name: str) -> str:
+    """Answer a button on a job: cancel it, or start its command again; return HTML of what went wrong, or nothing.
+
+    What a command has scored is not scored again.
+    """
+    try:
+        if action == "cancel":
+            jobs.cancel(jobs.find(settings, name))
+        elif action == "again":
+            old = jobs.find(settings, name)
+            _begin(settings, [part.replace(str(old.folder), "{job}") for part in old.command], old.about)
+    except MadangError as error:
+        return problem(error)
+    return ""
+
+
+def html(settings: Settings) -> str:
+    """Return the newest job, large, and those before it in a line each."""
+    found = jobs.listed(settings, KIND)
+    if not found:
+        return cards.nothing(texts, "evaluate.empty")
+    return _now(found[0]) + cards.earlier(both("evaluate.earlier"), map(_line, found[1 : EARLIER + 1]))
+
+
+def _now(job: Job) -> str:
+    body = {"done": _done, "failed": _failed, "running": _running, "cancelling": _running}.get(job.state, _stopped)(job)
+    log = cards.log(job, live=job.active)
+    return f'<section class="job {job.state}" data-job="{job.id}"><header>{_head(job)}</header>{body}{log}</section>'
+
+
+def _head(job: Job) -> str:
+    word, name = both(f"evaluate.state_{job.state}"), str(job.about.get("suite", ""))
+    return cards.head(job.state, word, name, job.about.get("variants", ()), duration(job.seconds))
+
+
+def _line(job: Job) -> str:
+    again = "" if job.active else _again(job, "again" if job.state in ("cancelled", "lost") else "rerun")
+    return f'<div class="{job.state}">{_head(job)}{again}</div>'
+
+
+def _again(job: Job, word: str = "rerun") -> str:
+    return button("again", job.id, both(f"evaluate.{word}"))
+
+
+def _running(job: Job) -> str:
+    now = job.progress(Progress)
+    step, numbers, share = both("evaluate.starting"), [], 0.0
+    if now.variant:
+        step = both("evaluate.running", variant=now.variant, shots=now.shots, step=_step(now.step))
+        if now.runs > 1:
+            numbers.append(both("evaluate.run_of", run=now.run, runs=now.runs))
+        if now.total:
+            numbers.append(both("evaluate.counted", done=f"{now.done:,}", total=f"{now.total:,}"))
+            share = now.done / now.total
+        if now.left_s:
+            numbers.append(both("evaluate.left", time=duration(now.left_s)))
+    return cards.under_way(step, share, numbers, cards.cancel(job, "cancel"))
+
+
+def _step(step: str) -> str:
+    """Return the runner's word for a step, and what it is busy with."""
+    name, _, rest = step.partition(" ")
+    if f"evaluate.step_{name}" not in texts:
+        return step
+    return Markup(both(f"evaluate.step_{name}") + escaped(f" {rest}" if rest else ""))
+
+
+def _done(job: Job) -> str:
+    return f"<footer>{tab_button('leaderboard', both('evaluate.open'))}{_again(job)}</footer>"
+
+
+def _failed(job: Job) -> str:
+    return card("evaluate.failed", *job.last_words()) + f"<footer>{_again(job)}</footer>"
+
+
+def _stopped(job: Job) -> str:
+    return f'<p class="step">{both("evaluate.kept")}</p><footer>{_again(job, "again")}</footer>'

@@ -8,7 +8,7 @@ import asyncio
 import ipaddress
 import json
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from playground.errors import MadangError, VariantError, WorkerError
+from playground.errors import MadangError, VariantError, WorkerError, causes
 from playground.protocol import Address
 from playground.remote.sse import Events, Lines, TooLong
 from playground.settings import Environment, variable
@@ -307,13 +307,6 @@ def retry_after(response: httpx.Response) -> float | None:
     except ValueError:
         return None
     return wait if 0 <= wait < float("inf") else None
-
-
-def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what lies behind it."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def is_loopback(url: str) -> bool:

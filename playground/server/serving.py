@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from playground.compare import Playground
 from playground.errors import MadangError
-from playground.server.guards.request_log import log_to
+from playground.server.guards.record import log_to
 from playground.settings import Settings
 
 GRACE_S = 3.0

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from playground.errors import SetupError
+from playground.errors import SetupError, causes
 from playground.system.processes import ProcessId
 
 SUFFIX = ".part"
@@ -124,14 +124,12 @@ def explained(target: Path) -> Iterator[None]:
 
 def disk_full(error: BaseException | None) -> bool:
     """Tell whether this error, or one that led to it, says that the disk (or the quota on it) is full."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        # Writers in Rust and in subprocesses bring the system's words without its number.
-        if any(words in str(error) for words in ("No space left on device", "Disk quota exceeded")):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    # Writers in Rust and in subprocesses bring the system's words without its number.
+    return any(
+        (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT))
+        or any(words in str(cause) for words in ("No space left on device", "Disk quota exceeded"))
+        for cause in causes(error)
+    )
 
 
 def _no_room(need: int, folder: Path, what: str, how: str) -> SetupError:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eval.ui import board as boards
-from eval.ui import flips, plots, runs, table
+from eval.ui import flips, plots, run_tab, table
 from eval.ui.board import Asked
 from eval.words import words
 from playground.settings import Settings
@@ -167,7 +167,7 @@ def test_downloads(settings: Settings, asked: Asked) -> None:
 
 
 def test_a_form_becomes_a_command(settings: Settings, tmp_path: Path) -> None:
-    made = runs.command(settings, ["py", "app.py"], FORM | {"limit": 20.0, "data": str(tmp_path)})
+    made = run_tab.command(settings, ["py", "app.py"], FORM | {"limit": 20.0, "data": str(tmp_path)})
     said = " ".join(made)
     assert said.startswith(f"py app.py --data {tmp_path} eval kobest --variant m --variant m:a --tasks copa")
     for part in ("--shots 0 --shots 5", "--limit 20", f"--data {tmp_path}", "--speed", "--no-drift", "{job}/progress"):
@@ -186,7 +186,7 @@ def test_a_form_becomes_a_command(settings: Settings, tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_form_is_a_card_and_no_job(change: dict[str, Any], key: str, settings: Settings) -> None:
-    html = runs.start(settings, ["py"], FORM | change)
+    html = run_tab.start(settings, ["py"], FORM | change)
     assert words("ko")[f"{key}_hint"] in html
     assert key != "evaluate.number" or words("ko")["evaluate.limit"] in html or words("ko")["evaluate.shots"] in html
     assert jobs.listed(settings) == []
@@ -194,12 +194,12 @@ def test_a_wrong_form_is_a_card_and_no_job(change: dict[str, Any], key: str, set
 
 def run(settings: Settings, code: str) -> jobs.Job:
     command = [sys.executable, "-c", code]
-    return jobs.start(settings, runs.KIND, command, {"variants": ["m"], "suite": "quick"})
+    return jobs.start(settings, run_tab.KIND, command, {"variants": ["m"], "suite": "quick"})
 
 
 def test_errors_of_a_run_become_a_card(settings: Settings) -> None:
     ended(settings, run(settings, "print('bar'); print('error: No <rows>.'); print('hint: Get some.'); exit(2)"))
-    html = runs.html(settings)
+    html = run_tab.html(settings)
     assert "<p>No &lt;rows&gt;.</p>" in html
     assert "Get some." in html
     assert 'data-action="again"' in html
@@ -209,23 +209,23 @@ def test_one_run_at_a_time_with_progress_and_cancel(settings: Settings) -> None:
     job = run(settings, "import time; time.sleep(60)")
     told = {"run": 1, "runs": 2, "variant": "m", "shots": 5, "step": "scoring", "done": 30, "total": 60, "left_s": 75.0}
     job.progress_file.write_text(json.dumps(told))
-    html = runs.html(settings)
-    assert jobs.busy(settings, runs.KIND)
+    html = run_tab.html(settings)
+    assert jobs.busy(settings, run_tab.KIND)
     assert "width: 50.0%" in html
     assert words("en")["evaluate.left"].format(time="1 min 15 s") in html.replace("</span>", "").replace(
         '<span class="say-en" lang="en">1', "1"
     ).replace('<span class="say-ko" lang="ko">1분 15초', "")
-    assert words("en")["evaluate.busy"] in runs.start(settings, ["py"], FORM)
-    assert runs.act(settings, "cancel", job.id) == ""
+    assert words("en")["evaluate.busy"] in run_tab.start(settings, ["py"], FORM)
+    assert run_tab.act(settings, "cancel", job.id) == ""
     assert ended(settings, job).state == "cancelled"
-    assert words("en")["evaluate.again"] in runs.html(settings)
+    assert words("en")["evaluate.again"] in run_tab.html(settings)
 
 
 def test_going_on_is_the_same_command(settings: Settings) -> None:
     job = ended(settings, run(settings, "pass"))
-    assert runs.act(settings, "again", job.id) == ""
+    assert run_tab.act(settings, "again", job.id) == ""
     newest = jobs.listed(settings)[0]
     assert newest.id != job.id
     assert newest.command == job.command
-    assert 'role="alert"' in runs.act(settings, "again", "nobody")
+    assert 'role="alert"' in run_tab.act(settings, "again", "nobody")
     ended(settings, newest)

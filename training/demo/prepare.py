@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from playground.system.atomic import has_sizes, replacing, room_for, sizes, sweep
+from playground.system.hardware import MIB
 from training.demo.unpack import package_gguf
 
 Progress = Callable[[float, str], None]
@@ -30,8 +31,6 @@ GGUF_FILE = "SmolLM2-135M-Instruct-demo-Q4_K_M.gguf"
 SHIPPED_ADAPTER = Path(__file__).with_name("adapter")
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 ADAPTER_CARD = "README.md"
-
-MB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -84,13 +83,13 @@ def _artefacts(models_dir: Path) -> list[Artefact]:
     gguf = _digest(base.made_from, adapter)
     return [
         base,
-        Artefact(ADAPTER, adapter, 12 * MB, 0.02, _copy_adapter),
-        Artefact(GGUF, gguf, 560 * MB, 0.73, partial(_build_gguf, models_dir)),
+        Artefact(ADAPTER, adapter, 12 * MIB, 0.02, _copy_adapter),
+        Artefact(GGUF, gguf, 560 * MIB, 0.73, partial(_build_gguf, models_dir)),
     ]
 
 
 def _base() -> Artefact:
-    return Artefact(BASE, _digest(f"{RECIPE} {package_gguf().stat().st_size}"), 280 * MB, 0.25, _unpack)
+    return Artefact(BASE, _digest(f"{RECIPE} {package_gguf().stat().st_size}"), 280 * MIB, 0.25, _unpack)
 
 
 def _unpack(part: Path, progress: Progress) -> None:

@@ -14,7 +14,7 @@ import psutil
 import torch
 from transformers import TrainerCallback
 
-from playground.errors import MadangError
+from playground.errors import MadangError, causes
 from training.run.runs import Run
 
 SKIPPED_IN_A_ROW = 20
@@ -185,13 +185,9 @@ def memory() -> dict[str, float]:
 
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Return whether this error, or one that led to it, says that memory ran out: on a card or in RAM."""
-    while error is not None:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError):
-            return True
-        text = str(error)
-        if isinstance(error, RuntimeError) and any(
-            words in text for words in ("out of memory", "can't allocate memory", "not enough memory")
-        ):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    said = ("out of memory", "can't allocate memory", "not enough memory")
+    return any(
+        isinstance(cause, MemoryError | torch.OutOfMemoryError)
+        or (isinstance(cause, RuntimeError) and any(words in str(cause) for words in said))
+        for cause in causes(error)
+    )

@@ -11,8 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from playground.server.guards.keys import Keyring, Keys, read_keys
 from playground.server.guards.limits import Body, Limits, Queue, Rate
 from playground.server.guards.metrics import Meters
-from playground.server.guards.record import LEFT, Record
-from playground.server.guards.request_log import RequestLog
+from playground.server.guards.record import LEFT, Record, RequestLog
 from playground.server.wire.errors import ApiError
 from playground.settings import Settings
 

@@ -12,8 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from playground.server.guards.record import Record
-from playground.server.guards.request_log import LOGGER, RequestLog, log_to
+from playground.server.guards.record import LOGGER, Record, RequestLog, log_to
 from playground.server.guards.stack import Recorder
 from tests.playground.server.small_app import KEY, Small, small
 
