@@ -154,7 +154,7 @@ class Pause:
     others: Callable[[], None] = lambda: None
 
     def __call__(self) -> None:
-        """Raises Cancelled."""
+        """Let others go on; raise Cancelled where nobody waits any more."""
         if self.given_up():
             raise Cancelled
         self.others()

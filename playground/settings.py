@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     @field_validator("data")
     @classmethod
     def _absolute(cls, data: Path) -> Path:
-        """`~` and relative paths resolved once: catalogue rows and worker processes must mean the same folder."""
+        """Resolve `~` and relative paths once: catalogue rows and worker processes must mean the same folder."""
         return data.expanduser().absolute()
 
     @field_validator("api_keys")
@@ -87,7 +87,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def models_dir(self) -> Path:
-        """Prepared models, a folder each."""
+        """Prepared models, one folder per model."""
         return self.data / "models"
 
     @cached_property

@@ -122,7 +122,7 @@ class Recipe(Value):
     @field_validator("lora", "trainer", mode="before")
     @classmethod
     def _empty_block(cls, value: Any) -> Any:
-        """`lora:` with nothing under it reads as None."""
+        """Read `lora:` with nothing under it, which YAML reads as None, as an empty block."""
         return {} if value is None else value
 
     @property

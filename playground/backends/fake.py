@@ -133,7 +133,7 @@ class FakeBackend(Backend[FakeRow]):
         return bytes([token])
 
     def close_row(self, row: FakeRow) -> None:
-        """Nothing is held."""
+        """Do nothing: nothing is held."""
 
     def use_threads(self, threads: int) -> None:
         """Ignore the number: it needs none."""
@@ -181,7 +181,7 @@ class FakeBackend(Backend[FakeRow]):
         return 2**20, 0
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: nothing is held."""
 
 
 def _piece(token: int) -> bytes:

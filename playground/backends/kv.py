@@ -21,7 +21,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self._buffers: tuple[torch.Tensor, ...] = ()
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Called by transformers before the first update; the buffers come with `_reserve`."""
+        """Do nothing: transformers calls it before the first update, and the buffers come with `_reserve`."""
         self.dtype, self.device = key_states.dtype, key_states.device
         self.is_initialized = True
 

@@ -81,7 +81,7 @@ class Program:
         self._rows_until = 2 * time.monotonic() - self._batch_at
 
     def _let_rows_go_on(self, scheduler: Scheduler[R]) -> None:
-        """Between two batches of a call: take in what has come, and give the rows as much time as the batch took."""
+        """Take in what has come and give the rows as much time as the batch took; called between two batches."""
         self._rows_until = 2 * time.monotonic() - self._batch_at
         self._take_all(scheduler)
         while not scheduler.idle and time.monotonic() < self._rows_until:
@@ -115,7 +115,7 @@ class Program:
             self._send({"type": "result", "id": operation["id"], "value": value})
 
     def _read(self) -> None:
-        """Cancels act at once, also while the main thread is inside the engine; rows wait for the next step."""
+        """Read operations: cancels act at once, even while the main thread is inside the engine; rows wait a step."""
         for line in self._source:
             operation = json.loads(line)
             if operation["op"] == "cancel":

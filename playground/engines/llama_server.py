@@ -1,4 +1,4 @@
-"""From the catalogue to llama.cpp's own server: one GGUF a process, each on a port of its own.
+"""From the catalogue to llama.cpp's own server: one GGUF per process, each on a port of its own.
 
 The program is a `llama-server` on PATH (or named), else llama_child.py over the package `xllamacpp`; both take the
 options used here. Read from llama.cpp b11549 (October 2026), which xllamacpp 2026.10.11549 carries.

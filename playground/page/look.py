@@ -40,7 +40,7 @@ MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "D2Coding", "Noto
 
 
 def theme() -> Base:
-    """Paper, ink and celadon; fonts that the reader's machine has."""
+    """Return Gradio's theme in paper, ink and celadon, with fonts that the reader's machine has."""
     made = Base(primary_hue=CELADON, secondary_hue=CELADON, neutral_hue=HANJI, font=SANS, font_mono=MONO)
     both = {
         "body_background_fill": "var(--paper)",

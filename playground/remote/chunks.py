@@ -38,7 +38,7 @@ class Part(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _flat(cls, given: Any) -> Any:
-        """Mistral's reasoning models send a list of parts: what they thought, and what they say."""
+        """Join the parts that Mistral's reasoning models send: what they thought, and what they say."""
         if not isinstance(given, Mapping) or not isinstance(given.get("content"), list):
             return given
         parts = [part for part in given["content"] if isinstance(part, Mapping)]
@@ -132,7 +132,7 @@ class Chunk(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fault(cls, given: Any) -> Any:
-        """Errors come under other names, too: `{"object": "error", "message": …}`, `{"detail": …}`."""
+        """Read errors under other names, too: `{"object": "error", "message": …}`, `{"detail": …}`."""
         if isinstance(given, Mapping) and "choices" not in given and "usage" not in given and not given.get("error"):
             found = next((given[name] for name in ("message", "detail") if given.get(name)), None)
             return given if found is None else {**given, "error": {"message": found}}

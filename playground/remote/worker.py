@@ -62,7 +62,7 @@ class RemoteWorker:
         return False
 
     def use_threads(self, threads: int) -> None:
-        """Nothing is computed here."""
+        """Do nothing: nothing is computed here."""
 
     def memory(self) -> memory.Need:
         """Return what it holds here: nothing to speak of."""

@@ -49,7 +49,7 @@ def _yaml(text: str) -> Any:
 
 @cache
 def _loader() -> Any:
-    """PyYAML with YAML 1.2's numbers: 2e-4 is one, where PyYAML alone wants 2.0e-4 and reads a string."""
+    """Return PyYAML's loader with YAML 1.2's numbers: 2e-4 is one, where PyYAML wants 2.0e-4 and reads a string."""
     import yaml
 
     class Loader(yaml.SafeLoader):

@@ -282,5 +282,5 @@ def _buttons(view: View, under_way: bool) -> Updates:
 
 
 def settled(desk: Desk, session: str) -> Updates:
-    """After an event of any outcome: the buttons as they must be, even where it broke."""
+    """Set the buttons as they must be after an event of any outcome, even one that broke."""
     return _buttons(desk.view, under_way=desk.running.busy(session))

@@ -36,7 +36,7 @@ Scores = Callable[[Sequence[str]], Iterable[Score]]
 
 
 def no_scores(names: Sequence[str]) -> list[Score]:
-    """Stand in where nobody knows of benchmarks."""
+    """Return no scores: the default for callers that know no benchmarks."""
     return []
 
 

@@ -59,7 +59,7 @@ class Sizes:
 
 
 def parse(text: str) -> tuple[Wanted, ...]:
-    """`adapter,merged,gguf:q4_k_m,q8_0,gptq`: `gguf:` opens a list of levels, which goes on with bare ones."""
+    """Read `adapter,merged,gguf:q4_k_m,q8_0,gptq`: `gguf:` opens a list of levels, which bare ones go on with."""
     found: list[Wanted] = []
     levels_open = False
     for token in filter(None, (part.strip().lower() for part in text.split(","))):

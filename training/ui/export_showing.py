@@ -25,7 +25,7 @@ CONVERTING = "Converting to a "
 
 
 def html(settings: Settings, viewed: str = "") -> tuple[str, str]:
-    """Return the export that is viewed, else the newest; and the earlier ones, a line each."""
+    """Return the export that is viewed, else the newest; and the earlier ones, one line each."""
     found = exporting.everything(settings)
     if not found:
         return _empty(settings), ""
@@ -34,7 +34,7 @@ def html(settings: Settings, viewed: str = "") -> tuple[str, str]:
 
 
 def _empty(settings: Settings) -> str:
-    """Nothing exported yet, or nothing there to be exported."""
+    """Say that nothing is exported yet, or that there is nothing to be exported."""
     key = "empty" if exporting.sources(settings) else "nothing"
     hidden = " data-none" if key == "nothing" else ""  # the style sheet then hides the form
     train = tab_button("train", both("export.to_train"), kind="go" if key == "nothing" else "")

@@ -66,5 +66,5 @@ def chosen(rows: Sequence[R], viewed: str) -> R:
 
 
 def earlier(rows: Sequence[R], title: str, line: Callable[[R], str]) -> str:
-    """Return HTML of the rows that have a folder, a line each."""
+    """Return HTML of the rows that have a folder, one line each."""
     return cards.earlier(title, [line(row) for row in rows if row.folder][:EARLIER])

@@ -20,7 +20,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def html(settings: Settings, viewed: str = "") -> tuple[str, str]:
-    """Return the fine-tune that is viewed, else the newest; and the earlier ones, a line each."""
+    """Return the fine-tune that is viewed, else the newest; and the earlier ones, one line each."""
     found = everything(settings)
     if not found:
         return cards.nothing(texts, "train.empty"), ""

@@ -1,1 +1,1 @@
-"""What clients ask for: one module an endpoint."""
+"""What clients ask for: one module per endpoint."""
