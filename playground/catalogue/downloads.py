@@ -7,7 +7,6 @@ its own client, into its cache's own blobs; its download functions then find the
 import hashlib
 import re
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,12 @@ from filelock import FileLock
 
 from playground.errors import HubError
 from playground.system.hardware import GIB
+from playground.system.progress import Tell
 
 LARGE = 16 * 2**20
 HTTP_LIMIT = 50 * 10**9
 """The Hub serves larger files through its chunk store alone: those are left to huggingface_hub, and begin anew."""
 SHA256 = re.compile(r"[0-9a-f]{64}")
-
-Progress = Callable[[float, str], None]
 
 
 def fetch_large(repo: str, name: str, revision: str | None, bar: type) -> None:
@@ -60,7 +58,7 @@ def _check(part: Path, name: str, etag: str) -> None:
         raise HubError(f"{name} came damaged: its SHA-256 is not the Hub's.", "Try again; it begins anew.")
 
 
-def byte_bar(total: int, what: str, progress: Progress) -> type:
+def byte_bar(total: int, what: str, progress: Tell) -> type:
     """Return a tqdm class that reports bytes to `progress` and prints nothing.
 
     For one file huggingface_hub may count bytes twice, as they come from the network and as they reach the disk. The

@@ -11,9 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from playground.catalogue.downloads import LARGE, Progress, byte_bar, fetch_large
+from playground.catalogue.downloads import LARGE, byte_bar, fetch_large
 from playground.errors import HubError, MadangError, SetupError, VariantError
 from playground.system.hardware import GIB
+from playground.system.progress import Tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,11 +53,11 @@ class Hub(Protocol):
         """Return the files that a fetch would bring, with sizes."""
         ...
 
-    def fetch_folder(self, repo: str, revision: str | None, progress: Progress) -> Path:
+    def fetch_folder(self, repo: str, revision: str | None, progress: Tell) -> Path:
         """Fetch a model's or an adapter's files; return their folder on this machine."""
         ...
 
-    def fetch_file(self, repo: str, name: str | None, revision: str | None, progress: Progress) -> Path:
+    def fetch_file(self, repo: str, name: str | None, revision: str | None, progress: Tell) -> Path:
         """Fetch one GGUF file of a repository."""
         ...
 
@@ -81,7 +82,7 @@ class HuggingFaceHub:
         plan.sort(key=lambda row: row.filename)  # they come as their threads end
         return [HubFile(row.filename, row.file_size or 0, not row.will_download) for row in plan]
 
-    def fetch_folder(self, repo: str, revision: str | None, progress: Progress) -> Path:
+    def fetch_folder(self, repo: str, revision: str | None, progress: Tell) -> Path:
         """Fetch a model's or an adapter's files, from the cache without the network where they are whole there."""
         from huggingface_hub import snapshot_download
 
@@ -104,7 +105,7 @@ class HuggingFaceHub:
                     fetch_large(repo, file.name, revision, bar)
             return Path(str(snapshot(tqdm_class=bar)))
 
-    def fetch_file(self, repo: str, name: str | None, revision: str | None, progress: Progress) -> Path:
+    def fetch_file(self, repo: str, name: str | None, revision: str | None, progress: Tell) -> Path:
         """Fetch one GGUF file; where the repository has several and none is named, the error lists them with sizes."""
         from huggingface_hub import hf_hub_download
 

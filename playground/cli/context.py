@@ -14,9 +14,7 @@ from rich.text import Text
 
 from playground.catalogue.variants import Adapter, Catalogue, Stored
 from playground.settings import Settings
-
-Tell = Callable[[float, str], None]
-"""Hears which share of the work is done, and what happens now."""
+from playground.system.progress import Tell
 
 
 @dataclass(frozen=True)

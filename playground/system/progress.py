@@ -1,6 +1,7 @@
 """How far a job's command is, in a file that the command writes and the page reads. A wing names the fields."""
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -9,6 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from playground.system.atomic import write_beside
 
+Tell = Callable[[float, str], None]
+"""Hears which share of the work is done, and what happens now."""
 OPTION = ("--progress", "{job}/progress.json")
 """How a command is told the file when it is started as a job."""
 EVERY_S = 0.3

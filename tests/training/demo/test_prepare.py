@@ -20,14 +20,15 @@ import pytest
 
 from playground.errors import SetupError
 from playground.system import atomic
+from playground.system.progress import Tell
 from tests.places import ROOT
 from training.demo import prepare as demo
-from training.demo.prepare import Artefact, Progress, prepare, prepared
+from training.demo.prepare import Artefact, prepare, prepared
 
 CONTENT = {"a": "base" * 1000, "b": "adapter"}
 
 
-def build(name: str, part: Path, progress: Progress) -> None:
+def build(name: str, part: Path, progress: Tell) -> None:
     """Write two files, the second one into a subfolder, and log that it was done."""
     progress(0.5, f"Building {name}")
     (part / "one").write_text(CONTENT[name])
@@ -178,7 +179,7 @@ t.prepare(t.Path({str(tmp_path)!r}), lambda fraction, step: print(step))
 
 
 def test_a_disk_that_fills_up_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fills(name: str, part: Path, progress: Progress) -> None:
+    def fills(name: str, part: Path, progress: Tell) -> None:
         (part / "one").write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -12,6 +12,7 @@ from playground.catalogue.hub import Hub
 from playground.catalogue.variants import Adapter, Base, Gguf
 from playground.errors import ConfigError, VariantError, WorkerError
 from playground.settings import Settings
+from playground.system.progress import Tell
 from training.export.parity import answers, files, numbers, text
 from training.export.parity.sides import Bench, Side
 from training.export.parity.source import Source
@@ -19,7 +20,6 @@ from training.export.parity.thresholds import WIDE, thresholds
 from training.export.parity.verdict import Cause, Finding, Step, Verdict, verdict_of
 
 Variant = Base | Adapter | Gguf
-Progress = Callable[[float, str], None]
 KINDS = ("merged", "gguf", "gptq", "adapter")
 SHARES = {"files": 0.3, "text": 0.2, "numbers": 0.3, "answers": 0.2}
 """The four steps in order, cheapest first, with their parts of the time."""
@@ -81,7 +81,7 @@ class Session:
         kind: str,
         level: str = "",
         reference: Variant | None = None,
-        progress: Progress = lambda done, what: None,
+        progress: Tell = lambda done, what: None,
     ) -> Verdict:
         """Return the verdict on one build; `reference` is the F16 build that a coarser one is measured from."""
         if kind not in KINDS:
@@ -160,5 +160,5 @@ class Session:
         return answers.compare(ours, built, list(ids), job.is_coarse)
 
 
-def _within(progress: Progress, done: float, share: float, name: str) -> Callable[[float], None]:
+def _within(progress: Tell, done: float, share: float, name: str) -> Callable[[float], None]:
     return lambda fraction: progress(done + share * fraction, name)
