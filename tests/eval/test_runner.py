@@ -78,6 +78,7 @@ def test_a_suite_that_samples_asks_its_documents_alone(
     assert (result.n, result.partial) == (2, True)
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_where_it_was(playground: Playground, kobest_sample: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, str(ROOT / "app.py"), "--data", str(tmp_path), "eval", "kobest", "-v", "slow"]

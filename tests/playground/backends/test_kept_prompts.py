@@ -82,6 +82,7 @@ def said(backend: LlamaCppBackend, *rows: RowRequest) -> list[TokenLogprob]:
     return [token for event in events if event.variant == "v" for token in getattr(event, "tokens", ())]
 
 
+@pytest.mark.slow
 def test_a_kept_prompt_gives_the_very_numbers_of_one_read_anew(
     load: Callable[..., Watched], fresh: Callable[[RowRequest], list[TokenLogprob]]
 ) -> None:

@@ -194,7 +194,7 @@ def tokens_told(backend: Any, row: RowRequest) -> list[TokenLogprob]:
     return [token for event in run(backend, [row]) if isinstance(event, Delta) for token in event.tokens]
 
 
-@pytest.mark.parametrize("text", PROMPTS[:3])
+@pytest.mark.parametrize("text", [PROMPTS[2], *(pytest.param(text, marks=pytest.mark.slow) for text in PROMPTS[:2])])
 def test_log_probabilities_of_an_answer_follow_transformers(
     text: str, llama: LlamaCppBackend, torch32: TransformersBackend
 ) -> None:
@@ -323,7 +323,7 @@ def test_answers_go_without_flash_attention_and_scores_with_it(demo_f16: Path, c
     backend.close()
 
 
-@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize("joined", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_scores_and_answers_go_on_together_and_are_what_they_are_alone(demo_f16: Path, joined: bool) -> None:
     spec = ModelSpec(engine="llama_cpp", name="f16", path=str(demo_f16), threads=2, gpu_layers=0, context=512)
     backend = LlamaCppBackend(spec)
@@ -362,6 +362,7 @@ def test_scores_and_answers_go_on_together_and_are_what_they_are_alone(demo_f16:
     backend.close()
 
 
+@pytest.mark.slow
 def test_a_score_that_nobody_wants_ends_inside_llama_cpp(demo_f16: Path) -> None:
     spec = ModelSpec(engine="llama_cpp", name="f16", path=str(demo_f16), threads=2, gpu_layers=0, context=1024)
     backend = LlamaCppBackend(spec)

@@ -412,6 +412,7 @@ KOBEST = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.models
 def test_llama_server_chats_and_scores_as_the_same_file_here(
     demo_f16: Path, tmp_path: Path, open_playground: Any

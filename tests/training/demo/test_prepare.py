@@ -107,7 +107,8 @@ def killed_everywhere(folder: Path, outdated: bool) -> tuple[int, int]:
         line += 1
 
 
-@pytest.mark.parametrize("outdated", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("outdated", [False, True])
 def test_killed_at_any_line_the_next_start_recovers(tmp_path: Path, outdated: bool) -> None:
     """In a process that has imported little: hundreds of forks of one that holds torch take long."""
     code = f"""

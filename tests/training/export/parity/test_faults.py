@@ -86,6 +86,7 @@ def test_tokens_in_another_order(small: Made, check: Check, tmp_path: Path) -> N
     assert "100 of 49152 tokens differ" in failed(check(file), "vocabulary")
 
 
+@pytest.mark.slow
 def test_another_pre_tokenizer(small: Made, check: Check, tmp_path: Path) -> None:
     """The same vocabulary, cut into words by other rules: only texts show it."""
     file = rewrite(small.file("f16"), tmp_path / "x.gguf", {"tokenizer.ggml.pre": "llama-bpe"})
@@ -135,6 +136,7 @@ def test_another_models_weights(small: Made, check: Check, tmp_path: Path, demo_
     assert "another model's weights" in failed(verdict, "weights")
 
 
+@pytest.mark.slow
 def test_another_models_shape(small: Made, check: Check, tmp_path: Path, demo_models: Path) -> None:
     options: dict[str, Any] = {
         "vocab_size": 49152,
@@ -166,6 +168,7 @@ def test_a_norm_epsilon_off(small: Made, check: Check, tmp_path: Path) -> None:
     assert "norm epsilon" in failed(check(file), "hyperparameters")
 
 
+@pytest.mark.slow
 def test_embeddings_untied_and_random(small: Made, check: Check, tmp_path: Path) -> None:
     def change(config: dict[str, Any], tensors: dict[str, Any]) -> None:
         config["tie_word_embeddings"] = False
@@ -177,6 +180,7 @@ def test_embeddings_untied_and_random(small: Made, check: Check, tmp_path: Path)
     assert "untied" in failed(check(small.convert(folder, "untied")), "hyperparameters")
 
 
+@pytest.mark.slow
 def test_embeddings_untied_without_a_head(small: Made, check: Check, tmp_path: Path) -> None:
     def change(config: dict[str, Any], tensors: dict[str, Any]) -> None:
         config["tie_word_embeddings"] = False
@@ -214,6 +218,7 @@ def test_a_zeroed_layer(small: Made, check: Check, tmp_path: Path, level: str) -
     assert "Layer 1 (9 tensors) hold zeros alone" in failed(check(file, level), "weights")
 
 
+@pytest.mark.slow
 def test_a_few_rows_zeroed_in_four_bits(small: Made, check: Check, tmp_path: Path) -> None:
     """One row of 256 moves its tensor's error by a sixteenth: less than rounding to four bits does."""
 
@@ -251,6 +256,7 @@ def test_a_file_coarser_than_it_says(small: Made, check: Check, tmp_path: Path) 
     assert "F16 loses at most" in failed(check(file), "weights")
 
 
+@pytest.mark.slow
 def test_a_level_that_is_another(small: Made, check: Check) -> None:
     verdict = check(small.file("q4_k_m"), "q8_0")
     assert "calls itself Q4_K_M, and Q8_0 was asked for" in "\n".join(verdict.lines)
