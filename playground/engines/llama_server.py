@@ -17,7 +17,8 @@ from playground.engines.plan import Plan, Wish
 from playground.errors import ConfigError
 from playground.protocol import DEFAULT_CONTEXT
 from playground.settings import unset
-from playground.workers.loadable import FetchProgress, Loader
+from playground.system.progress import Tell
+from playground.workers.loadable import Loader
 
 ENGINE = "llama-server"
 CHILD = (sys.executable, "-m", "playground.engines.llama_child")
@@ -30,7 +31,7 @@ METADATA_BYTES = 64 << 20
 
 
 def make(
-    catalogue: Catalogue, hub: Hub, names: list[str], wish: Wish, progress: FetchProgress = lambda done, what: None
+    catalogue: Catalogue, hub: Hub, names: list[str], wish: Wish, progress: Tell = lambda done, what: None
 ) -> list[Plan]:
     """Return one plan for each GGUF, on ports that follow one another. Files on the Hub are fetched first."""
     chosen = [_gguf(catalogue, catalogue.get(name)) for name in names]

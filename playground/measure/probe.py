@@ -5,7 +5,7 @@ It is the same worker and the same backend as in Chat, so that what is measured 
 
 import queue
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from playground.errors import ContextError, VariantError, WorkerError
 from playground.events import Event, Failed, Finished
 from playground.presets import Sampling
 from playground.protocol import Choices, ModelInfo, RowRequest, Scored, Vocabulary
+from playground.system.progress import Tell
 from playground.workers.loadable import Loadable, Loader
 from playground.workers.pool import Hold, WorkerPool
 from playground.workers.process import WorkerProcess
@@ -114,9 +115,7 @@ class Probe:
 
 
 @contextmanager
-def probing(
-    playground: Playground, variant: str, progress: Callable[[float, str], None] = lambda done, what: None
-) -> Iterator[Probe]:
+def probing(playground: Playground, variant: str, progress: Tell = lambda done, what: None) -> Iterator[Probe]:
     """Fetch and check a variant's files, load it, and keep it from eviction for the block."""
     loader = Loader(playground.settings, playground.catalogue, playground.hub)
     loadable = loader.loadable(loader.catalogue.get(variant), progress)

@@ -14,7 +14,8 @@ from playground.catalogue.variants import BUILT_IN, Adapter, Catalogue, Gguf, Va
 from playground.compare import Playground
 from playground.protocol import ModelSpec
 from playground.server.wire.errors import ApiError
-from playground.workers.loadable import FetchProgress, Loadable, Loader
+from playground.system.progress import Tell
+from playground.workers.loadable import Loadable, Loader
 
 Stamp = tuple[tuple[int, int], ...]
 LEVEL = re.compile(r"(?:.*[-_.])?((?:I?Q|TQ)\d\w*|BF16|F16|F32)", re.IGNORECASE)
@@ -115,7 +116,7 @@ class ServedModels:
         """When the catalogue was last changed, in seconds since 1970."""
         return self._fresh().created
 
-    def target(self, name: str, progress: FetchProgress) -> Target:
+    def target(self, name: str, progress: Tell) -> Target:
         """Return the model of a name, fetched where it is not here yet; its files are checked unless it is loaded."""
         read = self._fresh()
         model_id, variant = read.names.find(name)

@@ -1,6 +1,5 @@
 """From a variant to the spec that a worker loads: fetches and checks files, and decides which variants share one."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +10,7 @@ from playground.errors import VariantError
 from playground.protocol import Address, ModelSpec
 from playground.settings import Settings
 from playground.system import hardware
-
-FetchProgress = Callable[[float, str], None]
+from playground.system.progress import Tell
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Loader:
     catalogue: Catalogue
     hub: Hub
 
-    def loadable(self, variant: Variant, progress: FetchProgress = lambda done, what: None) -> Loadable:
+    def loadable(self, variant: Variant, progress: Tell = lambda done, what: None) -> Loadable:
         """Return the spec of a variant; raises VariantError or HubError with the reason and the remedy."""
         if isinstance(variant, Remote):
             return Loadable(remote_spec(variant))
@@ -58,7 +56,7 @@ class Loader:
             found = [choose_gguf(variant.source, found, variant.file)]
         return total + sum(file.size for file in found if not file.cached)
 
-    def _base_spec(self, base: Base, progress: FetchProgress) -> ModelSpec:
+    def _base_spec(self, base: Base, progress: Tell) -> ModelSpec:
         folder = self._folder(base, progress)
         files.check_base(folder)
         files.check_packages(folder)
@@ -77,7 +75,7 @@ class Loader:
             threads=self._threads(),
         )
 
-    def _adapter(self, adapter: Adapter, progress: FetchProgress) -> Loadable:
+    def _adapter(self, adapter: Adapter, progress: Tell) -> Loadable:
         base = self.catalogue.get(adapter.base)
         if not isinstance(base, Base):
             raise VariantError(f"{adapter.base!r} is not a base model.", f"Correct `base` of {adapter.name!r}.")
@@ -91,7 +89,7 @@ class Loader:
         alone = {"name": adapter.name, "merged_adapter": str(folder), "context": adapter.context or spec.context}
         return Loadable(spec.model_copy(update=alone), None, info.why_not or "it has a context of its own")
 
-    def _gguf_spec(self, gguf: Gguf, progress: FetchProgress) -> ModelSpec:
+    def _gguf_spec(self, gguf: Gguf, progress: Tell) -> ModelSpec:
         path = self._file(gguf, progress)
         files.check_gguf(path)
         return ModelSpec(
@@ -103,12 +101,12 @@ class Loader:
             threads=self._threads(),
         )
 
-    def _folder(self, variant: Base | Adapter, progress: FetchProgress) -> Path:
+    def _folder(self, variant: Base | Adapter, progress: Tell) -> Path:
         if variant.is_local:
             return variant.path
         return self.hub.fetch_folder(variant.source, variant.revision, progress)
 
-    def _file(self, gguf: Gguf, progress: FetchProgress) -> Path:
+    def _file(self, gguf: Gguf, progress: Tell) -> Path:
         if not gguf.is_local:
             return self.hub.fetch_file(gguf.source, gguf.file, gguf.revision, progress)
         if not gguf.path.is_dir():

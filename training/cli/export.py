@@ -15,7 +15,7 @@ from playground.catalogue.variants import Catalogue
 from playground.cli.context import program, progress_bar, say
 from playground.errors import ConfigError
 from playground.settings import Settings
-from playground.system.progress import ProgressFile
+from playground.system.progress import ProgressFile, Tell
 from training.run import folders
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from training.export.preparing import Prepared
     from training.export.pushing import Parcel, Push
 
-Shown = Callable[[], AbstractContextManager[Callable[[float, str], None]]]
+Shown = Callable[[], AbstractContextManager[Tell]]
 """Begins to show progress; what it yields is told a fraction of 1 and the words for it."""
 COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
 
@@ -159,7 +159,7 @@ def _push(settings: Settings, prepared: "Prepared", made: "Made", asked: "Push",
 
 
 @contextmanager
-def _shown(prepared: "Prepared", console: Console, told: Path | None) -> Iterator[Callable[[float, str], None]]:
+def _shown(prepared: "Prepared", console: Console, told: Path | None) -> Iterator[Tell]:
     """Show a progress bar, and write the file that the page reads."""
     with progress_bar(console) as tell:
         file = ProgressFile(told, folders.Progress(export=str(prepared.where)))
