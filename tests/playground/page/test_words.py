@@ -82,6 +82,18 @@ def test_a_switch_says_every_component_anew() -> None:
     assert components.switched("fr")[button]["value"] == words("en")["chat.send"]
 
 
+def test_one_key_gives_label_info_and_placeholder() -> None:
+    components = Components()
+    with gr.Blocks():
+        box = components.make(gr.Textbox, "add.url")
+        bare = components.make(gr.Textbox, "chat.ask", show_label=False)
+    english = components.switched("en")
+    keys = {"label": "add.url", "info": "add.url_info", "placeholder": "add.url_hint"}
+    assert {prop: english[box].get(prop) for prop in keys} == {prop: words("en")[key] for prop, key in keys.items()}
+    assert english[bare]["placeholder"] == words("en")["chat.ask"]
+    assert "label" not in english[bare]
+
+
 def test_an_unknown_key_is_refused_at_building() -> None:
     with pytest.raises(KeyError):
         Components().make(gr.Button, "chat.sned")
