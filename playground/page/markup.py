@@ -1,5 +1,6 @@
 """HTML that is safe to show: its type, the Markdown of answers, buttons and bars. Knows no language."""
 
+from collections.abc import Iterable
 from functools import cache, lru_cache
 from html import escape
 
@@ -57,6 +58,13 @@ def tab_button(tab: str, text: str, kind: str = "go") -> str:
 def chat_button(variant: str, text: str) -> str:
     """Return a button that opens Chat with this variant chosen."""
     return f'<button type="button" class="go" data-tab="chat" data-ask="{escaped(variant)}">{text}</button>'
+
+
+def table(rows: Iterable[Iterable[str]], head: Iterable[str] = ()) -> str:
+    """Return a table of cells of HTML, with a head where there are names for its columns."""
+    names = "".join(f"<th>{name}</th>" for name in head)
+    lines = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table>{f'<thead><tr>{names}</tr></thead>' if names else ''}<tbody>{lines}</tbody></table>"
 
 
 def bar(share: float | None) -> str:

@@ -1,6 +1,6 @@
 """The guide's advice beside each field; a value in it is a button that sets the field. Data in words, drawn here."""
 
-from playground.page.markup import button
+from playground.page.markup import button, table
 from playground.system import hardware
 from training.words import both
 
@@ -36,28 +36,27 @@ def _sentence(field: str) -> str:
 
 
 def _ranks() -> str:
-    head = "".join(f"<th>{both(f'advice.rank_{name}')}</th>" for name in ("r", "parameters", "memory", "use"))
-    cells = ((_set(f"rank={r}", r), parameters, memory, both(f"advice.rank_{r}")) for r, parameters, memory in RANKS)
-    rows = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in cells)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>{both('advice.rank')}</p>"
+    head = (both(f"advice.rank_{name}") for name in ("r", "parameters", "memory", "use"))
+    rows = ((_set(f"rank={r}", r), parameters, memory, both(f"advice.rank_{r}")) for r, parameters, memory in RANKS)
+    return f"{table(rows, head)}<p>{both('advice.rank')}</p>"
 
 
 def _rates() -> str:
-    rows = "".join(
-        f"<tr><td>{' – '.join(_set(f'learning_rate={rate}', rate) for rate in rates)}</td>"
-        f"<td>{both(f'advice.rate_{name}')}</td></tr>"
-        for name, rates in RATES.items()
-    )
-    return f"<table><tbody>{rows}</tbody></table><p>{both('advice.learning_rate')}</p>"
+    ranges = {name: " – ".join(_set(f"learning_rate={rate}", rate) for rate in rates) for name, rates in RATES.items()}
+    rows = ((shown, both(f"advice.rate_{name}")) for name, shown in ranges.items())
+    return f"{table(rows)}<p>{both('advice.learning_rate')}</p>"
 
 
 def _batches() -> str:
-    rows = "".join(
-        f"<tr><td>{_set(f'batch={batch},accumulation={accumulation}', f'{batch} × {accumulation}')}</td>"
-        f"<td>{both('advice.about', memory=memory) if memory else ''}</td><td>{both(f'advice.batch_{batch}')}</td></tr>"
+    rows = (
+        (
+            _set(f"batch={batch},accumulation={accumulation}", f"{batch} × {accumulation}"),
+            both("advice.about", memory=memory) if memory else "",
+            both(f"advice.batch_{batch}"),
+        )
         for batch, accumulation, memory in BATCHES
     )
-    return f"<p>{both('advice.batch')}</p><table><tbody>{rows}</tbody></table>"
+    return f"<p>{both('advice.batch')}</p>{table(rows)}"
 
 
 def _set(values: str, text: str) -> str:

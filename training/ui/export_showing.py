@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from playground.page import cards
-from playground.page.markup import Markup, button, chat_button, escaped, tab_button
+from playground.page.markup import Markup, button, chat_button, escaped, tab_button, table
 from playground.settings import Settings
 from training.export.exports import State
 from training.export.parity import Cause, Grade, Verdict
@@ -191,27 +191,21 @@ def _verdicts(one: ExportRow) -> str:
     verdicts = one.folder.verdicts() if one.folder else {}
     if not verdicts:
         return ""
-    rows = "".join(_row(label, verdict) for label, verdict in verdicts.items())
-    table = ""
+    rows = [_row(label, verdict) for label, verdict in verdicts.items() if verdict.drift]
+    drift = ""
     if rows:
-        names = ("build", "kl", "top", "perplexity", "answers")
-        head = "".join(f"<th>{both(f'export.drift_{name}')}</th>" for name in names)
-        table = (
-            f'<h4>{both("export.drift")}</h4><div class="drift"><table><thead><tr>{head}</tr></thead>'
-            f'<tbody>{rows}</tbody></table></div><p class="soft">{both("export.drift_info")}</p>'
-        )
-    return table + "".join(_lines(label, verdict) for label, verdict in verdicts.items())
+        head = (both(f"export.drift_{name}") for name in ("build", "kl", "top", "perplexity", "answers"))
+        drift = f'<h4>{both("export.drift")}</h4><div class="drift">{table(rows, head)}</div>'
+        drift += f'<p class="soft">{both("export.drift_info")}</p>'
+    return drift + "".join(_lines(label, verdict) for label, verdict in verdicts.items())
 
 
-def _row(label: str, verdict: Verdict) -> str:
+def _row(label: str, verdict: Verdict) -> tuple[str, ...]:
     drift, answers = verdict.drift, verdict.step("answers")
-    if drift is None:
-        return ""
-    against = f"<small>{both('export.drift_against', name=drift.against)}</small>"
+    assert drift is not None
+    name = f"<b>{called(label)}</b><small>{both('export.drift_against', name=drift.against)}</small>"
     same = f"{answers['same']} / {answers['answers']}" if "same" in answers else "–"
-    cells = (f"{drift.mean_kl:.4f}", f"{drift.same_top:.1%}", f"×{drift.perplexity_ratio:.3f}", same)
-    shown = "".join(f"<td>{cell}</td>" for cell in cells)
-    return f"<tr><td><b>{called(label)}</b>{against}</td>{shown}</tr>"
+    return name, f"{drift.mean_kl:.4f}", f"{drift.same_top:.1%}", f"×{drift.perplexity_ratio:.3f}", same
 
 
 def _lines(label: str, verdict: Verdict) -> str:
