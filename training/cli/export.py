@@ -175,8 +175,8 @@ def _show(prepared: "Prepared", made: "Made", console: Console) -> None:
     from training.export.plan import bytes_of
 
     for event in made.export.events():
-        if event["kind"] == "note":
-            say(console, event["message"], "yellow")
+        if event.kind == "note":
+            say(console, event.message, "yellow")
     table = Table("file", "MB", "parity", "variant", box=None, pad_edge=False)
     for wanted in prepared.asked.wanted:
         path = made.export.path(wanted)

@@ -44,8 +44,8 @@ class Live:
         """Look at the run's files again, and show what is new."""
         events = self._run.events()
         for event in events[self._events :]:
-            if event["kind"] != "failed":  # that one is raised, too
-                say(self._console, event["message"], "yellow")
+            if event.kind != "failed":  # that one is raised, too
+                say(self._console, event.message, "yellow")
         self._events = len(events)
         state = self._run.state()
         rows = self._run.metrics()

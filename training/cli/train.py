@@ -192,8 +192,8 @@ def _go_on(ours: Program, run: "Run", told: Told) -> None:
         name = registering.register(settings, run)
     told.tell(variant=name)
     for event in run.events():
-        if event["kind"] in ("overfitting", "out_of_memory"):
-            say(console, event["message"], "yellow")
+        if event.kind in ("overfitting", "out_of_memory"):
+            say(console, event.message, "yellow")
     say(console, f"Trained {name}. Try it: madang chat -v {run.model().name} -v {name}")
     if recipe.kobest:
         _score(ours, [run.model().name, name])

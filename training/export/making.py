@@ -189,7 +189,7 @@ class _Pass:
         return self._made
 
     def _notes(self) -> None:
-        said = {event["message"] for event in self._export.events()}
+        said = {event.message for event in self._export.events()}
         for note in self._origin.notes:
             if note not in said:
                 self._export.happened("note", note)

@@ -59,9 +59,9 @@ def due(export: Export | None, push: Push, wanted: Sequence[Wanted]) -> list[Par
     """Return the parcels that this very export has not brought there already, unless they are to be replaced."""
     there: set[tuple[str, tuple[str, ...]]] = set()
     for event in export.events() if export and not push.replace else []:
-        if event["kind"] == PUSHED:
-            there.add((str(event.get("repo")), tuple(event.get("labels") or ())))
-        elif event["kind"] == "built":
+        if event.kind == PUSHED:
+            there.add((event.repo, event.labels))
+        elif event.kind == "built":
             there.clear()  # what was built anew since is not there
     return [one for one in parcels(push, wanted) if (one.repo, _labels(one.wanted)) not in there]
 

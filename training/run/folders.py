@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from playground.errors import ConfigError, SetupError, UnknownNameError
 from playground.system import progress
@@ -27,6 +27,31 @@ class State(Value):
     ended: float | None = None
     message: str = ""
     hint: str = ""
+
+
+class Event(BaseModel):
+    """One thing that happened: a line of events.jsonl. `at` in seconds since 1970, `message` a sentence for people.
+
+    A kind of event writes the fields that it needs; those that a version does not know are passed over.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    at: float = 0.0
+    kind: str = ""
+    message: str = ""
+    hint: str = ""
+    step: int | None = None
+    best: int | None = None
+    """Of `overfitting`: the step at which the run stopped, and the one whose adapter is kept."""
+    before: dict[str, int | bool] = {}
+    after: dict[str, int | bool] = {}
+    """Of `out_of_memory`: the run's plan, field by field."""
+    label: str = ""
+    labels: tuple[str, ...] = ()
+    repo: str = ""
+    url: str = ""
+    """Of `parity` and `push`: the artefacts by label, and where they went."""
 
 
 class Progress(progress.Progress):
@@ -77,14 +102,18 @@ class Folder(Generic[S]):
         return state
 
     def happened(self, kind: str, message: str, **more: Any) -> None:
-        """Add an event; `more` are further keys of its line."""
-        row = {"at": time.time(), "kind": kind, "message": message, **more}
+        """Add an event; `more` are the fields of its kind."""
+        event = Event(at=time.time(), kind=kind, message=message, **more)
         with (self.folder / EVENTS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(event.model_dump_json(exclude_unset=True) + "\n")
 
-    def events(self) -> list[dict[str, Any]]:
-        """Return what happened, oldest first: `at`, `kind`, `message`, and what a kind of event has besides."""
-        return self.lines(EVENTS)
+    def events(self) -> list[Event]:
+        """Return what happened, oldest first; a line that is no event is skipped."""
+        found = []
+        for row in self.lines(EVENTS):
+            with suppress(ValidationError):
+                found.append(Event.model_validate(row))
+        return found
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """Return the JSON objects of one of its files, one per line; a line that was left half written is skipped."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from playground.page import cards
 from playground.page.markup import Markup, button, chat_button, escaped, tab_button, table
@@ -10,7 +9,7 @@ from playground.settings import Settings
 from training.export.exports import State
 from training.export.parity import Cause, Grade, Verdict
 from training.export.plan import Wanted, bytes_of
-from training.run.folders import Progress
+from training.run.folders import Event, Progress
 from training.run.memory import size
 from training.ui import exporting
 from training.ui.export_sizes import called
@@ -151,15 +150,15 @@ def _artefact(one: ExportRow, wanted: Wanted, path: Path, names: Mapping[Path, s
 
 
 def _notes(one: ExportRow) -> str:
-    return cards.events(escaped(event.get("message", "")) for event in _events(one, "note"))
+    return cards.events(escaped(event.message) for event in _events(one, "note"))
 
 
-def _events(one: ExportRow, kind: str) -> list[dict[str, Any]]:
-    return [event for event in one.folder.events() if event.get("kind") == kind] if one.folder else []
+def _events(one: ExportRow, kind: str) -> list[Event]:
+    return [event for event in one.folder.events() if event.kind == kind] if one.folder else []
 
 
-def _link(event: Mapping[str, Any]) -> str:
-    url = escaped(event.get("url", ""))
+def _link(event: Event) -> str:
+    url = escaped(event.url)
     return f'<a href="{url}" target="_blank" rel="noopener">{url.removeprefix("https://")}</a>'
 
 

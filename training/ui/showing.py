@@ -8,7 +8,7 @@ from playground.page import cards
 from playground.page.markup import Markup, button, chat_button, escaped, tab_button
 from playground.page.number import duration
 from playground.settings import Settings
-from training.run.folders import Progress
+from training.run.folders import Event, Progress
 from training.run.runs import seconds_left
 from training.ui.plots import Series, chart
 from training.ui.reports import stage
@@ -162,19 +162,19 @@ def _rate(value: float) -> str:
 def _events(one: RunRow) -> str:
     """Return what it met, in words; what the data check found is told where the data is looked at."""
     assert one.folder is not None
-    shown = [event for event in one.folder.events() if event.get("kind") not in ("data", "failed")]
+    shown = [event for event in one.folder.events() if event.kind not in ("data", "failed")]
     return cards.events(map(_event, shown[-6:]))
 
 
-def _event(event: Mapping[str, Any]) -> str:
-    if event["kind"] == "overfitting" and {"step", "best"} <= event.keys():
-        return both("event.overfitting", step=event["step"], best=event["best"])
-    if event["kind"] == "out_of_memory" and {"before", "after"} <= event.keys():
-        before, after = event["before"], event["after"]
+def _event(event: Event) -> str:
+    if event.kind == "overfitting" and event.step is not None and event.best is not None:
+        return both("event.overfitting", step=event.step, best=event.best)
+    if event.kind == "out_of_memory" and event.before and event.after:
+        before, after = event.before, event.after
         changed = next(
             (name for name in ("rank", "max_length", "batch", "checkpointing") if after[name] != before[name]), ""
         )
         if changed:
             was = {f"was_{name}": value for name, value in before.items()}
             return both(f"event.less_{changed}", **was, **after)
-    return escaped(event.get("message", ""))
+    return escaped(event.message)

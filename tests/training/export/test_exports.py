@@ -198,7 +198,7 @@ def test_what_trained_in_4_bits_is_said(
     catalogue = settings.catalogue
     catalogue.write_text(catalogue.read_text().replace('kind = "base"', 'kind = "base"\nload_in_4bit = true'))
     outcome = export(settings, source, "merged")
-    notes = [event["message"] for event in outcome.export.events() if event["kind"] == "note"]
+    notes = [event.message for event in outcome.export.events() if event.kind == "note"]
     assert len(notes) == 1
     assert notes[0].startswith("Trained on tiny in 4 bits; merged into its original weights in ")
 

@@ -70,3 +70,16 @@ def test_runs_are_found_by_name_folder_or_as_the_newest_unfinished(settings: Set
     other.tell(status="done")
     with pytest.raises(ConfigError, match="no run to go on with"):
         runs.find(settings)
+
+
+def test_events_come_back_as_they_happened_and_lines_that_are_none_are_skipped(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.happened("out_of_memory", "작아졌다", before={"batch": 2, "checkpointing": False}, after={"batch": 1})
+    with (tmp_path / "events.jsonl").open("a") as file:
+        file.write('{"kind": "note", "message": "of a later version", "more": 1}\n{"kind": 5}\n[]\n{"kind": "half')
+    first, second = run.events()
+    assert (first.kind, first.message, first.step) == ("out_of_memory", "작아졌다", None)
+    assert (first.before, first.after) == ({"batch": 2, "checkpointing": False}, {"batch": 1})
+    assert (second.message, second.at) == ("of a later version", 0.0)
+    written = json.loads((tmp_path / "events.jsonl").read_text().splitlines()[0])
+    assert sorted(written) == ["after", "at", "before", "kind", "message"]

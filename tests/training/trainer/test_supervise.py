@@ -67,7 +67,7 @@ def test_out_of_memory_goes_down_the_ladder_and_the_run_ends_well(scripted: Call
         (1, 8, False),
         (1, 8, True),
     ]
-    said = [event["message"] for event in run.events()]
+    said = [event.message for event in run.events()]
     assert said[0].startswith("Out of memory (CUDA out of memory.): batch 2 x accumulation 4 became 1 x 8")
     assert said[0].endswith("It goes on from checkpoint-2.")
     assert said[1] == "checkpoint-3 was half written and is removed."
@@ -79,7 +79,7 @@ def test_a_lower_rank_is_a_fresh_start_and_said_plainly(scripted: Callable[..., 
     run = scripted("checkpoint", OOM, OOM, DONE, lower_rank=True)
     supervise.train(run)
     assert [plan.rank for plan in tries(run)] == [8, 8, 8, 4]
-    last = run.events()[-1]["message"]
+    last = run.events()[-1].message
     assert "it starts afresh at rank 4 instead of 8: what was learnt so far is given up. It goes on from the" in last
     assert run.whole_checkpoints() == []
 
@@ -115,7 +115,7 @@ def test_killed_by_the_kernel_for_want_of_memory_counts_as_out_of_memory(
     monkeypatch.setattr(supervise, "_oom_kills", lambda: next(kills))
     run = scripted("kill", DONE)
     assert supervise.train(run) == "done"
-    assert "for want of RAM" in run.events()[0]["message"]
+    assert "for want of RAM" in run.events()[0].message
 
 
 def test_a_stop_is_asked_for_through_a_file(scripted: Callable[..., Run]) -> None:
@@ -247,7 +247,7 @@ def test_memory_that_really_runs_out_makes_the_batch_smaller(
     limited = ["prlimit", f"--as={9 * 2**30}", *plain]
     monkeypatch.setattr(supervise, "command", lambda run, recipe: limited)
     assert supervise.train(run, threads=2) == "done"
-    events = [event for event in run.events() if event["kind"] == "out_of_memory"]
+    events = [event for event in run.events() if event.kind == "out_of_memory"]
     assert events
     assert run.plan().batch * run.plan().accumulation == 256
     assert run.plan().batch < 256

@@ -236,7 +236,7 @@ def test_learning_by_heart_stops_and_keeps_the_best(begun: Callable[..., Run], w
     evaluated = [(row["step"], row["eval_loss"]) for row in run.metrics() if "eval_loss" in row and row["step"]]
     best = min(evaluated, key=lambda row: row[1])[0]
     assert evaluated[-1][0] < 60
-    assert f"the adapter is that of step {best}" in run.events()[-1]["message"]
+    assert f"the adapter is that of step {best}" in run.events()[-1].message
     kept = load_file(run.checkpoints / f"checkpoint-{best}" / "adapter_model.safetensors")
     assert all(torch.equal(tensor, kept[name]) for name, tensor in adapter(run).items())
 
