@@ -102,7 +102,9 @@ class Folder(Generic[S]):
         return state
 
     def happened(self, kind: str, message: str, **more: Any) -> None:
-        """Add an event; `more` are the fields of its kind."""
+        """Add an event; `more` are the fields of its kind. Raises TypeError for one that Event has not."""
+        if unknown := more.keys() - Event.model_fields.keys():  # reading passes these over; written, they would be lost
+            raise TypeError(f"Event has no field {', '.join(sorted(unknown))}")
         event = Event(at=time.time(), kind=kind, message=message, **more)
         with (self.folder / EVENTS).open("a", encoding="utf-8") as file:
             file.write(event.model_dump_json(exclude_unset=True) + "\n")

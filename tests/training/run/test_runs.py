@@ -83,3 +83,9 @@ def test_events_come_back_as_they_happened_and_lines_that_are_none_are_skipped(t
     assert (second.message, second.at) == ("of a later version", 0.0)
     written = json.loads((tmp_path / "events.jsonl").read_text().splitlines()[0])
     assert sorted(written) == ["after", "at", "before", "kind", "message"]
+
+
+def test_an_event_loses_no_field_in_silence(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="Event has no field lables"):
+        Run(tmp_path).happened("push", "Pushed.", lables=["q4_k_m"])
+    assert Run(tmp_path).events() == []
