@@ -1,6 +1,6 @@
 """The verb `madang models`: the catalogue: list, add, check, remove. Prints; others decide."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,11 +10,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from playground.catalogue import variants
+from playground.catalogue.remarks import Remark
 from playground.catalogue.variants import Base, Catalogue, Remote, Variant
 from playground.cli.context import print_json, program, say
 from playground.compare import Playground
 from playground.engines.registry import sweep
 from playground.errors import ConfigError, MadangError
+from playground.page.words import words
 from playground.remote import reach
 from playground.system import hardware
 from playground.workers import memory
@@ -94,6 +96,8 @@ def add(
         if isinstance(variant, Remote):
             reach.look(loadable.spec)
     variants.add(settings, variant)
+    for remark in _said(loader.remarks(variant, loadable)):
+        say(console, remark, "yellow")
     say(console, f"Added {name}. Try it: madang chat -v {name}")
 
 
@@ -142,9 +146,16 @@ def _verdict(loader: Loader, variant: Variant) -> str:
     if loadable.spec.remote is not None:
         found = reach.look(loadable.spec)
         return escape(f"ok, answers; {found.model or 'its model'}, context {found.info.context:,}")
-    need = memory.need(loadable.spec)
+    need, said = memory.need(loadable.spec), _said(loader.remarks(variant, loadable))
     alone = f"; runs on a copy of its own: {loadable.why_not_shared}" if loadable.why_not_shared else ""
-    return escape(f"ok, needs about {(need.ram + need.vram) / hardware.GIB:.2f} GiB{alone}")
+    return escape(
+        f"ok, needs about {(need.ram + need.vram) / hardware.GIB:.2f} GiB{alone}{''.join(f'. {text}' for text in said)}"
+    )
+
+
+def _said(remarks: Iterable[Remark]) -> list[str]:
+    """Return remarks as the page says them."""
+    return [words("en")[remark.key].format(**remark.values) for remark in remarks]
 
 
 @models.command()

@@ -103,9 +103,10 @@ def check(playground: Playground, variant: Variant) -> Outcome:
     if loadable.spec.remote is not None:
         found = reach.look(loadable.spec)
         return _good("reached", name=variant.name, model=found.model, count=f"{found.info.context:,}")
-    if loadable.why_not_shared:
-        return _good("sound_own", name=variant.name, why=loadable.why_not_shared)
-    return _good("sound", name=variant.name)
+    own = loadable.why_not_shared
+    verdict = _good("sound_own", name=variant.name, why=own) if own else _good("sound", name=variant.name)
+    said = (f'<p class="verdict remark">{both(one.key, **one.values)}</p>' for one in loader.remarks(variant, loadable))
+    return Outcome(verdict.html + "".join(said))
 
 
 def check_form(playground: Playground, form: Mapping[str, Any]) -> Outcome:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from playground.catalogue import files
 from playground.catalogue.hub import Hub, choose_gguf
+from playground.catalogue.remarks import Remark, remarks
 from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf, Remote, Variant
 from playground.errors import VariantError
 from playground.protocol import Address, ModelSpec
@@ -41,6 +42,14 @@ class Loader:
         if isinstance(variant, Gguf):
             return Loadable(self._gguf_spec(variant, progress))
         return Loadable(self._base_spec(variant, progress))
+
+    def remarks(self, variant: Variant, found: Loadable) -> list[Remark]:
+        """Return what people should know of a variant that was found loadable, before they use it."""
+        if isinstance(variant, Remote) or variant.is_fake:
+            return []
+        adapter = found.adapter or found.spec.merged_adapter
+        named = self.catalogue.prompt_format(variant)
+        return remarks(variant, Path(found.spec.path), Path(adapter) if adapter else None, named)
 
     def download_bytes(self, variant: Variant) -> int:
         """Return the bytes still to be downloaded for a variant and its base; 0 for local, cached and remote ones."""

@@ -283,3 +283,13 @@ def test_an_address_where_nobody_listens_is_not_added(shell: Shell) -> None:
     assert code == 2
     assert "cannot be reached" in err
     assert "away" not in [row["name"] for row in rows(shell("models", "--json")[1]) if row["kind"] == "remote"]
+
+
+def test_what_should_be_known_of_a_model_is_said_when_it_is_added_and_checked(
+    shell: Shell, tmp_path: Path, model_files: Any
+) -> None:
+    base = model_files.base(tmp_path / "sees", vision_config={"model_type": "siglip_vision_model"})
+    code, _, err = shell("models", "add", "sees", str(base))
+    assert code == 0
+    assert "Madang uses it for text alone" in err
+    assert "Madang uses it for text alone" in shell("models", "check", "sees")[1]

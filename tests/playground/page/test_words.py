@@ -6,6 +6,7 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
+from playground.catalogue import remarks
 from playground.page.components import Components
 from playground.page.markup import Markup
 from playground.page.words import LANGUAGES, LOCALES, both, examples, words
@@ -42,7 +43,8 @@ def keys_made_of_parts() -> set[str]:
 
 
 def test_every_key_is_used() -> None:
-    source = "\n".join(path.read_text(encoding="utf-8") for folder in FOLDERS for path in folder.glob("*.py"))
+    files = [*(path for folder in FOLDERS for path in folder.glob("*.py")), Path(remarks.__file__)]
+    source = "\n".join(path.read_text(encoding="utf-8") for path in files)
     quoted = set(re.findall(r"""["']([a-z_0-9.]+)["']""", source))
     named = {f"{section}.{name}" for section in ("chat", "add", "models", "problem", "controls") for name in quoted}
     named |= {f"{name}_hint" for name in named if name.startswith("problem.")}

@@ -151,3 +151,12 @@ def test_a_broken_catalogue_is_said(playground: Playground, settings: Settings) 
     settings.catalogue.write_text("[[variant", encoding="utf-8")
     assert 'role="alert"' in models.table(playground)
     assert not models.act(playground, "check", "smollm2").good
+
+
+def test_what_should_be_known_of_a_model_is_said(playground: Playground, tmp_path: Path, model_files: Any) -> None:
+    base = model_files.base(tmp_path / "sees", vision_config={"model_type": "siglip_vision_model"})
+    for act in (models.check_form, models.add):
+        done = act(playground, form(name="sees", source=str(base)))
+        assert done.good
+        assert "uses it for text alone" in done.html
+        assert "글만 다루고" in done.html
