@@ -135,7 +135,7 @@ class VariantLM(TemplateLM):  # type: ignore[misc]
         """Render turns by the variant's template; without a generation prompt, the last one stays open."""
         chosen = choose(self.probe.variant, self._words.template, self._format)
         messages = [Message.model_validate(turn) for turn in chat_history]
-        text = render(chosen, messages, self._words.bos, self._words.eos, add_generation_prompt)
+        text = render(chosen, messages, self._words.tokens, add_generation_prompt)
         if add_generation_prompt:
             return text
         last = messages[-1].content.lstrip()

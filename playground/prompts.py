@@ -1,22 +1,19 @@
 """Turns a conversation into the exact text that a model receives, and says which tokens end an answer, in any engine.
 
-Templates are rendered as transformers renders them (sandboxed Jinja, trimmed blocks, loop controls), without importing
-it: a llama.cpp worker stays small, and both engines get the same characters.
+Templates are rendered as transformers renders them (playground/template.py), without importing it: a llama.cpp worker
+stays small, and both engines get the same characters.
 """
 
 import json
 import tomllib
 from collections.abc import Container, Mapping, Sequence
-from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from jinja2 import TemplateError, TemplateSyntaxError, nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import TemplateSyntaxError
 
+from playground import template
 from playground.errors import UnknownNameError, VariantError
 from playground.messages import Message
 from playground.values import Value
@@ -79,6 +76,26 @@ def token_text(value: Any) -> str:
     return str(value.get("content") or "") if isinstance(value, dict) else str(value or "")
 
 
+def special_tokens(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """Return a folder's special tokens by the names that transformers gives a template; `config` as above.
+
+    Folders that say nothing of `added_tokens_decoder` are of an older kind, whose special_tokens_map.json counts first.
+    `extra_special_tokens`, where it names them, are among them.
+    """
+    file = folder / "special_tokens_map.json"
+    older = (
+        json.loads(file.read_text(encoding="utf-8")) if "added_tokens_decoder" not in config and file.is_file() else {}
+    )
+    extra = config.get("extra_special_tokens")
+    named = {**config, **older, **(extra if isinstance(extra, dict) else {})}
+    return {name: text for name, text in map(_token, named.items()) if text}
+
+
+def _token(named: tuple[str, Any]) -> tuple[str, str]:
+    name, value = named
+    return name, token_text(value) if name.endswith("_token") and isinstance(value, str | dict) else ""
+
+
 def choose(variant: str, own_template: str | None, format_name: str | None) -> PromptFormat:
     """Return the format of a variant: the one its catalogue row names, else the chat template of the model itself."""
     if format_name is not None:
@@ -92,30 +109,35 @@ def choose(variant: str, own_template: str | None, format_name: str | None) -> P
 
 
 def render(
-    chosen: PromptFormat, messages: Sequence[Message], bos_token: str = "", eos_token: str = "", opened: bool = True
+    chosen: PromptFormat,
+    messages: Sequence[Message],
+    tokens: Mapping[str, str] | None = None,
+    opened: bool = True,
+    extra: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the prompt text, ending where the answer begins. A template that refuses the turns raises VariantError.
 
-    `opened` False leaves the beginning of an answer out: the text ends with the last turn.
-    Templates that refuse a system role (Gemma's) get it in front of the first question instead.
+    `tokens`: the special tokens by the names that templates know (Vocabulary.tokens); `extra`: more variables for the
+    template, which win over all others. `opened` False leaves the beginning of an answer out: the text ends with the
+    last turn. Templates that refuse a system role (Gemma's) get it in front of the first question instead.
     """
     turns = [message.model_dump() for message in messages]
     try:
-        return _render(chosen.template, turns, bos_token, eos_token, opened)
-    except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        return template.rendered(chosen.template, turns, opened, {**(tokens or {}), **(extra or {})})
+    except template.FAULTS as error:
         if len(turns) > 1 and turns[0]["role"] == "system" and not isinstance(error, TemplateSyntaxError):
-            return render(chosen, _system_in_question(messages), bos_token, eos_token, opened)
+            return render(chosen, _system_in_question(messages), tokens, opened, extra)
         raise VariantError(
             f"The chat template refused these turns: {error}.",
             "Turns must alternate between user and assistant; otherwise name a prompt_format in the catalogue.",
         ) from error
 
 
-def opening(chosen: PromptFormat, bos_token: str = "", eos_token: str = "") -> str:
+def opening(chosen: PromptFormat, tokens: Mapping[str, str] | None = None) -> str:
     """Return what a template ends a prompt with so that an answer begins; empty where it adds nothing at its end."""
     question = [Message(role="user", content="x")]
     try:
-        closed, opened = (render(chosen, question, bos_token, eos_token, opened=flag) for flag in (False, True))
+        closed, opened = (render(chosen, question, tokens, opened=flag) for flag in (False, True))
     except VariantError:
         return ""
     return opened.removeprefix(closed) if opened.startswith(closed) else ""
@@ -124,46 +146,3 @@ def opening(chosen: PromptFormat, bos_token: str = "", eos_token: str = "") -> s
 def _system_in_question(messages: Sequence[Message]) -> list[Message]:
     system, first, *rest = messages
     return [Message(role=first.role, content=f"{system.content}\n\n{first.content}"), *rest]
-
-
-def _render(template: str, turns: list[dict[str, str]], bos_token: str, eos_token: str, opened: bool) -> str:
-    text: str = _compiled(template).render(
-        messages=turns,
-        add_generation_prompt=opened,
-        bos_token=bos_token,
-        eos_token=eos_token,
-        tools=None,
-        documents=None,
-    )
-    return text
-
-
-class _Generation(Extension):
-    """`{% generation %}`, with which templates mark answers for training: here its content alone counts."""
-
-    tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        """Read the block as transformers does: what is set inside stays inside."""
-        line = next(parser.stream).lineno
-        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
-
-
-@cache
-def _compiled(template: str) -> Any:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
-    )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment.from_string(template)
-
-
-def _tojson(value: object, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
-    """Write JSON as transformers does in prompts: no HTML escapes."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
-
-
-def _refuse(message: str) -> NoReturn:
-    raise TemplateError(message)

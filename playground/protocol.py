@@ -117,13 +117,17 @@ class PromptToken(Value):
 
 
 class Vocabulary(Value):
-    """Facts about a tokenizer. template: its own chat template; prefix: what stands before an empty context."""
+    """Facts about a tokenizer. template: its own chat template; prefix: what stands before an empty context.
+
+    `tokens`: its special tokens by the names that a template is given them under (`bos_token`, `unk_token`, …).
+    """
 
     bos: str
     eos: str
     prefix: int
     eos_id: int
     template: str | None
+    tokens: dict[str, str] = Field(default_factory=dict)
 
 
 @dataclass(eq=False)

@@ -139,7 +139,7 @@ class LlamaCppBackend(LlamaModel, Backend[LlamaRow]):
             return ()
         if request.prompt_format not in self._openings:
             chosen = choose(request.variant, self._template or None, request.prompt_format)
-            text = opening(chosen, self._bos, self._eos)
+            text = opening(chosen, self.vocabulary().tokens)
             self._openings[request.prompt_format] = tuple(self.encode(text, add_special=False))
         return self._openings[request.prompt_format]
 

@@ -12,6 +12,8 @@ from playground.protocol import DEFAULT_CONTEXT, ModelInfo, ModelSpec, Vocabular
 
 ALL_LAYERS = 10_000
 ERROR_LEVEL = 4
+NAMED = {"unk": "unknown", "pad": "padding", "sep": "seperator", "cls": "cls", "mask": "mask"}
+"""Special tokens beside BOS and EOS as templates call them -> as the metadata does, in its own spelling."""
 QUANT_SIZES = {" - Small": "_S", " - Medium": "_M", " - Large": "_L"}
 
 
@@ -60,6 +62,7 @@ class LlamaModel:
         self._template = (lib.llama_model_chat_template(self._model, None) or b"").decode(errors="replace")
         self._bos = self._special(lib.llama_vocab_bos(self._vocab))
         self._eos = self._special(lib.llama_vocab_eos(self._vocab))
+        self._tokens = {f"{name}_token": self._named(key) for name, key in NAMED.items()}
         self.info = self._describe(spec)
 
     def _describe(self, spec: ModelSpec) -> ModelInfo:
@@ -83,7 +86,13 @@ class LlamaModel:
     def vocabulary(self) -> Vocabulary:
         bos, eos = lib.llama_vocab_bos(self._vocab), lib.llama_vocab_eos(self._vocab)
         return Vocabulary(
-            bos=self._bos, eos=self._eos, prefix=bos if bos >= 0 else eos, eos_id=eos, template=self._template or None
+            bos=self._bos,
+            eos=self._eos,
+            prefix=bos if bos >= 0 else eos,
+            eos_id=eos,
+            template=self._template or None,
+            tokens={name: token for name, token in self._tokens.items() if token}
+            | {"bos_token": self._bos, "eos_token": self._eos},
         )
 
     def encode(self, text: str, add_special: bool | None = None) -> list[int]:
@@ -118,6 +127,12 @@ class LlamaModel:
 
     def _special(self, token: int) -> str:
         return self._piece(token, special=True).decode(errors="replace") if token >= 0 else ""
+
+    def _named(self, key: str) -> str:
+        """Return a token that the file's metadata names by its id; empty where it names none."""
+        buffer = ctypes.create_string_buffer(32)
+        size = lib.llama_model_meta_val_str(self._model, f"tokenizer.ggml.{key}_token_id".encode(), buffer, 32)
+        return self._special(int(buffer.value)) if size > 0 else ""
 
     def _is_control(self, token: int) -> bool:
         return bool(lib.llama_vocab_is_control(self._vocab, token))

@@ -29,7 +29,7 @@ def prompt_of(backend: Backend[R], request: RowRequest) -> Prompt:
         return Prompt(request.text, backend.encode(request.text), ())
     words = backend.vocabulary()
     chosen = choose(request.variant, words.template, request.prompt_format)
-    text = render(chosen, request.messages, words.bos, words.eos)
+    text = render(chosen, request.messages, words.tokens)
     return Prompt(text, backend.encode(text, None if request.prompt_format else False), chosen.stop)
 
 

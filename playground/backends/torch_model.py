@@ -62,6 +62,7 @@ class TorchModel:
             prefix=prefix if prefix is not None else 0,
             eos_id=tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0,
             template=template,
+            tokens=tokenizer.special_tokens_map,
         )
 
     def encode(self, text: str, add_special: bool | None = None) -> list[int]:

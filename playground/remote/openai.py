@@ -137,7 +137,7 @@ class Server:
         text = request.text
         if text is None and request.ids is None and request.prompt_format is not None:
             chosen = prompt_format(request.prompt_format)
-            text = render(chosen, request.messages, "", self.eos)
+            text = render(chosen, request.messages, {"eos_token": self.eos})
             stops += [stop for stop in chosen.stop if stop not in stops]
         make = self._asked_of_ollama if self.is_ollama else self._asked
         path, body = make(request, text, stops)

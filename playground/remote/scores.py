@@ -62,6 +62,7 @@ class Scorer:
                 prefix=bos_id if bos_id >= 0 else eos_id,
                 eos_id=eos_id,
                 template=template if isinstance(template, str) else None,
+                tokens={"bos_token": bos, "eos_token": eos},
             )
         return self._words
 

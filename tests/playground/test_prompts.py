@@ -9,6 +9,7 @@ from playground.messages import Conversation, Message
 from playground.prompts import PromptFormat, choose, format_names, opening, prompt_format, render
 
 BOS, EOS = "<s>", "</s>"
+TOKENS = {"bos_token": BOS, "eos_token": EOS}
 
 CHATML = """\
 {% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}\
@@ -158,7 +159,7 @@ def test_prompts_equal_transformers_own(name: str, system: str, tokenizer: Any) 
     if name == "gemma" and system:  # it refuses a system role, which goes in front of the first question
         turns = [{"role": "user", "content": f"{system}\n\n{turns[1]['content']}"}, *turns[2:]]
     wanted = tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False, add_generation_prompt=True)
-    assert render(choose("v", template, None), messages, BOS, EOS) == wanted
+    assert render(choose("v", template, None), messages, TOKENS) == wanted
 
 
 @pytest.mark.parametrize("name", ["alpaca", "koalpaca", "chatml", "plain"])
@@ -168,12 +169,12 @@ def test_named_formats_equal_transformers_too(name: str, tokenizer: Any) -> None
     wanted = tokenizer.apply_chat_template(
         turns, chat_template=chosen.template, tokenize=False, add_generation_prompt=True
     )
-    assert render(chosen, talk("시스템"), BOS, EOS) == wanted
+    assert render(chosen, talk("시스템"), TOKENS) == wanted
 
 
 def test_named_formats_over_several_turns() -> None:
     conversation = Conversation.start("짧게.").ask("하나?").answer("둘.").ask("셋?")
-    assert render(prompt_format("koalpaca"), conversation.messages, BOS, EOS) == (
+    assert render(prompt_format("koalpaca"), conversation.messages, TOKENS) == (
         "짧게.\n\n### 질문: 하나?\n\n### 답변: 둘.</s>\n\n### 질문: 셋?\n\n### 답변:"
     )
     alpaca = render(prompt_format("alpaca"), Conversation.start().ask("One?").answer("Two.").ask("Three?").messages)
@@ -264,4 +265,4 @@ def test_a_question_cannot_write_into_the_template() -> None:
     ],
 )
 def test_what_an_answer_begins_after(template: str, begins: str) -> None:
-    assert opening(PromptFormat(template=template), BOS, EOS) == begins
+    assert opening(PromptFormat(template=template), TOKENS) == begins

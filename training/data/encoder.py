@@ -106,14 +106,19 @@ class Encoder:
         return prompts.own_template(self.folder, self._config)
 
     @cached_property
+    def tokens(self) -> dict[str, str]:
+        """Return the special tokens by the names that a template is given them under."""
+        return prompts.special_tokens(self.folder, self._config)
+
+    @cached_property
     def bos(self) -> str:
         """Return the token that begins a text; empty where there is none."""
-        return prompts.token_text(self._config.get("bos_token"))
+        return self.tokens.get("bos_token", "")
 
     @cached_property
     def eos(self) -> str:
         """Return the token that ends a text. A model without it never learns to stop: VariantError."""
-        eos = prompts.token_text(self._config.get("eos_token"))
+        eos = self.tokens.get("eos_token", "")
         if not eos:
             raise VariantError(
                 f"The tokenizer of {self.name} names no EOS token.",
@@ -157,7 +162,7 @@ class Encoder:
 
     def _said(self, turns: Sequence[Turn], opened: bool) -> str:
         messages = [Message(role=turn.role, content=turn.content) for turn in turns]  # type: ignore[arg-type]
-        return prompts.render(self.chosen, messages, self.bos, self.eos, opened)
+        return prompts.render(self.chosen, messages, self.tokens, opened)
 
     def _ended(self, text: str) -> str:
         """Return the text with an end: EOS, where the template itself closed the turn with no token that ends one."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from playground.errors import VariantError
 from playground.messages import Message
 from playground.presets import DEFAULT_PRESET, preset
-from playground.prompts import PromptFormat, choose, own_template, prompt_format, render, token_text
+from playground.prompts import PromptFormat, choose, own_template, prompt_format, render, special_tokens
 from playground.values import Value
 from training.export.pieces import read
 
@@ -52,8 +52,8 @@ class Chat:
     def read(cls, tokenizer: Path, base: Path, format_name: str | None) -> "Chat":
         """Read it from the folder with the tokenizer and the one with generation_config.json; a named format wins."""
         config = read(tokenizer / "tokenizer_config.json")
-        special = read(tokenizer / "special_tokens_map.json") | {k: v for k, v in config.items() if v is not None}
-        eos = token_text(special.get("eos_token"))
+        special = special_tokens(tokenizer, config)
+        eos = special.get("eos_token", "")
         ids = read(base / "generation_config.json").get("eos_token_id")
         added = {row["id"]: row["content"] for row in read(tokenizer / "tokenizer.json").get("added_tokens", [])}
         ends = [added.get(number, "") for number in (ids if isinstance(ids, list) else [ids])]
@@ -62,7 +62,7 @@ class Chat:
         except VariantError:
             template = None
         found = dict.fromkeys([eos, *ends, *(template.stop if template else ())])
-        return cls(template, token_text(special.get("bos_token")), eos, tuple(filter(None, found)))
+        return cls(template, special.get("bos_token", ""), eos, tuple(filter(None, found)))
 
 
 def text(gguf_name: str, chat: Chat) -> str:
@@ -122,7 +122,7 @@ def _own_system(chat: Chat, known: _Known) -> str | None:
 
 def _rendered(template: PromptFormat, turns: tuple[Message, ...], chat: Chat) -> str | None:
     try:
-        return render(template, turns, chat.bos, chat.eos).removeprefix(chat.bos)
+        return render(template, turns, {"bos_token": chat.bos, "eos_token": chat.eos}).removeprefix(chat.bos)
     except VariantError:
         return None
 

@@ -89,7 +89,9 @@ CONVERSATIONS = {
 def test_the_go_templates_say_what_the_jinja_says(name: str, turns: list[tuple[str, str]]) -> None:
     known = modelfile._known()[name]
     messages = [Message(role=role, content=content) for role, content in turns]  # type: ignore[arg-type]
-    assert Go(known.go.replace("{eos}", "</s>")).render(turns) == render(known.template, messages, "<s>", "</s>")
+    assert Go(known.go.replace("{eos}", "</s>")).render(turns) == render(
+        known.template, messages, {"eos_token": "</s>"}
+    )
 
 
 def test_every_named_format_with_turns_is_known() -> None:

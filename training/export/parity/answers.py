@@ -60,4 +60,4 @@ def _judge_ends(source: Answers, built: Answers, step: Step) -> None:
 
 
 def _prompt(turns: prompts.Turns, form: PromptFormat | None, words: Vocabulary) -> str:
-    return turns[-1].content if form is None else render(form, turns, words.bos, words.eos)
+    return turns[-1].content if form is None else render(form, turns, words.tokens)

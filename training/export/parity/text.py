@@ -61,7 +61,7 @@ def _rendered(form: PromptFormat, words: Vocabulary) -> list[str]:
 
 def _render(form: PromptFormat, turns: Sequence[Message], words: Vocabulary, opened: bool) -> str:
     try:
-        return render(form, turns, words.bos, words.eos, opened)
+        return render(form, turns, words.tokens, opened)
     except VariantError:
         return ""
 
