@@ -130,6 +130,39 @@ class Vocabulary(Value):
     tokens: dict[str, str] = Field(default_factory=dict)
 
 
+class Tokenizer(Protocol):
+    """From text to token ids and back, as a model's files have it."""
+
+    size: int
+    """Ids that the model has a row for: 0 to size - 1."""
+
+    def vocabulary(self) -> Vocabulary:
+        """Return the special tokens and the chat template, as the model's files name them."""
+        ...
+
+    def encode(self, text: str, add_special: bool | None = None) -> list[int]:
+        """Return token ids, control tokens parsed.
+
+        `add_special` None adds BOS where the tokenizer does by itself, but never a second.
+        """
+        ...
+
+    def piece(self, token: int) -> bytes:
+        """Return a token's own bytes, which may be part of a character: of a control token its name.
+
+        Empty for an id that the tokenizer has no word for.
+        """
+        ...
+
+    def answer_bytes(self, token: int) -> bytes:
+        """Return the bytes that a token adds to an answer: its own, or none where it is a control token."""
+        ...
+
+    def is_end(self, token: int) -> bool:
+        """Return whether a token ends the answer."""
+        ...
+
+
 @dataclass(eq=False)
 class Row:
     """One answer being made. A backend subclasses it to keep the row's own cache and sampler."""
@@ -205,21 +238,6 @@ class Backend(Protocol[R]):
         """
         ...
 
-    def is_end(self, token: int) -> bool:
-        """Return whether a token ends the answer."""
-        ...
-
-    def piece(self, token: int) -> bytes:
-        """Return a token's own bytes, which may be part of a character: of a control token its name.
-
-        Empty for an id that the tokenizer has no word for.
-        """
-        ...
-
-    def answer_bytes(self, token: int) -> bytes:
-        """Return the bytes that a token adds to an answer: its own, or none where it is a control token."""
-        ...
-
     def close_row(self, row: R) -> None:
         """Free what the row holds; never fails."""
         ...
@@ -228,15 +246,8 @@ class Backend(Protocol[R]):
         """Compute with so many CPU threads from now on."""
         ...
 
-    def vocabulary(self) -> Vocabulary:
-        """Return the special tokens and the chat template, as the model's files name them."""
-        ...
-
-    def encode(self, text: str, add_special: bool | None = None) -> list[int]:
-        """Return token ids, control tokens parsed.
-
-        `add_special` None adds BOS where the tokenizer does by itself, but never a second.
-        """
+    def tokenizer(self, adapter: str | None = None) -> Tokenizer:
+        """Return the tokenizer that rows with this adapter read and write with: its own where it brought one."""
         ...
 
     def score(self, questions: Sequence[Choices], adapter: str | None = None) -> Scored:

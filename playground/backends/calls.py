@@ -1,5 +1,6 @@
 """What can be asked of a worker beside answers: tokens, scores and distributions, as plain JSON in and out.
 
+Each has an argument `adapter`, the folder of the variant's own, or null: it may bring a tokenizer and a template.
 What a call refuses with a ContextError or another MadangError is raised at the caller as a ContextError or a
 VariantError, with the same message and hint.
 """
@@ -12,25 +13,26 @@ from playground.backends.prompting import checked, prompt_of
 from playground.errors import ContextError
 from playground.messages import Message
 from playground.presets import Sampling
-from playground.protocol import Backend, Choices, R, RowRequest
+from playground.protocol import Backend, Choices, R, RowRequest, Tokenizer
 
 Arguments = dict[str, Any]
 
 
 def encode(backend: Backend[R], arguments: Arguments) -> list[list[int]]:
     """Return the token ids of each text."""
-    return [backend.encode(text, arguments["add_special"]) for text in arguments["texts"]]
+    encode = backend.tokenizer(arguments.get("adapter")).encode
+    return [encode(text, arguments["add_special"]) for text in arguments["texts"]]
 
 
 def vocabulary(backend: Backend[R], arguments: Arguments) -> dict[str, Any]:
     """Return the special tokens and the chat template."""
-    return backend.vocabulary().model_dump()
+    return backend.tokenizer(arguments.get("adapter")).vocabulary().model_dump()
 
 
 def score(backend: Backend[R], arguments: Arguments) -> dict[str, Any]:
     """Return the log-probabilities of choices."""
     questions = [Choices.model_validate(row) for row in arguments["questions"]]
-    return backend.score(questions, arguments["adapter"]).model_dump()
+    return backend.score(questions, arguments.get("adapter")).model_dump()
 
 
 def logprobs(backend: Backend[R], arguments: Arguments) -> str:
@@ -38,7 +40,7 @@ def logprobs(backend: Backend[R], arguments: Arguments) -> str:
     import numpy as np
 
     path = Path(arguments["file"])
-    np.save(path, backend.logprobs(arguments["ids"], arguments["adapter"]))
+    np.save(path, backend.logprobs(arguments["ids"], arguments.get("adapter")))
     return str(path)
 
 
@@ -50,14 +52,15 @@ def prompt_logprobs(backend: Backend[R], arguments: Arguments) -> list[list[dict
     "logprob": nats}, …]}, `top` most likely first; the first token of a prompt has "logprob": null and "top": [].
     Refused: an empty prompt, an id outside the vocabulary, a prompt longer than the context.
     """
-    prompts = [checked(backend, ids) for ids in arguments["prompts"]]
+    tokenizer = backend.tokenizer(arguments.get("adapter"))
+    prompts = [checked(tokenizer, ids) for ids in arguments["prompts"]]
     longest, room = max(map(len, prompts), default=0), backend.info.context
     if longest > room:
         raise ContextError(
             f"A prompt takes {longest} tokens; the model holds {room}.",
             "Shorten the prompt, or raise `context` in the catalogue.",
         )
-    rows = backend.prompt_logprobs(prompts, max(arguments["top"], 0), arguments["adapter"])
+    rows = backend.prompt_logprobs(prompts, max(arguments["top"], 0), arguments.get("adapter"))
     return [[token.model_dump() for token in row] for row in rows]
 
 
@@ -68,7 +71,8 @@ def pieces(backend: Backend[R], arguments: Arguments) -> list[list[int]]:
     Vocabularies that put a space in front of every text (Llama 2's) show that space. Refused: an id outside the
     vocabulary.
     """
-    return [list(backend.piece(token)) for token in (checked(backend, arguments["ids"]) if arguments["ids"] else ())]
+    tokenizer = backend.tokenizer(arguments.get("adapter"))
+    return [list(tokenizer.piece(token)) for token in _known(tokenizer, arguments)]
 
 
 def ends(backend: Backend[R], arguments: Arguments) -> list[bool]:
@@ -76,7 +80,8 @@ def ends(backend: Backend[R], arguments: Arguments) -> list[bool]:
 
     In: {"ids": [id, …]}. Out: [true, …]. Refused: an id outside the vocabulary.
     """
-    return [backend.is_end(token) for token in (checked(backend, arguments["ids"]) if arguments["ids"] else ())]
+    tokenizer = backend.tokenizer(arguments.get("adapter"))
+    return [tokenizer.is_end(token) for token in _known(tokenizer, arguments)]
 
 
 def render(backend: Backend[R], arguments: Arguments) -> dict[str, Any]:
@@ -92,8 +97,13 @@ def render(backend: Backend[R], arguments: Arguments) -> dict[str, Any]:
         prompt_format=arguments["prompt_format"],
         sampling=Sampling(),
     )
-    prompt = prompt_of(backend, request)
+    prompt = prompt_of(backend.tokenizer(arguments.get("adapter")), request)
     return {"text": prompt.text, "ids": prompt.ids, "stops": list(prompt.stops)}
+
+
+def _known(tokenizer: Tokenizer, arguments: Arguments) -> list[int]:
+    """Return the ids that were given, none of them strange to the model; there may be none."""
+    return checked(tokenizer, arguments["ids"]) if arguments["ids"] else []
 
 
 CALLS: dict[str, Callable[[Backend[Any], Arguments], Any]] = {

@@ -33,6 +33,7 @@ from playground.protocol import (
     Row,
     RowRequest,
     Scored,
+    Tokenizer,
     Vocabulary,
 )
 
@@ -53,8 +54,29 @@ class FakeRow(Row):
     made: int = 0
 
 
-class FakeBackend(Backend[FakeRow]):
+class Bytes(Tokenizer):
     """A token is a byte, 256 ends the answer."""
+
+    size = END + 1
+
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(bos="", eos="", prefix=END, eos_id=END, template=PLAIN.template)
+
+    def encode(self, text: str, add_special: bool | None = None) -> list[int]:
+        return list(text.encode())
+
+    def piece(self, token: int) -> bytes:
+        return _piece(token)
+
+    def answer_bytes(self, token: int) -> bytes:
+        return bytes([token])
+
+    def is_end(self, token: int) -> bool:
+        return token == END
+
+
+class FakeBackend(Backend[FakeRow]):
+    """Answers at once, from no model."""
 
     def __init__(self, spec: ModelSpec) -> None:
         if spec.path.endswith("broken"):
@@ -121,16 +143,7 @@ class FakeBackend(Backend[FakeRow]):
     def likely(self, row: FakeRow, token: int) -> TokenLogprob:
         """Return log-probabilities as the head of this file says."""
         logprob, top = _held(token, [*row.prompt, *row.tokens], row.request.top_logprobs or 0)
-        return TokenLogprob(id=token, raw=tuple(self.piece(token)), logprob=logprob, top=top)
-
-    def is_end(self, token: int) -> bool:
-        return token == END
-
-    def piece(self, token: int) -> bytes:
-        return _piece(token)
-
-    def answer_bytes(self, token: int) -> bytes:
-        return bytes([token])
+        return TokenLogprob(id=token, raw=tuple(_piece(token)), logprob=logprob, top=top)
 
     def close_row(self, row: FakeRow) -> None:
         """Do nothing: nothing is held."""
@@ -138,11 +151,8 @@ class FakeBackend(Backend[FakeRow]):
     def use_threads(self, threads: int) -> None:
         """Ignore the number: it needs none."""
 
-    def vocabulary(self) -> Vocabulary:
-        return Vocabulary(bos="", eos="", prefix=END, eos_id=END, template=PLAIN.template)
-
-    def encode(self, text: str, add_special: bool | None = None) -> list[int]:
-        return list(text.encode())
+    def tokenizer(self, adapter: str | None = None) -> Bytes:
+        return Bytes()
 
     def score(self, questions: Sequence[Choices], adapter: str | None = None) -> Scored:
         """Score longer continuations lower, and bytes that the context holds a little higher."""

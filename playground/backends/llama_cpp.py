@@ -90,7 +90,7 @@ class LlamaCppBackend(LlamaModel, Backend[LlamaRow]):
         room = Room(ALONE if self._stateful else most, self.max_rows, most)
         read = partial(self._scorer.reads, top=top, pause=self.pause)
         with self._scoring():
-            return prompt_logprobs(prompts, room, read, self.piece)
+            return prompt_logprobs(prompts, room, read, self._tokenizer.piece)
 
     @contextmanager
     def _scoring(self) -> Iterator[None]:
@@ -113,7 +113,7 @@ class LlamaCppBackend(LlamaModel, Backend[LlamaRow]):
         """Return a row with a sequence of its own and a sampler that has seen the prompt."""
         self._contexts.have_answers()
         header = self._opening(request)
-        parts = portions(prompt, self._is_control, min(BATCH, self.info.context), header)
+        parts = portions(prompt, self._tokenizer.is_control, min(BATCH, self.info.context), header)
         row = LlamaRow(
             request,
             prompt,
@@ -138,9 +138,10 @@ class LlamaCppBackend(LlamaModel, Backend[LlamaRow]):
         if not request.messages:
             return ()
         if request.prompt_format not in self._openings:
-            chosen = choose(request.variant, self._template or None, request.prompt_format)
-            text = opening(chosen, self.vocabulary().tokens)
-            self._openings[request.prompt_format] = tuple(self.encode(text, add_special=False))
+            words = self._tokenizer.vocabulary()
+            chosen = choose(request.variant, words.template, request.prompt_format)
+            text = opening(chosen, words.tokens)
+            self._openings[request.prompt_format] = tuple(self._tokenizer.encode(text, add_special=False))
         return self._openings[request.prompt_format]
 
     def _borrow(self, row: LlamaRow) -> None:
@@ -193,7 +194,7 @@ class LlamaCppBackend(LlamaModel, Backend[LlamaRow]):
         row.drawn = int(lib.llama_sampler_sample(row.sampler, self._contexts.current, place))
         top = row.request.top_logprobs
         if top is not None:
-            row.likely = token_logprob(self._contexts.logits(place), row.drawn, top, self.piece)
+            row.likely = token_logprob(self._contexts.logits(place), row.drawn, top, self._tokenizer.piece)
 
     def sample(self, row: LlamaRow) -> int:
         """Return the token drawn; llama.cpp has accepted it into the penalties by itself."""

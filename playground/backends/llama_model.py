@@ -1,4 +1,4 @@
-"""A GGUF file loaded by llama.cpp, its words, and what it says of itself."""
+"""A GGUF file loaded by llama.cpp, and what it says of itself."""
 
 import ctypes
 import os
@@ -7,13 +7,12 @@ import sys
 import llama_cpp.llama_cpp as lib
 import psutil
 
+from playground.backends.llama_tokenizer import LlamaTokenizer
 from playground.errors import VariantError
-from playground.protocol import DEFAULT_CONTEXT, ModelInfo, ModelSpec, Vocabulary
+from playground.protocol import DEFAULT_CONTEXT, ModelInfo, ModelSpec
 
 ALL_LAYERS = 10_000
 ERROR_LEVEL = 4
-NAMED = {"unk": "unknown", "pad": "padding", "sep": "seperator", "cls": "cls", "mask": "mask"}
-"""Special tokens beside BOS and EOS as templates call them -> as the metadata does, in its own spelling."""
 QUANT_SIZES = {" - Small": "_S", " - Medium": "_M", " - Large": "_L"}
 
 
@@ -54,15 +53,11 @@ class LlamaModel:
         if not self._model:
             reason = self._errors[0] if self._errors else "llama.cpp gave no reason"
             raise VariantError(f"llama.cpp cannot load {spec.path}: {reason}.", "Download or export the file again.")
-        self._vocab = lib.llama_model_get_vocab(self._model)
         self._on_card = offloads and spec.gpu_layers != 0
         stateful = lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
         self._stateful = bool(stateful)
         """Whether a state goes with a sequence, which no part of a prompt can be cut from."""
-        self._template = (lib.llama_model_chat_template(self._model, None) or b"").decode(errors="replace")
-        self._bos = self._special(lib.llama_vocab_bos(self._vocab))
-        self._eos = self._special(lib.llama_vocab_eos(self._vocab))
-        self._tokens = {f"{name}_token": self._named(key) for name, key in NAMED.items()}
+        self._tokenizer = LlamaTokenizer(self._model)
         self.info = self._describe(spec)
 
     def _describe(self, spec: ModelSpec) -> ModelInfo:
@@ -78,61 +73,14 @@ class LlamaModel:
             device="cuda" if self._on_card else "cpu",
             context=context,
             trained_context=trained or context,
-            vocabulary=lib.llama_vocab_n_tokens(self._vocab),
+            vocabulary=self._tokenizer.size,
             memory_bytes=int(psutil.Process().memory_info().rss),
             vram_bytes=int(lib.llama_model_size(self._model)) if self._on_card else 0,
         )
 
-    def vocabulary(self) -> Vocabulary:
-        bos, eos = lib.llama_vocab_bos(self._vocab), lib.llama_vocab_eos(self._vocab)
-        return Vocabulary(
-            bos=self._bos,
-            eos=self._eos,
-            prefix=bos if bos >= 0 else eos,
-            eos_id=eos,
-            template=self._template or None,
-            tokens={name: token for name, token in self._tokens.items() if token}
-            | {"bos_token": self._bos, "eos_token": self._eos},
-        )
-
-    def encode(self, text: str, add_special: bool | None = None) -> list[int]:
-        if add_special is None:
-            add_special = not (self._bos and text.startswith(self._bos))
-        raw = text.encode()
-        room = len(raw) + 8
-        ids = (lib.llama_token * room)()
-        count = lib.llama_tokenize(self._vocab, raw, len(raw), ids, room, add_special, True)
-        return list(ids[:count])
-
-    def is_end(self, token: int) -> bool:
-        return bool(lib.llama_vocab_is_eog(self._vocab, token))
-
-    def piece(self, token: int) -> bytes:
-        return self._piece(token, special=True)
-
-    def answer_bytes(self, token: int) -> bytes:
-        return self._piece(token, special=False)
+    def tokenizer(self, adapter: str | None = None) -> LlamaTokenizer:
+        return self._tokenizer
 
     def memory(self) -> tuple[int, int]:
         """Return the resident bytes of this process, and the bytes of weights on the card."""
         return int(psutil.Process().memory_info().rss), self.info.vram_bytes
-
-    def _piece(self, token: int, special: bool) -> bytes:
-        buffer = ctypes.create_string_buffer(64)
-        size = lib.llama_token_to_piece(self._vocab, token, buffer, 64, 0, special)
-        if size < 0:
-            buffer = ctypes.create_string_buffer(-size)
-            size = lib.llama_token_to_piece(self._vocab, token, buffer, -size, 0, special)
-        return buffer.raw[: max(size, 0)]
-
-    def _special(self, token: int) -> str:
-        return self._piece(token, special=True).decode(errors="replace") if token >= 0 else ""
-
-    def _named(self, key: str) -> str:
-        """Return a token that the file's metadata names by its id; empty where it names none."""
-        buffer = ctypes.create_string_buffer(32)
-        size = lib.llama_model_meta_val_str(self._model, f"tokenizer.ggml.{key}_token_id".encode(), buffer, 32)
-        return self._special(int(buffer.value)) if size > 0 else ""
-
-    def _is_control(self, token: int) -> bool:
-        return bool(lib.llama_vocab_is_control(self._vocab, token))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from playground.errors import VariantError
 from playground.prompts import choose, render
-from playground.protocol import Backend, R, RowRequest
+from playground.protocol import RowRequest, Tokenizer
 
 
 class Prompt(NamedTuple):
@@ -16,31 +16,31 @@ class Prompt(NamedTuple):
     stops: tuple[str, ...]
 
 
-def prompt_of(backend: Backend[R], request: RowRequest) -> Prompt:
+def prompt_of(tokenizer: Tokenizer, request: RowRequest) -> Prompt:
     """Return the prompt of a request: its raw text, or its turns through the model's own template or the named format.
 
     Encoded with its control tokens parsed, and never with a second BOS: a template of the model's own brings the first.
     Token ids are taken as they are; their text is what they spell, control tokens by name.
     """
     if request.ids is not None:
-        ids = checked(backend, request.ids)
-        return Prompt(b"".join(map(backend.piece, ids)).decode(errors="replace"), ids, ())
+        ids = checked(tokenizer, request.ids)
+        return Prompt(b"".join(map(tokenizer.piece, ids)).decode(errors="replace"), ids, ())
     if request.text is not None:
-        return Prompt(request.text, backend.encode(request.text), ())
-    words = backend.vocabulary()
+        return Prompt(request.text, tokenizer.encode(request.text), ())
+    words = tokenizer.vocabulary()
     chosen = choose(request.variant, words.template, request.prompt_format)
     text = render(chosen, request.messages, words.tokens)
-    return Prompt(text, backend.encode(text, None if request.prompt_format else False), chosen.stop)
+    return Prompt(text, tokenizer.encode(text, None if request.prompt_format else False), chosen.stop)
 
 
-def checked(backend: Backend[R], ids: Sequence[int]) -> list[int]:
+def checked(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
     """Return token ids that the model knows, at least one. Raises VariantError: an engine would end its process."""
-    size = backend.info.vocabulary
     if not ids:
         raise VariantError("The prompt is empty.", "Send at least one token.")
-    strange = next((token for token in ids if not 0 <= token < size), None)
+    strange = next((token for token in ids if not 0 <= token < tokenizer.size), None)
     if strange is not None:
         raise VariantError(
-            f"Token id {strange} is none of this model's {size}.", "Encode the text with this model's own tokenizer."
+            f"Token id {strange} is none of this model's {tokenizer.size}.",
+            "Encode the text with this model's own tokenizer.",
         )
     return list(ids)

@@ -120,9 +120,9 @@ class Scheduler(Generic[R]):
         )
 
     def _prompt(self, request: RowRequest) -> Prompt:
-        made_of = (request.messages, request.text, request.ids, request.prompt_format)
+        made_of = (request.messages, request.text, request.ids, request.prompt_format, request.adapter)
         if self._last is None or self._last[0] != made_of:
-            self._last = (made_of, prompt_of(self.backend, request))
+            self._last = (made_of, prompt_of(self.backend.tokenizer(request.adapter), request))
         return self._last[1]
 
     def _open_queued(self) -> None:
@@ -215,16 +215,17 @@ class Scheduler(Generic[R]):
     def _take(self, active: _Active[R], token: int) -> FinishReason | None:
         """Book one token of a row and show what it completes; return why the answer ends here, if it does."""
         row, now = active.row, time.monotonic()
+        tokenizer = self.backend.tokenizer(row.request.adapter)
         active.last_at = now
         active.steps += 1
         if active.first_at is None:
             active.first_at = now
-        if self.backend.is_end(token):
+        if tokenizer.is_end(token):
             return "stop"
         if row.request.top_logprobs is not None:
             active.tokens.append(self.backend.likely(row, token))
         row.tokens.append(token)
-        active.pending += active.text.feed(self.backend.answer_bytes(token))
+        active.pending += active.text.feed(tokenizer.answer_bytes(token))
         if active.text.stopped:
             return "stop"
         full = len(row.prompt) + len(row.tokens) >= self.backend.info.context

@@ -79,7 +79,7 @@ class TransformersBackend(TorchModel, Backend[TorchRow]):
         room = Room(self._scorer.longest, len(prompts), self._scorer.budget)
         with self._computing(adapter) as pause:
             read = partial(self._scorer.reads, top=top, pause=pause)
-            return prompt_logprobs(prompts, room, read, self.piece)
+            return prompt_logprobs(prompts, room, read, self.tokenizer(adapter).piece)
 
     @contextmanager
     def _computing(self, adapter: str | None) -> Iterator[Callable[[], None]]:
@@ -196,7 +196,8 @@ class TransformersBackend(TorchModel, Backend[TorchRow]):
 
     def likely(self, row: TorchRow, token: int) -> TokenLogprob:
         """Read the logits that the token was drawn from; they stay until the next step."""
-        return token_logprob(row.logits.float().cpu().numpy(), token, row.request.top_logprobs or 0, self.piece)
+        piece = self.tokenizer(row.request.adapter).piece
+        return token_logprob(row.logits.float().cpu().numpy(), token, row.request.top_logprobs or 0, piece)
 
     def close_row(self, row: TorchRow) -> None:
         self._rows -= 1

@@ -64,7 +64,7 @@ class Probe:
     def score(self, questions: Sequence[Choices]) -> Scored:
         """Return log-probabilities in nats of every choice; each question must fit the context (see `grow`)."""
         rows = [question.model_dump() for question in questions]
-        return Scored.model_validate(self.hold.call("score", questions=rows, adapter=self.loadable.adapter))
+        return Scored.model_validate(self.hold.call("score", questions=rows))
 
     def logprobs(self, ids: Sequence[int]) -> "np.ndarray[Any, np.dtype[np.float32]]":
         """Return log-probabilities [tokens, vocabulary] in nats of what follows each token."""
@@ -72,7 +72,7 @@ class Probe:
 
         with tempfile.TemporaryDirectory(prefix="madang-") as folder:
             file = str(Path(folder) / "logprobs.npy")
-            self.hold.call("logprobs", ids=list(ids), adapter=self.loadable.adapter, file=file)
+            self.hold.call("logprobs", ids=list(ids), file=file)
             result: np.ndarray[Any, np.dtype[np.float32]] = np.load(file)
         return result
 
@@ -111,7 +111,7 @@ class Probe:
         self.hold.release()
         self.pool.unload(self.loadable.spec)
         self.loadable = Loadable(spec, self.loadable.adapter, self.loadable.why_not_shared)
-        self.hold = self.pool.hold(spec)
+        self.hold = self.pool.hold(spec, adapter=self.loadable.adapter)
 
 
 @contextmanager
@@ -119,7 +119,8 @@ def probing(playground: Playground, variant: str, progress: Tell = lambda done, 
     """Fetch and check a variant's files, load it, and keep it from eviction for the block."""
     loader = Loader(playground.settings, playground.catalogue, playground.hub)
     loadable = loader.loadable(loader.catalogue.get(variant), progress)
-    probe = Probe(variant, playground.pool, loadable, playground.pool.hold(loadable.spec))
+    hold = playground.pool.hold(loadable.spec, adapter=loadable.adapter)
+    probe = Probe(variant, playground.pool, loadable, hold)
     try:
         yield probe
     finally:

@@ -92,9 +92,9 @@ class Dispatcher:
 
     def _hold(self, model: str | None, work: Callable[[Target, Hold], T], gone: GivenUp) -> T:
         target = self._target(model if model is not None else self.models.only(), gone)
-        spec = target.loadable.spec
+        spec, adapter = target.loadable.spec, target.loadable.adapter
         with self.loading.watched(spec) as notify:
-            hold = self._pool.hold(spec, gone, notify)
+            hold = self._pool.hold(spec, gone, notify, adapter)
         with hold:
             try:
                 return work(target, hold)

@@ -103,6 +103,8 @@ class Hold:
     worker: Worker
     release: Callable[[], None]
     given_up: GivenUp = never
+    adapter: str | None = None
+    """What every call asks for; rows name theirs."""
 
     def __enter__(self) -> "Hold":
         return self
@@ -126,7 +128,7 @@ class Hold:
 
     def call(self, name: str, **arguments: Any) -> Any:
         """Do one thing of playground.backends.calls and return what it gives; WorkerError where it is given up."""
-        return self.worker.call(name, self.given_up, **arguments)
+        return self.worker.call(name, self.given_up, adapter=self.adapter, **arguments)
 
 
 @dataclass
@@ -155,8 +157,10 @@ class WorkerPool:
         with self.hold(spec, lambda: all(ticket.cancelled for ticket, _ in rows), notify) as hold:
             hold.submit(rows)
 
-    def hold(self, spec: ModelSpec, given_up: GivenUp = never, notify: Notify = _ignore) -> Hold:
-        """Return the spec's worker, loaded and kept from eviction: for calls that belong together.
+    def hold(
+        self, spec: ModelSpec, given_up: GivenUp = never, notify: Notify = _ignore, adapter: str | None = None
+    ) -> Hold:
+        """Return the spec's worker, loaded and kept from eviction: for calls, with an adapter, that belong together.
 
         Raises MadangError where the model cannot be loaded, and WorkerError where it is given up before it is.
         """
@@ -171,7 +175,7 @@ class WorkerPool:
         except MadangError:
             self._release(worker)
             raise
-        return Hold(worker, partial(self._release, worker), given_up)
+        return Hold(worker, partial(self._release, worker), given_up, adapter)
 
     def _release(self, worker: Worker) -> None:
         with self._changed:

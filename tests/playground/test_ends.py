@@ -122,5 +122,7 @@ def test_both_engines_end_at_the_same_tokens(demo_models: Path, demo_f16: Path) 
     base = TransformersBackend(ModelSpec(engine="transformers", name="b", path=str(demo_models / "smollm2")))
     gguf = LlamaCppBackend(ModelSpec(engine="llama_cpp", name="g", path=str(demo_f16), gpu_layers=0, context=64))
     ids = range(gguf.info.vocabulary)
-    assert [token for token in ids if base.is_end(token)] == [token for token in ids if gguf.is_end(token)]
+    assert [token for token in ids if base.tokenizer().is_end(token)] == [
+        token for token in ids if gguf.tokenizer().is_end(token)
+    ]
     gguf.close()

@@ -124,7 +124,7 @@ def _score(echoes: Sequence[Echo], top: int, one_more: bool, target: Target, hol
     one_more = one_more and all(len(echo.ids) < context for echo in echoes)
     prompts = [[*echo.ids, echo.ids[0]] if one_more else echo.ids for echo in echoes]
     wanted = max(top, 1) if one_more else top
-    rows = hold.call("prompt_logprobs", prompts=prompts, top=wanted, adapter=target.loadable.adapter)
+    rows = hold.call("prompt_logprobs", prompts=prompts, top=wanted)
     for echo, row in zip(echoes, rows, strict=True):
         echo.tokens = [_cut(PromptToken.model_validate(token), top) for token in row]
         if one_more:

@@ -79,16 +79,16 @@ def test_greedy_fp32_equals_greedy_f16(
     text: str, penalty: float, llama: LlamaCppBackend, torch32: TransformersBackend
 ) -> None:
     row = request(text, repetition_penalty=penalty)
-    assert prompt_of(llama, row) == prompt_of(torch32, row)
+    assert prompt_of(llama.tokenizer(), row) == prompt_of(torch32.tokenizer(), row)
     ours, theirs = answer(run(llama, [row])).text, answer(run(torch32, [row])).text
     if ours != theirs:  # allowed at a tie alone: F16 cannot decide between two tokens that fp32 holds equal
-        assert tie(torch32, prompt_of(torch32, row).text, ours, theirs) < 0.02
+        assert tie(torch32, prompt_of(torch32.tokenizer(), row).text, ours, theirs) < 0.02
     assert ours[:20] == theirs[:20]
 
 
 def tie(backend: TransformersBackend, prompt: str, one: str, other: str) -> float:
     """How far apart, in nats, fp32 holds the two tokens at which two answers part."""
-    first, second = backend.encode(prompt + one, False), backend.encode(prompt + other, False)
+    first, second = backend.tokenizer().encode(prompt + one, False), backend.tokenizer().encode(prompt + other, False)
     place = next(i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
     logprobs = backend.logprobs(first[:place])[-1]
     return abs(float(logprobs[first[place]] - logprobs[second[place]]))
@@ -160,8 +160,8 @@ def test_scores_equal_transformers_up_to_16_bits(llama: LlamaCppBackend, torch32
         ("비가 온다. 그래서", (" 우산을 썼다.", " 모자를 벗었다.")),
         ("2 + 2 =", (" 4", " 5", " 22")),
     ]:
-        start = llama.encode(context)
-        rest = tuple(tuple(llama.encode(context + choice)[len(start) :]) for choice in choices)
+        start = llama.tokenizer().encode(context)
+        rest = tuple(tuple(llama.tokenizer().encode(context + choice)[len(start) :]) for choice in choices)
         questions.append(Choices(context=tuple(start), continuations=rest))
     ours, theirs = llama.score(questions), torch32.score(questions)
     for mine, other in zip(ours.logprobs, theirs.logprobs, strict=True):
@@ -173,16 +173,16 @@ def test_scores_equal_transformers_up_to_16_bits(llama: LlamaCppBackend, torch32
 def test_a_choice_must_be_encoded_with_its_context(llama: LlamaCppBackend, torch32: TransformersBackend) -> None:
     """The planted fault: encoding the two apart gives other scores, so the comparison above can fail."""
     context, choice = "The capital of France is", " Paris"
-    start = tuple(llama.encode(context))
-    right = Choices(context=start, continuations=(tuple(llama.encode(context + choice)[len(start) :]),))
-    apart = Choices(context=start, continuations=(tuple(llama.encode(choice.strip())),))
+    start = tuple(llama.tokenizer().encode(context))
+    right = Choices(context=start, continuations=(tuple(llama.tokenizer().encode(context + choice)[len(start) :]),))
+    apart = Choices(context=start, continuations=(tuple(llama.tokenizer().encode(choice.strip())),))
     assert abs(llama.score([apart]).logprobs[0][0] - torch32.score([right]).logprobs[0][0]) > 1.0
 
 
 def test_distributions_follow_transformers(llama: LlamaCppBackend, torch32: TransformersBackend) -> None:
     import numpy as np
 
-    ids = llama.encode("The courtyard was the quietest part of the house.")
+    ids = llama.tokenizer().encode("The courtyard was the quietest part of the house.")
     ours, theirs = llama.logprobs(ids), torch32.logprobs(ids)
     assert ours.shape == theirs.shape == (len(ids), 49152)
     assert np.exp(ours.astype(float)).sum(axis=1) == pytest.approx(np.ones(len(ids)), abs=1e-4)
@@ -206,7 +206,7 @@ def test_log_probabilities_of_an_answer_follow_transformers(
         "frequency_penalty": 0.5,
     }
     row = request(text, max_new_tokens=12, **chosen).model_copy(update={"top_logprobs": 5})
-    prompt, told = prompt_of(llama, row).ids, tokens_told(llama, row)
+    prompt, told = prompt_of(llama.tokenizer(), row).ids, tokens_told(llama, row)
     ids = [token.id for token in told]
     assert len(ids) == 12
     expected = torch32.logprobs([*prompt, *ids])[len(prompt) - 1 :]
@@ -229,7 +229,7 @@ def test_prompts_read_as_transformers_reads_them(llama: LlamaCppBackend, torch32
         "The capital of France is Paris",
         "The capital of France is Rome",
     ]
-    prompts = [*map(llama.encode, texts), [5]]
+    prompts = [*map(llama.tokenizer().encode, texts), [5]]
     assert len(prompts[0]) > 256
     ours, theirs = llama.prompt_logprobs(prompts, 3), torch32.prompt_logprobs(prompts, 3)
     for ids, mine, other in zip(prompts, ours, theirs, strict=True):
@@ -244,13 +244,13 @@ def test_prompts_read_as_transformers_reads_them(llama: LlamaCppBackend, torch32
 
 def test_every_token_spells_the_same_in_both_engines(llama: LlamaCppBackend, torch32: TransformersBackend) -> None:
     ids = range(llama.info.vocabulary)
-    assert [llama.piece(token) for token in ids] == [torch32.piece(token) for token in ids]
+    assert [llama.tokenizer().piece(token) for token in ids] == [torch32.tokenizer().piece(token) for token in ids]
 
 
 def test_penalties_on_the_answer_choose_what_they_say(llama: LlamaCppBackend, torch32: TransformersBackend) -> None:
     """Every token is the best by fp32's own distribution less the penalties, but for ties within 16 bits."""
     row = request(PROMPTS[3], presence_penalty=1.0, frequency_penalty=0.5).model_copy(update={"top_logprobs": 0})
-    prompt, ids = prompt_of(llama, row).ids, [token.id for token in tokens_told(llama, row)]
+    prompt, ids = prompt_of(llama.tokenizer(), row).ids, [token.id for token in tokens_told(llama, row)]
     rows = torch32.logprobs([*prompt, *ids])[len(prompt) - 1 : -1]
     for step, (token, scores) in enumerate(zip(ids, rows, strict=True)):
         for said in ids[:step]:
@@ -262,9 +262,9 @@ def test_penalties_on_the_answer_choose_what_they_say(llama: LlamaCppBackend, to
 
 def test_a_prompt_of_ids_reads_as_its_text(llama: LlamaCppBackend) -> None:
     row = request(PROMPTS[0])
-    prompt = prompt_of(llama, row)
+    prompt = prompt_of(llama.tokenizer(), row)
     ids = row.model_copy(update={"messages": (), "ids": tuple(prompt.ids)})
-    assert prompt_of(llama, ids) == prompt._replace(stops=())
+    assert prompt_of(llama.tokenizer(), ids) == prompt._replace(stops=())
     assert answer(run(llama, [ids])).text == answer(run(llama, [row])).text
 
 
@@ -310,7 +310,8 @@ def test_answers_go_without_flash_attention_and_scores_with_it(demo_f16: Path, c
     first = answer(run(backend, [request(PROMPTS[0])])).text
     assert contexts == [off]
     question = Choices(
-        context=tuple(backend.encode("Paris is the capital of")), continuations=(tuple(backend.encode(" France")),)
+        context=tuple(backend.tokenizer().encode("Paris is the capital of")),
+        continuations=(tuple(backend.tokenizer().encode(" France")),),
     )
     scores = [backend.score([question]).logprobs for _ in range(2)]
     assert contexts == [off, auto]
@@ -327,7 +328,7 @@ def test_answers_go_without_flash_attention_and_scores_with_it(demo_f16: Path, c
 def test_scores_and_answers_go_on_together_and_are_what_they_are_alone(demo_f16: Path, joined: bool) -> None:
     spec = ModelSpec(engine="llama_cpp", name="f16", path=str(demo_f16), threads=2, gpu_layers=0, context=512)
     backend = LlamaCppBackend(spec)
-    context = backend.encode("Paris is the capital of")
+    context = backend.tokenizer().encode("Paris is the capital of")
     questions = [Choices(context=(*context, number), continuations=((5, number), (6,))) for number in range(20)]
     prompts = [[*context, number] for number in range(5)]
     alone = backend.score(questions), backend.prompt_logprobs(prompts, 2)
@@ -389,7 +390,8 @@ def test_no_room_for_another_context_is_said_and_got_over(demo_f16: Path, monkey
     spec = ModelSpec(engine="llama_cpp", name="f16", path=str(demo_f16), threads=2, gpu_layers=0, context=256)
     backend = LlamaCppBackend(spec)
     question = Choices(
-        context=tuple(backend.encode("Paris is the capital of")), continuations=(tuple(backend.encode(" France")),)
+        context=tuple(backend.tokenizer().encode("Paris is the capital of")),
+        continuations=(tuple(backend.tokenizer().encode(" France")),),
     )
     with monkeypatch.context() as patch:
         patch.setattr(lib, "llama_init_from_model", lambda model, params: None)

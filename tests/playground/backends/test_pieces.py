@@ -12,7 +12,7 @@ from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerFast
 
 from playground.answer_text import AnswerText
-from playground.backends.torch_model import Pieces
+from playground.backends.torch_tokenizer import Pieces
 from playground.backends.transformers import TransformersBackend
 from playground.protocol import ModelSpec
 
@@ -79,16 +79,16 @@ def test_an_answer_in_byte_tokens_never_ends_its_worker(tiny: Callable[[str], Pa
     backend = TransformersBackend(ModelSpec(engine="transformers", name="b", path=str(folder), dtype="fp32"))
     decoder = AnswerText()
     ids = [*spread("👩"), *spread("\n"), *spread("한")[:2], *spread("글\n")]
-    assert "".join(decoder.feed(backend.answer_bytes(token)) for token in ids) == "👩\n\ufffd글\n"
+    assert "".join(decoder.feed(backend.tokenizer().answer_bytes(token)) for token in ids) == "👩\n\ufffd글\n"
 
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_byte_level_vocabularies(text: str, tiny: Callable[[str], Path]) -> None:
     backend = TransformersBackend(ModelSpec(engine="transformers", name="t", path=str(tiny("llama")), dtype="fp32"))
-    ids = backend.encode(text)
-    assert b"".join(map(backend.piece, ids)).decode() == text
-    assert backend.piece(backend.encode("<|im_end|>")[0]) == b"<|im_end|>"
-    assert backend.piece(10**6) == b""
+    ids = backend.tokenizer().encode(text)
+    assert b"".join(map(backend.tokenizer().piece, ids)).decode() == text
+    assert backend.tokenizer().piece(backend.tokenizer().encode("<|im_end|>")[0]) == b"<|im_end|>"
+    assert backend.tokenizer().piece(10**6) == b""
 
 
 def test_an_added_word_spells_itself_and_is_said_unless_it_controls() -> None:

@@ -81,11 +81,11 @@ def test_greedy_equals_generate(
     model = AutoModelForCausalLM.from_pretrained(tiny(family), dtype=torch.float32)
     requests = [ask(t, temperature=0.0, repetition_penalty=penalty, max_new_tokens=40) for t in QUESTIONS]
     for request, got in zip(requests, run(backend, requests), strict=True):
-        prompt = torch.tensor([prompt_of(backend, request).ids])
+        prompt = torch.tensor([prompt_of(backend.tokenizer(), request).ids])
         wanted = GenerationConfig(max_new_tokens=40, do_sample=False, repetition_penalty=penalty, pad_token_id=0)
-        wanted.eos_token_id = sorted(backend._ends)
+        wanted.eos_token_id = sorted(backend.tokenizer()._ends)
         expected = model.generate(prompt, generation_config=wanted)[0, prompt.shape[1] :].tolist()
-        assert got == [token for token in expected if token not in backend._ends]
+        assert got == [token for token in expected if token not in backend.tokenizer()._ends]
 
 
 def test_chunks_read_as_one_prompt(
@@ -149,10 +149,12 @@ def test_merged_adapter_of_another_kind(
     merged = load(base, merged_adapter=str(folder))
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), folder)
     request = ask(QUESTIONS[1], temperature=0.0, repetition_penalty=1.0)
-    prompt = torch.tensor([prompt_of(merged, request).ids])
-    config = GenerationConfig(max_new_tokens=24, do_sample=False, eos_token_id=sorted(merged._ends), pad_token_id=0)
+    prompt = torch.tensor([prompt_of(merged.tokenizer(), request).ids])
+    config = GenerationConfig(
+        max_new_tokens=24, do_sample=False, eos_token_id=sorted(merged.tokenizer()._ends), pad_token_id=0
+    )
     expected = model.generate(input_ids=prompt, generation_config=config)[0, prompt.shape[1] :].tolist()
-    assert run(merged, [request])[0] == [token for token in expected if token not in merged._ends]
+    assert run(merged, [request])[0] == [token for token in expected if token not in merged.tokenizer()._ends]
 
 
 def test_cancel_leaves_a_long_prompt_between_layers(
@@ -189,7 +191,7 @@ def test_text_holds_half_characters_back(tiny: Callable[[str], Path], ask: Calla
     backend = load(tiny("llama"))
     said = "안녕 👩‍👩‍👧 마당 🎉 end"
     decoder = AnswerText()
-    pieces = [decoder.feed(backend.answer_bytes(token)) for token in backend.encode(said)]
+    pieces = [decoder.feed(backend.tokenizer().answer_bytes(token)) for token in backend.tokenizer().encode(said)]
     assert "".join(pieces) == said
     assert not any("\ufffd" in piece for piece in pieces)
     assert "" in pieces

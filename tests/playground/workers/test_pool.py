@@ -252,7 +252,7 @@ def test_words_are_looked_up_and_scores_read_while_others_answer(make_pool: Call
     asked.wait(Delta)
 
     def score() -> None:
-        worker.call("prompt_logprobs", prompts=[[97, 98]], top=1, adapter=None)
+        worker.call("prompt_logprobs", prompts=[[97, 98]], top=1)
         read.set()
 
     scorer = threading.Thread(target=score)
@@ -273,9 +273,9 @@ def test_a_call_that_is_given_up_holds_nobody_up(make_pool: Callable[..., Worker
     hold, other = pool.hold(spec("a", "fake:slow"), gone.is_set), pool.hold(spec("a", "fake:slow"))
     threading.Timer(0.3, gone.set).start()
     with pytest.raises(WorkerError, match="nobody waits for"):
-        hold.call("prompt_logprobs", prompts=[[97, 98]] * 1000, top=1, adapter=None)
+        hold.call("prompt_logprobs", prompts=[[97, 98]] * 1000, top=1)
     began = time.monotonic()
-    assert other.call("prompt_logprobs", prompts=[[97, 98]], top=0, adapter=None)
+    assert other.call("prompt_logprobs", prompts=[[97, 98]], top=0)
     assert time.monotonic() - began < 5  # of 100 s that the other would have taken
     hold.release()
     other.release()
@@ -298,7 +298,7 @@ def test_who_gives_up_while_it_loads_need_not_wait_for_it(make_pool: Callable[..
 def test_a_refused_call_says_what_it_was(make_pool: Callable[..., WorkerPool]) -> None:
     worker = answered(make_pool(2.5), "a")
     with pytest.raises(VariantError, match="empty"):
-        worker.call("prompt_logprobs", prompts=[[]], top=1, adapter=None)
+        worker.call("prompt_logprobs", prompts=[[]], top=1)
     with pytest.raises(VariantError, match="nonsense"):
         worker.call("render", variant="v", messages=[], prompt_format="nonsense")
     assert worker.alive

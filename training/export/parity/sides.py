@@ -142,6 +142,6 @@ class Side:
 
     def _logprobs(self, probe: Probe, ids: list[int]) -> "np.ndarray[Any, np.dtype[np.float32]]":
         file = Path(tempfile.mkdtemp(dir=self._folder)) / "logprobs.npy"
-        probe.hold.call("logprobs", ids=ids, adapter=probe.loadable.adapter, file=str(file))
+        probe.hold.call("logprobs", ids=ids, file=str(file))
         rows: np.ndarray[Any, np.dtype[np.float32]] = np.load(file, mmap_mode="r")
         return rows

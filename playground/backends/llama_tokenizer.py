@@ -1,0 +1,73 @@
+"""The vocabulary of a GGUF file, as llama.cpp reads it."""
+
+import ctypes
+from typing import Any
+
+import llama_cpp.llama_cpp as lib
+
+from playground.protocol import Tokenizer, Vocabulary
+
+NAMED = {"unk": "unknown", "pad": "padding", "sep": "seperator", "cls": "cls", "mask": "mask"}
+"""Special tokens beside BOS and EOS as templates call them -> as the metadata does, in its own spelling."""
+
+
+class LlamaTokenizer(Tokenizer):
+    """The words of a loaded model, and the chat template that its file brings."""
+
+    def __init__(self, model: Any) -> None:
+        self._vocab = lib.llama_model_get_vocab(model)
+        self.size = int(lib.llama_vocab_n_tokens(self._vocab))
+        self._template = (lib.llama_model_chat_template(model, None) or b"").decode(errors="replace")
+        self._bos = self._special(lib.llama_vocab_bos(self._vocab))
+        self._eos = self._special(lib.llama_vocab_eos(self._vocab))
+        self._tokens = {f"{name}_token": self._named(model, key) for name, key in NAMED.items()}
+
+    def vocabulary(self) -> Vocabulary:
+        bos, eos = lib.llama_vocab_bos(self._vocab), lib.llama_vocab_eos(self._vocab)
+        return Vocabulary(
+            bos=self._bos,
+            eos=self._eos,
+            prefix=bos if bos >= 0 else eos,
+            eos_id=eos,
+            template=self._template or None,
+            tokens={name: token for name, token in self._tokens.items() if token}
+            | {"bos_token": self._bos, "eos_token": self._eos},
+        )
+
+    def encode(self, text: str, add_special: bool | None = None) -> list[int]:
+        if add_special is None:
+            add_special = not (self._bos and text.startswith(self._bos))
+        raw = text.encode()
+        room = len(raw) + 8
+        ids = (lib.llama_token * room)()
+        count = lib.llama_tokenize(self._vocab, raw, len(raw), ids, room, add_special, True)
+        return list(ids[:count])
+
+    def is_end(self, token: int) -> bool:
+        return bool(lib.llama_vocab_is_eog(self._vocab, token))
+
+    def piece(self, token: int) -> bytes:
+        return self._piece(token, special=True)
+
+    def answer_bytes(self, token: int) -> bytes:
+        return self._piece(token, special=False)
+
+    def _piece(self, token: int, special: bool) -> bytes:
+        buffer = ctypes.create_string_buffer(64)
+        size = lib.llama_token_to_piece(self._vocab, token, buffer, 64, 0, special)
+        if size < 0:
+            buffer = ctypes.create_string_buffer(-size)
+            size = lib.llama_token_to_piece(self._vocab, token, buffer, -size, 0, special)
+        return buffer.raw[: max(size, 0)]
+
+    def _special(self, token: int) -> str:
+        return self._piece(token, special=True).decode(errors="replace") if token >= 0 else ""
+
+    def _named(self, model: Any, key: str) -> str:
+        """Return a token that the file's metadata names by its id; empty where it names none."""
+        buffer = ctypes.create_string_buffer(32)
+        size = lib.llama_model_meta_val_str(model, f"tokenizer.ggml.{key}_token_id".encode(), buffer, 32)
+        return self._special(int(buffer.value)) if size > 0 else ""
+
+    def is_control(self, token: int) -> bool:
+        return bool(lib.llama_vocab_is_control(self._vocab, token))
