@@ -12,6 +12,8 @@ class Message(Value):
 
     role: Role
     content: str
+    reasoning_content: str | None = None
+    """What an assistant thought before it said this: apart from it, without tags."""
 
 
 class Conversation(Value):
@@ -28,9 +30,10 @@ class Conversation(Value):
         """Return the conversation with one more question."""
         return Conversation(messages=(*self.messages, Message(role="user", content=text)))
 
-    def answer(self, text: str) -> "Conversation":
-        """Return the conversation with one more answer."""
-        return Conversation(messages=(*self.messages, Message(role="assistant", content=text)))
+    def answer(self, text: str, reasoning: str = "") -> "Conversation":
+        """Return the conversation with one more answer, and what was thought before it."""
+        message = Message(role="assistant", content=text, reasoning_content=reasoning or None)
+        return Conversation(messages=(*self.messages, message))
 
     def undo(self) -> "Conversation":
         """Return the conversation without its last question and what came after it."""

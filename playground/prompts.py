@@ -16,6 +16,7 @@ from jinja2 import TemplateSyntaxError
 from playground import template
 from playground.errors import UnknownNameError, VariantError
 from playground.messages import Message
+from playground.thinking import habits
 from playground.values import Value
 
 FORMATS_FILE = Path(__file__).with_name("formats.toml")
@@ -121,7 +122,7 @@ def render(
     template, which win over all others. `opened` False leaves the beginning of an answer out: the text ends with the
     last turn. Templates that refuse a system role (Gemma's) get it in front of the first question instead.
     """
-    turns = [message.model_dump() for message in messages]
+    turns = [habits.turn(message.model_dump(exclude_none=True), chosen.template) for message in messages]
     try:
         return template.rendered(chosen.template, turns, opened, {**(tokens or {}), **(extra or {})})
     except template.FAULTS as error:

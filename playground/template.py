@@ -39,14 +39,29 @@ class _Generation(Extension):
 
 
 @cache
+def words(template: str) -> frozenset[str]:
+    """Return every name and every text that stands in a template's code: variables, fields, and what they equal."""
+    tree = _environment().parse(template)
+    names = [node.name for node in tree.find_all(nodes.Name)]
+    fields = [node.attr for node in tree.find_all(nodes.Getattr)]
+    texts = [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
+    return frozenset([*names, *fields, *texts])
+
+
+@cache
 def _compiled(template: str) -> Template:
+    return _environment().from_string(template)
+
+
+@cache
+def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
     )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = _now
-    return environment.from_string(template)
+    return environment
 
 
 def _tojson(
