@@ -20,7 +20,7 @@ from eval.progress import Progress
 from eval.results import Facts, folder_name
 from eval.suites import Suite, samples
 from eval.writing import write
-from playground.catalogue.files import weight_files
+from playground.catalogue.files import model_files
 from playground.catalogue.variants import Base, Gguf, Remote, Stored, Variant
 from playground.compare import Playground
 from playground.errors import MadangError
@@ -246,10 +246,7 @@ def _identity(loadable: Loadable, plan: Plan) -> str:
     """Return a name for saved answers: the same for the same weights, dtype and adapter, whatever the tasks."""
     spec = loadable.spec
     path = Path(spec.path)
-    if not path.exists():
-        files: list[Path] = []
-    else:
-        files = [path] if path.is_file() else weight_files(path)
+    files = model_files(path) if path.exists() else []
     for folder in (loadable.adapter, spec.merged_adapter):
         files += [Path(folder) / "adapter_model.safetensors"] if folder and Path(folder).exists() else []
     facts = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]

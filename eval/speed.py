@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-from playground.catalogue.files import weight_files
+from playground.catalogue.files import model_files
 from playground.measure import drift
 from playground.measure.probe import Probe
 from playground.presets import Sampling
@@ -76,4 +76,4 @@ def size(loadable: Loadable) -> int | None:
     path = Path(loadable.spec.path)
     if not path.exists():
         return None
-    return path.stat().st_size if path.is_file() else sum(file.stat().st_size for file in weight_files(path))
+    return sum(file.stat().st_size for file in model_files(path))

@@ -11,11 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from playground.catalogue import gguf_files
 from playground.errors import VariantError
 from playground.system import documents
 
-GGUF_MAGIC = b"GGUF"
-GGUF_VERSIONS = (2, 3)
 MAX_HEADER = 100 * 2**20
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 DTYPE_SIZE = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "U8": 1, "I8": 1, "BOOL": 1}
@@ -128,6 +127,11 @@ def weight_files(folder: Path) -> list[Path]:
     raise VariantError(f"{folder} holds no model.safetensors.", "Give the folder that has config.json and weights.")
 
 
+def model_files(path: Path) -> list[Path]:
+    """Return all files of a model's weights: of a GGUF file every shard, of a folder its safetensors."""
+    return gguf_files.shards(path) if path.is_file() else weight_files(path)
+
+
 def safetensors_bytes(folder: Path) -> int:
     """Return the bytes of a folder's weights if each were stored in 16 bits."""
     total = 0
@@ -163,25 +167,6 @@ def check_packages(folder: Path) -> None:
         raise VariantError(
             f"{folder.name} is kept in the format {COMPRESSED}, and the package that reads it is not installed.",
             "`make install EXTRAS=gptq` adds it, or `pip install compressed-tensors`.",
-        )
-
-
-def check_gguf(path: Path) -> None:
-    """Refuse a file that is missing or does not begin as a GGUF does; llama.cpp itself checks the rest at loading."""
-    if not path.is_file():
-        raise VariantError(f"{path} does not exist.", "Check `source` (and `file`) in the catalogue: `madang models`.")
-    with path.open("rb") as file:
-        start = file.read(24)
-    if start[:4] != GGUF_MAGIC:
-        raise VariantError(f"{path} is no GGUF file: it begins with {start[:4]!r}.", "Download or export it again.")
-    if len(start) < 24:
-        raise VariantError(f"{path} is cut short after {len(start)} bytes.", "Download or export it again.")
-    version = int.from_bytes(start[4:8], "little")
-    if version not in GGUF_VERSIONS:
-        big = int.from_bytes(start[4:8], "big") in GGUF_VERSIONS
-        raise VariantError(
-            f"{path} is a GGUF {'for big-endian machines' if big else f'of version {version}'}.",
-            f"Versions {' and '.join(map(str, GGUF_VERSIONS))}, little-endian, are read; export it again.",
         )
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from playground.catalogue import gguf_files
 from playground.catalogue.downloads import LARGE, byte_bar, fetch_large
 from playground.errors import HubError, MadangError, SetupError, VariantError
 from playground.system.hardware import GIB
@@ -58,7 +59,7 @@ class Hub(Protocol):
         ...
 
     def fetch_file(self, repo: str, name: str | None, revision: str | None, progress: Tell) -> Path:
-        """Fetch one GGUF file of a repository."""
+        """Fetch one model as GGUF, all its shards, and return its first file."""
         ...
 
 
@@ -106,32 +107,53 @@ class HuggingFaceHub:
             return Path(str(snapshot(tqdm_class=bar)))
 
     def fetch_file(self, repo: str, name: str | None, revision: str | None, progress: Tell) -> Path:
-        """Fetch one GGUF file; where the repository has several and none is named, the error lists them with sizes."""
+        """Fetch one model as GGUF, all its shards; where there are several models, the error lists them with sizes."""
         from huggingface_hub import hf_hub_download
 
         if name is not None:
-            cached = _cached(lambda: hf_hub_download(repo, name, revision=revision, local_files_only=True))
-            if cached is not None:
-                return Path(cached)
+            here = partial(hf_hub_download, repo, revision=revision, local_files_only=True)
+            cached = [_cached(partial(here, part)) for part in gguf_files.parts(name)]
+            if all(cached):
+                return Path(str(cached[0]))
         wanted = choose_gguf(repo, self.files(repo, revision, ["*.gguf"]), name)
-        total = _check_room(repo, [wanted])
+        total = _check_room(repo, wanted)
         with _explained(repo, revision):
-            bar = byte_bar(total, f"{repo}/{wanted.name}", progress)
-            if not wanted.cached and wanted.size >= LARGE:
-                fetch_large(repo, wanted.name, revision, bar)
-            return Path(hf_hub_download(repo, wanted.name, revision=revision, tqdm_class=bar))
+            bar = byte_bar(total, f"{repo}/{wanted[0].name}", progress)
+            for file in wanted:
+                if not file.cached and file.size >= LARGE:
+                    fetch_large(repo, file.name, revision, bar)
+            paths = [hf_hub_download(repo, file.name, revision=revision, tqdm_class=bar) for file in wanted]
+            return Path(paths[0])
 
 
-def choose_gguf(repo: str, found: list[HubFile], name: str | None) -> HubFile:
-    """Return the named file, or the only one there is."""
-    if name is None and len(found) == 1:
-        return found[0]
-    for file in found:
-        if file.name == name:
-            return file
-    listed = ", ".join(f"{file.name} ({file.size / GIB:.2f} GiB)" for file in found) or "none"
-    asked = f"no file {name!r}" if name else "several GGUF files"
-    raise VariantError(f"{repo} has {asked}; its GGUF files: {listed}.", "Name one as `file` in the catalogue.")
+def choose_gguf(repo: str, found: list[HubFile], name: str | None) -> list[HubFile]:
+    """Return all files of the model that is named by its first, or of the only one there is."""
+    sizes = {file.name: file for file in found}
+    models = gguf_files.choices(sizes)
+    if name is None and len(models) == 1:
+        name = next(iter(models))
+    if name not in models:
+        raise _not_chosen(repo, sizes, models, name)
+    if missing := [part for part in models[name] if part not in sizes]:
+        raise VariantError(
+            f"{repo} lacks {len(missing)} of the {len(models[name])} shards of {name}: {', '.join(missing[:3])}.",
+            "Choose another file or another repository; its owner can upload what is missing.",
+        )
+    return [sizes[part] for part in models[name]]
+
+
+def _not_chosen(repo: str, sizes: dict[str, HubFile], models: dict[str, list[str]], name: str | None) -> VariantError:
+    """Return what to raise where no model is named, or what is named is none."""
+    if name in sizes and (kind := gguf_files.beside(name)):
+        return VariantError(f"{repo}/{name} is {gguf_files.KINDS[kind][0]}.", gguf_files.KINDS[kind][1])
+    if name in sizes:
+        first = gguf_files.parts(name)[0]
+        return VariantError(f"{repo}/{name} is one shard of several, and not the first.", f"Name {first} as `file`.")
+    room = {model: sum(sizes[part].size for part in parts if part in sizes) for model, parts in models.items()}
+    listed = ", ".join(f"{text} ({room[model] / GIB:.2f} GiB)" for model, text in gguf_files.listed(models).items())
+    asked = f"no file {name!r}" if name else "several GGUF files" if models else "no model as GGUF"
+    hint = "Name one as `file` in the catalogue." if models else "Name a repository with a model's GGUF files."
+    return VariantError(f"{repo} has {asked}; its GGUF files: {listed or 'none'}.", hint)
 
 
 def _check_repository(repo: str, wanted: list[HubFile]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from playground.catalogue import gguf_files
 from playground.catalogue.files import read_json
 from playground.catalogue.variants import Adapter, Gguf, Stored
 
@@ -29,7 +30,8 @@ def remarks(variant: Stored, path: Path, adapter: Path | None, prompt_format: st
 
 
 def _of_gguf(path: Path) -> Iterator[Remark]:
-    yield from ()
+    if any(gguf_files.beside(file.name) == "mmproj" for file in gguf_files.inside(path.parent)):
+        yield Remark("remark.text_alone")
 
 
 def _of_base(variant: Stored, folder: Path) -> Iterator[Remark]:

@@ -299,8 +299,14 @@ def _placed(row: Any, folder: Path, settings: Settings) -> Any:
     path = folder / Path(source).expanduser()
     is_path = source.startswith((".", "~")) or source.endswith(".gguf") or path.exists()
     if is_path or not HUB_ID.fullmatch(source):
-        source = str(path.resolve())
+        source = absolute(path)
     return row | {"source": source}
+
+
+def absolute(path: Path) -> str:
+    """Return a path as the catalogue keeps it; a file's own link stays, since shards are found by its name."""
+    path = path.expanduser()
+    return str(path.resolve() if path.is_dir() else path.parent.resolve() / path.name)
 
 
 def add(settings: Settings, variant: Variant, replace: bool = False) -> None:

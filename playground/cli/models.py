@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from playground.catalogue import variants
+from playground.catalogue import gguf_files, variants
 from playground.catalogue.remarks import Remark
 from playground.catalogue.variants import Base, Catalogue, Remote, Variant
 from playground.cli.context import print_json, program, say
@@ -75,7 +75,11 @@ def add(
     """Add a variant: its files are fetched and checked first, or its server asked."""
     settings = program(context).settings
     row: dict[str, Any] = {"name": name, "kind": kind or _guess(source, base)}
-    row |= {"url": source} if row["kind"] == "remote" else {"source": _absolute(source)}
+    row |= (
+        {"url": source}
+        if row["kind"] == "remote"
+        else {"source": variants.absolute(Path(source)) if Path(source).expanduser().exists() else source}
+    )
     for pair in set_ or []:
         key, equals, value = pair.partition("=")
         if not equals:
@@ -101,18 +105,12 @@ def add(
     say(console, f"Added {name}. Try it: madang chat -v {name}")
 
 
-def _absolute(source: str) -> str:
-    """Return the absolute path of what lies on this machine; anything else as it is."""
-    path = Path(source).expanduser()
-    return str(path.resolve()) if path.exists() else source
-
-
 def _guess(source: str, base: str | None) -> str:
     """Return the kind of a variant that its source looks like."""
     if source.startswith(("http://", "https://")):
         return "remote"
     path = Path(source).expanduser()
-    if source.lower().endswith(".gguf") or (path.is_dir() and any(path.glob("*.gguf"))):
+    if source.lower().endswith(".gguf") or gguf_files.is_gguf(path):
         return "gguf"
     if (path / "adapter_config.json").exists():
         return "adapter"

@@ -4,12 +4,11 @@ The program is a `llama-server` on PATH (or named), else llama_child.py over the
 options used here. Read from llama.cpp b11549 (October 2026), which xllamacpp 2026.10.11549 carries.
 """
 
-import mmap
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from playground.catalogue import files
+from playground.catalogue import gguf_files, gguf_header
 from playground.catalogue.hub import Hub
 from playground.catalogue.variants import Catalogue, Gguf, Variant
 from playground.engines import plan
@@ -26,8 +25,6 @@ INSTALL = "`make install EXTRAS=llama-server` adds it, or name a llama-server of
 CLOSED = {"LLAMA_ARG_CORS_ORIGINS": "localhost"}
 """Without it llama.cpp lets every web page that is open in a browser on this machine ask the model."""
 TEMPLATE = "tokenizer.chat_template"
-METADATA_BYTES = 64 << 20
-"""A GGUF's metadata lies before its weights; the largest vocabularies take some ten megabytes."""
 
 
 def make(
@@ -84,11 +81,9 @@ def _chat_format(catalogue: Catalogue, gguf: Gguf, path: Path) -> str | None:
 
 
 def has_template(path: Path) -> bool:
-    """Tell whether a GGUF's metadata names a chat template; reads no further than metadata reaches."""
-    files.check_gguf(path)
-    key = len(TEMPLATE).to_bytes(8, "little") + TEMPLATE.encode()
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        return view.find(key, 0, METADATA_BYTES) >= 0
+    """Tell whether a GGUF holds a chat template."""
+    gguf_files.check(path)
+    return bool(gguf_header.read(path).text(TEMPLATE))
 
 
 def _arguments(gguf: Gguf, path: Path, threads: int, chat: str | None, wish: Wish) -> list[str]:

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path, PurePath
 
+from playground.catalogue import gguf_files
 from playground.catalogue.variants import BUILT_IN, Adapter, Catalogue, Gguf, Variant
 from playground.compare import Playground
 from playground.protocol import ModelSpec
@@ -67,7 +68,7 @@ class Names:
 def _level(variant: Gguf) -> str:
     """Return a GGUF's quantization level, read from its file's name or its own; its whole name where neither has it."""
     for name in (variant.file or variant.source, variant.name):
-        found = LEVEL.fullmatch(PurePath(name).name.removesuffix(".gguf"))
+        found = LEVEL.fullmatch(gguf_files.stem(PurePath(name).name))
         if found:
             return found[1].upper()
     return variant.name

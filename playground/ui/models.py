@@ -159,7 +159,7 @@ def _source(source: str) -> str:
     if not source:
         return source
     path = Path(source).expanduser()
-    return str(path.resolve()) if path.exists() or source.startswith((".", "~", "/")) else source
+    return variants.absolute(path) if path.exists() or source.startswith((".", "~", "/")) else source
 
 
 def _own_names(playground: Playground) -> set[str]:

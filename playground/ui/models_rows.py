@@ -5,8 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from playground.catalogue.variants import Adapter, Base, Remote, Variant
-from playground.errors import MadangError
+from playground.catalogue import gguf_files
+from playground.catalogue.variants import Adapter, Base, Gguf, Remote, Stored, Variant
+from playground.errors import MadangError, VariantError
 from playground.page.cards import badge
 from playground.page.number import size
 from playground.page.words import LANGUAGES, both, tooltip, words
@@ -77,14 +78,17 @@ def _place(variant: Variant) -> str:
         return both("models.test")
     if not variant.is_local:
         return both("models.hub")
-    bytes_here = _bytes(variant.path)
+    bytes_here = _bytes(variant)
     return both("models.here", size=size(bytes_here)) if bytes_here else f"<em>{both('models.missing')}</em>"
 
 
-def _bytes(path: Path) -> int:
-    """Return the bytes of a file, or of the files right inside a folder."""
-    with contextlib.suppress(OSError):
-        return path.stat().st_size if path.is_file() else sum(f.stat().st_size for f in path.iterdir() if f.is_file())
+def _bytes(variant: Stored) -> int:
+    """Return the bytes of a GGUF's files, or of the files right inside a folder."""
+    with contextlib.suppress(OSError, VariantError):
+        path = variant.path
+        if isinstance(variant, Gguf):
+            return sum(f.stat().st_size for f in gguf_files.shards(gguf_files.chosen(path, variant.file)))
+        return sum(f.stat().st_size for f in path.iterdir() if f.is_file())
     return 0
 
 

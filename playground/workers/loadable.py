@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from playground.catalogue import files
+from playground.catalogue import files, gguf_files
 from playground.catalogue.hub import Hub, choose_gguf
 from playground.catalogue.remarks import Remark, remarks
 from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf, Remote, Variant
@@ -62,7 +62,7 @@ class Loader:
             return total
         found = self.hub.files(variant.source, variant.revision, ["*.gguf"] if isinstance(variant, Gguf) else None)
         if isinstance(variant, Gguf):
-            found = [choose_gguf(variant.source, found, variant.file)]
+            found = choose_gguf(variant.source, found, variant.file)
         return total + sum(file.size for file in found if not file.cached)
 
     def _base_spec(self, base: Base, progress: Tell) -> ModelSpec:
@@ -100,7 +100,7 @@ class Loader:
 
     def _gguf_spec(self, gguf: Gguf, progress: Tell) -> ModelSpec:
         path = self._file(gguf, progress)
-        files.check_gguf(path)
+        gguf_files.check(path)
         return ModelSpec(
             engine="llama_cpp",
             name=gguf.name,
@@ -118,15 +118,7 @@ class Loader:
     def _file(self, gguf: Gguf, progress: Tell) -> Path:
         if not gguf.is_local:
             return self.hub.fetch_file(gguf.source, gguf.file, gguf.revision, progress)
-        if not gguf.path.is_dir():
-            return gguf.path
-        if gguf.file:
-            return gguf.path / gguf.file
-        found = sorted(gguf.path.glob("*.gguf"))
-        if len(found) == 1:
-            return found[0]
-        names = ", ".join(path.name for path in found) or "none"
-        raise VariantError(f"{gguf.path} is a folder with these GGUF files: {names}.", "Name one of them as `file`.")
+        return gguf_files.chosen(gguf.path, gguf.file)
 
     def _fake(self, variant: Base | Gguf) -> Loadable:
         spec = ModelSpec(engine="fake", name=variant.name, path=variant.source, context=variant.context)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from playground.catalogue.files import safetensors_bytes
+from playground.catalogue.files import model_files, safetensors_bytes
 from playground.protocol import ModelSpec
 from playground.system import hardware
 from playground.system.hardware import GIB
@@ -39,7 +39,7 @@ def _weights(spec: ModelSpec) -> int:
     """Return the bytes of the weights once loaded."""
     path = Path(spec.path)
     if spec.engine == "llama_cpp":
-        return path.stat().st_size
+        return sum(file.stat().st_size for file in model_files(path))
     if spec.engine == "fake":
         return 0
     parameters_at_16_bit = safetensors_bytes(path)

@@ -3,6 +3,7 @@
 import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,25 @@ LORA = {
     "base_model.model.model.layers.0.mlp.down_proj.lora_A.weight": (2, 24),
     "base_model.model.model.layers.0.mlp.down_proj.lora_B.weight": (8, 2),
 }
+
+
+LLAMA = {"general.architecture": "llama", "tokenizer.ggml.tokens": ["a", "b"], "llama.context_length": 64}
+EMBEDDINGS = {"token_embd.weight": (8, 2)}
+
+
+def _text(text: str) -> bytes:
+    return struct.pack("<Q", len(text.encode())) + text.encode()
+
+
+def _value(value: Any) -> bytes:
+    """Write a field of a GGUF with its type."""
+    if isinstance(value, bool):
+        return struct.pack("<I?", 7, value)
+    if isinstance(value, str):
+        return struct.pack("<I", 8) + _text(value)
+    if isinstance(value, list):
+        return struct.pack("<IIQ", 9, 8, len(value)) + b"".join(map(_text, value))
+    return struct.pack("<Ii", 5, value)
 
 
 class ModelFiles:
@@ -64,10 +84,34 @@ class ModelFiles:
         self.safetensors(folder / "adapter_model.safetensors", shapes)
         return folder
 
-    def gguf(self, path: Path, version: int = 3, order: str = "<") -> Path:
+    def gguf(
+        self,
+        path: Path,
+        version: int = 3,
+        order: str = "<",
+        fields: Mapping[str, Any] = LLAMA,
+        tensors: Shapes = EMBEDDINGS,
+    ) -> Path:
+        """Write a GGUF whose tensors are F32 and whose fields are texts, numbers, true or false, or lists of texts."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"GGUF" + struct.pack(f"{order}IQQ", version, 0, 0) + bytes(64))
+        raw = b"GGUF" + struct.pack(f"{order}IQQ", version, len(tensors), len(fields))
+        raw += b"".join(_text(key) + _value(value) for key, value in fields.items())
+        end = 0
+        for name, shape in tensors.items():
+            raw += _text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, 0, end)
+            end += -(-prod(shape) * 4 // 32) * 32
+        path.write_bytes(raw + bytes(-len(raw) % 32 + end))
         return path
+
+    def gguf_shards(self, folder: Path, stem: str = "x", count: int = 3) -> list[Path]:
+        """Write a model in shards as llama.cpp writes them: only the first says what model it is."""
+        made = []
+        for number in range(count):
+            fields = {"split.no": number, "split.count": count, "split.tensors.count": count}
+            path = folder / f"{stem}-{number + 1:05}-of-{count:05}.gguf"
+            tensors = {f"blk.{number}.ffn_up.weight": (8, 8)}
+            made.append(self.gguf(path, fields=({} if number else LLAMA) | fields, tensors=tensors))
+        return made
 
     def json(self, path: Path, content: Any) -> Path:
         path.write_text(json.dumps(content), encoding="utf-8")

@@ -8,7 +8,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from playground.catalogue.files import GGUF_MAGIC, read_json
+from playground.catalogue.files import read_json
+from playground.catalogue.gguf_header import MAGIC
 from playground.errors import ConfigError, MadangError, SetupError, UnknownNameError, VariantError
 from playground.system.atomic import replacing
 from training.export import pieces
@@ -85,7 +86,7 @@ def is_gguf(file: Path) -> bool:
     if not file.is_file():
         return False
     with file.open("rb") as stream:
-        return stream.read(len(GGUF_MAGIC)) == GGUF_MAGIC
+        return stream.read(len(MAGIC)) == MAGIC
 
 
 def check_convertible(hf_dir: Path) -> None:

@@ -119,32 +119,6 @@ def test_bytes_in_16_bits_whatever_the_file_stores(tmp_path: Path, model_files: 
     assert files.safetensors_bytes(model_files.sharded(tmp_path / "many")) == 2 * weights
 
 
-@pytest.mark.parametrize(
-    ("raw", "said"),
-    [
-        (b"", "begins with b''"),
-        (b"GG", "begins with b'GG'"),
-        (b"GGUF", "cut short after 4 bytes"),
-        (b"GGUF\x03\0\0\0\0", "cut short after 9 bytes"),
-        (b"ggjt" + bytes(60), "begins with b'ggjt'"),
-        (b"GGUF" + struct.pack("<IQQ", 1, 0, 0), "of version 1"),
-        (b"GGUF" + struct.pack("<IQQ", 99, 0, 0), "of version 99"),
-        (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian"),
-    ],
-)
-def test_what_is_no_gguf(raw: bytes, said: str, tmp_path: Path) -> None:
-    path = tmp_path / "x.gguf"
-    path.write_bytes(raw)
-    assert said in refusal(lambda: files.check_gguf(path))
-
-
-def test_ggufs_that_begin_well_pass(tmp_path: Path, model_files: Any) -> None:
-    for version in (2, 3):
-        files.check_gguf(model_files.gguf(tmp_path / f"{version}.gguf", version))
-    assert "does not exist" in refusal(lambda: files.check_gguf(tmp_path / "none.gguf"))
-    assert "does not exist" in refusal(lambda: files.check_gguf(tmp_path))
-
-
 def test_a_plain_adapter_shares_its_base(tmp_path: Path, model_files: Any) -> None:
     adapter = model_files.adapter(tmp_path / "a")
     for base in (None, model_files.base(tmp_path / "one"), model_files.sharded(tmp_path / "many")):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -382,3 +383,46 @@ def test_a_bar_counts_what_reaches_the_disk_alone() -> None:
     disk.update(None)
     disk.update(70)
     assert told.shares == [0.0, 0.5, 1.0]
+
+
+SHARDS = {f"Q4/x-{number:05}-of-00003.gguf": WEIGHTS[: 3000 * number] for number in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("name", [None, "Q4/x-00001-of-00003.gguf"])
+def test_all_shards_come_when_the_first_is_chosen(name: str | None, server: LocalHub) -> None:
+    server.repos["owner/gguf"] = {**SHARDS, "mmproj-x-F16.gguf": WEIGHTS, "README.md": b""}
+    told = Told()
+    path = HuggingFaceHub().fetch_file("owner/gguf", name, None, told)
+    assert path.name == "x-00001-of-00003.gguf"
+    assert {f"Q4/{file.name}": file.read_bytes() for file in path.parent.iterdir()} == SHARDS
+    assert sorted(set(name for name, _ in server.got)) == sorted(SHARDS)
+    assert told.shares == sorted(told.shares)
+    assert (told.shares[-1], told.shares.index(1.0)) == (1.0, len(told.shares) - 1)
+    asked = len(server.got)
+    again = HuggingFaceHub().fetch_file("owner/gguf", "Q4/x-00001-of-00003.gguf", None, Told())
+    assert (again, len(server.got)) == (path, asked)
+
+
+def test_the_size_said_is_that_of_all_shards(server: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "GIB", 1000)
+    server.repos["owner/gguf"] = {**SHARDS, "y.gguf": WEIGHTS[:4000]}
+    with pytest.raises(VariantError, match=r"x-00001-of-00003.gguf in 3 shards \(18.00 GiB\), y.gguf \(4.00 GiB\)"):
+        HuggingFaceHub().fetch_file("owner/gguf", None, None, Told())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Q4/x-00002-of-00003.gguf", "not the first.*Q4/x-00001-of-00003.gguf"),
+        ("mmproj-x-F16.gguf", r"a projector \(mmproj\)"),
+        ("x.imatrix.gguf", "an importance matrix"),
+        ("y-00001-of-00002.gguf", "lacks 1 of the 2 shards of y-00001-of-00002.gguf: y-00002-of-00002.gguf"),
+    ],
+)
+def test_what_cannot_be_chosen_is_told_before_it_comes(name: str, said: str, server: LocalHub) -> None:
+    odd = ("mmproj-x-F16.gguf", "x.imatrix.gguf", "y-00001-of-00002.gguf")
+    server.repos["owner/gguf"] = {**SHARDS, **dict.fromkeys(odd, WEIGHTS)}
+    with pytest.raises(VariantError) as caught:
+        HuggingFaceHub().fetch_file("owner/gguf", name, None, Told())
+    assert re.search(said, f"{caught.value.message} {caught.value.hint}")
+    assert server.got == []

@@ -57,10 +57,10 @@ class Shelf:
         return folder
 
     def gguf(self, name: str, row: str = "", template: bool = True) -> Path:
-        path: Path = self.files.gguf(self.folder / f"{name.replace(':', '-')}.gguf")
+        fields = {"general.architecture": "llama"}
         if template:
-            key = b"tokenizer.chat_template"
-            path.write_bytes(path.read_bytes() + len(key).to_bytes(8, "little") + key)
+            fields["tokenizer.chat_template"] = "{{ messages }}"
+        path: Path = self.files.gguf(self.folder / f"{name.replace(':', '-')}.gguf", fields=fields)
         self.add(name, "gguf", f"source = {str(path)!r}\n{row}")
         return path
 

@@ -166,12 +166,12 @@ def test_the_key_is_in_the_environment_alone(shelf: Any) -> None:
     assert plan.rows[0].key_env == "MADANG_API_KEYS"
 
 
-def test_the_template_is_looked_for_in_the_metadata_alone(shelf: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_template_is_a_field_of_the_file(shelf: Any) -> None:
     path = shelf.gguf("q")
     assert has_template(path)
-    assert not has_template(shelf.gguf("bare", template=False))
-    monkeypatch.setattr(llama_server, "METADATA_BYTES", 24)
-    assert not has_template(path)
+    bare = shelf.gguf("bare", template=False)
+    bare.write_bytes(bare.read_bytes() + b"tokenizer.chat_template")
+    assert not has_template(bare)
 
 
 @pytest.fixture

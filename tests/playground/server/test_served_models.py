@@ -20,6 +20,7 @@ def ids(*variants: Base | Adapter | Gguf) -> list[str]:
         (Adapter(name="mine", source="o/x", base="llama"), "llama:mine"),
         (Gguf(name="llama:Q8_0", source="o/x", base="llama"), "llama:Q8_0"),
         (Gguf(name="small", source="/m/Llama-7B-Instruct-Q4_K_M.gguf", base="llama"), "llama:Q4_K_M"),
+        (Gguf(name="large", source="o/gguf", file="q/L-Q8_0-00001-of-00003.gguf", base="llama"), "llama:Q8_0"),
         (Gguf(name="small", source="o/x", file="sub/llama.iq4_xs.gguf", base="llama"), "llama:IQ4_XS"),
         (Gguf(name="small-f16", source="o/x", base="llama"), "llama:F16"),
         (Gguf(name="small", source="o/x", base="llama"), "llama:small"),

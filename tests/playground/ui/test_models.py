@@ -160,3 +160,16 @@ def test_what_should_be_known_of_a_model_is_said(playground: Playground, tmp_pat
         assert done.good
         assert "uses it for text alone" in done.html
         assert "글만 다루고" in done.html
+
+
+def test_shards_are_one_row_with_the_size_of_all(playground: Playground, tmp_path: Path, model_files: Any) -> None:
+    shards = model_files.gguf_shards(tmp_path / "split")
+    for path in shards:
+        with path.open("ab") as file:
+            file.truncate(2**20)
+    assert models.add(playground, form(kind="gguf", name="g", source=str(shards[0]))).good
+    assert ">3 MB<" in models.table(playground)
+    shards[1].unlink()
+    refused = models.act(playground, "check", "g")
+    assert not refused.good
+    assert shards[1].name in refused.html

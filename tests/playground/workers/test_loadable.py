@@ -12,6 +12,7 @@ from playground.errors import VariantError
 from playground.protocol import ModelSpec
 from playground.settings import Settings
 from playground.system import hardware
+from playground.workers import memory
 from playground.workers.loadable import Loader
 
 
@@ -175,3 +176,21 @@ def test_fakes_need_no_files(tmp_path: Path, hub: FakeHub) -> None:
     assert load.loadable(adapter).spec == load.loadable(base).spec
     assert load.loadable(adapter).adapter == "fake:a"
     assert load.download_bytes(adapter) == 0
+
+
+def test_shards_are_counted_together(tmp_path: Path, hub: FakeHub, model_files: Any) -> None:
+    shards = model_files.gguf_shards(tmp_path / "split")
+    local = Gguf(name="g", source=str(tmp_path / "split"))
+    there = Gguf(name="h", source="o/gguf", file="x-00001-of-00003.gguf")
+    load = loader(tmp_path, hub, local, there)
+    spec = load.loadable(local).spec
+    assert spec.path == str(shards[0])
+    whole = model_files.gguf(tmp_path / "whole.gguf", tensors={"a": (8, 8)})
+    alone = memory.need(spec.model_copy(update={"path": str(whole)}))
+    more = sum(path.stat().st_size for path in shards) - whole.stat().st_size
+    assert memory.need(spec).ram == pytest.approx(alone.ram + 1.1 * more, abs=2)
+    hub.listed = [HubFile(path.name, 5, cached=path is shards[1]) for path in shards]
+    assert load.download_bytes(there) == 10
+    shards[2].unlink()
+    with pytest.raises(VariantError, match="x-00003-of-00003.gguf"):
+        load.loadable(local)

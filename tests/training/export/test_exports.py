@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from playground.catalogue.files import check_gguf, safetensors_header
+from playground.catalogue import gguf_files
+from playground.catalogue.files import safetensors_header
 from playground.catalogue.variants import Base, Catalogue, Gguf
 from playground.errors import ConfigError, MadangError, SetupError, UnknownNameError
 from playground.settings import Settings
@@ -282,7 +283,7 @@ def assert_whole(folder: Path) -> None:
 
     for file in folder.rglob("*.gguf"):
         if ".part" not in str(file):
-            check_gguf(file)
+            gguf_files.check(file)
             last = max(GGUFReader(file).tensors, key=lambda tensor: tensor.data_offset)
             assert last.data_offset + last.n_bytes <= file.stat().st_size
     for file in folder.rglob("model.safetensors"):
