@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from playground.traits import Notice
 from playground.values import Value
 
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -26,6 +27,8 @@ class Started(_Event):
     prompt: str
     prompt_tokens: int
     dropped_turns: int = 0
+    notices: tuple[Notice, ...] = ()
+    """What became of turns that the chat template has no place for."""
     seed: int
     dtype: str
     device: str

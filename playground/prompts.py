@@ -11,12 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateSyntaxError
-
 from playground import template
 from playground.errors import UnknownNameError, VariantError
 from playground.messages import Message
 from playground.thinking import habits
+from playground.traits import traits_of
 from playground.values import Value
 
 FORMATS_FILE = Path(__file__).with_name("formats.toml")
@@ -120,14 +119,19 @@ def render(
 
     `tokens`: the special tokens by the names that templates know (Vocabulary.tokens); `extra`: more variables for the
     template, which win over all others. `opened` False leaves the beginning of an answer out: the text ends with the
-    last turn. Templates that refuse a system role (Gemma's) get it in front of the first question instead.
+    last turn. A system prompt that the template has no place for (Gemma's) goes in front of the first question.
     """
-    turns = [habits.turn(message.model_dump(exclude_none=True), chosen.template) for message in messages]
+    traits = traits_of(chosen.template, tokens or {})
+    if not traits.asks:
+        raise VariantError(
+            "The chat template writes nothing of what is asked, whether it gets a text or parts.",
+            f'Add prompt_format = "…" to the catalogue row: {", ".join(format_names())}.',
+        )
+    rows = [message.model_dump(exclude_none=True) for message in traits.arranged(messages)]
+    turns = [traits.given(habits.turn(row, chosen.template)) for row in rows]
     try:
         return template.rendered(chosen.template, turns, opened, {**(tokens or {}), **(extra or {})})
     except template.FAULTS as error:
-        if len(turns) > 1 and turns[0]["role"] == "system" and not isinstance(error, TemplateSyntaxError):
-            return render(chosen, _system_in_question(messages), tokens, opened, extra)
         raise VariantError(
             f"The chat template refused these turns: {error}.",
             "Turns must alternate between user and assistant; otherwise name a prompt_format in the catalogue.",
@@ -142,8 +146,3 @@ def opening(chosen: PromptFormat, tokens: Mapping[str, str] | None = None) -> st
     except VariantError:
         return ""
     return opened.removeprefix(closed) if opened.startswith(closed) else ""
-
-
-def _system_in_question(messages: Sequence[Message]) -> list[Message]:
-    system, first, *rest = messages
-    return [Message(role=first.role, content=f"{system.content}\n\n{first.content}"), *rest]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from playground.errors import VariantError
 from playground.prompts import choose, render
 from playground.protocol import RowRequest, Tokenizer
+from playground.traits import Notice, traits_of
 
 
 class Prompt(NamedTuple):
@@ -14,6 +15,8 @@ class Prompt(NamedTuple):
     text: str
     ids: list[int]
     stops: tuple[str, ...]
+    notices: tuple[Notice, ...] = ()
+    """What became of turns that the template has no place for."""
 
 
 def prompt_of(tokenizer: Tokenizer, request: RowRequest) -> Prompt:
@@ -30,7 +33,8 @@ def prompt_of(tokenizer: Tokenizer, request: RowRequest) -> Prompt:
     words = tokenizer.vocabulary()
     chosen = choose(request.variant, words.template, request.prompt_format)
     text = render(chosen, request.messages, words.tokens)
-    return Prompt(text, tokenizer.encode(text, None if request.prompt_format else False), chosen.stop)
+    notices = traits_of(chosen.template, words.tokens).notices(request.messages)
+    return Prompt(text, tokenizer.encode(text, None if request.prompt_format else False), chosen.stop, notices)
 
 
 def checked(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:

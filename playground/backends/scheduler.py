@@ -85,6 +85,7 @@ class Scheduler(Generic[R]):
             prompt=prompt.text,
             prompt_tokens=len(prompt.ids),
             dropped_turns=dropped,
+            notices=prompt.notices,
             seed=request.sampling.seed or 0,
             dtype=self.backend.info.dtype,
             device=self.backend.info.device,

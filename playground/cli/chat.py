@@ -85,7 +85,7 @@ def _ask_once(
     rows: dict[str, dict[str, Any]] = {name: {"variant": name} for name in names}
     for event in comparison:
         if isinstance(event, Started):
-            rows[event.variant] |= {"seed": event.seed, "dropped_turns": event.dropped_turns}
+            rows[event.variant] |= {"seed": event.seed, "dropped_turns": event.dropped_turns, "notices": event.notices}
         elif isinstance(event, Finished):
             rows[event.variant] |= {"text": event.text, "reason": event.reason, **event.stats.model_dump()}
         elif isinstance(event, Failed):

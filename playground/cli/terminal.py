@@ -14,6 +14,7 @@ from playground.compare import Comparison, Playground, Question
 from playground.errors import MadangError
 from playground.events import Delta, Event, Failed, Finished, Progress, Started, Stats
 from playground.messages import Conversation
+from playground.page.words import words
 from playground.presets import Sampling, changed, preset
 
 MIN_PANE = 36
@@ -38,8 +39,10 @@ class Pane:
             self.state = f"{event.step}{share} {event.detail}".strip()
         elif isinstance(event, Started):
             self.state = "reading"
+            said = [words("en")[f"answer.{notice}"] for notice in event.notices]
             if event.dropped_turns:
-                self.note = f"{event.dropped_turns} older turns left out: the context is full"
+                said.append(f"{event.dropped_turns} older turns left out: the context is full")
+            self.note = "\n".join(said)
         elif isinstance(event, Delta):
             self.text, self.state = self.text + event.text, ""
         elif isinstance(event, Finished):

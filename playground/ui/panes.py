@@ -57,13 +57,18 @@ def _turn(turn: Turn, variant: str) -> str:
     answer = turn.answers[variant]
     return (
         f'<article class="turn"><div class="ask">{escape(turn.question)}</div>'
-        f"{_dropped(answer)}{_body(answer)}{_foot(answer)}</article>"
+        f"{_left_out(answer)}{_body(answer)}{_foot(answer)}</article>"
     )
 
 
-def _dropped(answer: Answer) -> str:
-    dropped = answer.started.dropped_turns if answer.started else 0
-    return f'<p class="aside">{both("answer.dropped", count=dropped)}</p>' if dropped else ""
+def _left_out(answer: Answer) -> str:
+    """Return what the prompt does not hold as it was given: turns that did not fit, or that the template leaves out."""
+    if answer.started is None:
+        return ""
+    dropped = answer.started.dropped_turns
+    said = [both("answer.dropped", count=dropped)] * bool(dropped)
+    said += [both(f"answer.{notice}") for notice in answer.started.notices]
+    return "".join(f'<p class="aside">{text}</p>' for text in said)
 
 
 def _body(answer: Answer) -> str:

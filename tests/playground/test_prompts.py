@@ -3,13 +3,20 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from playground.errors import UnknownNameError, VariantError
 from playground.messages import Conversation, Message
 from playground.prompts import PromptFormat, choose, format_names, opening, prompt_format, render
+from tests.playground.chat_templates import FAMILIES
 
 BOS, EOS = "<s>", "</s>"
-TOKENS = {"bos_token": BOS, "eos_token": EOS}
+TOKENS = {
+    "bos_token": BOS,
+    "eos_token": EOS,
+    **{f"{name}_token": f"<{name}>" for name in ("unk", "sep", "pad", "cls", "mask", "image")},
+}
 
 CHATML = """\
 {% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}\
@@ -135,6 +142,7 @@ TEMPLATES = {
     "mistral": MISTRAL,
     "generation": GENERATION,
     "tojson": TOJSON,
+    **FAMILIES,
 }
 
 
@@ -147,7 +155,7 @@ def tokenizer() -> Any:
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), bos_token=BOS, eos_token=EOS)
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), **TOKENS)
 
 
 @pytest.mark.parametrize("system", ["", "간단히 답하세요."])
@@ -155,17 +163,49 @@ def tokenizer() -> Any:
 def test_prompts_equal_transformers_own(name: str, system: str, tokenizer: Any) -> None:
     template = TEMPLATES[name]
     messages = talk(system)
-    turns = [message.model_dump() for message in messages]
+    turns = [message.model_dump(exclude_none=True) for message in messages]
     if name == "gemma" and system:  # it refuses a system role, which goes in front of the first question
         turns = [{"role": "user", "content": f"{system}\n\n{turns[1]['content']}"}, *turns[2:]]
     wanted = tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False, add_generation_prompt=True)
     assert render(choose("v", template, None), messages, TOKENS) == wanted
 
 
+WORDS = st.text(st.sampled_from("가 a\n<>|'\"{}%\\\t👩‍👧 "), min_size=1, max_size=12)
+OPTIONS: dict[str, dict[str, Any]] = {
+    "qwen3": {"enable_thinking": False},
+    "mistral-tools": {"tools": [{"type": "function", "function": {"name": "날씨", "parameters": {"a": [1, None]}}}]},
+    "everything": {"documents": [{"title": "t", "text": "x"}], "unk_token": "?", "nobody_gives_this": 0},
+}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(WORDS, min_size=1, max_size=5), st.sampled_from(["", "시스템 <s>"]), st.booleans(), st.booleans())
+@pytest.mark.parametrize("name", sorted(set(TEMPLATES) - {"gemma"}))
+def test_any_turns_equal_transformers_own(
+    name: str, tokenizer: Any, said: list[str], system: str, opened: bool, more: bool
+) -> None:
+    messages = [
+        Message(role="user" if place % 2 == 0 else "assistant", content=text) for place, text in enumerate(said)
+    ]
+    messages = [*([Message(role="system", content=system)] if system else []), *messages]
+    extra = OPTIONS.get(name, {}) if more else {}
+    turns = [message.model_dump(exclude_none=True) for message in messages]
+    wanted = tokenizer.apply_chat_template(
+        turns, chat_template=TEMPLATES[name], tokenize=False, add_generation_prompt=opened, **extra
+    )
+    assert render(PromptFormat(template=TEMPLATES[name]), messages, TOKENS, opened, extra) == wanted
+
+
+def test_a_token_that_the_model_lacks_is_undefined_as_in_transformers(tokenizer: Any) -> None:
+    source = "{{ cls_token is defined }} {{ pad_token is defined }}{{ messages[0].content }}"
+    messages = [Message(role="user", content="x")]
+    assert render(PromptFormat(template=source), messages, {"pad_token": "p"}) == "False Truex"
+
+
 @pytest.mark.parametrize("name", ["alpaca", "koalpaca", "chatml", "plain"])
 def test_named_formats_equal_transformers_too(name: str, tokenizer: Any) -> None:
     chosen = prompt_format(name)
-    turns = [message.model_dump() for message in talk("시스템")]
+    turns = [message.model_dump(exclude_none=True) for message in talk("시스템")]
     wanted = tokenizer.apply_chat_template(
         turns, chat_template=chosen.template, tokenize=False, add_generation_prompt=True
     )

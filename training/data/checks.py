@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from playground.traits import Notice
 from training.data import encodings, faults
 from training.data.encoder import Encoder
 from training.data.examples import Example
@@ -152,6 +153,31 @@ def duplicates(sight: Sight) -> Iterator[Finding]:
     yield from _found("same-question", "note", differently, what, "Nothing to do where both answers are right.")
 
 
+def moved(sight: Sight) -> Iterator[Finding]:
+    """Find rows of which the chat template cannot write all as it stands."""
+    if sight.encoder is None or sight.data.kind == "text":
+        return
+    said: dict[Notice, list[int]] = {}
+    for example in sight.sound:
+        for notice in sight.encoder.notices(example):
+            said.setdefault(notice, []).append(example.row)
+    for name, rows in said.items():
+        yield from _found(name.replace("_", "-"), "warning", rows, *MOVED[name])
+
+
+MOVED: dict[Notice, tuple[str, str]] = {
+    "system_in_question": (
+        "whose system prompt goes in front of the question: the chat template has no place for it",
+        "Nothing to do where that is meant, since the chat does the same; a prompt_format has a place.",
+    ),
+    "turns_left_out": (
+        "of which the chat template leaves earlier turns out",
+        "Name a prompt_format that writes them, or write rows of one question.",
+    ),
+}
+"""What became of turns that the template has no place for, and the remedy."""
+
+
 def cuts(sight: Sight) -> Iterator[Finding]:
     """Find rows over the maximum length, and answers that it cuts off whole."""
     if sight.lengths is None or sight.encoder is None:
@@ -185,4 +211,4 @@ CONTENT: tuple[Check, ...] = (
     _fatal("same-answers", faults.same, "whose chosen and rejected answers are equal", LEFT_OUT),
     _fatal("half-characters", faults.halved, "with halves of characters (lone surrogates)", "--fix takes them out."),
 )
-OTHERS: tuple[Check, ...] = (wordless_answers, wrong_encodings, decomposed, duplicates, cuts, benchmark)
+OTHERS: tuple[Check, ...] = (wordless_answers, wrong_encodings, decomposed, duplicates, moved, cuts, benchmark)

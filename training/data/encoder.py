@@ -1,7 +1,7 @@
 """A model's tokenizer and prompt format without transformers: examples become token ids and the places of the loss.
 
 Prompts are rendered by playground/prompts.py, so a model is trained on the very text that the chat will send. The loss
-is on answers: a token counts where it begins inside one, and an answer ends with the end of its turn.
+is on answers: a token counts where it holds some of one, and an answer ends with the end of its turn.
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from playground import prompts
 from playground.errors import VariantError
 from playground.messages import Message
+from playground.traits import Notice, Traits, traits_of
 from training.data.examples import Example, Turn
 
 if TYPE_CHECKING:
@@ -92,6 +93,11 @@ class Encoder:
         """Return the format of conversations: the named one, else the model's template, else Alpaca's."""
         return prompts.choose(self.name, self._own_template, self.prompt_format or self._fallback)
 
+    @cached_property
+    def traits(self) -> Traits:
+        """Return what the format of conversations does with the turns it gets."""
+        return traits_of(self.chosen.template, self.tokens)
+
     @property
     def format_used(self) -> str | None:
         """Return the named format that conversations are rendered in; None for the model's own template."""
@@ -132,7 +138,7 @@ class Encoder:
         Plain text is learnt whole, and ends with EOS. `answers_only` False has the prompt learnt, too.
         """
         if example.kind == "text":
-            text = example.text + self.eos
+            text = example.text if example.text.rstrip().endswith(self.eos) else example.text + self.eos
             return [Text(text, ((0, len(text)),))]
         whole = self._ended(self._said(example.turns, opened=False))
         spans = self._spans(example.turns, whole)
@@ -141,13 +147,15 @@ class Encoder:
         return [Text(whole, spans if answers_only else ((0, len(whole)),))]
 
     def _spans(self, turns: Sequence[Turn], whole: str) -> tuple[tuple[int, int], ...] | None:
-        """Return where the answers stand in the whole; None where a template rewrites turns once others follow."""
+        """Return where the answers stand in the whole; None where a template rewrites turns, or leaves answers out."""
+        if not self.traits.answers:
+            return None
         spans = []
         answers = _answers(turns)
         for place in answers:
             before = self._said(turns[:place], opened=True)
             after = whole if place == len(turns) - 1 else self._said(turns[: place + 1], opened=False)
-            if not whole.startswith(before) or not whole.startswith(after):
+            if not (whole.startswith(before) and whole.startswith(after)):
                 return None
             spans.append((len(before), len(after)))
         return tuple(spans)
@@ -156,13 +164,17 @@ class Encoder:
         """Return a row whose last answer alone is learnt; put together where its beginning is not the prompt."""
         before = self._said(turns[:-1], opened=True)
         whole = self._ended(self._said(turns, opened=False))
-        if not whole.startswith(before):
+        if not whole.startswith(before) or not self.traits.answers:
             whole = before + turns[-1].content + self.eos
         return Text(whole, ((len(before), len(whole)),))
 
+    def notices(self, example: Example) -> tuple[Notice, ...]:
+        """Return what becomes of turns before an answer that the template has no place for."""
+        turns = example.turns if example.kind == "preference" else example.turns[:-1]
+        return self.traits.notices(_messages(turns))
+
     def _said(self, turns: Sequence[Turn], opened: bool) -> str:
-        messages = [Message(role=turn.role, content=turn.content) for turn in turns]  # type: ignore[arg-type]
-        return prompts.render(self.chosen, messages, self.tokens, opened)
+        return prompts.render(self.chosen, _messages(turns), self.tokens, opened)
 
     def _ended(self, text: str) -> str:
         """Return the text with an end: EOS, where the template itself closed the turn with no token that ends one."""
@@ -182,7 +194,7 @@ class Encoder:
             places = [index for index, row in enumerate(rows) if self._wants_special(row.text) == special]
             batch = self.tokenizer.encode_batch([rows[place].text for place in places], add_special_tokens=special)
             for place, encoding in zip(places, batch, strict=True):
-                encoded[place] = _labelled(encoding, rows[place].learnt)
+                encoded[place] = _labelled(encoding, rows[place])
         return [tokens for tokens in encoded if tokens is not None]
 
     def pair(self, example: Example) -> Pair:
@@ -223,19 +235,26 @@ class Encoder:
 COUNTED_AT_ONCE = 512
 
 
-def _labelled(encoding: Any, learnt: Sequence[tuple[int, int]]) -> Tokens:
+def _labelled(encoding: Any, row: Text) -> Tokens:
+    """Give the loss to tokens that begin in a learnt part, or in the space before it: ` Hello` is one token."""
     ids = list(encoding.ids)  # asked for once: every time, the whole list is made anew
     labels = [IGNORED] * len(ids)
-    spans = iter(learnt)
+    spans = iter(row.learnt)
     span = next(spans, None)
     for index, ((start, end), special) in enumerate(zip(encoding.offsets, encoding.special_tokens_mask, strict=True)):
         while span is not None and start >= span[1]:
             span = next(spans, None)
         if span is None:
             break
-        if span[0] <= start < span[1] and not (special and start == end):  # a BOS that was added has no place
+        if special and start == end:  # a BOS that was added has no place
+            continue
+        if start >= span[0] or row.text[span[0] : end].strip():
             labels[index] = ids[index]
     return Tokens(ids, labels)
+
+
+def _messages(turns: Sequence[Turn]) -> list[Message]:
+    return [Message(role=turn.role, content=turn.content) for turn in turns]  # type: ignore[arg-type]
 
 
 def _answers(turns: Sequence[Turn]) -> list[int]:

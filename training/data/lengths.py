@@ -96,21 +96,24 @@ class Lengths:
 
 
 def measure(data: Data, encoder: Encoder, answers_only: bool = True) -> Lengths:
-    """Measure every row that can be rendered, as training would encode it; rows with fatal faults are left out."""
+    """Measure every row that can be rendered, as training would encode it; rows with fatal faults are left out.
+
+    Where none can be rendered, the reason of the first is raised.
+    """
     import numpy as np
 
     counter = WordCounter(encoder)
     tokens: list[int] = []
     rows: list[int] = []
-    refused: list[int] = []
+    refused: dict[int, VariantError] = {}
     texts: list[str] = []
     for example in data.examples:
         if not usable(example):
             continue
         try:
             rendered = render(encoder, example, answers_only)
-        except VariantError:
-            refused.append(example.row)
+        except VariantError as error:
+            refused[example.row] = error
             continue
         texts += [row.text for row in rendered]
         rows += [example.row] * len(rendered)
@@ -118,6 +121,8 @@ def measure(data: Data, encoder: Encoder, answers_only: bool = True) -> Lengths:
             tokens += counter.count(texts)
             texts.clear()
     tokens += counter.count(texts)
+    if not tokens and refused:
+        raise next(iter(refused.values()))
     if not tokens:
         raise ConfigError(
             f"{data.name} has no row that can be trained on.", "`madang data check FILE --no-lengths` says why."

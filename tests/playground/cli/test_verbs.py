@@ -52,7 +52,7 @@ def test_json_is_one_object_a_variant_in_the_order_asked(shell: Shell) -> None:
     found = rows(out)
     assert [row["variant"] for row in found] == ["other", "base", "one"]
     for row in found:
-        assert set(row) == {"variant", "text", "reason", "seed", "dropped_turns", *STATS}
+        assert set(row) == {"variant", "text", "reason", "seed", "dropped_turns", "notices", *STATS}
         assert row["text"].startswith(f"{row['variant']} heard: 안녕 #")
         assert (row["seed"], row["reason"], row["dtype"]) == (7, "stop", "fake")
         assert row["tokens"] == len(row["text"].encode())

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import gradio as gr
 import pytest
@@ -11,6 +12,7 @@ from playground.page.components import Components
 from playground.page.markup import Markup
 from playground.page.words import LANGUAGES, LOCALES, both, examples, words
 from playground.presets import presets
+from playground.traits import Notice
 from playground.ui import controls, models, models_rows
 from tests.places import ROOT
 
@@ -37,6 +39,7 @@ def keys_made_of_parts() -> set[str]:
         | {f"chat.empty_{kind}" for kind in kinds}
         | {f"answer.{step}" for step in ("queued", "waiting", "downloading", "loading", "reading")}
         | {f"answer.{stat}" for stat in ("first_token", "speed", "length", "memory", "dtype", "seed")}
+        | {f"answer.{notice}" for notice in get_args(Notice)}
         | {f"models.{column}" for column in models_rows.COLUMNS}
         | {key for slider in sliders for key in (slider, f"{slider}_info")}
     )

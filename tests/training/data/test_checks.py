@@ -1,19 +1,25 @@
 """Every check beside a planted fault, and silent on its clean counterpart."""
 
 import unicodedata
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from playground.errors import VariantError
+from tests.playground.chat_templates import DROPS_ALL, DROPS_SYSTEM, LAST_ALONE
+from tests.training.data.conftest import tiny_model
 from tests.training.data.rows import KOALPACA, MESSAGES, PREFERENCE, SHAREGPT, TEXT, data, talk, talks
 from training.data import encodings
 from training.data.checks import check
+from training.data.encoder import Encoder
 from training.data.examples import Example, Turn
 from training.data.faults import usable
 from training.data.findings import Finding, fatal, listed
 from training.data.formats import Data
+from training.data.lengths import measure
 
 CLEAN = ("안녕?", "안녕하세요, 반갑습니다.")
 NFD = unicodedata.normalize("NFD", "한글 문장")
@@ -150,3 +156,24 @@ def test_old_hangul_that_has_no_composed_form_is_left() -> None:
 def test_lone_surrogates_never_reach_a_digest() -> None:
     assert "half-characters" in found(talks(("왜?", "\ud800"), ("왜?", "a\ud800")))
     assert not usable(talk("왜?", "a\ud800"))
+
+
+def system_row(row: int, *said: str) -> Example:
+    turns = (Turn("system", "a b"), *(Turn(("user", "assistant")[n % 2], text) for n, text in enumerate(said)))
+    return Example(row, "conversation", turns)
+
+
+def test_what_a_template_has_no_place_for_is_told_with_its_rows(tmp_path: Path) -> None:
+    rows = Data(
+        [system_row(1, "a", "b"), talk("c", "d", row=2), talk("e", "f", "g", "h", row=3)], "messages", "x.jsonl"
+    )
+    for template, wanted in [
+        (DROPS_SYSTEM, {"system-in-question": (1,)}),
+        (LAST_ALONE, {"system-in-question": (1,), "turns-left-out": (3,)}),
+    ]:
+        encoder = Encoder(tiny_model(tmp_path / "tiny", template))
+        told = {f.check: f.rows for f in check(rows, encoder, lengths=measure(rows, encoder))}
+        assert {name: rows for name, rows in told.items() if name in ("system-in-question", "turns-left-out")} == wanted
+    assert not [f for f in check(data(TEXT), encoder) if f.check == "turns-left-out"]
+    with pytest.raises(VariantError, match="writes nothing of what is asked"):
+        measure(rows, Encoder(tiny_model(tmp_path / "tiny", DROPS_ALL)))

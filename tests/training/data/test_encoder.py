@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.playground.chat_templates import DROPS_ANSWERS, LAST_ALONE
 from tests.training.data.conftest import tiny_model
 from tests.training.data.rows import talk
 from training.data.encoder import IGNORED, Encoder, Text
@@ -132,3 +133,122 @@ def test_the_template_may_lie_in_a_file_or_in_a_list(tmp_path: Path) -> None:
     assert Encoder(folder).render(talk("a", "b"))[0].text.startswith("user a </s>")
     (folder / "chat_template.jinja").write_text(WITH_BOS)
     assert Encoder(folder).render(talk("a", "b"))[0].text.startswith("<s>user a </s>")
+
+
+def byte_level(folder: Path, template: str, **config: Any) -> Encoder:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    special, alphabet = ["<pad>", "<|im_start|>", "<|im_end|>"], pre_tokenizers.ByteLevel.alphabet()
+    raw.train_from_iterator(
+        ["Hello Hello Answer: Hello 안녕하세요 " * 9],
+        trainers.BpeTrainer(vocab_size=330, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
+    )
+    return written(folder, raw, template, eos_token="<|im_end|>", **config)
+
+
+def pieces(folder: Path, template: str) -> Encoder:
+    """SentencePiece in Llama 2's way: a space before the text, bytes for what has no word."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
+
+    words = ["<unk>", "<s>", "</s>", *(f"<0x{n:02X}>" for n in range(256)), *"▁HelowrdINST[/]안녕하세요", "▁H", "▁He"]
+    raw = Tokenizer(
+        models.BPE(
+            {w: n for n, w in enumerate(words)}, [("▁", "H"), ("▁H", "e")], byte_fallback=True, unk_token="<unk>"
+        )
+    )
+    raw.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    raw.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    raw.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in ("<s>", "</s>")])
+    raw.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return written(folder, raw, template, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+
+
+def unigram(folder: Path, template: str) -> Encoder:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    scored = [
+        ("<unk>", 0.0),
+        ("</s>", 0.0),
+        ("▁Hello", -1.0),
+        ("▁", -2.0),
+        *((c, -3.0) for c in "Helowrd안녕하세요?QA:"),
+    ]
+    raw = Tokenizer(models.Unigram(scored, 0, byte_fallback=False))
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    raw.add_special_tokens(["</s>"])
+    return written(folder, raw, template, eos_token="</s>")
+
+
+def wordpiece(folder: Path, template: str) -> Encoder:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    words = ["[UNK]", "[SEP]", "hello", "안", "##녕", "?", "q", "a", ":", "##하", "##세", "##요"]
+    raw = Tokenizer(models.WordPiece({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
+    raw.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
+    raw.add_special_tokens(["[SEP]"])
+    return written(folder, raw, template, eos_token="[SEP]")
+
+
+def written(folder: Path, raw: Any, template: str, **config: Any) -> Encoder:
+    folder.mkdir()
+    raw.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template, **config}))
+    return Encoder(folder)
+
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+INST = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}"
+    "{% else %}{{ ' ' + m.content + ' ' + eos_token }}{% endif %}{% endfor %}"
+)
+SPACED = (
+    "{% for m in messages %}{{ ('Q' if m.role == 'user' else 'A') + ': ' + m.content + eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'A: ' }}{% endif %}"
+)
+KINDS = [
+    (byte_level, CHATML, "Hello<|im_end|>\n"),
+    (byte_level, SPACED, " Hello<|im_end|>"),
+    (pieces, INST, "  Hello </s>"),
+    (unigram, SPACED, " Hello</s>"),
+    (wordpiece, SPACED, " hello [SEP]"),
+]
+
+
+@pytest.mark.parametrize(("make", "template", "learnt"), KINDS, ids=lambda value: getattr(value, "__name__", ""))
+def test_the_first_word_and_the_end_are_learnt_and_no_prompt(
+    make: Any, template: str, learnt: str, tmp_path: Path
+) -> None:
+    encoder = make(tmp_path / "model", template)
+    (tokens,) = encoder.encode(encoder.render(talk("안녕?", "Hello")))
+    found = [label for label in tokens.labels if label != IGNORED]
+    assert tokens.labels[-len(found) :] == found == tokens.ids[-len(found) :]
+    assert encoder.tokenizer.decode(found, skip_special_tokens=False).strip() == learnt.strip()
+    assert encoder.tokenizer.token_to_id(encoder.eos) in found
+
+
+def test_a_text_that_ends_already_gets_no_second_end(tmp_path: Path) -> None:
+    encoder = pieces(tmp_path / "model", INST)
+    for text in ("<s>[INST] 안녕 [/INST] Hello </s>", "<s>Hello</s>\n", "Hello"):
+        (tokens,) = encoder.encode(encoder.render(Example(1, "text", text=text)))
+        assert (tokens.ids.count(1), tokens.ids.count(2)) == (1, 1)
+
+
+def test_pad_may_be_the_end(tmp_path: Path) -> None:
+    encoder = byte_level(tmp_path / "model", CHATML, pad_token="<|im_end|>")
+    (tokens,) = encoder.encode(encoder.render(talk("안녕?", "Hello")))
+    learnt = [encoder.tokenizer.id_to_token(label) for label in tokens.labels if label != IGNORED]
+    assert learnt.count("<|im_end|>") == 1
+
+
+def test_an_answer_that_the_template_leaves_out_is_put_after_the_prompt(tmp_path: Path) -> None:
+    for template in (LAST_ALONE, DROPS_ANSWERS):
+        encoder = Encoder(tiny_model(tmp_path / "tiny", template))
+        (row,) = encoder.render(talk("a", "b"))
+        assert row.text[slice(*row.learnt[0])] == "b</s>"
+        assert row.text.endswith("A:b</s>")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playground.errors import ConfigError
+from playground.errors import VariantError
 from tests.training.data.conftest import tiny_model
 from tests.training.data.rows import KOALPACA, PREFERENCE, SHAREGPT, TEXT, data, talk, talks
 from training.data.checks import check
@@ -170,7 +170,7 @@ def test_rows_that_the_template_refuses(tmp_path: Path) -> None:
     assert (measured.refused, measured.rows.tolist()) == ((2,), [1])
     findings = [f for f in check(rows, encoder, 96, measured) if f.severity == "fatal"]
     assert [(f.check, f.rows, f.fix) for f in findings] == [("template", (2,), True)]
-    with pytest.raises(ConfigError, match="no row that can be trained on"):
+    with pytest.raises(VariantError, match="refused these turns: one question"):
         measure(Data([talk("a", "b", "c", "d")], "messages", "x.jsonl"), encoder)
 
 
