@@ -191,7 +191,18 @@ def _parity(verdicts: Mapping[str, Verdict]) -> str:
     if drifts:
         names = ("build", "against", "mean KL", "99th percentile", "same top token", "perplexity ratio")
         text += f"\n\n### Drift\n\n{_table(names, drifts)}"
+    if any("swallowed" in one.causes for one in verdicts.values()):
+        text += f"\n\n### What arrived of the adapter\n\n{_arrived(verdicts)}"
     return text
+
+
+def _arrived(verdicts: Mapping[str, Verdict]) -> str:
+    """Say what share of the adapter's change each build holds, where one of them rounded some of it away."""
+    rows = [(label, row) for label, one in verdicts.items() if (row := one.arrived)]
+    said = "The share of the adapter's change that is found in each build. What is missing, rounding swallowed; "
+    said += "Q8_0, F16 or the original that the base was quantized from keep more.\n\n"
+    cells = [(label, f"{row.all:.0%}", ", ".join(f"{k} {v:.0%}" for k, v in row.types.items())) for label, row in rows]
+    return said + _table(("build", "share", "by type"), cells)
 
 
 def _drift(label: str, row: Drift) -> tuple[str, ...]:

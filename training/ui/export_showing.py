@@ -196,7 +196,7 @@ def _verdicts(one: ExportRow) -> str:
         head = (both(f"export.drift_{name}") for name in ("build", "kl", "top", "perplexity", "answers"))
         drift = f'<h4>{both("export.drift")}</h4><div class="drift">{table(rows, head)}</div>'
         drift += f'<p class="soft">{both("export.drift_info")}</p>'
-    return drift + "".join(_lines(label, verdict) for label, verdict in verdicts.items())
+    return drift + _arrived(verdicts) + "".join(_lines(label, verdict) for label, verdict in verdicts.items())
 
 
 def _row(label: str, verdict: Verdict) -> tuple[str, ...]:
@@ -205,6 +205,21 @@ def _row(label: str, verdict: Verdict) -> tuple[str, ...]:
     name = f"<b>{called(label)}</b><small>{both('export.drift_against', name=drift.against)}</small>"
     same = f"{answers['same']} / {answers['answers']}" if "same" in answers else "–"
     return name, f"{drift.mean_kl:.4f}", f"{drift.same_top:.1%}", f"×{drift.perplexity_ratio:.3f}", same
+
+
+def _arrived(verdicts: Mapping[str, Verdict]) -> str:
+    """Return the table of what each build holds of the adapter, where rounding swallowed some of it in one."""
+    if not any("swallowed" in verdict.causes for verdict in verdicts.values()):
+        return ""
+    found = [(label, row) for label, verdict in verdicts.items() if (row := verdict.arrived)]
+    rows = [(f"<b>{called(one)}</b>", f"{row.all:.0%}", _shares(row.types), _shares(row.finer)) for one, row in found]
+    head = (both("export.drift_build"), *(both(f"export.arrived_{name}") for name in ("share", "types", "finer")))
+    shown = f'<h4>{both("export.arrived")}</h4><div class="drift">{table(rows, head)}</div>'
+    return f'{shown}<p class="soft">{both("export.arrived_info")}</p>'
+
+
+def _shares(shares: Mapping[str, float]) -> str:
+    return escaped(", ".join(f"{kind} {share:.0%}" for kind, share in shares.items()) or "–")
 
 
 def _lines(label: str, verdict: Verdict) -> str:

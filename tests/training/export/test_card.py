@@ -119,3 +119,14 @@ def test_the_licence_is_the_bases(tmp_path: Path) -> None:
     assert licence_of(tmp_path) == "apache-2.0"
     (tmp_path / "LICENSE").write_text("Gemma Terms of Use")
     assert licence_of(tmp_path) == "other"
+
+
+def test_what_rounding_swallowed_is_on_the_card_and_nothing_where_none_was() -> None:
+    row = {"all": 0.04, "types": {"Q4_K": 0.01, "Q8_0": 0.69}}
+    warned = Verdict(verdict="warn", causes=["swallowed"], numbers={"files": {"arrived": row}})
+    whole = Verdict(verdict="pass", numbers={"files": {"arrived": {"all": 0.96, "types": {"Q8_0": 0.96}}}})
+    text = card(info(verdicts={"Q4_K_M": warned, "Q8_0": whole}))
+    assert "### What arrived of the adapter" in text
+    assert "| Q4_K_M | 4% | Q4_K 1%, Q8_0 69% |" in text
+    assert "| Q8_0 | 96% | Q8_0 96% |" in text
+    assert "arrived" not in card(info(verdicts={"Q8_0": whole}))

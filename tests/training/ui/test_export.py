@@ -194,6 +194,18 @@ def test_one_that_is_done_shows_verdicts_drift_and_the_way_to_chat(settings: Set
     assert "<code>a:mine:Q8_0</code>" in html
 
 
+def test_what_rounding_swallowed_is_shown_with_what_finer_types_would_keep(settings: Settings) -> None:
+    export = make(settings, Q4, status="done")
+    row = {"all": 0.04, "types": {"Q4_K": 0.01, "Q8_0": 0.69}, "finer": {"Q8_0": 0.94}}
+    numbers = PASSED.numbers | {"files": {"arrived": row}}
+    export.judge("Q4_K_M", Verdict(verdict="warn", causes=["swallowed"], numbers=numbers))
+    html = shown(settings)
+    said = english(html)
+    assert words("en")["export.cause_swallowed"] in said
+    assert words("ko")["export.remedy_swallowed"] in html
+    assert "Q4_K_M 4% Q4_K 1%, Q8_0 69% Q8_0 94%" in said
+
+
 def test_one_that_failed_parity_can_be_forced(settings: Settings) -> None:
     export = make(settings, Q4, status="failed", outcome="parity", message="Parity failed: Q4_K_M.")
     export.judge("Q4_K_M", FAILED)

@@ -4,7 +4,7 @@ VariantError says that the files of a build cannot be read; the session makes a 
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,8 +13,10 @@ import numpy as np
 from playground.catalogue.files import check_base, read_json
 from playground.system.hardware import usable_cores
 from training.export.parity import diagnosis, hyperparameters, vocabulary
+from training.export.parity.arrival import Trials, Try
 from training.export.parity.lora import Lora
 from training.export.parity.pairs import CHECKED, Pair, Pairing, folder_pairs, gguf_pairs, head_pair
+from training.export.parity.rounding import tried
 from training.export.parity.source import HEAD, Source, text_config
 from training.export.parity.tensors import Compared, compare
 from training.export.parity.thresholds import thresholds
@@ -140,11 +142,23 @@ def _compare_all(pairing: Pairing, source: Source, built: Weights, step: Step, p
     if rest := source.not_followed:
         step.warn("merge", f"{len(rest)} tensors were not compared ({rest[0]}): the numbers must judge them.")
     before = step.failed
-    diagnosis.diagnose(compared, step)
+    diagnosis.diagnose(compared, _trying(fitting, source, built), step)
     if compared and step.failed == before:
         worst = max(compared, key=lambda item: item.error())
         place = f"{worst.error():.4f} ({worst.kind} {worst.built})"
         step.note(f"{len(compared)} tensors compared; the largest error is {place}.")
+
+
+def _trying(pairs: list[Pair], source: Source, built: Weights) -> Try:
+    """Return what rounds samples of these tensors, several at a time."""
+    by_name = {pair.built: pair for pair in pairs}
+
+    def attempt(items: Sequence[Compared], times: Sequence[float]) -> Trials:
+        with ThreadPoolExecutor(usable_cores()) as pool:  # ggml lets go of the interpreter, too
+            found = pool.map(lambda item: tried(by_name[item.built], source, built, times), items)
+            return {item.built: trial for item, trial in zip(items, found, strict=True)}
+
+    return attempt
 
 
 def _fitting(pairing: Pairing, source: Source, built: Weights, step: Step) -> list[Pair]:

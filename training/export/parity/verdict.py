@@ -10,7 +10,10 @@ from playground.measure.drift import Drift
 from playground.values import Value
 
 Grade = Literal["pass", "warn", "fail"]
-Cause = Literal["template", "bos-eos", "vocabulary", "hyperparameters", "weights", "merge", "quantization", "file"]
+Cause = Literal[
+    "template", "bos-eos", "vocabulary", "hyperparameters", "weights", "merge", "quantization", "swallowed", "file"
+]
+"""`swallowed`: the adapter was merged rightly, and the type of the file is too coarse to hold its change."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,20 @@ class Step:
         return any(finding.grade == "fail" for finding in self.findings)
 
 
+class Arrived(Value):
+    """What share of an adapter's change a build holds: of all, by storage type, by layer.
+
+    `on_steps`: the base lies on the steps of these types already; `finer`: what other types would hold. Both are looked
+    for only where rounding swallowed it.
+    """
+
+    all: float
+    types: dict[str, float] = {}
+    layers: dict[str, float] = {}
+    on_steps: bool = False
+    finer: dict[str, float] = {}
+
+
 class Verdict(Value):
     """Whether an export behaves like its source: the worst grade, its causes, all sentences, the numbers by step.
 
@@ -61,6 +78,13 @@ class Verdict(Value):
     def step(self, name: str) -> dict[str, Any]:
         """Return the numbers of one of the four steps; empty where it was not reached."""
         return dict(self.numbers.get(name) or {})
+
+    @property
+    def arrived(self) -> Arrived | None:
+        """What share of the adapter's change is in it; None where that was not measured."""
+        with suppress(ValidationError):
+            return Arrived.model_validate(self.step("files").get("arrived"))
+        return None
 
     @property
     def drift(self) -> Drift | None:
