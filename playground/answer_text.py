@@ -32,6 +32,10 @@ class AnswerText:
         shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
         return shown
 
+    def cut(self) -> None:
+        """Forget a character that is only half there."""
+        self._decoder.reset()
+
     def flush(self) -> str:
         """Return what was held back and turned out to be no stop string; call once, at the end."""
         shown, self._held = self._held, ""

@@ -10,6 +10,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import Field
 
 from playground.catalogue.hub import Hub, HuggingFaceHub
 from playground.catalogue.variants import Catalogue
@@ -19,6 +22,7 @@ from playground.messages import Message
 from playground.presets import MAX_SEED, Sampling
 from playground.protocol import ModelSpec, RowRequest
 from playground.settings import Settings
+from playground.thinking.asked import Thinking
 from playground.values import Value
 from playground.workers.loadable import Loadable, Loader
 from playground.workers.pool import WorkerPool
@@ -28,11 +32,13 @@ MAX_VARIANTS = 8
 
 
 class Question(Value):
-    """What one variant is asked: its own history, ending with the user's turn, and how to sample."""
+    """What one variant is asked: its own history, ending with the user's turn; how to think about it and to sample."""
 
     variant: str
     messages: tuple[Message, ...]
     sampling: Sampling
+    thinking: Thinking = Thinking()
+    template_options: dict[str, Any] = Field(default_factory=dict)
 
 
 class Playground:
@@ -151,6 +157,8 @@ class Comparison:
             variant=question.variant,
             messages=question.messages,
             sampling=question.sampling,
+            thinking=question.thinking,
+            template_options=question.template_options,
             prompt_format=self.loader.catalogue.prompt_format(variant),
             adapter=loadable.adapter,
         )

@@ -52,19 +52,23 @@ class TokenLogprob(Likely):
 
 
 class Delta(_Event):
-    """More of the answer: whole characters, never part of a stop string.
+    """More of the answer, or of the thought before it: whole characters, never part of a stop string or a tag.
 
     `tokens`: those taken since the Delta before, where log-probabilities were asked for; the text of the last ones may
     still be held back. They include those of a stop string, whose text is never shown, but not the control token that
-    ends an answer.
+    ends an answer. Those of a thought are not among them.
     """
 
     text: str
+    reasoning: str = ""
     tokens: tuple[TokenLogprob, ...] = ()
 
 
 class Stats(Value):
-    """Measured by the worker. first_token_s: from the request to the first token; tokens_per_s: after the first."""
+    """Measured by the worker. first_token_s: from the request to the first token; tokens_per_s: after the first.
+
+    `tokens` are all that the model wrote; `reasoning_tokens` of them were its thought, which took `reasoning_s`.
+    """
 
     prompt_tokens: int
     tokens: int
@@ -72,13 +76,16 @@ class Stats(Value):
     tokens_per_s: float | None
     memory_bytes: int
     dtype: str
+    reasoning_tokens: int = 0
+    reasoning_s: float | None = None
 
 
 class Finished(_Event):
-    """The answer is complete."""
+    """The answer is complete: its text, and what was thought before it."""
 
     reason: FinishReason
     text: str
+    reasoning: str = ""
     stats: Stats
 
 
@@ -88,6 +95,7 @@ class Failed(_Event):
     message: str
     hint: str = ""
     text: str = ""
+    reasoning: str = ""
     error: str = ""
     """Name of its class in playground.errors; empty where that is not known."""
 

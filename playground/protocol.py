@@ -9,6 +9,7 @@ from pydantic import Field
 from playground.events import Likely, TokenLogprob
 from playground.messages import Message
 from playground.presets import Sampling
+from playground.thinking.asked import Thinking
 from playground.values import Value
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ class RowRequest(Value):
     """Folder of the LoRA adapter this row runs with; None is the base itself."""
     group: str = ""
     """Rows of one request have one name: groups with fewer answers under way come first."""
+    thinking: Thinking = Thinking()
+    template_options: dict[str, Any] = Field(default_factory=dict)
+    """Variables for the chat template, by name; they win over what `thinking` sets."""
+    apart: bool = False
+    """Whether the thoughts of a raw text's answer stand apart, as those of a chat always do."""
     whole: bool = False
     """Whether a prompt that does not fit is refused, where it would lose its oldest turns."""
 
@@ -172,6 +178,8 @@ class Row:
     tokens: list[int] = field(default_factory=list)
     read: int = 0
     """Prompt tokens already in the cache."""
+    forced: list[int] = field(default_factory=list)
+    """Tokens that come next, whatever would be drawn: samplers see each, and take it off."""
     cancelled: Callable[[], bool] = lambda: False
 
 

@@ -2,7 +2,9 @@
 
 It answers with the name of the variant and the last question, character by character. Words in the question make it
 misbehave: `!slow` waits between tokens, `!crash` kills the process as native code does, `!fail` raises MadangError,
-`!long` never stops by itself, `!emoji` answers in emoji and Hangul, byte by byte. Ends of the source do so at loading:
+`!long` never stops by itself, `!emoji` answers in emoji and Hangul, byte by byte, `!think` thinks between tags before
+it answers, `!muse` never stops doing so. Ends of the source: `thinker` has a template that switches thinking, and
+thinks unless that is off; `opener` one that opens a thought. Others do this at loading:
 `broken` is refused, `aborts` kills the process, `sleepy` takes minutes, `noisy` prints to the process's stdout
 and reads its stdin, as a library does that asks a question.
 
@@ -21,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 from playground.errors import VariantError
 from playground.events import Likely, TokenLogprob
 from playground.presets import Sampling
-from playground.prompts import PromptFormat
 from playground.protocol import (
     Backend,
     Cancelled,
@@ -42,7 +43,17 @@ if TYPE_CHECKING:
 
 END = 256
 SPACE = 32
-PLAIN = PromptFormat(template="{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
+PLAIN = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+OPENER = PLAIN + "{% if add_generation_prompt %}assistant: <think>\n{% endif %}"
+THINKER = (
+    "{% for m in messages %}{{ m.role }}: {% if m.reasoning_content and loop.last %}<think>\n{{ m.reasoning_content }}"
+    "\n</think>\n\n{% endif %}{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: "
+    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+TEMPLATES = {"opener": OPENER, "thinker": THINKER}
+"""By the end of the source; PLAIN for all others."""
+THOUGHT = "They said: "
+CLOSING = "\n</think>\n\n"
 
 
 @dataclass(eq=False)
@@ -59,8 +70,11 @@ class Bytes(Tokenizer):
 
     size = END + 1
 
+    def __init__(self, template: str = PLAIN) -> None:
+        self._template = template
+
     def vocabulary(self) -> Vocabulary:
-        return Vocabulary(bos="", eos="", prefix=END, eos_id=END, template=PLAIN.template)
+        return Vocabulary(bos="", eos="", prefix=END, eos_id=END, template=self._template)
 
     def encode(self, text: str, add_special: bool | None = None) -> list[int]:
         return list(text.encode())
@@ -90,6 +104,9 @@ class FakeBackend(Backend[FakeRow]):
             print("and so does Python", flush=True)  # noqa: T201 - the misbehaviour itself
             os.read(0, 1000)
         self._chunk = 64
+        ends = [template for end, template in TEMPLATES.items() if spec.path.endswith(end)]
+        self._template = ends[0] if ends else PLAIN
+        self._thinks = bool(ends)
         self._slow = spec.path.endswith("slow")
         self.pause = Pause()
         self.max_rows = 64
@@ -119,6 +136,7 @@ class FakeBackend(Backend[FakeRow]):
             answer = "안녕 👩‍👩‍👧 마당 🎉"
         if "!long" in question:
             answer *= 1000
+        answer = _thought(question, b"".join(map(_piece, prompt[-40:])).decode(errors="replace"), self._thinks) + answer
         return FakeRow(request, prompt, answer=answer.encode(), slow="!slow" in question)
 
     def prefill(self, row: FakeRow) -> bool:
@@ -131,6 +149,11 @@ class FakeBackend(Backend[FakeRow]):
     def sample(self, row: FakeRow) -> int:
         if b"!crash" in row.answer and row.made > 10:
             os.kill(os.getpid(), signal.SIGABRT)
+        if row.forced:
+            token = row.forced.pop(0)
+            if not row.forced:
+                row.made = row.answer.find(CLOSING.encode()) + len(CLOSING)
+            return token
         token = row.answer[row.made] if row.made < len(row.answer) else END
         row.made += 1
         return token
@@ -152,7 +175,7 @@ class FakeBackend(Backend[FakeRow]):
         """Ignore the number: it needs none."""
 
     def tokenizer(self, adapter: str | None = None) -> Bytes:
-        return Bytes()
+        return Bytes(self._template)
 
     def score(self, questions: Sequence[Choices], adapter: str | None = None) -> Scored:
         """Score longer continuations lower, and bytes that the context holds a little higher."""
@@ -192,6 +215,14 @@ class FakeBackend(Backend[FakeRow]):
 
     def close(self) -> None:
         """Do nothing: nothing is held."""
+
+
+def _thought(question: str, end: str, thinks: bool) -> str:
+    """Return what stands before the answer to a question, by how its prompt ends."""
+    if end.endswith(CLOSING) or not (thinks or "!think" in question or "!muse" in question):
+        return ""
+    opening = "" if end.endswith("<think>\n") else "<think>\n"
+    return opening + (THOUGHT + question) * (1000 if "!muse" in question else 1) + CLOSING
 
 
 def _piece(token: int) -> bytes:

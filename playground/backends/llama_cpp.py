@@ -191,7 +191,11 @@ class LlamaCppBackend(LlamaModel, Backend[LlamaRow]):
 
     def _draw(self, row: LlamaRow, place: int) -> None:
         """Draw at once: the next batch, another row's prompt perhaps, overwrites these logits."""
-        row.drawn = int(lib.llama_sampler_sample(row.sampler, self._contexts.current, place))
+        if row.forced:
+            row.drawn = row.forced.pop(0)
+            lib.llama_sampler_accept(row.sampler, row.drawn)
+        else:
+            row.drawn = int(lib.llama_sampler_sample(row.sampler, self._contexts.current, place))
         top = row.request.top_logprobs
         if top is not None:
             row.likely = token_logprob(self._contexts.logits(place), row.drawn, top, self._tokenizer.piece)

@@ -1,22 +1,29 @@
 """From a request to the prompt that a model receives, the same for every engine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from playground.errors import VariantError
-from playground.prompts import choose, render
+from playground.prompts import PromptFormat, choose, render
 from playground.protocol import RowRequest, Tokenizer
+from playground.thinking.habits import habits, tail
+from playground.thinking.tags import Tags
 from playground.traits import Notice, traits_of
 
 
 class Prompt(NamedTuple):
-    """What a model receives: the text, its token ids, and the strings at which an answer in this format ends."""
+    """What a model receives: the text, its token ids, and the strings at which an answer in this format ends.
+
+    `families`: the tags that an answer to it may have its thought in; `opened`: those of the thought it begins within.
+    """
 
     text: str
     ids: list[int]
-    stops: tuple[str, ...]
+    stops: tuple[str, ...] = ()
     notices: tuple[Notice, ...] = ()
     """What became of turns that the template has no place for."""
+    families: tuple[Tags, ...] = ()
+    opened: Tags | None = None
 
 
 def prompt_of(tokenizer: Tokenizer, request: RowRequest) -> Prompt:
@@ -27,14 +34,33 @@ def prompt_of(tokenizer: Tokenizer, request: RowRequest) -> Prompt:
     """
     if request.ids is not None:
         ids = checked(tokenizer, request.ids)
-        return Prompt(b"".join(map(tokenizer.piece, ids)).decode(errors="replace"), ids, ())
-    if request.text is not None:
-        return Prompt(request.text, tokenizer.encode(request.text), ())
+        return Prompt(b"".join(map(tokenizer.piece, ids)).decode(errors="replace"), ids)
     words = tokenizer.vocabulary()
+    if request.text is not None:
+        known = habits(words.template or "")
+        prompt = Prompt(request.text, tokenizer.encode(request.text))
+        apart = prompt._replace(families=known.families, opened=known.opened_by(request.text))
+        return apart if request.apart else prompt
     chosen = choose(request.variant, words.template, request.prompt_format)
-    text = render(chosen, request.messages, words.tokens)
     notices = traits_of(chosen.template, words.tokens).notices(request.messages)
-    return Prompt(text, tokenizer.encode(text, None if request.prompt_format else False), chosen.stop, notices)
+    text, opened = _thought_about(chosen, request, words.tokens)
+    ids = tokenizer.encode(text, None if request.prompt_format else False)
+    return Prompt(text, ids, chosen.stop, notices, habits(chosen.template).families, opened)
+
+
+def _thought_about(chosen: PromptFormat, request: RowRequest, tokens: Mapping[str, str]) -> tuple[str, Tags | None]:
+    """Return the prompt's text, with the thinking that is wanted, and the tags of the thought that it ends within."""
+    known = habits(chosen.template)
+    wanted = known.meant(chosen.template, request.thinking, request.template_options)
+    known.check(request.variant, wanted)
+    extra = known.variables(wanted) | request.template_options
+    text = render(chosen, request.messages, tokens, extra=extra)
+    if not known.tags:
+        return text, None
+    closed = render(chosen, request.messages, tokens, opened=False, extra=extra)
+    begun = tail(text, closed, request.messages[-1].content)
+    rest = known.finished(begun, wanted)
+    return text + rest, known.opened(begun + rest)
 
 
 def checked(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:

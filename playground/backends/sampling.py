@@ -39,7 +39,7 @@ class Sampler:
             probabilities, tokens = self.distribution(logits)
             drawn = torch.multinomial(probabilities.cpu(), 1, generator=self._generator)
             token = int(tokens[int(drawn)])
-        self._see(token)
+        self.see(token)
         return token
 
     def distribution(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,7 +96,8 @@ class Sampler:
         """Return whether it matters how often the answer said a token."""
         return self.sampling.presence_penalty != 0.0 or self.sampling.frequency_penalty != 0.0
 
-    def _see(self, token: int) -> None:
+    def see(self, token: int) -> None:
+        """Remember a token of the answer, for the penalties."""
         if token not in self._seen and self.sampling.repetition_penalty != 1.0:
             self._seen.add(token)
             self._seen_ids = torch.cat([self._seen_ids, self._seen_ids.new_tensor([token])])

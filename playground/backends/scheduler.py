@@ -6,20 +6,26 @@ Rows join and leave between two steps, so a pane that starts late or is cancelle
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Generic, NamedTuple
+from typing import Any, Generic, NamedTuple
 
-from playground.answer_text import AnswerText
 from playground.backends.prompting import Prompt, prompt_of
 from playground.errors import ContextError, MadangError, VariantError
 from playground.events import Delta, Event, Failed, Finished, FinishReason, Progress, Started, Stats, TokenLogprob
 from playground.messages import Conversation
-from playground.protocol import Backend, Cancelled, R, RowRequest
+from playground.presets import Sampling
+from playground.protocol import Backend, Cancelled, R, RowRequest, Tokenizer
+from playground.thinking.splitter import Said
+from playground.thinking.stream import AnswerStream
+from playground.thinking.tags import Tags
 
 EMIT_EVERY_S = 0.04
 PROGRESS_AFTER_TOKENS = 512
+NOTHING = Said()
+NO_MATTER = {"id": "", "variant": "", "sampling": Sampling(), "group": "", "top_logprobs": None}
+"""What a prompt does not depend on."""
 READ_TOKENS = 512
 """Tokens of prompts that are read, by all who wait together, between two tokens of those who are answered."""
 
@@ -39,16 +45,41 @@ class _Active(Generic[R]):
     """An open row with what it has shown so far and its clock."""
 
     row: R
-    text: AnswerText
+    text: AnswerStream
     asked_at: float
-    shown: str = ""
-    pending: str = ""
+    closing: str = ""
+    """What closes its thought where that takes too long."""
+    shown: Said = Said()
+    pending: Said = Said()
     tokens: list[TokenLogprob] = field(default_factory=list)
     """Those not told yet; always empty where log-probabilities were not asked for."""
     first_at: float | None = None
     last_at: float = 0.0
     emitted_at: float = 0.0
     steps: int = 0
+    thought: int = 0
+    """Tokens of its thought so far."""
+    thinking_since: float | None = None
+    thought_s: float | None = None
+    closes: int = 0
+    """Tokens of `closing` that are still to come."""
+
+    @property
+    def spent(self) -> bool:
+        """Whether its thought has had all the tokens that it may take."""
+        budget = self.row.request.thinking.budget
+        return budget is not None and self.text.thinking and self.thought >= budget and not self.closes
+
+    def hear(self, piece: bytes, now: float) -> None:
+        """Take the bytes of one token; book where they were thought, and for how long."""
+        was = self.text.thinking
+        self.pending += self.text.feed(piece)
+        if was and self.text.thinking and not self.closes:
+            self.thought += 1
+        if was or self.text.thinking:
+            since = self.thinking_since if self.thinking_since is not None else now
+            self.thinking_since, self.thought_s = since, now - since
+        self.closes = max(self.closes - 1, 0)
 
 
 @dataclass(eq=False)
@@ -72,7 +103,7 @@ class Scheduler(Generic[R]):
     def add(self, request: RowRequest, asked_at: float) -> None:
         """Take one request in; a prompt that cannot be built or does not fit ends the row with Failed."""
         if self.is_cancelled(request.id):
-            self._finished(request, "cancelled", "", self._stats([]))
+            self._finished(request, "cancelled", Said(), self._stats([]))
             return
         try:
             prompt, dropped = self._fit(request)
@@ -121,7 +152,7 @@ class Scheduler(Generic[R]):
         )
 
     def _prompt(self, request: RowRequest) -> Prompt:
-        made_of = (request.messages, request.text, request.ids, request.prompt_format, request.adapter)
+        made_of = request.model_copy(update=NO_MATTER)
         if self._last is None or self._last[0] != made_of:
             self._last = (made_of, prompt_of(self.backend.tokenizer(request.adapter), request))
         return self._last[1]
@@ -145,11 +176,22 @@ class Scheduler(Generic[R]):
                 self._fail(request, error)
                 continue
             row.cancelled = partial(self.is_cancelled, request.id)
-            self._waiting.append(_Active(row, AnswerText((*request.sampling.stop, *prompt.stops)), asked_at))
+            text = AnswerStream(request.sampling.stop, prompt.stops, prompt.families, prompt.opened)
+            tags: Sequence[Tags] = [prompt.opened] if prompt.opened else prompt.families
+            active = _Active(row, text, asked_at, tags[0].closing if tags else "")
+            self._close_thought(active)
+            self._waiting.append(active)
 
-    def _fail(self, request: RowRequest, error: MadangError, text: str = "") -> None:
-        said = {"message": error.message, "hint": error.hint, "error": type(error).__name__}
-        self.emit(request.id, Failed(variant=request.variant, text=text, **said))
+    def _close_thought(self, active: _Active[R]) -> None:
+        """Have a thought that has had its tokens end: the tokens of its closing tag come next."""
+        if active.spent:
+            ids = self.backend.tokenizer(active.row.request.adapter).encode(active.closing, add_special=False)
+            active.row.forced, active.closes = list(ids), len(ids)
+            active.text.cut()
+
+    def _fail(self, request: RowRequest, error: MadangError, said: Said = NOTHING) -> None:
+        why = {"message": error.message, "hint": error.hint, "error": type(error).__name__}
+        self.emit(request.id, Failed(variant=request.variant, text=said.text, reasoning=said.thought, **why))
 
     def _break(self, active: _Active[R], error: MadangError) -> None:
         """End an answer that cannot go on; what it said stays said."""
@@ -160,7 +202,7 @@ class Scheduler(Generic[R]):
     def _drop_cancelled(self) -> None:
         for queued in [one for one in self._queued if self.is_cancelled(one.request.id)]:
             self._queued.remove(queued)
-            self._finished(queued.request, "cancelled", "", self._stats(queued.prompt.ids))
+            self._finished(queued.request, "cancelled", Said(), self._stats(queued.prompt.ids))
         for group in (self._waiting, self._running):
             for active in list(group):
                 if active.row.cancelled():
@@ -221,26 +263,31 @@ class Scheduler(Generic[R]):
         active.steps += 1
         if active.first_at is None:
             active.first_at = now
-        if tokenizer.is_end(token):
+        if tokenizer.is_end(token) and not active.closes:
             return "stop"
-        if row.request.top_logprobs is not None:
-            active.tokens.append(self.backend.likely(row, token))
+        likely = self.backend.likely(row, token) if row.request.top_logprobs is not None else None
         row.tokens.append(token)
-        active.pending += active.text.feed(tokenizer.answer_bytes(token))
+        active.hear(_bytes(active.text, tokenizer, token), now)
+        if likely is not None:
+            active.tokens.append(likely)
+        if active.thinking_since is not None and not active.text.begun:
+            active.tokens.clear()
         if active.text.stopped:
             return "stop"
+        self._close_thought(active)
         full = len(row.prompt) + len(row.tokens) >= self.backend.info.context
         if full or len(row.tokens) >= row.request.sampling.max_new_tokens:
             return "length"
-        if (active.pending or active.tokens) and now - active.emitted_at >= EMIT_EVERY_S:
+        if (any(active.pending) or (active.tokens and active.text.begun)) and now - active.emitted_at >= EMIT_EVERY_S:
             self._show(active, now)
         return None
 
     def _show(self, active: _Active[R], now: float) -> None:
-        if active.pending or active.tokens:
-            request, tokens = active.row.request, tuple(active.tokens)
-            self.emit(request.id, Delta(variant=request.variant, text=active.pending, tokens=tokens))
-            active.shown, active.pending, active.emitted_at = active.shown + active.pending, "", now
+        if any(active.pending) or active.tokens:
+            request, tokens, said = active.row.request, tuple(active.tokens), active.pending
+            delta = Delta(variant=request.variant, text=said.text, reasoning=said.thought, tokens=tokens)
+            self.emit(request.id, delta)
+            active.shown, active.pending, active.emitted_at = active.shown + said, Said(), now
             active.tokens.clear()
 
     def _finish(self, active: _Active[R], reason: FinishReason) -> None:
@@ -254,29 +301,32 @@ class Scheduler(Generic[R]):
             tokens=len(row.tokens),
             first_token_s=None if active.first_at is None else active.first_at - active.asked_at,
             tokens_per_s=(active.steps - 1) / after_first if after_first > 0 else None,
+            reasoning_tokens=active.thought,
+            reasoning_s=active.thought_s,
         )
         self.backend.close_row(row)
         self._finished(row.request, reason, active.shown, stats)
 
-    def _finished(self, request: RowRequest, reason: FinishReason, text: str, stats: Stats) -> None:
-        self.emit(request.id, Finished(variant=request.variant, reason=reason, text=text, stats=stats))
+    def _finished(self, request: RowRequest, reason: FinishReason, said: Said, stats: Stats) -> None:
+        end = Finished(variant=request.variant, reason=reason, text=said.text, reasoning=said.thought, stats=stats)
+        self.emit(request.id, end)
 
-    def _stats(
-        self,
-        prompt: list[int],
-        tokens: int = 0,
-        first_token_s: float | None = None,
-        tokens_per_s: float | None = None,
-    ) -> Stats:
+    def _stats(self, prompt: list[int], **made: Any) -> Stats:
         """Return what an answer took; none of it was made where nothing but the prompt is given."""
+        nothing: dict[str, Any] = {"tokens": 0, "first_token_s": None, "tokens_per_s": None}
         return Stats(
             prompt_tokens=len(prompt),
-            tokens=tokens,
-            first_token_s=first_token_s,
-            tokens_per_s=tokens_per_s,
+            **nothing | made,
             memory_bytes=sum(self.backend.memory()),
             dtype=self.backend.info.dtype,
         )
+
+
+def _bytes(text: AnswerStream, tokenizer: Tokenizer, token: int) -> bytes:
+    """Return what a token adds to an answer: a control token that may be part of a tag adds its name."""
+    if not text.settled and text.reads(name := tokenizer.piece(token)):
+        return name
+    return tokenizer.answer_bytes(token)
 
 
 def _shortened(request: RowRequest) -> list[RowRequest]:

@@ -132,8 +132,11 @@ class TransformersBackend(TorchModel, Backend[TorchRow]):
         return row.read == len(row.prompt)
 
     def sample(self, row: TorchRow) -> int:
-        """Draw from the row's own distribution with its own generator."""
-        return row.sampler.draw(row.logits)
+        """Draw from the row's own distribution with its own generator, unless the next token is fixed."""
+        if not row.forced:
+            return row.sampler.draw(row.logits)
+        row.sampler.see(row.forced[0])
+        return row.forced.pop(0)
 
     def decode(self, rows: Sequence[TorchRow]) -> None:
         """Feed one token of every row; rows with equal adapters stand together, and all share the base's pass."""

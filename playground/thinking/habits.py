@@ -10,6 +10,7 @@ from playground import template
 from playground.errors import VariantError
 from playground.thinking.asked import EFFORTS, Effort, Thinking
 from playground.thinking.tags import Tags, common, named_in
+from playground.traits import traits_of
 
 THOUGHT, ANSWER, OTHER = "zqTHOUGHTqz", "zqANSWERqz", "zqOTHERqz"
 ASKED = {"role": "user", "content": "zqASKEDqz"}
@@ -17,6 +18,8 @@ FIELDS = ("reasoning_content", "reasoning", "thinking", "thought")
 """Fields of a message in which templates look for its thought, in order of preference."""
 SWITCH = re.compile(r"think|reason", re.IGNORECASE)
 NEGATIVE = re.compile(r"^(no|not|disable|skip|without|hide)_", re.IGNORECASE)
+USUAL = ("enable_thinking", "thinking")
+"""The names under which most templates have their switch."""
 NONE = "none"
 EFFORT = re.compile(r"effort|strength", re.IGNORECASE)
 TAG = r"[<\[◁][^\s<>\[\]◁▷]+[>\]▷]"
@@ -71,6 +74,12 @@ class Habits:
         higher = [name for name in EFFORTS[EFFORTS.index(effort) :] if name in self.efforts]
         return [*higher, *known[-1:], effort][0]
 
+    def meant(self, text: str, wanted: Thinking, options: Mapping[str, Any]) -> Thinking:
+        """Read a switch under another template's name: clients send one name to every model."""
+        strange = options.keys() & set(USUAL) - template.words(text) if wanted.mode == "default" else ()
+        said = [options[name] for name in strange if isinstance(options[name], bool)]
+        return wanted.model_copy(update={"mode": "on" if said[0] else "off"}) if said and self.thinks else wanted
+
     def check(self, variant: str, wanted: Thinking) -> None:
         """Refuse to think for a model whose template knows nothing of it, where that is an error."""
         if wanted.strict and wanted.wanted and not self.thinks:
@@ -82,6 +91,11 @@ class Habits:
     def opened(self, tail: str) -> Tags | None:
         """Return the tags of the thought that is open at the end of what begins an answer; None where none is."""
         return next((tags for tags in self.families if tags.open_at_end(tail)), None)
+
+    def opened_by(self, prompt: str) -> Tags | None:
+        """Return the tags of the thought that a whole prompt ends with the opening of."""
+        end = prompt.rstrip()
+        return next((tags for tags in self.families if end.endswith(tuple(map(str.rstrip, tags.thought)))), None)
 
     def finished(self, tail: str, wanted: Thinking) -> str:
         """Return what must follow the beginning of an answer, so that it is thought about as wanted.
@@ -193,6 +207,7 @@ def _rendered(
 ) -> str:
     """Return what a template makes of some turns; empty where it refuses them."""
     try:
+        turns = [traits_of(text, {}).given(dict(row)) for row in turns]
         return template.rendered(text, turns, opened, {"bos_token": "", "eos_token": "", **(variables or {})})
     except template.FAULTS:
         return ""

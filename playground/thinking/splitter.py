@@ -54,6 +54,11 @@ class Splitter:
         return self.state == "thought"
 
     @property
+    def begun(self) -> bool:
+        """Whether any text has been given."""
+        return self._texts
+
+    @property
     def settled(self) -> bool:
         """Whether the answer has begun, and no thought can come any more."""
         return self.state == "answer" and not (self._tags and self._tags.anywhere)

@@ -264,7 +264,7 @@ def test_a_prompt_of_ids_reads_as_its_text(llama: LlamaCppBackend) -> None:
     row = request(PROMPTS[0])
     prompt = prompt_of(llama.tokenizer(), row)
     ids = row.model_copy(update={"messages": (), "ids": tuple(prompt.ids)})
-    assert prompt_of(llama.tokenizer(), ids) == prompt._replace(stops=())
+    assert prompt_of(llama.tokenizer(), ids) == prompt._replace(stops=(), families=())
     assert answer(run(llama, [ids])).text == answer(run(llama, [row])).text
 
 
@@ -401,3 +401,20 @@ def test_no_room_for_another_context_is_said_and_got_over(demo_f16: Path, monkey
     assert answer(run(backend, [request(PROMPTS[0])])).text
     assert backend.score([question]).logprobs[0][0] < 0
     backend.close()
+
+
+def test_tokens_that_are_forced_count_as_drawn(llama: LlamaCppBackend) -> None:
+    """A thought is closed so: the model goes on from tokens that it did not choose, and its penalties know."""
+    row = llama.open(request(PROMPTS[0], max_new_tokens=8), llama.tokenizer().encode(PROMPTS[0]))
+    row.forced = [40, 41]
+    while not llama.prefill(row):
+        pass
+    said = []
+    for _ in range(3):
+        row.tokens.append(llama.sample(row))
+        said.append(row.tokens[-1])
+        llama.decode([row])
+    llama.close_row(row)
+    assert said[:2] == [40, 41]
+    assert said[2] != 41
+    assert row.forced == []
