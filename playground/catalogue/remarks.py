@@ -4,10 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playground.catalogue import gguf_files
+from playground.catalogue import gguf_files, gguf_header
 from playground.catalogue.files import read_json
 from playground.catalogue.variants import Adapter, Gguf, Stored
+from playground.prompts import format_names, own_template
+from playground.traits import traits_of
 
+ANY_TOKENS = {f"{name}_token": f"<{name}>" for name in ("bos", "eos", "unk", "pad")}
+"""What a template may be given to see what it does with turns: whatever the tokens are, it does the same."""
 SENSES = ("vision_config", "audio_config")
 """Parts of a config.json that stand for an encoder of pictures or sound beside the language model."""
 
@@ -18,6 +22,8 @@ class Remark:
 
     key: str
     values: Mapping[str, object] = field(default_factory=dict)
+    no_chat: bool = False
+    """Whether it cannot be asked in Chat as things stand."""
 
 
 def remarks(variant: Stored, path: Path, adapter: Path | None, prompt_format: str | None) -> list[Remark]:
@@ -26,7 +32,32 @@ def remarks(variant: Stored, path: Path, adapter: Path | None, prompt_format: st
     `path` is the folder of the base's files or the GGUF file, `adapter` an adapter's folder, `prompt_format` the named
     format that the catalogue gives for it.
     """
-    return list(_of_gguf(path)) if isinstance(variant, Gguf) else list(_of_base(variant, path))
+    of_files = _of_gguf(path) if isinstance(variant, Gguf) else _of_base(variant, path)
+    return [*of_files, *(() if prompt_format else _of_template(_template(variant, path, adapter)))]
+
+
+def _template(variant: Stored, path: Path, adapter: Path | None) -> str | None:
+    """Return the chat template that a variant's files bring; an adapter's own wins over its base's."""
+    if isinstance(variant, Gguf):
+        return gguf_header.read(path).text("tokenizer.chat_template") or None
+    folders = [folder for folder in (adapter, path) if folder is not None]
+    configs = [folder / "tokenizer_config.json" for folder in folders]
+    found = [own_template(one.parent, read_json(one) if one.exists() else {}) for one in configs]
+    return next(filter(None, found), None)
+
+
+def _of_template(source: str | None) -> Iterator[Remark]:
+    named = {"formats": ", ".join(format_names())}
+    if source is None:
+        yield Remark("remark.no_template", named, no_chat=True)
+        return
+    traits = traits_of(source, ANY_TOKENS)
+    if not traits.asks:
+        yield Remark("remark.asks_nothing", named, no_chat=True)
+    elif not traits.system:
+        yield Remark("remark.no_system")
+    if traits.asks and not traits.history:
+        yield Remark("remark.no_history")
 
 
 def _of_gguf(path: Path) -> Iterator[Remark]:

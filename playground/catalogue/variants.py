@@ -330,9 +330,15 @@ def _add(settings: Settings, variant: Variant, replace: bool) -> None:
 
 
 def check_new(catalogue: Catalogue, variant: Variant) -> None:
-    """Refuse a name that is taken."""
-    if variant.name in catalogue.names:
-        raise VariantError(f"There is a variant named {variant.name!r} already.", "Choose another name, or replace it.")
+    """Refuse a name that another variant has. The same files or server once more are the same variant, changed."""
+    if variant.name in catalogue.names and _place(catalogue.get(variant.name)) != _place(variant):
+        raise VariantError(
+            f"There is a variant named {variant.name!r} already.", "Choose another name, or remove that one first."
+        )
+
+
+def _place(variant: Variant) -> tuple[str, str]:
+    return variant.kind, variant.url if isinstance(variant, Remote) else variant.source
 
 
 def remove(settings: Settings, name: str) -> None:

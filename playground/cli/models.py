@@ -100,9 +100,11 @@ def add(
         if isinstance(variant, Remote):
             reach.look(loadable.spec)
     variants.add(settings, variant)
-    for remark in _said(loader.remarks(variant, loadable)):
+    remarks = loader.remarks(variant, loadable)
+    for remark in _said(remarks):
         say(console, remark, "yellow")
-    say(console, f"Added {name}. Try it: madang chat -v {name}")
+    is_asked = not any(remark.no_chat for remark in remarks)
+    say(console, f"Added {name}." + (f" Try it: madang chat -v {name}" if is_asked else ""))
 
 
 def _guess(source: str, base: str | None) -> str:

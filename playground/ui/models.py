@@ -36,6 +36,8 @@ class Outcome:
 
     html: str
     good: bool = True
+    no_chat: bool = False
+    """Whether the variant it is about cannot be asked in Chat as things stand."""
 
 
 def table(playground: Playground, ask: bool = True) -> str:
@@ -105,8 +107,9 @@ def check(playground: Playground, variant: Variant) -> Outcome:
         return _good("reached", name=variant.name, model=found.model, count=f"{found.info.context:,}")
     own = loadable.why_not_shared
     verdict = _good("sound_own", name=variant.name, why=own) if own else _good("sound", name=variant.name)
-    said = (f'<p class="verdict remark">{both(one.key, **one.values)}</p>' for one in loader.remarks(variant, loadable))
-    return Outcome(verdict.html + "".join(said))
+    remarks = loader.remarks(variant, loadable)
+    said = (f'<p class="verdict remark">{both(one.key, **one.values)}</p>' for one in remarks)
+    return Outcome(verdict.html + "".join(said), no_chat=any(one.no_chat for one in remarks))
 
 
 def check_form(playground: Playground, form: Mapping[str, Any]) -> Outcome:
@@ -121,7 +124,8 @@ def add(playground: Playground, form: Mapping[str, Any]) -> Outcome:
         variant = _allowed(playground, described(form))
         checked = check(playground, variant)
         variants.add(playground.settings, variant)
-        return Outcome(checked.html + _good("added", name=variant.name).html)
+        done = _good("added_alone" if checked.no_chat else "added", name=variant.name)
+        return Outcome(checked.html + done.html, no_chat=checked.no_chat)
 
     return _tried(added)
 

@@ -11,6 +11,7 @@ import app
 from playground.catalogue.hub import HubFile
 from playground.cli import models
 from playground.compare import Playground
+from playground.events import Stats
 from playground.settings import Settings
 from tests.planted import free_port, says, serving
 
@@ -43,7 +44,7 @@ def rows(out: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.splitlines()]
 
 
-STATS = {"prompt_tokens", "tokens", "first_token_s", "tokens_per_s", "memory_bytes", "dtype"}
+STATS = set(Stats.model_fields)
 
 
 def test_json_is_one_object_a_variant_in_the_order_asked(shell: Shell) -> None:
@@ -158,7 +159,10 @@ def test_adding_checks_first_and_guesses_the_kind(shell: Shell, tmp_path: Path, 
     base = model_files.base(tmp_path / "mine")
     adapter = model_files.adapter(tmp_path / "lora")
     gguf = model_files.gguf(tmp_path / "x.gguf")
-    assert shell("models", "add", "mine", str(base), "--set", "prompt_format=alpaca")[0] == 0
+    code, _, err = shell("models", "add", "mine", str(base))
+    assert (code, "no chat template" in err, "madang chat" in err) == (0, True, False)
+    code, _, err = shell("models", "add", "mine", str(base), "--set", "prompt_format=alpaca")
+    assert (code, "no chat template" in err, "madang chat -v mine" in err) == (0, False, True)
     assert shell("models", "add", "mine:lora", str(adapter), "--base", "mine")[0] == 0
     code, _, err = shell("models", "add", "mine:q4", str(gguf), "--base", "mine:lora", "--set", "context=512")
     assert code == 0

@@ -100,6 +100,17 @@ def test_a_checked_variant_is_added_and_offered(playground: Playground) -> None:
     assert playground.catalogue.get("mine").context == 256
 
 
+def test_without_a_template_no_chat_is_offered_until_a_format_is_named(
+    playground: Playground, tmp_path: Path, model_files: Any
+) -> None:
+    source = str(model_files.base(tmp_path / "bare"))
+    done = models.add(playground, form(name="bare", source=source))
+    assert (done.good, "no chat template" in done.html, "Chat offers it" in done.html) == (True, True, False)
+    done = models.add(playground, form(name="bare", source=source, prompt_format="koalpaca"))
+    assert (done.good, "no chat template" in done.html, "Chat offers it" in done.html) == (True, False, True)
+    assert playground.catalogue.get("bare").prompt_format == "koalpaca"
+
+
 def test_a_check_writes_nothing(playground: Playground) -> None:
     assert models.check_form(playground, form(name="mine", source="fake:m")).good
     assert "mine" not in playground.catalogue.names

@@ -1,0 +1,55 @@
+"""What is said of a sound model when it is added: what its chat template cannot do, and what helps."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from playground.catalogue.remarks import remarks
+from playground.catalogue.variants import Adapter, Base, Gguf
+from tests.playground.chat_templates import DROPS_ALL, DROPS_SYSTEM, LAST_ALONE, LLAMA2, PARTS
+
+CASES = [
+    (None, ["no_template"]),
+    (LLAMA2, []),
+    (PARTS, []),
+    (DROPS_SYSTEM, ["no_system"]),
+    (LAST_ALONE, ["no_system", "no_history"]),
+    (DROPS_ALL, ["asks_nothing"]),
+]
+NO_CHAT = {"no_template", "asks_nothing"}
+
+
+def folder(path: Path, template: str | None) -> Path:
+    path.mkdir()
+    (path / "config.json").write_text("{}")
+    (path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    return path
+
+
+def keys(found: list[str]) -> list[str]:
+    return [key.removeprefix("remark.") for key in found]
+
+
+@pytest.mark.parametrize(("template", "wanted"), CASES)
+def test_what_a_template_cannot_do_is_said_of_a_folder_and_of_a_gguf(
+    template: str | None, wanted: list[str], tmp_path: Path, model_files: Any
+) -> None:
+    base = folder(tmp_path / "base", template)
+    fields = {"general.architecture": "llama"} | ({"tokenizer.chat_template": template} if template else {})
+    file = model_files.gguf(tmp_path / "model.gguf", fields=fields)
+    for variant, path in [(Base(name="b", source=str(base)), base), (Gguf(name="g", source=str(file)), file)]:
+        found = remarks(variant, path, None, None)
+        assert keys([one.key for one in found]) == wanted
+        assert [one.no_chat for one in found] == [name in NO_CHAT for name in wanted]
+        assert remarks(variant, path, None, "alpaca") == []  # a named format has no such faults
+
+
+def test_an_adapter_may_bring_the_template_that_its_base_lacks(tmp_path: Path) -> None:
+    base, own = folder(tmp_path / "base", None), folder(tmp_path / "own", LLAMA2)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    variant = Adapter(name="b:a", source=str(own), base="b")
+    assert remarks(variant, base, own, None) == []
+    assert keys([one.key for one in remarks(variant, base, bare, None)]) == ["no_template"]
