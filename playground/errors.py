@@ -6,6 +6,7 @@ The tree::
     ├── ConfigError          a setting, catalogue, preset or recipe is wrong (all faults at once)
     ├── UnknownNameError     a name that is not known, with its near matches
     ├── VariantError         a variant's files are missing, broken, unsafe or do not belong together
+    │   └── ThinkingError    it was told to think, and cannot be
     ├── HubError             the Hub refused, is out of reach, or lacks what was asked for
     ├── MemoryBudgetError    a model does not fit beside the ones in use
     ├── WorkerError          a worker process crashed, was killed or never came up
@@ -51,6 +52,10 @@ class UnknownNameError(MadangError):
 
 class VariantError(MadangError):
     """A variant's files are missing, broken, unsafe or do not belong together."""
+
+
+class ThinkingError(VariantError):
+    """A variant was told to think, and its chat template knows no way to."""
 
 
 class HubError(MadangError):

@@ -28,6 +28,7 @@ class Answers:
         self, rows: Sequence[RowRequest], choices: int, record: Record, limits: Limits, threads: ThreadPoolExecutor
     ) -> None:
         self.answer_tokens = 0
+        self.thought_tokens = 0
         self._param = "messages" if rows[0].messages else "prompt"
         self._prompts: dict[int, int] = {}
         self._rows, self._choices, self._gone = rows, choices, False
@@ -109,6 +110,7 @@ class Answers:
             self._unread.discard(index)
         if isinstance(event, Finished):
             self.answer_tokens += event.stats.tokens
+            self.thought_tokens += event.stats.reasoning_tokens
             if not self._prompts.get(index):  # a server elsewhere counts its prompt at the end
                 self._prompts[index] = event.stats.prompt_tokens
         return index, event

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from playground import template
-from playground.errors import VariantError
+from playground.errors import ThinkingError
 from playground.thinking.asked import EFFORTS, Effort, Thinking
 from playground.thinking.tags import Tags, common, named_in
 from playground.traits import traits_of
@@ -83,7 +83,7 @@ class Habits:
     def check(self, variant: str, wanted: Thinking) -> None:
         """Refuse to think for a model whose template knows nothing of it, where that is an error."""
         if wanted.strict and wanted.wanted and not self.thinks:
-            raise VariantError(
+            raise ThinkingError(
                 f"{variant} cannot be told to think: its chat template has neither a switch nor tags for thoughts.",
                 "Leave thinking to the template (no reasoning_effort, no --think), or ask a model that thinks.",
             )

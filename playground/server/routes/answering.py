@@ -14,8 +14,9 @@ from playground.server.answers import Answers
 from playground.server.served_models import Target
 from playground.server.wire.logprobs import Aligner, PlacedToken
 from playground.server.wire.requests import ChatRequest, CompletionRequest
-from playground.server.wire.responses import Reason, Usage, finish_reason, usage
+from playground.server.wire.responses import Reason, Usage, finish_reason
 from playground.server.wire.streams import EventStream, json_response
+from playground.thinking.splitter import Said
 
 Choice = TypeVar("Choice", bound=BaseModel)
 Part = TypeVar("Part", bound=BaseModel)
@@ -43,7 +44,7 @@ class AnswerBuilder(ABC, Generic[Choice, Part]):
         self.aligners = [Aligner(offset) for offset in offsets]
 
     @abstractmethod
-    def choice(self, index: int, text: str, tokens: list[PlacedToken], why: Reason) -> Choice:
+    def choice(self, index: int, said: Said, tokens: list[PlacedToken], why: Reason) -> Choice:
         """Return one whole answer."""
 
     @abstractmethod
@@ -55,8 +56,12 @@ class AnswerBuilder(ABC, Generic[Choice, Part]):
         """Return what a stream says of a choice before its row does."""
 
     @abstractmethod
-    def part(self, index: int, text: str, tokens: list[PlacedToken], why: Reason | None) -> Part:
-        """Return more of a choice; `why` it ended, in its last part."""
+    def part(self, index: int, said: Said, tokens: list[PlacedToken], why: Reason | None) -> Part:
+        """Return more of a choice, of its thought or of its text; `why` it ended, in its last part."""
+
+    @abstractmethod
+    def used(self, answers: Answers) -> Usage:
+        """Return the tokens that the answers took."""
 
     @abstractmethod
     def chunk(self, parts: list[Part], used: Usage | None = None) -> BaseModel:
@@ -79,10 +84,10 @@ class AnswerBuilder(ABC, Generic[Choice, Part]):
             if isinstance(event, Finished):
                 ended[index] = event
         choices = [
-            self.choice(index, ended[index].text, tokens[index], finish_reason(ended[index]))
+            self.choice(index, _said(ended[index]), tokens[index], finish_reason(ended[index]))
             for index in range(len(self.aligners))
         ]
-        return self.completion(choices, usage(answers.prompt_tokens, answers.answer_tokens))
+        return self.completion(choices, self.used(answers))
 
     async def _chunks(self, answers: Answers) -> AsyncIterator[BaseModel]:
         for index in range(len(self.aligners)):
@@ -91,14 +96,21 @@ class AnswerBuilder(ABC, Generic[Choice, Part]):
         async for index, event in answers:
             tokens = self._tokens(index, event)
             if isinstance(event, Finished):
-                yield self.chunk([self.part(index, "", tokens, finish_reason(event))])
-            elif event.text or tokens:
-                yield self.chunk([self.part(index, event.text, tokens, None)])
+                yield self.chunk([self.part(index, Said(), tokens, finish_reason(event))])
+                continue
+            if event.reasoning:
+                yield self.chunk([self.part(index, Said(thought=event.reasoning), [], None)])
+            if event.text or tokens:
+                yield self.chunk([self.part(index, Said(text=event.text), tokens, None)])
         if self.with_usage:
-            yield self.chunk([], usage(answers.prompt_tokens, answers.answer_tokens))
+            yield self.chunk([], self.used(answers))
 
     def _tokens(self, index: int, event: Delta | Finished) -> list[PlacedToken]:
         """Return the tokens of a choice whose place in the text is known with this event."""
         if isinstance(event, Delta):
             return self.aligners[index].feed(event.text, event.tokens)
         return self.aligners[index].end(stopped=event.reason == "stop")
+
+
+def _said(finished: Finished) -> Said:
+    return Said(finished.reasoning, finished.text)

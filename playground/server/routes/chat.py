@@ -5,6 +5,7 @@ from fastapi.responses import Response
 
 from playground.messages import Message, Role
 from playground.protocol import RowRequest
+from playground.server.answers import Answers
 from playground.server.dispatch import Dispatcher
 from playground.server.guards.record import record_of
 from playground.server.routes.answering import AnswerBuilder, envelope
@@ -20,9 +21,11 @@ from playground.server.wire.responses import (
     ChunkChoice,
     Reason,
     Usage,
+    usage,
 )
 from playground.server.wire.sampling import sampling, seeded
 from playground.server.wire.streams import STREAMED, while_connected
+from playground.thinking.splitter import Said
 
 ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 UNSERVED = ("tool_calls", "tool_call_id", "function_call", "audio", "refusal")
@@ -48,11 +51,15 @@ def _rows(body: ChatRequest, dispatcher: Dispatcher) -> list[RowRequest]:
     if size > most:
         text = f"The messages have {size} characters; this server takes {most}."
         raise ApiError(400, text, "messages", TOO_LONG)
-    top = (body.top_logprobs or 0) if body.logprobs else None
-    return [
-        RowRequest(id="", variant="", messages=turns, sampling=own, top_logprobs=top)
-        for own in seeded(sampling(body, dispatcher.limits), body.seed, 1, body.n or 1)
-    ]
+    asked = RowRequest(
+        variant="",
+        messages=turns,
+        sampling=sampling(body, dispatcher.limits),
+        top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        thinking=body.thinking,
+        template_options=body.chat_template_kwargs or {},
+    )
+    return [asked.model_copy(update={"sampling": own}) for own in seeded(asked.sampling, body.seed, 1, body.n or 1)]
 
 
 def _message(place: int, turn: ChatTurn) -> Message:
@@ -65,7 +72,9 @@ def _message(place: int, turn: ChatTurn) -> Message:
         known = ", ".join(ROLES)
         text = f"Invalid value for '{where}.role': '{turn.role[:50]}'. Served here: {known}."
         raise ApiError(400, text, f"{where}.role", "invalid_value")
-    return Message(role=ROLES[turn.role], content=_content(f"{where}.content", turn))
+    thought = (turn.reasoning_content or turn.reasoning or None) if turn.role == "assistant" else None
+    content = _content(f"{where}.content", turn)
+    return Message(role=ROLES[turn.role], content=content, reasoning_content=thought)
 
 
 def _content(where: str, turn: ChatTurn) -> str:
@@ -82,8 +91,10 @@ def _content(where: str, turn: ChatTurn) -> str:
 class _ChatBuilder(AnswerBuilder[ChatChoice, ChunkChoice]):
     """The objects of /v1/chat/completions."""
 
-    def choice(self, index: int, text: str, tokens: list[PlacedToken], why: Reason) -> ChatChoice:
-        message = ChatMessage(role="assistant", content=text, refusal=None)
+    def choice(self, index: int, said: Said, tokens: list[PlacedToken], why: Reason) -> ChatChoice:
+        message = ChatMessage(role="assistant", content=said.text, refusal=None)
+        if said.thought:
+            message.reasoning_content = said.thought
         told = chat_logprobs(tokens) if self.with_logprobs else None
         return ChatChoice(index=index, message=message, logprobs=told, finish_reason=why)
 
@@ -94,10 +105,14 @@ class _ChatBuilder(AnswerBuilder[ChatChoice, ChunkChoice]):
         delta = ChatDelta(role="assistant", content="")
         return ChunkChoice(index=index, delta=delta, logprobs=None, finish_reason=None)
 
-    def part(self, index: int, text: str, tokens: list[PlacedToken], why: Reason | None) -> ChunkChoice:
-        delta = ChatDelta(content=text) if why is None else ChatDelta()
+    def part(self, index: int, said: Said, tokens: list[PlacedToken], why: Reason | None) -> ChunkChoice:
+        delta = ChatDelta(reasoning_content=said.thought) if said.thought else ChatDelta(content=said.text)
+        delta = delta if why is None else ChatDelta()
         told = chat_logprobs(tokens) if self.with_logprobs and tokens else None
         return ChunkChoice(index=index, delta=delta, logprobs=told, finish_reason=why)
+
+    def used(self, answers: Answers) -> Usage:
+        return usage(answers.prompt_tokens, answers.answer_tokens, answers.thought_tokens)
 
     def chunk(self, parts: list[ChunkChoice], used: Usage | None = None) -> ChatChunk:
         made = ChatChunk(object="chat.completion.chunk", **self.envelope, choices=parts)

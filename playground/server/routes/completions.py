@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from playground.answer_text import AnswerText
 from playground.presets import Sampling
 from playground.protocol import RowRequest
+from playground.server.answers import Answers
 from playground.server.dispatch import Dispatcher
 from playground.server.guards.limits import Limits
 from playground.server.guards.record import Record, record_of
@@ -20,6 +21,7 @@ from playground.server.wire.requests import CompletionRequest
 from playground.server.wire.responses import Reason, TextChoice, TextCompletion, TextLogprobs, Usage, usage
 from playground.server.wire.sampling import sampling, seeded
 from playground.server.wire.streams import STREAMED, EventStream, json_response, while_connected
+from playground.thinking.splitter import Said
 
 router = APIRouter(responses=REFUSALS)
 
@@ -86,9 +88,9 @@ class TextBuilder(AnswerBuilder[TextChoice, TextChoice]):
         self._choices = choices
         super().__init__(body, envelope, [len(text) for text in self._echoed])
 
-    def choice(self, index: int, text: str, tokens: list[PlacedToken], why: Reason) -> TextChoice:
+    def choice(self, index: int, said: Said, tokens: list[PlacedToken], why: Reason) -> TextChoice:
         logprobs = join(self._opening_logprobs(index), self._logprobs(tokens))
-        return TextChoice(index=index, text=self._echoed[index] + text, logprobs=logprobs, finish_reason=why)
+        return TextChoice(index=index, text=self._echoed[index] + said.text, logprobs=logprobs, finish_reason=why)
 
     def completion(self, choices: list[TextChoice], used: Usage) -> TextCompletion:
         return TextCompletion(object="text_completion", **self.envelope, choices=choices, usage=used)
@@ -99,8 +101,11 @@ class TextBuilder(AnswerBuilder[TextChoice, TextChoice]):
             return None
         return TextChoice(index=index, text=text, logprobs=logprobs, finish_reason=None)
 
-    def part(self, index: int, text: str, tokens: list[PlacedToken], why: Reason | None) -> TextChoice:
-        return TextChoice(index=index, text=text, logprobs=self._logprobs(tokens), finish_reason=why)
+    def part(self, index: int, said: Said, tokens: list[PlacedToken], why: Reason | None) -> TextChoice:
+        return TextChoice(index=index, text=said.text, logprobs=self._logprobs(tokens), finish_reason=why)
+
+    def used(self, answers: Answers) -> Usage:
+        return usage(answers.prompt_tokens, answers.answer_tokens)
 
     def chunk(self, parts: list[TextChoice], used: Usage | None = None) -> TextCompletion:
         made = TextCompletion(object="text_completion", **self.envelope, choices=parts)
@@ -126,11 +131,11 @@ class TextBuilder(AnswerBuilder[TextChoice, TextChoice]):
         made, written = [], 0
         for index, (echo, aligner) in enumerate(zip(self._echoes, self.aligners, strict=True)):
             if not self._limit or echo.next is None:
-                made.append(self.choice(index, "", [], "length"))
+                made.append(self.choice(index, Said(), [], "length"))
                 continue
             text = "" if echo.ends else AnswerText().feed(bytes(echo.next.raw))
             tokens = aligner.feed(text, [echo.next]) + aligner.end(stopped=False)
-            made.append(self.choice(index, text, tokens, "stop" if echo.ends else "length"))
+            made.append(self.choice(index, Said(text=text), tokens, "stop" if echo.ends else "length"))
             written += not echo.ends
         return made, written
 

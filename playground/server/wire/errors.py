@@ -15,7 +15,15 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
-from playground.errors import ContextError, HubError, MadangError, MemoryBudgetError, UnknownNameError, WorkerError
+from playground.errors import (
+    ContextError,
+    HubError,
+    MadangError,
+    MemoryBudgetError,
+    ThinkingError,
+    UnknownNameError,
+    WorkerError,
+)
 from playground.events import Failed
 
 TOO_LONG = "context_length_exceeded"
@@ -124,6 +132,8 @@ def from_row(event: Failed, param: str | None) -> ApiError:
     text = sentence(event)
     if param is None or event.error in ("", WorkerError.__name__):
         return ApiError(500, text, code="engine_failed")
+    if event.error == ThinkingError.__name__:
+        return ApiError(400, text, "reasoning_effort", "unsupported_parameter")
     return ApiError(400, text, param, TOO_LONG if event.error == ContextError.__name__ else "invalid_prompt")
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from playground.server.wire.errors import ApiError
+from playground.thinking.asked import Thinking
 
 MAX_CHOICES = 128
 MAX_PROMPTS = 2048
@@ -18,6 +19,8 @@ MAX_FIELDS = 100
 """Fields of one object: no client has so many, and each unknown one would get a sentence."""
 MAX_UNKNOWN = 200
 """Characters of unknown names in one object that an answer repeats."""
+TEMPLATE_OWN = frozenset({"messages", "add_generation_prompt", "bos_token", "eos_token", "tools", "documents"})
+"""Variables of a chat template that a client does not set by name."""
 MAX_MODEL = 1000
 """Characters of a model's name: longer than any, and cheap to look for."""
 MAX_INT = 2**31 - 1
@@ -132,10 +135,15 @@ class Part(BaseModel):
 
 
 class ChatTurn(_Asked):
-    """One message. `name` and `annotations` change nothing; the calls of tools cannot be served."""
+    """One message. `name` and `annotations` change nothing; the calls of tools cannot be served.
+
+    An assistant's thought goes back to the template, if that wants it; vLLM's name for it is `reasoning`.
+    """
 
     role: str
     content: Text | Annotated[list[Part], Field(fail_fast=True)] | None = None
+    reasoning_content: Text | None = None
+    reasoning: Text | None = None
     name: str | None = None
     refusal: str | None = None
     annotations: Any = None
@@ -153,6 +161,14 @@ class ChatRequest(_Request):
     max_completion_tokens: int | None = Field(default=None, ge=1, le=MAX_INT)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP)
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        default=None, description="variables for the model's chat template, such as enable_thinking"
+    )
+    thinking_budget: int | None = Field(
+        default=None, ge=0, le=MAX_INT, description="tokens after which a thought is closed"
+    )
 
     response_format: Any = None
     modalities: Annotated[list[str], Field(fail_fast=True)] | None = None
@@ -163,9 +179,16 @@ class ChatRequest(_Request):
     audio: Any = None
     prediction: Any = None
     web_search_options: Any = None
-    reasoning_effort: Any = None
     verbosity: Any = None
     parallel_tool_calls: bool | None = None
+
+    @property
+    def thinking(self) -> Thinking:
+        """How the answer is to be thought about; a model that cannot think is refused an effort other than none."""
+        effort = self.reasoning_effort
+        if effort == "none":
+            return Thinking(mode="off", budget=self.thinking_budget)
+        return Thinking(effort=effort, budget=self.thinking_budget, strict=effort is not None)
 
     @property
     def limit(self) -> int | None:
@@ -189,11 +212,13 @@ class ChatRequest(_Request):
             "audio",
             "prediction",
             "web_search_options",
-            "reasoning_effort",
             "verbosity",
         ):
             if getattr(self, name):
                 raise unsupported(name)
+        if taken := TEMPLATE_OWN & set(self.chat_template_kwargs or ()):
+            text = f"'{min(taken)}' of a chat template is set by the request itself."
+            raise ApiError(400, text, "chat_template_kwargs", "invalid_value")
         if self.top_logprobs is not None and not self.logprobs:
             raise ApiError(400, "'top_logprobs' needs 'logprobs' to be true.", "top_logprobs", "invalid_value")
 

@@ -17,12 +17,19 @@ class _Response(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class Details(_Response):
+    """Of the tokens written, those of thoughts."""
+
+    reasoning_tokens: int
+
+
 class Usage(_Response):
     """Tokens read and written. Every prompt counts once, however many answers it gets."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    completion_tokens_details: Details | None = None
 
 
 class TopLogprob(_Response):
@@ -47,10 +54,11 @@ class ChatLogprobs(_Response):
 
 
 class ChatMessage(_Response):
-    """The answer."""
+    """The answer, and what was thought before it."""
 
     role: Literal["assistant"]
     content: str
+    reasoning_content: str | None = None
     refusal: None
 
 
@@ -76,10 +84,11 @@ class ChatCompletion(_Response):
 
 
 class ChatDelta(_Response):
-    """What an answer has more: its role first, then text, at the end nothing."""
+    """What an answer has more: its role first, then thoughts, then text, at the end nothing."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+    reasoning_content: str | None = None
 
 
 class ChunkChoice(_Response):
@@ -174,9 +183,12 @@ class Health(_Response):
     status: Literal["ok"] = "ok"
 
 
-def usage(prompt: int, answer: int) -> Usage:
-    """Return the tokens read and written, and their sum."""
-    return Usage(prompt_tokens=prompt, completion_tokens=answer, total_tokens=prompt + answer)
+def usage(prompt: int, answer: int, thought: int | None = None) -> Usage:
+    """Return the tokens read and written, and their sum; of a chat also those that were thought."""
+    counted = Usage(prompt_tokens=prompt, completion_tokens=answer, total_tokens=prompt + answer)
+    if thought is not None:
+        counted.completion_tokens_details = Details(reasoning_tokens=thought)
+    return counted
 
 
 def finish_reason(finished: Finished) -> Reason:

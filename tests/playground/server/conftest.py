@@ -48,6 +48,16 @@ source = "fake:other"
 context = 256
 
 [[variant]]
+name = "thinker"
+kind = "base"
+source = "fake:thinker"
+
+[[variant]]
+name = "opener"
+kind = "base"
+source = "fake:opener"
+
+[[variant]]
 name = "broken"
 kind = "base"
 source = "fake:broken"

@@ -24,6 +24,8 @@ IDS = [
     "base:one",
     "base:two",
     "other",
+    "thinker",
+    "opener",
     "broken",
     "aborts",
     "slow",
