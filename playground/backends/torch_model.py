@@ -5,7 +5,13 @@ from typing import Any
 
 import psutil
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMultimodalLM,
+    BitsAndBytesConfig,
+)
 from transformers.cache_utils import DynamicCache
 
 from playground.backends.torch_tokenizer import TorchTokenizer
@@ -67,13 +73,15 @@ def _dtype(spec: ModelSpec, device: torch.device) -> torch.dtype:
 def _load_model(spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> Any:
     try:
         config = AutoConfig.from_pretrained(spec.path, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
+        auto = AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForMultimodalLM
+        model, report = auto.from_pretrained(
             spec.path,
             config=config,
             dtype=dtype,
             use_safetensors=True,
             device_map="auto" if device.type == "cuda" else None,
             quantization_config=_nf4(dtype) if spec.load_in_4bit else None,
+            output_loading_info=True,
         )
     except (ValueError, KeyError, OSError, ImportError) as error:
         reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
@@ -81,6 +89,11 @@ def _load_model(spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> An
             f"transformers cannot load {spec.path}: {reason}",
             "It must be a causal language model that the installed transformers knows.",
         ) from error
+    if missing := sorted(report["missing_keys"]):
+        raise VariantError(
+            f"{spec.path} lacks {len(missing)} of the weights of a {type(model).__name__}, {missing[0]} first.",
+            "Download or copy the model again; a model of another kind (for embeddings, say) writes no text.",
+        )
     if spec.merged_adapter is not None:
         model = _merged(model, spec.merged_adapter)
     return model.eval().requires_grad_(False)

@@ -5,13 +5,12 @@ Reads headers and configs alone: a check of a 16 GB model takes milliseconds and
 
 import json
 import struct
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from playground.catalogue import gguf_files
+from playground.catalogue import architectures, gguf_files, quantized
 from playground.errors import VariantError
 from playground.system import documents
 
@@ -19,6 +18,8 @@ MAX_HEADER = 100 * 2**20
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 DTYPE_SIZE = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "U8": 1, "I8": 1, "BOOL": 1}
 DTYPE_SIZE |= {"F8_E4M3": 1, "F8_E5M2": 1}
+PACKED_IN = ("U8", "I8", "I32", "U32", "I64")
+"""Whole numbers, which weights are packed into."""
 BEYOND_PLAIN = {
     "use_dora": "it uses DoRA",
     "modules_to_save": "it replaces whole modules",
@@ -44,7 +45,6 @@ EMBEDDINGS = (
 )
 """Where the weights of a tied output layer lie: as many rows and columns."""
 PLAIN_LORA_KEYS = ("lora_A.weight", "lora_B.weight")
-COMPRESSED = "compressed-tensors"
 AGAIN = "Download or copy the file again."
 
 
@@ -132,14 +132,19 @@ def model_files(path: Path) -> list[Path]:
     return gguf_files.shards(path) if path.is_file() else weight_files(path)
 
 
-def safetensors_bytes(folder: Path) -> int:
-    """Return the bytes of a folder's weights if each were stored in 16 bits."""
-    total = 0
+def loaded_bytes(folder: Path, width: float) -> int:
+    """Return the bytes of a folder's weights in memory, plain ones taking `width` bytes each.
+
+    Bytes that hold packed weights stay as they are, but where they are unpacked at loading: two weights a byte.
+    """
+    unpacked = 2 * width if quantized.method(read_json(folder / "config.json")) == "mxfp4" else 1
+    total = 0.0
     for path in weight_files(folder):
         for row in safetensors_header(path).values():
             begin, end = row["data_offsets"]
-            total += (end - begin) * 2 // DTYPE_SIZE.get(row["dtype"], 2)
-    return total
+            plain = row["dtype"] not in PACKED_IN
+            total += (end - begin) * (width / DTYPE_SIZE.get(row["dtype"], 2) if plain else unpacked)
+    return int(total)
 
 
 def check_base(folder: Path) -> None:
@@ -160,14 +165,11 @@ def check_base(folder: Path) -> None:
         raise VariantError(f"{folder} has no tokenizer.", "Copy tokenizer.json and tokenizer_config.json beside it.")
 
 
-def check_packages(folder: Path) -> None:
-    """Refuse a base whose weights transformers reads only with a package that is not installed."""
-    method = (read_json(folder / "config.json").get("quantization_config") or {}).get("quant_method")
-    if method == COMPRESSED and find_spec("compressed_tensors") is None:
-        raise VariantError(
-            f"{folder.name} is kept in the format {COMPRESSED}, and the package that reads it is not installed.",
-            "`make install EXTRAS=gptq` adds it, or `pip install compressed-tensors`.",
-        )
+def check_loadable(folder: Path) -> None:
+    """Refuse a whole base that transformers would not load on this machine as a language model, with the reason."""
+    config = read_json(folder / "config.json")
+    architectures.check(folder, config)
+    quantized.check(folder, config, (name for path in weight_files(folder) for name in safetensors_header(path)))
 
 
 def check_adapter(folder: Path, base: Path | None) -> AdapterInfo:

@@ -26,6 +26,7 @@ MODEL_FILES = [
     "config.json",
     "generation_config.json",
     "adapter_config.json",
+    "README.md",
 ]
 TOKENIZER_FILES = [
     "tokenizer*",

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playground.catalogue import gguf_files, gguf_header
+from playground.catalogue import architectures, gguf_files, gguf_header
 from playground.catalogue.files import read_json
 from playground.catalogue.variants import Adapter, Gguf, Stored
 from playground.prompts import format_names, own_template
@@ -12,8 +12,6 @@ from playground.traits import traits_of
 
 ANY_TOKENS = {f"{name}_token": f"<{name}>" for name in ("bos", "eos", "unk", "pad")}
 """What a template may be given to see what it does with turns: whatever the tokens are, it does the same."""
-SENSES = ("vision_config", "audio_config")
-"""Parts of a config.json that stand for an encoder of pictures or sound beside the language model."""
 
 
 @dataclass(frozen=True)
@@ -69,5 +67,5 @@ def _of_base(variant: Stored, folder: Path) -> Iterator[Remark]:
     if isinstance(variant, Adapter):
         return  # it was said of the base
     config = read_json(folder / "config.json")
-    if any(config.get(part) for part in SENSES):
+    if architectures.is_multimodal(config):
         yield Remark("remark.text_alone")

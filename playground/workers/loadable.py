@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from playground.catalogue import files, gguf_files
+from playground.catalogue import files, gguf_files, quantized
 from playground.catalogue.hub import Hub, choose_gguf
 from playground.catalogue.remarks import Remark, remarks
 from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf, Remote, Variant
@@ -68,7 +68,13 @@ class Loader:
     def _base_spec(self, base: Base, progress: Tell) -> ModelSpec:
         folder = self._folder(base, progress)
         files.check_base(folder)
-        files.check_packages(folder)
+        files.check_loadable(folder)
+        packed = quantized.method(files.read_json(folder / "config.json"))
+        if base.load_in_4bit and packed not in ("", "bitsandbytes"):
+            raise VariantError(
+                f"{base.name} asks for load_in_4bit, and its weights are quantized already, in the format {packed}.",
+                "Take load_in_4bit out of its catalogue row.",
+            )
         if base.load_in_4bit and not hardware.vram_total():
             raise VariantError(
                 f"{base.name} asks for load_in_4bit, and this machine has no NVIDIA GPU.",

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from playground.catalogue.files import model_files, safetensors_bytes
+from playground.catalogue.files import loaded_bytes, model_files
 from playground.protocol import ModelSpec
 from playground.system import hardware
 from playground.system.hardware import GIB
@@ -42,10 +42,9 @@ def _weights(spec: ModelSpec) -> int:
         return sum(file.stat().st_size for file in model_files(path))
     if spec.engine == "fake":
         return 0
-    parameters_at_16_bit = safetensors_bytes(path)
     if spec.load_in_4bit:
-        return int(parameters_at_16_bit / 2 * NF4_BYTES)
+        return loaded_bytes(path, NF4_BYTES)
     dtype = (
         spec.dtype if spec.dtype != "auto" else "bf16" if hardware.vram_total() or hardware.cpu_has_bf16() else "fp32"
     )
-    return int(parameters_at_16_bit / 2 * DTYPE_BYTES[dtype])
+    return loaded_bytes(path, DTYPE_BYTES[dtype])

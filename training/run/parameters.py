@@ -118,18 +118,26 @@ def count(config: Mapping[str, Any] | Path, lora: Mapping[str, Any]) -> Paramete
 def _empty_model(config: dict[str, Any]) -> Any:
     """Build the architecture on the meta device; code that comes with a model is never run."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     plain = {key: value for key, value in config.items() if key not in PACKED}
     kind = plain.pop("model_type", None)
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **plain))
+            made = AutoConfig.for_model(kind, **plain)
+            return auto_class(made).from_config(made)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise VariantError(
             f"transformers cannot build a language model of the type {kind!r}: {_first_line(error)}",
             "Give the config.json of a causal language model that this version of transformers supports.",
         ) from error
+
+
+def auto_class(config: Any) -> Any:
+    """Return the class of transformers that loads a base: of language models, or of those that see or hear as well."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, AutoModelForMultimodalLM
+
+    return AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForMultimodalLM
 
 
 def _shape(model: Any) -> Shape:

@@ -12,6 +12,7 @@ from playground.errors import ConfigError, SetupError
 from playground.settings import ChildEnvironment, set_defaults
 from playground.system import hardware
 from training.recipe import Recipe
+from training.run.parameters import auto_class
 from training.run.runs import Model, Plan
 
 UNSLOTH_FIELDS = (
@@ -99,10 +100,11 @@ def _unsloth(recipe: Recipe, model: Model, plan: Plan) -> Loaded:
 
 def _peft(recipe: Recipe, model: Model, plan: Plan, on_card: bool) -> Loaded:
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
-    base = AutoModelForCausalLM.from_pretrained(
-        model.folder, trust_remote_code=False, attn_implementation="sdpa", **_how(recipe, on_card)
+    config = AutoConfig.from_pretrained(model.folder, trust_remote_code=False)
+    base = auto_class(config).from_pretrained(
+        model.folder, config=config, trust_remote_code=False, attn_implementation="sdpa", **_how(recipe, on_card)
     )
     base.config.use_cache = False
     tokenizer = AutoTokenizer.from_pretrained(model.folder, trust_remote_code=False)

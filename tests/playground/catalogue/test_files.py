@@ -1,6 +1,5 @@
 """Broken and unsafe model files are refused with the reason, and what an adapter is is told from its files."""
 
-import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -112,11 +111,20 @@ def test_what_a_base_needs_beside_its_weights(tmp_path: Path, model_files: Any) 
     assert "is not a folder" in refusal(lambda: files.check_base(tmp_path / "none"))
 
 
-def test_bytes_in_16_bits_whatever_the_file_stores(tmp_path: Path, model_files: Any) -> None:
+def test_bytes_in_memory_whatever_the_file_stores(tmp_path: Path, model_files: Any) -> None:
     weights = 32 * 8 + 8 * 8 + 8 * 24 + 8
     for dtype in ("F32", "BF16", "F8_E4M3"):
-        assert files.safetensors_bytes(model_files.base(tmp_path / dtype, dtype=dtype)) == 2 * weights
-    assert files.safetensors_bytes(model_files.sharded(tmp_path / "many")) == 2 * weights
+        assert files.loaded_bytes(model_files.base(tmp_path / dtype, dtype=dtype), 2) == 2 * weights
+    assert files.loaded_bytes(model_files.sharded(tmp_path / "many"), 4) == 4 * weights
+
+
+def test_packed_weights_stay_as_they_are_or_are_unpacked(tmp_path: Path, model_files: Any) -> None:
+    """bitsandbytes computes with its bytes; of mxfp4, transformers makes plain weights where there is no card."""
+    packed = {"a.weight": (8, 4)}
+    kept = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    assert files.loaded_bytes(model_files.base(tmp_path / "a", packed, "U8", **kept), 4) == 32
+    made = {"quantization_config": {"quant_method": "mxfp4"}}
+    assert files.loaded_bytes(model_files.base(tmp_path / "b", packed, "U8", **made), 2) == 128
 
 
 def test_a_plain_adapter_shares_its_base(tmp_path: Path, model_files: Any) -> None:
@@ -195,23 +203,6 @@ def test_a_transposed_layer_as_in_gpt2_fits(tmp_path: Path, model_files: Any) ->
     base = model_files.base(tmp_path / "b", {"h.0.c_fc.weight": (8, 24)})  # Conv1D: [in, out]
     info = files.check_adapter(model_files.adapter(tmp_path / "a", lora, fan_in_fan_out=True), base)
     assert "fan_in_fan_out" in info.why_not
-
-
-def test_a_format_whose_package_is_missing_is_named(
-    tmp_path: Path, model_files: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = model_files.base(tmp_path / "b")
-    files.check_packages(base)
-    config = json.loads((base / "config.json").read_text()) | {
-        "quantization_config": {"quant_method": "compressed-tensors"}
-    }
-    (base / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr(files, "find_spec", lambda name: object())
-    files.check_packages(base)
-    monkeypatch.setattr(files, "find_spec", lambda name: None)
-    with pytest.raises(VariantError, match="compressed-tensors") as caught:
-        files.check_packages(base)
-    assert "EXTRAS=gptq" in caught.value.hint
 
 
 @pytest.mark.parametrize("embeddings", ["model.embed_tokens.weight", "embed_tokens.weight", "transformer.wte.weight"])

@@ -183,6 +183,7 @@ def refusal(error: type[MadangError], repo: str = "owner/base", revision: str | 
 def test_sizes_are_known_before_anything_comes(server: LocalHub, capfd: pytest.CaptureFixture[str]) -> None:
     found = HuggingFaceHub().files("owner/base", None)
     assert sorted(found, key=lambda file: file.name) == [
+        HubFile("README.md", 9, False),
         HubFile("config.json", 2, False),
         HubFile("model.safetensors", len(WEIGHTS), False),
         HubFile("tokenizer.json", 2, False),
@@ -194,13 +195,14 @@ def test_sizes_are_known_before_anything_comes(server: LocalHub, capfd: pytest.C
 def test_a_folder_comes_with_progress_and_without_pickles_or_code(server: LocalHub) -> None:
     told = Told()
     folder = HuggingFaceHub().fetch_folder("owner/base", None, told)
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    names = ["README.md", "config.json", "model.safetensors", "tokenizer.json"]
+    assert sorted(path.name for path in folder.iterdir()) == names
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     assert told.shares == sorted(told.shares)
     assert (told.shares[0], told.shares[-1]) == (0.0, 1.0)
     assert len(told.shares) >= len(WEIGHTS) // 1000
     assert told.words[0].startswith("owner/base: 0.00 GiB to download")
-    assert sorted(name for name, _ in server.got) == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert sorted(name for name, _ in server.got) == names
 
 
 @pytest.mark.parametrize("large", [LARGE, 10**9])
