@@ -86,10 +86,9 @@ class Run:
         from eval.lm import Saved, VariantLM
 
         self.tell(Progress(step="tasks"))
-        catalogue = self.playground.catalogue
         lm = VariantLM(
             probe,
-            catalogue.prompt_format(catalogue.get(plan.variant)),
+            probe.loadable.prompt_format,
             Saved(saved),
             _Clock(self.tell),
             self.cancelled,
@@ -247,8 +246,8 @@ def _identity(loadable: Loadable, plan: Plan) -> str:
     spec = loadable.spec
     path = Path(spec.path)
     files = model_files(path) if path.exists() else []
-    for folder in (loadable.adapter, spec.merged_adapter):
-        files += [Path(folder) / "adapter_model.safetensors"] if folder and Path(folder).exists() else []
+    if loadable.adapter and Path(loadable.adapter).is_dir():
+        files += sorted(file for file in Path(loadable.adapter).iterdir() if file.is_file())
     facts = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     kind: tuple[object, ...] = (spec.engine, spec.dtype, spec.load_in_4bit, plan.chat_template)
     if spec.remote is not None:

@@ -69,9 +69,8 @@ def peak_memory(pid: int) -> int:
 
 def size(loadable: Loadable) -> int | None:
     """Return the bytes of a variant's own weights on disk: the adapter's file for an adapter, the model's otherwise."""
-    own = loadable.adapter or loadable.spec.merged_adapter
-    if own is not None:
-        file = Path(own) / "adapter_model.safetensors"
+    if loadable.adapter is not None:
+        file = Path(loadable.adapter) / "adapter_model.safetensors"
         return file.stat().st_size if file.exists() else None
     path = Path(loadable.spec.path)
     if not path.exists():

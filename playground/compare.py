@@ -152,14 +152,13 @@ class Comparison:
             self.pool.submit(spec, rows, notify)
 
     def _row(self, question: Question, loadable: Loadable) -> RowRequest:
-        variant = self.loader.catalogue.get(question.variant)
         return RowRequest(
             variant=question.variant,
             messages=question.messages,
             sampling=question.sampling,
             thinking=question.thinking,
             template_options=question.template_options,
-            prompt_format=self.loader.catalogue.prompt_format(variant),
+            prompt_format=loadable.prompt_format,
             adapter=loadable.adapter,
         )
 

@@ -40,8 +40,6 @@ class ModelSpec(Value):
     gpu_layers: int | Literal["auto"] = "auto"
     context: int | None = None
     threads: int = 1
-    merged_adapter: str | None = None
-    """An adapter that cannot share its base's weights: merged into this worker's own copy at loading."""
     remote: Address | None = None
     """For the engine `openai` alone: nothing is loaded here."""
 

@@ -1,6 +1,5 @@
 """A transformers model, loaded, and what it holds."""
 
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -14,7 +13,6 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicCache
 
-from playground.backends.torch_tokenizer import TorchTokenizer
 from playground.errors import VariantError
 from playground.protocol import DEFAULT_CONTEXT, ModelInfo, ModelSpec
 from playground.system.hardware import cpu_has_bf16
@@ -33,7 +31,6 @@ class TorchModel:
         self._model = _load_model(spec, self._dtype, self._device)
         self._stateful = _is_stateful(self._model)
         config = self._model.config.get_text_config()
-        self._tokenizer = TorchTokenizer(spec.path, config.vocab_size, _ends(self._model))
         trained = getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT
         ram, vram = self.memory()
         self.info = ModelInfo(
@@ -45,9 +42,6 @@ class TorchModel:
             memory_bytes=ram,
             vram_bytes=vram,
         )
-
-    def tokenizer(self, adapter: str | None = None) -> TorchTokenizer:
-        return self._tokenizer
 
     def use_threads(self, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -94,22 +88,7 @@ def _load_model(spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> An
             f"{spec.path} lacks {len(missing)} of the weights of a {type(model).__name__}, {missing[0]} first.",
             "Download or copy the model again; a model of another kind (for embeddings, say) writes no text.",
         )
-    if spec.merged_adapter is not None:
-        model = _merged(model, spec.merged_adapter)
     return model.eval().requires_grad_(False)
-
-
-def _merged(model: Any, folder: str) -> Any:
-    """Return the model with an adapter that cannot share weights merged in, by PEFT."""
-    from peft import PeftModel
-
-    try:
-        return PeftModel.from_pretrained(model, folder).merge_and_unload()
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise VariantError(
-            f"PEFT cannot load the adapter {Path(folder).name} on this base: {str(error).splitlines()[0][:300]}",
-            "Name the base it was trained on in the catalogue.",
-        ) from error
 
 
 def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
@@ -119,12 +98,6 @@ def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-
-
-def _ends(model: Any) -> frozenset[int]:
-    """Return the tokens that end an answer as the model's own config says."""
-    own = model.generation_config.eos_token_id
-    return frozenset(own if isinstance(own, list) else [] if own is None else [own])
 
 
 def _is_stateful(model: Any) -> bool:

@@ -1,8 +1,10 @@
 """The tokenizer of a transformers model or of an adapter: its words, their bytes, and which of them end an answer."""
 
+import copy
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer
@@ -17,15 +19,27 @@ BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 class TorchTokenizer(Tokenizer):
     """What a folder holds as tokenizer, for a model with `size` rows whose own config ends answers with `ends`."""
 
-    def __init__(self, folder: str, size: int, ends: frozenset[int]) -> None:
+    def __init__(self, folder: Path, size: int, ends: frozenset[int]) -> None:
         self.size = size
+        self._template: str | None = None
         self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         self._pieces = Pieces(self._tokenizer)
         self._ends = ends | _ends(self._tokenizer)
 
+    def with_template(self, template: str | None, size: int) -> "TorchTokenizer":
+        """Return the same tokenizer for a model with `size` rows, with a template that stands above its own."""
+        other = copy.copy(self)
+        other._template, other.size = template, size
+        return other
+
+    @property
+    def words(self) -> int:
+        """Return how many tokens it can give."""
+        return max(self._tokenizer.get_vocab().values(), default=-1) + 1
+
     def vocabulary(self) -> Vocabulary:
         tokenizer = self._tokenizer
-        template = tokenizer.chat_template
+        template = self._template or tokenizer.chat_template
         if isinstance(template, dict):
             template = template.get("default")
         prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id

@@ -8,23 +8,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import torch
 from transformers.cache_utils import DynamicCache
 
+from playground.backends.carriers import Carrier, Carriers
 from playground.backends.kv import RowsCache
 from playground.backends.logprobs import Floats, Room, prompt_logprobs, token_logprob
-from playground.backends.lora import Adapters
 from playground.backends.sampling import Sampler
 from playground.backends.torch_model import TorchModel
+from playground.backends.torch_tokenizer import TorchTokenizer
 from playground.backends.tree import scorer
 from playground.events import TokenLogprob
 from playground.presets import Sampling
 from playground.protocol import Backend, Cancelled, Choices, ModelSpec, Pause, PromptToken, Row, RowRequest, Scored
 
 CHUNK = 512
-WHOLE_BATCH = 1 << 30
 CPU_ROWS, CARD_ROWS = 32, 128
 """Answers in one batch at most: each holds a cache of its own."""
 NO_LOGITS = torch.empty(0)
@@ -34,15 +35,15 @@ NO_LOGITS = torch.empty(0)
 class TorchRow(Row):
     """A row with its sampler, its place in a cache, and the logits of its newest token."""
 
+    carrier: Carrier
     sampler: Sampler
     cache: Any
     index: int = 0
     logits: torch.Tensor = NO_LOGITS
 
-    @property
-    def adapter(self) -> str:
-        """Return the folder of its adapter; empty for the base. Rows sort by it."""
-        return self.request.adapter or ""
+    def place(self) -> tuple[int, str]:
+        """Return what rows sort by: those of one model stand together, and among them those of one adapter."""
+        return id(self.carrier.model), self.request.adapter or ""
 
 
 class TransformersBackend(TorchModel, Backend[TorchRow]):
@@ -50,9 +51,10 @@ class TransformersBackend(TorchModel, Backend[TorchRow]):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
-        self._adapters = Adapters(self._model, self._dtype)
-        self._scorer = scorer(self._model, self._device, self._stateful)
         self._watch_cancels()
+        self._carriers = Carriers(
+            spec.path, self._model, self._dtype, lambda model: scorer(model, self._device, self._stateful)
+        )
         self._reading: TorchRow | None = None
         self._rows = 0
         self._scoring = False
@@ -61,59 +63,56 @@ class TransformersBackend(TorchModel, Backend[TorchRow]):
 
     def score(self, questions: Sequence[Choices], adapter: str | None = None) -> Scored:
         """Score choices in as few passes as their lengths allow."""
-        with self._computing(adapter) as pause:
-            return self._scorer.score(questions, pause)
+        with self._computing(adapter) as (carrier, pause):
+            return carrier.scorer.score(questions, pause)
 
     def logprobs(self, ids: Sequence[int], adapter: str | None = None) -> Floats:
-        with self._computing(adapter) as pause:
+        with self._computing(adapter) as (carrier, pause):
             pause()
             with torch.inference_mode():
                 given = torch.tensor([list(ids)], device=self._device)
-                logits = self._model(input_ids=given, use_cache=False).logits[0]
+                logits = carrier.model(input_ids=given, use_cache=False).logits[0]
                 return torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
 
     def prompt_logprobs(
         self, prompts: Sequence[Sequence[int]], top: int, adapter: str | None = None
     ) -> list[list[PromptToken]]:
         """Read every prompt; what they begin with alike is computed once where the model allows it."""
-        room = Room(self._scorer.longest, len(prompts), self._scorer.budget)
-        with self._computing(adapter) as pause:
-            read = partial(self._scorer.reads, top=top, pause=pause)
-            return prompt_logprobs(prompts, room, read, self.tokenizer(adapter).piece)
+        with self._computing(adapter) as (carrier, pause):
+            room = Room(carrier.scorer.longest, len(prompts), carrier.scorer.budget)
+            read = partial(carrier.scorer.reads, top=top, pause=pause)
+            return prompt_logprobs(prompts, room, read, carrier.tokenizer.piece)
 
     @contextmanager
-    def _computing(self, adapter: str | None) -> Iterator[Callable[[], None]]:
-        """Give a call its pause, which puts the call's adapter back: rows that go on in it leave theirs behind."""
+    def _computing(self, adapter: str | None) -> Iterator[tuple[Carrier, Callable[[], None]]]:
+        """Give a call its carrier, and a pause that puts its adapter back: rows that go on in it leave theirs."""
+        carrier = self._carriers.of(adapter)
 
         def pause() -> None:
             self._scoring = False
             self.pause()
             self._scoring = True
-            self._use(adapter)
+            self._carriers.routing.route_all(carrier.routed)
 
         self._scoring = True
         try:
-            yield pause
+            yield carrier, pause
         finally:
             self._scoring = False
 
-    def _use(self, adapter: str | None) -> None:
-        """Have the next passes run with an adapter on all rows, or with none."""
-        if adapter:
-            self._adapters.attach(adapter)
-        self._adapters.routing.slices = [(0, WHOLE_BATCH, adapter)] if adapter else []
+    def tokenizer(self, adapter: str | None = None) -> TorchTokenizer:
+        return self._carriers.of(adapter).tokenizer
 
     def has_room(self, prompt: list[int], sampling: Sampling) -> bool:
         """Return whether one more row may come: caches grow as needed."""
         return self._rows < self.max_rows
 
     def open(self, request: RowRequest, prompt: list[int]) -> TorchRow:
-        """Return a row with an empty cache of its own; attach its adapter first where it is new."""
-        if request.adapter:
-            self._adapters.attach(request.adapter)
+        """Return a row with an empty cache of its own; load its adapter first where it is new."""
+        carrier = self._carriers.of(request.adapter)
         sampler = Sampler(request.sampling, prompt, self._device)
         self._rows += 1
-        return TorchRow(request, prompt, sampler=sampler, cache=self._empty_cache())
+        return TorchRow(request, prompt, carrier=carrier, sampler=sampler, cache=self._empty_cache())
 
     def _empty_cache(self) -> Any:
         return DynamicCache(config=self._model.config) if self._stateful else RowsCache()
@@ -122,10 +121,9 @@ class TransformersBackend(TorchModel, Backend[TorchRow]):
         """Read the next 512 prompt tokens of a row, alone; a cancel stops the model between two layers."""
         size = len(row.prompt) if self._stateful else CHUNK
         chunk = row.prompt[row.read : row.read + size]
-        self._adapters.routing.route([row.request.adapter])
         positions = torch.arange(row.read, row.read + len(chunk), device=self._device)
         self._reading = row
-        logits = self._forward([chunk], positions[None], row.cache, None)
+        logits = self._forward([row], [chunk], positions[None], None)
         self._reading = None
         row.read += len(chunk)
         row.logits = logits[0]
@@ -139,44 +137,44 @@ class TransformersBackend(TorchModel, Backend[TorchRow]):
         return row.forced.pop(0)
 
     def decode(self, rows: Sequence[TorchRow]) -> None:
-        """Feed one token of every row; rows with equal adapters stand together, and all share the base's pass."""
-        ordered = sorted(rows, key=lambda row: row.adapter)
-        if self._stateful:
-            for row in ordered:
-                self._decode_batch([row], row.cache)
-            return
-        self._decode_batch(ordered, self._joined(ordered))
+        """Feed one token of every row; base and plain adapters share one pass, equal adapters standing together."""
+        for _, group in groupby(sorted(rows, key=TorchRow.place), lambda row: row.carrier.model):
+            ordered = list(group)
+            if not self._stateful:
+                self._join(ordered)
+            for batch in [[row] for row in ordered] if self._stateful else [ordered]:
+                self._decode_batch(batch)
 
-    def _decode_batch(self, rows: list[TorchRow], cache: Any) -> None:
-        self._adapters.routing.route([row.request.adapter for row in rows])
+    def _decode_batch(self, rows: list[TorchRow]) -> None:
+        cache = rows[0].cache
         lengths = [len(row.prompt) + len(row.tokens) - 1 for row in rows]
         positions = torch.tensor(lengths, device=self._device)[:, None]
         mask = cache.visible(1, self._device) if isinstance(cache, RowsCache) else None
-        logits = self._forward([row.tokens[-1:] for row in rows], positions, cache, mask)
+        logits = self._forward(rows, [row.tokens[-1:] for row in rows], positions, mask)
         for index, row in enumerate(rows):
             row.logits = logits[index]
 
-    def _joined(self, rows: list[TorchRow]) -> RowsCache:
-        """Return the rows' common cache: the one they share already, or a new one when a row came or left."""
+    def _join(self, rows: list[TorchRow]) -> None:
+        """Give the rows a common cache: the one they share already, or a new one when a row came or left."""
         cache = rows[0].cache
         in_place = all(row.cache is cache and row.index == index for index, row in enumerate(rows))
         if in_place and len(cache.starts) == len(rows):
-            return cache  # type: ignore[no-any-return]
+            return
         cache = RowsCache.joined([(row.cache, row.index) for row in rows])
         for index, row in enumerate(rows):
             row.cache, row.index = cache, index
-        return cache
 
     def _forward(
-        self, ids: list[list[int]], positions: torch.Tensor, cache: Any, mask: torch.Tensor | None
+        self, rows: list[TorchRow], ids: list[list[int]], positions: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
-        """Return logits [rows, vocabulary] of the last token of every row."""
+        """Return logits [rows, vocabulary] of the last token of every row, which all have one model and one cache."""
+        self._carriers.routing.route([row.carrier.routed for row in rows])
         with torch.inference_mode():
-            output = self._model(
+            output = rows[0].carrier.model(
                 input_ids=torch.tensor(ids, device=self._device),
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=cache,
+                past_key_values=rows[0].cache,
                 use_cache=True,
                 logits_to_keep=1,
             )
@@ -199,7 +197,7 @@ class TransformersBackend(TorchModel, Backend[TorchRow]):
 
     def likely(self, row: TorchRow, token: int) -> TokenLogprob:
         """Read the logits that the token was drawn from; they stay until the next step."""
-        piece = self.tokenizer(row.request.adapter).piece
+        piece = row.carrier.tokenizer.piece
         return token_logprob(row.logits.float().cpu().numpy(), token, row.request.top_logprobs or 0, piece)
 
     def close_row(self, row: TorchRow) -> None:

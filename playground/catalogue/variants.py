@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import tomlkit
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
+from playground.catalogue.adapters import folder_template
 from playground.catalogue.names import Name, PromptFormat
 from playground.errors import ConfigError, UnknownNameError, VariantError
 from playground.settings import Settings
@@ -196,12 +197,17 @@ class Catalogue:
             current = self._by_name.get(current.base) if current.base else None
         return current
 
-    def prompt_format(self, variant: Variant) -> str | None:
-        """Return the named prompt format of a variant: its own, else that of what it descends from."""
+    def prompt_format(self, variant: Variant, folder: Path | None = None) -> str | None:
+        """Return the named prompt format of a variant: its own, else that of what it descends from.
+
+        None where an adapter on the way brings a chat template. `folder`: where the variant's own files are.
+        """
         current: Variant | None = variant
         while current is not None:
             if current.prompt_format:
                 return current.prompt_format
+            if isinstance(current, Adapter) and folder_template(folder or current.path):
+                return None
             parent = None if isinstance(current, Base) else current.base
             current = self._by_name.get(parent) if parent else None
         return None

@@ -147,9 +147,9 @@ def _verdict(loader: Loader, variant: Variant) -> str:
         found = reach.look(loadable.spec)
         return escape(f"ok, answers; {found.model or 'its model'}, context {found.info.context:,}")
     need, said = memory.need(loadable.spec), _said(loader.remarks(variant, loadable))
-    alone = f"; runs on a copy of its own: {loadable.why_not_shared}" if loadable.why_not_shared else ""
+    apart = f"; answers apart from its base: {loadable.apart}" if loadable.apart else ""
     return escape(
-        f"ok, needs about {(need.ram + need.vram) / hardware.GIB:.2f} GiB{alone}{''.join(f'. {text}' for text in said)}"
+        f"ok, needs about {(need.ram + need.vram) / hardware.GIB:.2f} GiB{apart}{''.join(f'. {text}' for text in said)}"
     )
 
 

@@ -8,9 +8,9 @@ package before that: it is the plugin `vllm-bnb-plugin`.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from playground.catalogue import files
+from playground.catalogue import adapters, files
+from playground.catalogue.adapters import AdapterFiles
 from playground.catalogue.hub import Hub
 from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf, Remote
 from playground.engines import plan
@@ -23,10 +23,8 @@ ENGINE = "vllm"
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What --max-lora-rank takes."""
 DTYPES = {"auto": "auto", "bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
-HARMLESS_STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
-"""Values of init_lora_weights that leave the base as it is; of all others (PiSSA, LoftQ …) vLLM refuses the adapter."""
-SERVED_TOO = ("target_parameters",)
-"""Options with which Madang gives an adapter a base of its own, while vLLM serves it beside the others."""
+ONE_FOR_ALL = ("rank_pattern", "alpha_pattern")
+"""Options that vLLM leaves unread."""
 MAX_LORAS = 8
 """Adapters in one batch, at most: each takes the room of the largest rank on the card."""
 QUIET = {"DO_NOT_TRACK": "1"}
@@ -156,10 +154,9 @@ def _lora(catalogue: Catalogue, hub: Hub, base: Base, adapter: Adapter, chat: st
     folder = adapter.path
     if not adapter.is_local:
         folder = hub.fetch_folder(adapter.source, adapter.revision, lambda done, what: None)
-    files.check_adapter(folder, base.path if base.is_local else None)
-    config = files.read_json(folder / "adapter_config.json")
-    rank, wanted, remedy = _rank(config), catalogue.prompt_format(adapter), MERGE.format(name=adapter.name)
-    why = _beyond(config, rank)
+    found = adapters.read(folder, base.path if base.is_local else None)
+    rank, wanted = max(found.ranks), catalogue.prompt_format(adapter, folder)
+    why, remedy = _beyond(found, rank), MERGE.format(name=adapter.name)
     if not why and wanted != chat:
         asked = f"is asked in the format {wanted}" if wanted else "follows its base's own template"
         why = f"it {asked}, and the server's one chat template is {chat or 'that of the base'}"
@@ -170,24 +167,12 @@ def _lora(catalogue: Catalogue, hub: Hub, base: Base, adapter: Adapter, chat: st
     return _Lora(adapter, folder, rank)
 
 
-def _rank(config: dict[str, Any]) -> int:
-    pattern = config.get("rank_pattern") or {}
-    ranks = [config.get("r", 0), *(pattern.values() if isinstance(pattern, dict) else ())]
-    return max((rank for rank in ranks if isinstance(rank, int)), default=0)
-
-
-def _beyond(config: dict[str, Any], rank: int) -> str:
+def _beyond(adapter: AdapterFiles, rank: int) -> str:
     """Return why vLLM cannot serve an adapter, as the rest of a sentence; empty where it can."""
-    if str(config.get("peft_type", "")).upper() != "LORA":
-        return f"its type is {config.get('peft_type')}"
-    for option, meaning in files.BEYOND_PLAIN.items():
-        if config.get(option) and option not in SERVED_TOO:
-            return f"{meaning} ({option})"
-    if config.get("bias", "none") != "none" or config.get("lora_bias"):
-        return "it trains biases (bias)"
-    start = config.get("init_lora_weights", True)
-    if isinstance(start, str) and start.lower() not in HARMLESS_STARTS:
-        return f"it was started in a way that changes the base's weights (init_lora_weights: {start})"
+    if adapter.beyond_plain:
+        return adapter.beyond_plain
+    if option := next((option for option in ONE_FOR_ALL if adapter.config.get(option)), ""):
+        return f"its layers differ in rank or scale ({option}), and vLLM reads one for all"
     return f"its rank is {rank}, and {RANKS[-1]} is the largest" if rank > RANKS[-1] else ""
 
 

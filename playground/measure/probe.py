@@ -7,7 +7,7 @@ import queue
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +110,7 @@ class Probe:
         spec = self.loadable.spec.model_copy(update={"context": wanted})
         self.hold.release()
         self.pool.unload(self.loadable.spec)
-        self.loadable = Loadable(spec, self.loadable.adapter, self.loadable.why_not_shared)
+        self.loadable = replace(self.loadable, spec=spec)
         self.hold = self.pool.hold(spec, adapter=self.loadable.adapter)
 
 

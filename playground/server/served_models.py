@@ -124,7 +124,7 @@ class ServedModels:
         found = read.loadables.get(model_id)
         if found is None or found.spec not in self._loaded():
             found = read.loadables[model_id] = read.loader.loadable(variant, progress)
-        return Target(model_id, variant, read.names.catalogue.prompt_format(variant), found)
+        return Target(model_id, variant, found.prompt_format, found)
 
     def only(self) -> str:
         """Return the name of the model for a request that names none: the only one loaded, or the only one there is."""

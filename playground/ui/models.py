@@ -105,7 +105,7 @@ def check(playground: Playground, variant: Variant) -> Outcome:
     if loadable.spec.remote is not None:
         found = reach.look(loadable.spec)
         return _good("reached", name=variant.name, model=found.model, count=f"{found.info.context:,}")
-    own = loadable.why_not_shared
+    own = loadable.apart
     verdict = _good("sound_own", name=variant.name, why=own) if own else _good("sound", name=variant.name)
     remarks = loader.remarks(variant, loadable)
     said = (f'<p class="verdict remark">{both(one.key, **one.values)}</p>' for one in remarks)

@@ -1,9 +1,9 @@
 """From a variant to the spec that a worker loads: fetches and checks files, and decides which variants share one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from playground.catalogue import files, gguf_files, quantized
+from playground.catalogue import adapters, files, gguf_files, quantized
 from playground.catalogue.hub import Hub, choose_gguf
 from playground.catalogue.remarks import Remark, remarks
 from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf, Remote, Variant
@@ -20,7 +20,10 @@ class Loadable:
 
     spec: ModelSpec
     adapter: str | None = None
-    why_not_shared: str = ""
+    apart: str = ""
+    """Why its rows do not decode in one batch with its base's; empty where they do, or where it is no adapter."""
+    prompt_format: str | None = None
+    """The named format it is asked in; None for the chat template that it brings."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,11 @@ class Loader:
 
     def loadable(self, variant: Variant, progress: Tell = lambda done, what: None) -> Loadable:
         """Return the spec of a variant; raises VariantError or HubError with the reason and the remedy."""
+        found = self._found(variant, progress)
+        folder = Path(found.adapter) if found.adapter else None
+        return replace(found, prompt_format=self.catalogue.prompt_format(variant, folder))
+
+    def _found(self, variant: Variant, progress: Tell) -> Loadable:
         if isinstance(variant, Remote):
             return Loadable(remote_spec(variant))
         if isinstance(variant, Adapter):
@@ -47,9 +55,8 @@ class Loader:
         """Return what people should know of a variant that was found loadable, before they use it."""
         if isinstance(variant, Remote) or variant.is_fake:
             return []
-        adapter = found.adapter or found.spec.merged_adapter
-        named = self.catalogue.prompt_format(variant)
-        return remarks(variant, Path(found.spec.path), Path(adapter) if adapter else None, named)
+        adapter = Path(found.adapter) if found.adapter else None
+        return remarks(variant, Path(found.spec.path), adapter, found.prompt_format)
 
     def download_bytes(self, variant: Variant) -> int:
         """Return the bytes still to be downloaded for a variant and its base; 0 for local, cached and remote ones."""
@@ -98,11 +105,11 @@ class Loader:
             return Loadable(self._fake(base).spec, adapter.source)
         spec = self._base_spec(base, progress)
         folder = self._folder(adapter, progress)
-        info = files.check_adapter(folder, Path(spec.path))
-        if info.shares_base and adapter.context in (None, spec.context):
-            return Loadable(spec, str(folder))
-        alone = {"name": adapter.name, "merged_adapter": str(folder), "context": adapter.context or spec.context}
-        return Loadable(spec.model_copy(update=alone), None, info.why_not or "it has a context of its own")
+        found = adapters.read(folder, Path(spec.path))
+        if adapter.context in (None, spec.context):
+            return Loadable(spec, str(folder), found.beyond_plain)
+        alone = {"name": adapter.name, "context": adapter.context}
+        return Loadable(spec.model_copy(update=alone), str(folder), "it has a context of its own")
 
     def _gguf_spec(self, gguf: Gguf, progress: Tell) -> ModelSpec:
         path = self._file(gguf, progress)

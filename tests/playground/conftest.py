@@ -79,7 +79,14 @@ class ModelFiles:
 
     def adapter(self, folder: Path, shapes: Shapes = LORA, **config: Any) -> Path:
         folder.mkdir(parents=True)
-        plain = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "bias": "none", "base_model_name_or_path": "owner/base"}
+        plain = {
+            "peft_type": "LORA",
+            "r": 2,
+            "lora_alpha": 4,
+            "target_modules": ".*",
+            "bias": "none",
+            "base_model_name_or_path": "owner/base",
+        }
         self.json(folder / "adapter_config.json", plain | config)
         self.safetensors(folder / "adapter_model.safetensors", shapes)
         return folder

@@ -98,4 +98,4 @@ def _of_variant(settings: Settings, catalogue: Catalogue, variant: Adapter) -> O
         folder = loader.hub.fetch_folder(variant.source, variant.revision, lambda done, what: None)
     trained = [run for run in runs.listed(settings) if run.state().variant == variant.name]
     run = trained[0] if trained else None
-    return Origin(variant, base, folder, base_folder, catalogue.prompt_format(variant), run)
+    return Origin(variant, base, folder, base_folder, catalogue.prompt_format(variant, folder), run)

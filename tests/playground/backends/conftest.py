@@ -32,6 +32,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3": {},
     "gemma2": {"sliding_window": 16, "query_pre_attn_scalar": 16},
     "mistral": {"sliding_window": 16},
+    "qwen2": {},
+    "gemma3_text": {"sliding_window": 16, "query_pre_attn_scalar": 16},
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "norm_topk_prob": True},
+    "mixtral": {"num_local_experts": 4},
     "mamba2": {"head_dim": 16, "num_heads": 8, "n_groups": 1, "state_size": 16, "expand": 2, "chunk_size": 32},
 }
 
@@ -54,15 +58,17 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A folder with a tiny random model of the named family; made once a family."""
+    """A folder with a tiny random model of the named family; made once a family. `qwen3 tied`: one table of words."""
     made: dict[str, Path] = {}
 
     def make(family: str) -> Path:
         if family not in made:
             torch.manual_seed(3407)
             words = tokenizer()
-            options = SHAPE | FAMILIES[family] | {"vocab_size": len(words), "eos_token_id": words.eos_token_id}
-            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **options), dtype=torch.float32)
+            name, _, tied = family.partition(" ")
+            options = SHAPE | FAMILIES[name] | {"vocab_size": len(words), "eos_token_id": words.eos_token_id}
+            options |= {"tie_word_embeddings": bool(tied)}
+            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **options), dtype=torch.float32)
             made[family] = tmp_path_factory.mktemp(family)
             model.save_pretrained(made[family])
             words.save_pretrained(made[family])

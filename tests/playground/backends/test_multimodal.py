@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModelForMultimodalLM, LlamaConfig, Llam
 from playground.backends.transformers import TransformersBackend
 from playground.catalogue import files
 from playground.errors import VariantError
-from playground.protocol import Choices, ModelSpec
+from playground.presets import Sampling
+from playground.protocol import Choices, ModelSpec, RowRequest
 from tests.playground.backends.conftest import SHAPE, tokenizer
 
 ROPE = {"rope_type": "default", "rope_theta": 10_000.0}
@@ -69,10 +70,10 @@ def test_text_is_answered_as_transformers_does(seeing: Path) -> None:
     scored = backend.score([Choices(context=ids[:16], continuations=(ids[16:20], ids[16:]))])
     sums = [float(sum(want[15 + n, ids[16 + n]] for n in range(count))) for count in (4, 8)]
     assert scored.logprobs[0] == pytest.approx(sums, abs=1e-3)
-    cache, steps = backend._empty_cache(), []
+    row, steps = backend.open(RowRequest(variant="m", ids=ids, sampling=Sampling()), list(ids)), []
     with torch.inference_mode():
         for begin, end in ((0, 20), *((n, n + 1) for n in range(20, len(ids)))):
-            steps.append(backend._forward([list(ids[begin:end])], torch.arange(begin, end)[None], cache, None))
+            steps.append(backend._forward([row], [list(ids[begin:end])], torch.arange(begin, end)[None], None))
     decoded = torch.stack([torch.log_softmax(step.reshape(-1, step.shape[-1])[-1], -1) for step in steps])
     assert (decoded - want[19:]).abs().max() < 1e-4
 

@@ -59,7 +59,7 @@ def test_logits_in_small_parts_are_the_models_own(
     backend = load(tiny(family))
     whole = backend.prompt_logprobs(some_prompts(), 2)
     sizes: list[int] = []
-    monkeypatch.setattr(backend._scorer, "_places", 7)
+    monkeypatch.setattr(backend._carriers.base.scorer, "_places", 7)
     head = backend._model.get_output_embeddings()
     hook = head.register_forward_hook(lambda module, arguments, output: sizes.append(output.shape[1]))
     parts = backend.prompt_logprobs(some_prompts(), 2)

@@ -6,14 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from playground.answer_text import AnswerText
 from playground.backends.prompting import prompt_of
 from playground.backends.scheduler import Scheduler
 from playground.backends.transformers import TransformersBackend
-from playground.catalogue.files import check_adapter
 from playground.errors import VariantError
 from playground.events import Event, Finished, Started
 from playground.protocol import Cancelled, Choices, ModelSpec, Pause, RowRequest
@@ -98,31 +96,6 @@ def test_chunks_read_as_one_prompt(
     assert run(backend, [request]) == whole
 
 
-@pytest.mark.parametrize("options", [{}, {"use_rslora": True}, {"rank_pattern": {"q_proj": 2}}], ids=str)
-@pytest.mark.parametrize("patterned", [False, True])
-def test_adapter_on_shared_weights_equals_peft(
-    options: dict[str, Any], patterned: bool, tiny: Callable[[str], Path], tiny_adapter: Callable[..., Path]
-) -> None:
-    if patterned:
-        options = options | {"alpha_pattern": {"v_proj": 32}}
-    base = tiny("llama")
-    folder = tiny_adapter(base, **options)
-    assert check_adapter(folder, base).shares_base
-    ids = torch.arange(3, 60)[None]
-    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    bare = plain(ids).logits[0, -1]
-    expected = PeftModel.from_pretrained(plain, folder)(ids).logits[0, -1]
-    backend = load(base)
-    backend._adapters.attach(str(folder))
-    backend._adapters.routing.route([str(folder)])
-    got = backend._forward(ids.tolist(), torch.arange(57)[None], backend._empty_cache(), None)[0]
-    assert (got - expected).abs().max() < 1e-4
-    assert (got - bare).abs().max() > 0.1
-    backend._adapters.routing.route([None])
-    got = backend._forward(ids.tolist(), torch.arange(57)[None], backend._empty_cache(), None)[0]
-    assert (got - bare).abs().max() < 1e-4
-
-
 def test_base_and_two_adapters_in_one_batch_equal_each_alone(
     tiny: Callable[[str], Path], tiny_adapter: Callable[..., Path], ask: Callable[..., RowRequest]
 ) -> None:
@@ -136,25 +109,6 @@ def test_base_and_two_adapters_in_one_batch_equal_each_alone(
     together = run(backend, questions(), late=2)
     assert together == [run(backend, [request])[0] for request in questions()]
     assert len({tuple(tokens) for tokens in together}) == 3
-
-
-def test_merged_adapter_of_another_kind(
-    tiny: Callable[[str], Path], tiny_adapter: Callable[..., Path], ask: Callable[..., RowRequest]
-) -> None:
-    base = tiny("llama")
-    folder = tiny_adapter(base, use_dora=True)
-    info = check_adapter(folder, base)
-    assert not info.shares_base
-    assert "DoRA" in info.why_not
-    merged = load(base, merged_adapter=str(folder))
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), folder)
-    request = ask(QUESTIONS[1], temperature=0.0, repetition_penalty=1.0)
-    prompt = torch.tensor([prompt_of(merged.tokenizer(), request).ids])
-    config = GenerationConfig(
-        max_new_tokens=24, do_sample=False, eos_token_id=sorted(merged.tokenizer()._ends), pad_token_id=0
-    )
-    expected = model.generate(input_ids=prompt, generation_config=config)[0, prompt.shape[1] :].tolist()
-    assert run(merged, [request])[0] == [token for token in expected if token not in merged.tokenizer()._ends]
 
 
 def test_cancel_leaves_a_long_prompt_between_layers(

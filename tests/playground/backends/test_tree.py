@@ -62,7 +62,7 @@ def test_scores_equal_one_pass_a_choice(  # noqa: PLR0913 - a parameter an axis
 ) -> None:
     monkeypatch.setattr("playground.backends.layout.SHORT", short)
     backend = load(tiny(family))
-    assert type(backend._scorer) is kind
+    assert type(backend._carriers.base.scorer) is kind
     model = AutoModelForCausalLM.from_pretrained(tiny(family), dtype=torch.float32)
     questions = some_questions(17, single)
     scored = backend.score(questions)

@@ -68,8 +68,7 @@ class Session:
     def source(self) -> Source:
         """Return the source's files."""
         loadable = self.bench.loadable(self.bench.source)
-        adapter = loadable.adapter or loadable.spec.merged_adapter
-        return Source(Path(loadable.spec.path), Path(adapter) if adapter else None)
+        return Source(Path(loadable.spec.path), Path(loadable.adapter) if loadable.adapter else None)
 
     @cached_property
     def _passages(self) -> list[str]:

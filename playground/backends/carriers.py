@@ -1,0 +1,79 @@
+"""Which model and which tokenizer the rows of an adapter run through, in a worker that has one base loaded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from playground.backends.adapted import adapted, sharing
+from playground.backends.lora import Adapters
+from playground.backends.torch_tokenizer import TorchTokenizer
+from playground.backends.tree import TreeScorer
+from playground.catalogue.adapters import AdapterFiles, read
+from playground.errors import VariantError
+
+
+@dataclass(frozen=True, eq=False)
+class Carrier:
+    """What rows run through. `routed`: the adapter that the base's own layers add for them, if it is plain LoRA."""
+
+    model: Any
+    tokenizer: TorchTokenizer
+    scorer: TreeScorer
+    routed: str | None = None
+
+
+class Carriers:
+    """The base and its adapters, each made at its first row."""
+
+    def __init__(self, folder: str, model: Any, dtype: torch.dtype, new_scorer: Callable[[Any], TreeScorer]) -> None:
+        self._folder, self._model, self._new_scorer = Path(folder), model, new_scorer
+        self._bare = sharing(model)
+        """The base's modules, before plain adapters hook into them."""
+        self._plain = Adapters(model, dtype)
+        self.routing = self._plain.routing
+        self._rows = int(model.config.get_text_config().vocab_size)
+        tokenizer = TorchTokenizer(self._folder, self._rows, _ends(model))
+        self.base = Carrier(model, tokenizer, new_scorer(model))
+        self._made = {"": self.base}
+
+    def of(self, adapter: str | None) -> Carrier:
+        """Return the carrier of an adapter's folder, or the base's; VariantError where it cannot be made."""
+        key = adapter or ""
+        if key not in self._made:
+            self._made[key] = self._carrier(read(Path(key)))
+        return self._made[key]
+
+    def _carrier(self, adapter: AdapterFiles) -> Carrier:
+        rows = self._resized(adapter)
+        tokenizer = self._tokenizer(adapter, rows or self._rows)
+        if rows is None and not adapter.beyond_plain and self._plain.attach(adapter):
+            return Carrier(self._model, tokenizer, self.base.scorer, str(adapter.folder))
+        model = adapted(self._bare, adapter, rows)
+        return Carrier(model, tokenizer, self._new_scorer(model))
+
+    def _resized(self, adapter: AdapterFiles) -> int | None:
+        """Return how many rows the vocabulary needs for an adapter; None where the base has as many."""
+        wanted = adapter.rows or max(self._rows, *(index + 1 for index in adapter.new_rows), 0)
+        return wanted if wanted != self._rows else None
+
+    def _tokenizer(self, adapter: AdapterFiles, rows: int) -> TorchTokenizer:
+        """Return the tokenizer that rows of an adapter read with: its own where it brings one, as its template."""
+        ours = own = self.base.tokenizer
+        if adapter.has_tokenizer and not adapter.same_tokenizer(self._folder):
+            own = TorchTokenizer(adapter.folder, rows, _ends(self._model))
+        if own.words > max(rows, ours.words if rows == self._rows else 0):
+            raise VariantError(
+                f"The tokenizer of the adapter {adapter.folder.name} has {own.words} tokens, and there are rows for"
+                f" {rows}: it brings none for the others.",
+                "Save it with its embeddings (modules_to_save, or save_pretrained(…, save_embedding_layers=True)).",
+            )
+        return own.with_template(adapter.template or ours.vocabulary().template, rows)
+
+
+def _ends(model: Any) -> frozenset[int]:
+    """Return the tokens that end an answer as the model's own config says."""
+    own = model.generation_config.eos_token_id
+    return frozenset(own if isinstance(own, list) else [] if own is None else [own])
