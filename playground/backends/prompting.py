@@ -24,6 +24,7 @@ class Prompt(NamedTuple):
     """What became of turns that the template has no place for."""
     families: tuple[Tags, ...] = ()
     opened: Tags | None = None
+    thinks: bool = False
 
 
 def prompt_of(tokenizer: Tokenizer, request: RowRequest) -> Prompt:
@@ -45,7 +46,8 @@ def prompt_of(tokenizer: Tokenizer, request: RowRequest) -> Prompt:
     notices = traits_of(chosen.template, words.tokens).notices(request.messages)
     text, opened = _thought_about(chosen, request, words.tokens)
     ids = tokenizer.encode(text, None if request.prompt_format else False)
-    return Prompt(text, ids, chosen.stop, notices, habits(chosen.template).families, opened)
+    known = habits(chosen.template)
+    return Prompt(text, ids, chosen.stop, notices, known.families, opened, known.thinks)
 
 
 def _thought_about(chosen: PromptFormat, request: RowRequest, tokens: Mapping[str, str]) -> tuple[str, Tags | None]:
