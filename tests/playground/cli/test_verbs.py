@@ -214,6 +214,9 @@ class Shelf:
     def files(self, repo: str, revision: str | None, patterns: list[str] | None = None) -> list[HubFile]:
         return [HubFile("model.safetensors", 3 * 2**30, self.cached)]
 
+    def fetch_plan(self, repo: str, revision: str | None, progress: Any) -> tuple[Path, int]:
+        return self.folder, 3 * 2**30
+
     def fetch_folder(self, repo: str, revision: str | None, progress: Any) -> Path:
         self.fetched += 1
         progress(0.5, "[red]half[/red]")
@@ -240,6 +243,14 @@ def test_a_download_is_asked_for_with_its_size(shell: Shell, shelf: Shelf, monke
     assert "already" in err
 
 
+def test_what_cannot_run_is_told_before_a_download(shell: Shell, shelf: Shelf, model_files: Any) -> None:
+    config = {"architectures": ["LlamaForSequenceClassification"], "model_type": "llama"}
+    model_files.json(shelf.folder / "config.json", config)
+    code, _, err = shell("models", "add", "new", "owner/new", "--yes")
+    assert (code, shelf.fetched) == (2, 0)
+    assert "reward model" in err
+
+
 def test_checking_looks_at_files_and_downloads_nothing(
     shell: Shell, shelf: Shelf, tmp_path: Path, model_files: Any
 ) -> None:
@@ -249,7 +260,7 @@ def test_checking_looks_at_files_and_downloads_nothing(
     code, out, _ = shell("models", "check", "mine")
     assert code == 0
     assert out.startswith("mine  ok, needs about 0.")
-    assert "a copy of its own: it uses DoRA" in shell("models", "check", "mine:lora")[1]
+    assert "answers apart from its base: it uses DoRA" in shell("models", "check", "mine:lora")[1]
     code, out, _ = shell("models", "check", "far")
     assert (code, out.strip()) == (0, "far  not here yet: on the Hub")
     (base / "tokenizer.json").unlink()
