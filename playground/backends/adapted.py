@@ -33,7 +33,10 @@ def adapted(base: nn.Module, adapter: AdapterFiles, rows: int | None) -> Any:
 
     `rows`: how many the vocabulary needs, None where the base's are right. Raises VariantError with PEFT's reason.
     """
-    model = sharing(base, _changed(base, adapter))
+    private = _changed(base, adapter)
+    if rows is not None:
+        private |= _tables(base)  # transformers writes the larger ones into them
+    model = sharing(base, private)
     if rows is not None:
         model.resize_token_embeddings(rows, mean_resizing=False)
     try:
@@ -46,6 +49,15 @@ def adapted(base: nn.Module, adapter: AdapterFiles, rows: int | None) -> Any:
         raise _refused(adapter, base, error) from error
 
 
+def _tables(base: Any) -> set[str]:
+    """Return the names of the weights of embeddings and output layer."""
+    tables = [
+        table.weight for table in (base.get_input_embeddings(), base.get_output_embeddings()) if table is not None
+    ]
+    named = base.named_parameters(remove_duplicate=False)
+    return {name for name, tensor in named if any(tensor is table for table in tables)}
+
+
 def _loaded(model: Any, adapter: AdapterFiles) -> Any:
     """Return the PeftModel; refuse an adapter whose tensors and layers do not all find each other."""
     from peft import PeftModel
@@ -54,11 +66,12 @@ def _loaded(model: Any, adapter: AdapterFiles) -> Any:
     renamed = getattr(model, "_checkpoint_conversion_mapping", {})
     loaded = PeftModel.from_pretrained(model, str(adapter.folder), torch_device=device)
     found = loaded.load_adapter(str(adapter.folder), "default", key_mapping=renamed, torch_device=device)
-    if found.unexpected_keys:
-        name = found.unexpected_keys[0].removeprefix(PREFIX)
+    lost = [name for name in found.unexpected_keys if "token_adapter" not in name and ADDED.search(name)]
+    if lost:  # others are second copies of what wrappers hold
+        name = lost[0].removeprefix(PREFIX).replace(".default", "")
         raise ValueError(f"it holds {name} for no layer of the base that its config targets")
     if found.missing_keys:
-        name = found.missing_keys[0].removeprefix(PREFIX)
+        name = found.missing_keys[0].removeprefix(PREFIX).replace(".default", "")
         raise ValueError(f"its config targets layers of the base that its file has nothing for: {name}")
     return loaded
 
