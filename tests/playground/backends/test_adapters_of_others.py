@@ -11,7 +11,7 @@ import pytest
 import torch
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM, AutoTokenizer
 
 from playground.backends.prompting import prompt_of
 from playground.backends.transformers import TransformersBackend
@@ -19,6 +19,7 @@ from playground.errors import VariantError
 from playground.protocol import RowRequest
 from tests.playground.backends.conftest import randomised
 from tests.playground.backends.test_adapter_kinds import ATTENTION, IDS, check, saved
+from tests.playground.backends.test_multimodal import that_sees
 from tests.playground.backends.test_transformers import load, run
 
 NEW = ["<|begin|>", "<|finish|>", "<|aside|>"]
@@ -88,6 +89,26 @@ def test_experts_as_transformers_4_named_them(
     peft.LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=list(experts)).save_pretrained(tmp_path)
     save_file(tensors, tmp_path / "adapter_model.safetensors")
     check(load(tiny(base)), tiny(base), tmp_path, ask)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_gemma_3_under_its_names_of_today_and_of_transformers_4_49(old: bool, tmp_path: Path) -> None:
+    base, folder = that_sees("gemma3", tmp_path / "b"), tmp_path / "a"
+    model = get_peft_model(
+        AutoModelForMultimodalLM.from_pretrained(base, dtype=torch.float32),
+        peft.LoraConfig(task_type="CAUSAL_LM", target_modules=r".*language_model.*(q_proj|v_proj|down_proj)"),
+    )
+    torch.manual_seed(1)
+    trained = randomised(model).eval()
+    trained.save_pretrained(folder)
+    today, then = "model.language_model.layers", "language_model.model.layers"
+    if old:
+        rewritten(folder, lambda tensors: {name.replace(today, then): t for name, t in tensors.items()})
+    assert any((then if old else today) in name for name in load_file(folder / "adapter_model.safetensors"))
+    with torch.no_grad():
+        expected = torch.log_softmax(trained(torch.tensor([IDS])).logits[0], dim=-1)
+    got = torch.from_numpy(load(base).logprobs(IDS, str(folder)))
+    assert (got - expected).abs().max() < 1e-3
 
 
 def grown(base: Path, folder: Path, embeddings: bool = True, **options: Any) -> tuple[Path, Any]:
