@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from playground.thinking.asked import Thinking
 from playground.traits import Notice
 from training.data import encodings, faults
 from training.data.encoder import Encoder
@@ -16,6 +17,7 @@ from training.data.findings import Finding, Severity, many
 from training.data.formats import Data
 from training.data.lengths import Lengths, wholly_cut
 from training.data.overlap import overlaps
+from training.data.thoughts import parted, wrong_tags
 
 LEFT_OUT = "Correct these rows, or let --fix leave them out."
 ANSWER = "Write the answers, or let --fix leave these out."
@@ -153,6 +155,36 @@ def duplicates(sight: Sight) -> Iterator[Finding]:
     yield from _found("same-question", "note", differently, what, "Nothing to do where both answers are right.")
 
 
+def thoughts(sight: Sight) -> Iterator[Finding]:
+    """Find answers whose thoughts are missing, doubled, or have no place in the chat template."""
+    answers = [(example.row, turn) for example in sight.sound for turn in faults.answered(example)]
+    opens = sight.encoder is not None and sight.encoder.habits.opens
+    doubled = dict.fromkeys(row for row, turn in answers if wrong_tags(turn, opens))
+    what = "with tags of a thought that stand twice, or one without the other"
+    yield from _found("thought-tags", "warning", doubled, what, "Write each thought once, in tags or in a field.")
+    if sight.encoder is None or sight.data.kind == "text":
+        return
+    known = sight.encoder.habits
+    lost = dict.fromkeys(row for row, turn in answers if turn.thought and not known.tags)
+    what = "whose thoughts (reasoning_content, thinking) are not trained: the chat template has no place for them"
+    remedy = "Train a model whose template has one, or write them into the text between <think> and </think>."
+    yield from _found("thoughts-left-out", "warning", lost, what, remedy)
+    asked = known.opens or (known.thinks and bool(known.variables(Thinking(mode="off"))))
+    none = dict.fromkeys(row for row, turn in answers if asked and not parted(turn, known).thought)
+    how = "opens one" if known.opens else "may ask for one"
+    what = f"with an answer without a thought, under a chat template that {how}: trained as with thinking off, "
+    what += "behind an empty thought that carries no loss"
+    remedy = "Ask the trained model with thinking off, or write thoughts (reasoning_content)."
+    yield from _found("no-thought", "warning" if known.opens else "note", none, what, remedy)
+
+
+def without_loss(sight: Sight) -> Iterator[Finding]:
+    """Find answers that the data gives no loss."""
+    rows = (example.row for example in sight.sound if any(not turn.learnt for turn in example.turns))
+    what = "with answers that are not learnt: weight 0, loss or train false"
+    return _found("no-loss", "note", rows, what, "Nothing to do where that is meant.")
+
+
 def moved(sight: Sight) -> Iterator[Finding]:
     """Find rows of which the chat template cannot write all as it stands."""
     if sight.encoder is None or sight.data.kind == "text":
@@ -208,7 +240,11 @@ CONTENT: tuple[Check, ...] = (
     _fatal("meaningless", faults.meaningless, "without a letter or digit", LEFT_OUT),
     _fatal("missing-answers", faults.unanswered, "without an answer", ANSWER),
     roles,
+    _fatal("nothing-learnt", faults.unlearnt, "of which no answer is to be learnt", LEFT_OUT),
     _fatal("same-answers", faults.same, "whose chosen and rejected answers are equal", LEFT_OUT),
     _fatal("half-characters", faults.halved, "with halves of characters (lone surrogates)", "--fix takes them out."),
 )
-OTHERS: tuple[Check, ...] = (wordless_answers, wrong_encodings, decomposed, duplicates, moved, cuts, benchmark)
+OTHERS: tuple[Check, ...] = (
+    *(wordless_answers, wrong_encodings, decomposed, duplicates, moved, thoughts, without_loss, cuts),
+    benchmark,
+)

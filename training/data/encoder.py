@@ -5,7 +5,7 @@ is on answers: a token counts where it holds some of one, and an answer ends wit
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 from playground import prompts
 from playground.errors import VariantError
 from playground.messages import Message
+from playground.thinking.asked import Thinking
+from playground.thinking.habits import Habits, habits, tail
+from playground.thinking.tags import Tags
 from playground.traits import Notice, Traits, traits_of
 from training.data.examples import Example, Turn
+from training.data.thoughts import parted, written
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -98,6 +102,11 @@ class Encoder:
         """Return what the format of conversations does with the turns it gets."""
         return traits_of(self.chosen.template, self.tokens)
 
+    @cached_property
+    def habits(self) -> Habits:
+        """Return what the format of conversations does about thoughts."""
+        return habits(self.chosen.template)
+
     @property
     def format_used(self) -> str | None:
         """Return the named format that conversations are rendered in; None for the model's own template."""
@@ -140,41 +149,72 @@ class Encoder:
         if example.kind == "text":
             text = example.text if example.text.rstrip().endswith(self.eos) else example.text + self.eos
             return [Text(text, ((0, len(text)),))]
-        whole = self._ended(self._said(example.turns, opened=False))
-        spans = self._spans(example.turns, whole)
+        turns = [parted(turn, self.habits) for turn in example.turns]
+        spans = self._spans(turns)
         if spans is None:
-            return [self._last_answer(example.turns[: end + 1]) for end in _answers(example.turns)]
+            return [self._last_answer(turns[: end + 1]) for end in _answers(turns) if turns[end].learnt]
+        whole = self._ended(self._said(turns, self._variables(turns)))
         return [Text(whole, spans if answers_only else ((0, len(whole)),))]
 
-    def _spans(self, turns: Sequence[Turn], whole: str) -> tuple[tuple[int, int], ...] | None:
+    def _spans(self, turns: Sequence[Turn]) -> tuple[tuple[int, int], ...] | None:
         """Return where the answers stand in the whole; None where a template rewrites turns, or leaves answers out."""
-        if not self.traits.answers:
-            return None
-        spans = []
         answers = _answers(turns)
+        if not self.traits.answers or len({bool(turns[place].thought) for place in answers}) > 1:
+            return None
+        given, spans = self._variables(turns), []
+        whole = self._ended(self._said(turns, given))
         for place in answers:
-            before = self._said(turns[:place], opened=True)
-            after = whole if place == len(turns) - 1 else self._said(turns[: place + 1], opened=False)
-            if not (whole.startswith(before) and whole.startswith(after)):
+            before, _ = self._prompt(turns[:place], given, bool(turns[place].thought))
+            after = whole if place == len(turns) - 1 else self._said(turns[: place + 1], given)
+            if not (whole.startswith(before) and whole.startswith(after) and self._holds(after, before, turns[place])):
                 return None
-            spans.append((len(before), len(after)))
+            if turns[place].learnt:
+                spans.append((len(before), len(after)))
         return tuple(spans)
 
-    def _last_answer(self, turns: Sequence[Turn]) -> Text:
-        """Return a row whose last answer alone is learnt; put together where its beginning is not the prompt."""
-        before = self._said(turns[:-1], opened=True)
-        whole = self._ended(self._said(turns, opened=False))
-        if not whole.startswith(before) or not self.traits.answers:
-            whole = before + turns[-1].content + self.eos
+    def _last_answer(self, turns: Sequence[Turn], thinks: bool | None = None) -> Text:
+        """Return a row whose last answer alone is learnt; put together where its beginning is not the prompt.
+
+        `thinks`: whether its prompt has it thought about; as its answer was, where that is not said.
+        """
+        turns = [parted(turn, self.habits) for turn in turns]
+        last, thinks = turns[-1], bool(turns[-1].thought) if thinks is None else thinks
+        given = self._variables(turns[-1:], thinks)
+        before, opened = self._prompt(turns[:-1], given, thinks)
+        whole = self._ended(self._said(turns, given))
+        if not (self.traits.answers and whole.startswith(before) and self._holds(whole, before, last)):
+            closed = self.habits.tags and self.traits.answers and last.content in whole
+            end = whole.rpartition(last.content)[2] if closed else self.eos
+            whole = before + written(last, opened, next(iter(self.habits.tags), None)) + end
         return Text(whole, ((len(before), len(whole)),))
+
+    def _prompt(self, turns: Sequence[Turn], given: Mapping[str, Any], thinks: bool) -> tuple[str, Tags | None]:
+        """Return the prompt of an answer that is thought about, or is not, and the tags of the thought it opens."""
+        prompt = self._said(turns, given, opened=True)
+        if not self.habits.tags:
+            return prompt, None
+        begun = tail(prompt, self._said(turns, given), turns[-1].content)
+        rest = "" if thinks or not self.habits.opened(begun) else self.habits.finished(begun, Thinking(mode="off"))
+        return prompt + rest, self.habits.opened(begun + rest)
+
+    def _variables(self, turns: Sequence[Turn], thinks: bool | None = None) -> dict[str, Any]:
+        """Return what the template is given so that it has an answer thought about, or not, as its data has it."""
+        thinks = any(turn.thought for turn in turns) if thinks is None else thinks
+        if thinks:
+            return self.habits.variables(Thinking(mode="on")) if self.habits.default is False else {}
+        return self.habits.variables(Thinking(mode="off"))
+
+    def _holds(self, whole: str, before: str, answer: Turn) -> bool:
+        """Return whether what follows a prompt holds the answer's thought, once."""
+        return not (answer.thought and self.habits.tags) or whole[len(before) :].count(answer.thought.strip()) == 1
 
     def notices(self, example: Example) -> tuple[Notice, ...]:
         """Return what becomes of turns before an answer that the template has no place for."""
         turns = example.turns if example.kind == "preference" else example.turns[:-1]
         return self.traits.notices(_messages(turns))
 
-    def _said(self, turns: Sequence[Turn], opened: bool) -> str:
-        return prompts.render(self.chosen, _messages(turns), self.tokens, opened)
+    def _said(self, turns: Sequence[Turn], given: Mapping[str, Any], opened: bool = False) -> str:
+        return prompts.render(self.chosen, _messages(turns), self.tokens, opened, given)
 
     def _ended(self, text: str) -> str:
         """Return the text with an end: EOS, where the template itself closed the turn with no token that ends one."""
@@ -199,9 +239,9 @@ class Encoder:
 
     def pair(self, example: Example) -> Pair:
         """Return a preference as token ids."""
-        answers = [
-            self._last_answer((*example.turns, Turn("assistant", said))) for said in (example.chosen, example.rejected)
-        ]
+        sides = [parted(Turn("assistant", said), self.habits) for said in (example.chosen, example.rejected)]
+        thinks = any(side.thought for side in sides)
+        answers = [self._last_answer((*example.turns, side), thinks) for side in sides]
         prompt = answers[0].text[: answers[0].learnt[0][0]]
         ids = self._ids(prompt)
         chosen, rejected = (self._ids(row.text[row.learnt[0][0] :], first=False) for row in answers)
@@ -254,7 +294,10 @@ def _labelled(encoding: Any, row: Text) -> Tokens:
 
 
 def _messages(turns: Sequence[Turn]) -> list[Message]:
-    return [Message(role=turn.role, content=turn.content) for turn in turns]  # type: ignore[arg-type]
+    return [
+        Message(role=turn.role, content=turn.content, reasoning_content=turn.thought or None)  # type: ignore[arg-type]
+        for turn in turns
+    ]
 
 
 def _answers(turns: Sequence[Turn]) -> list[int]:

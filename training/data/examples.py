@@ -30,10 +30,15 @@ class Table:
 
 
 class Turn(NamedTuple):
-    """What one side said. `role` is as the data has it: the checks say where it is none of ROLES."""
+    """What one side said. `role` is as the data has it: the checks say where it is none of ROLES.
+
+    `thought`: what a field of its own says was thought before it; `learnt`: whether the data gives it loss.
+    """
 
     role: str
     content: str
+    thought: str = ""
+    learnt: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,5 +61,5 @@ class Example:
         """Return every text in it, in order."""
         if self.kind == "text":
             return (self.text,)
-        said = tuple(turn.content for turn in self.turns)
+        said = tuple(text for turn in self.turns for text in (turn.content, *([turn.thought] if turn.thought else [])))
         return (*said, self.chosen, self.rejected) if self.kind == "preference" else said

@@ -62,7 +62,21 @@ def halved(example: Example) -> bool:
     return any(SURROGATES.search(text) for text in example.written)
 
 
-FAULTS: tuple[Callable[[Example], object], ...] = (empty, meaningless, unanswered, disorder, same, halved)
+def unlearnt(example: Example) -> bool:
+    """Return whether the data gives none of the answers any loss."""
+    marked = [turn.learnt for turn in example.turns if turn.role == "assistant"]
+    return example.kind == "conversation" and bool(marked) and not any(marked)
+
+
+FAULTS: tuple[Callable[[Example], object], ...] = (
+    empty,
+    meaningless,
+    unanswered,
+    disorder,
+    same,
+    halved,
+    unlearnt,
+)
 """Why a row cannot be trained on."""
 
 
@@ -73,15 +87,26 @@ def answers(example: Example) -> list[str]:
     return [turn.content for turn in example.turns if turn.role == "assistant"]
 
 
+def answered(example: Example) -> list[Turn]:
+    """Return the answers in it as turns; none of plain text."""
+    if example.kind == "preference":
+        return [Turn("assistant", example.chosen), Turn("assistant", example.rejected)]
+    return [turn for turn in example.turns if turn.role == "assistant"]
+
+
 def whole_key(example: Example) -> bytes:
     """Return a key that is equal for rows that say the same, spaces and Unicode composition aside."""
-    return _digest([*(part for turn in example.turns for part in turn), example.text, example.chosen, example.rejected])
+    return _digest([*_parts(example.turns), example.text, example.chosen, example.rejected])
 
 
 def prompt_key(example: Example) -> bytes:
     """Return a key that is equal for rows that ask the same: all turns before the last answer, or the plain text."""
     asked: tuple[Turn, ...] = example.turns if example.kind == "preference" else example.turns[:-1]
-    return _digest([*(part for turn in asked for part in turn), example.text])
+    return _digest([*_parts(asked), example.text])
+
+
+def _parts(turns: Iterable[Turn]) -> list[str]:
+    return [part for turn in turns for part in (turn.role, turn.content, turn.thought)]
 
 
 def _digest(parts: Iterable[str]) -> bytes:

@@ -38,7 +38,9 @@ def fix(data: Data, findings: Iterable[Finding]) -> tuple[Data, dict[str, int]]:
 def _mended(example: Example) -> Example:
     return replace(
         example,
-        turns=tuple(Turn(turn.role, mended(turn.content)) for turn in example.turns),
+        turns=tuple(
+            turn._replace(content=mended(turn.content), thought=mended(turn.thought)) for turn in example.turns
+        ),
         text=mended(example.text),
         chosen=mended(example.chosen),
         rejected=mended(example.rejected),
@@ -94,5 +96,10 @@ def _row(example: Example) -> dict[str, Any]:
     return {"prompt": _messages(example.turns), **answers}
 
 
-def _messages(turns: Iterable[Turn]) -> list[dict[str, str]]:
-    return [{"role": turn.role, "content": turn.content} for turn in turns]
+def _messages(turns: Iterable[Turn]) -> list[dict[str, Any]]:
+    return [
+        {"role": turn.role, "content": turn.content}
+        | ({"reasoning_content": turn.thought} if turn.thought else {})
+        | ({} if turn.learnt else {"weight": 0})
+        for turn in turns
+    ]

@@ -5,10 +5,16 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from playground.thinking.habits import FIELDS
+from playground.thinking.tags import common
 from training.data.examples import Example, Row, Turn
 
 SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "chatgpt": "assistant", "model": "assistant"}
 """Names of the two sides in ShareGPT files -> roles; other names stay, and the checks say which are none."""
+
+
+LOSS = ("weight", "loss", "train", "training")
+"""Fields of a turn that say whether it carries loss."""
 
 
 class RowFault(NamedTuple):
@@ -57,6 +63,8 @@ def _content(value: Any) -> str:
         return _text(value, "content")
     parts = []
     for part in value:
+        if isinstance(part, dict) and part.get("type") == "thinking":
+            continue
         if isinstance(part, dict) and part.get("type", "text") != "text":
             raise Unfit(f"a message holds {part['type']}, which is not trained", "Keep text parts alone.")
         parts.append(part.get("text") if isinstance(part, dict) else part)
@@ -76,11 +84,27 @@ def _turn(turn: Any, name: str) -> Turn:
         raise Unfit(f"a turn of {name} is {_a(turn)}", 'Write turns as {"role": …, "content": …}.')
     if turn.get("tool_calls"):
         raise Unfit(f"a turn of {name} calls tools, which is not trained", "Leave such rows out.")
-    if "role" in turn:
-        return Turn(_role(turn["role"]), _content(turn.get("content")))
-    if "from" in turn:
-        return Turn(_role(turn["from"]), _content(turn.get("value")))
+    role, said = ("role", "content") if "role" in turn else ("from", "value")
+    if role in turn:
+        named = _role(turn[role])
+        thought = _thought(turn, turn.get(said)) if named == "assistant" else ""
+        return Turn(named, _content(turn.get(said)), thought, named != "assistant" or _is_learnt(turn))
     raise Unfit(f"a turn of {name} says no role", 'Write turns as {"role": …, "content": …}.')
+
+
+def _thought(turn: dict[str, Any], content: Any) -> str:
+    """Return what an answer's own field, or parts of its content, say was thought before it."""
+    fields = [turn[name] for name in FIELDS if isinstance(turn.get(name), str)]
+    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    inner = [part.get("thinking") for part in parts if part.get("type") == "thinking"]
+    fields += [_content(one) for one in inner if one]
+    return next((field for field in fields if field.strip()), "")
+
+
+def _is_learnt(turn: dict[str, Any]) -> bool:
+    """Return whether an answer carries loss: OpenAI's weight, LLaMA-Factory's loss and axolotl's train say so."""
+    said = [turn[name] for name in LOSS if turn.get(name) is not None]
+    return not any(str(value).strip().lower() in ("0", "0.0", "false", "no") for value in said)
 
 
 def _role(value: Any) -> str:
@@ -137,7 +161,12 @@ def _preference(number: int, row: Row) -> Example:
             "chosen and rejected differ in more than their last answer", "Both must end with one answer of their own."
         )
     prompt = sides[0][:shared] or _prompt(row)
-    return Example(number, "preference", prompt, chosen=ends[0][0].content, rejected=ends[1][0].content)
+    return Example(number, "preference", prompt, chosen=_whole(ends[0][0]), rejected=_whole(ends[1][0]))
+
+
+def _whole(turn: Turn) -> str:
+    """Return an answer with its thought in tags, where a field had it apart."""
+    return common()[0].around(turn.thought, turn.content) if turn.thought.strip() else turn.content
 
 
 def _side(value: Any, name: str) -> tuple[Turn, ...]:

@@ -1,0 +1,174 @@
+"""Thoughts in training data: rendered once, learnt where the model would think, never dropped without a word."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from playground.thinking.habits import habits
+from tests.training.data.conftest import tiny_model
+from training.data.checks import check
+from training.data.encoder import Encoder, Text
+from training.data.examples import Table, Turn
+from training.data.fixing import fix, write_fixed
+from training.data.formats import Data, convert
+from training.data.lengths import measure
+from training.data.thoughts import parted, wrong_tags
+
+OPENS = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}{{ 'A: ' + m.content.split('</think>')[-1] + eos_token }}"
+    "{% else %}{{ 'U: ' + m.content + ' ' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'A: <think>\n' }}{% endif %}"
+)
+SWITCH = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}{{ 'A: ' }}{% if loop.last %}{{ '<think>\n' }}"
+    "{{ m.reasoning_content or '' }}{{ '\n</think>\n\n' }}{% endif %}{{ m.content + eos_token }}"
+    "{% else %}{{ 'U: ' + m.content + ' ' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'A: ' }}"
+    "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
+)
+DEFAULT_OFF = SWITCH.replace(
+    "enable_thinking is defined and not enable_thinking", "not (enable_thinking is defined and enable_thinking)"
+)
+PLAIN = (
+    "{% for m in messages %}{{ m.role[0] + ': ' + m.content + eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'a: ' }}{% endif %}"
+)
+MISTRAL = "{% for m in messages %}{{ m.content }}{% endfor %}{% if false %}[THINK][/THINK]{% endif %}"
+INLINE = "<think>\nb\n</think>\n\nc"
+
+
+def rows(*answers: dict[str, Any] | str) -> Data:
+    """One conversation of these answers, each to the question `a`."""
+    turns: list[dict[str, Any]] = []
+    for answer in answers:
+        said = {"content": answer} if isinstance(answer, str) else answer
+        turns += [{"role": "user", "content": "a"}, {"role": "assistant", **said}]
+    return convert(Table([{"messages": turns}], [1], "t"), "messages")
+
+
+def encoder(tmp_path: Path, template: str) -> Encoder:
+    return Encoder(tiny_model(tmp_path / "model", template))
+
+
+def marked(texts: list[Text]) -> list[str]:
+    """The texts with what is learnt in double brackets."""
+    found = []
+    for row in texts:
+        text, at = "", 0
+        for start, end in row.learnt:
+            text, at = f"{text}{row.text[at:start]}[[{row.text[start:end]}]]", end
+        found.append(text + row.text[at:])
+    return found
+
+
+PARTS = [{"type": "thinking", "thinking": "b"}, {"type": "text", "text": "c"}]
+APART = {"content": "c", "reasoning_content": "b"}
+TABLE: list[tuple[str, Any, str]] = [
+    (OPENS, INLINE, "U: a A: <think>\n[[b\n</think>\n\nc</s>]]"),
+    (OPENS, APART, "U: a A: <think>\n[[b\n</think>\n\nc</s>]]"),
+    (OPENS, {"content": "c", "thinking": "b"}, "U: a A: <think>\n[[b\n</think>\n\nc</s>]]"),
+    (OPENS, "c", "U: a A: <think>\n\n</think>\n\n[[c</s>]]"),
+    (SWITCH, INLINE, "U: a A: [[<think>\nb\n</think>\n\nc</s>]]"),
+    (SWITCH, APART, "U: a A: [[<think>\nb\n</think>\n\nc</s>]]"),
+    (SWITCH, {"content": INLINE, "reasoning_content": "b"}, "U: a A: [[<think>\nb\n</think>\n\nc</s>]]"),
+    (SWITCH, {"content": "c", "reasoning": "<think>b</think>"}, "U: a A: [[<think>\nb\n</think>\n\nc</s>]]"),
+    (SWITCH, "c", "U: a A: <think>\n\n</think>\n\n[[c</s>]]"),
+    (SWITCH, "<think>\n\n</think>\n\nc", "U: a A: <think>\n\n</think>\n\n[[c</s>]]"),
+    (SWITCH, "[THINK]b[/THINK]c", "U: a A: [[<think>\nb\n</think>\n\nc</s>]]"),
+    (DEFAULT_OFF, APART, "U: a A: [[<think>\nb\n</think>\n\nc</s>]]"),
+    (DEFAULT_OFF, "c", "U: a A: <think>\n\n</think>\n\n[[c</s>]]"),
+    (PLAIN, INLINE, "u: a</s>a: [[<think>\nb\n</think>\n\nc</s>]]"),
+    (PLAIN, APART, "u: a</s>a: [[c</s>]]"),
+    (SWITCH, {"content": PARTS}, "U: a A: [[<think>\nb\n</think>\n\nc</s>]]"),
+    (OPENS, "b</think>c", "U: a A: <think>\n[[b\n</think>\n\nc</s>]]"),
+]
+
+
+@pytest.mark.parametrize(("template", "answer", "text"), TABLE)
+def test_a_thought_is_rendered_once(tmp_path: Path, template: str, answer: Any, text: str) -> None:
+    (found,) = marked(encoder(tmp_path, template).render(rows(answer).examples[0]))
+    assert found == text
+
+
+@pytest.mark.parametrize("template", [OPENS, SWITCH])
+def test_each_answer_with_a_thought_is_a_row_of_its_own(tmp_path: Path, template: str) -> None:
+    first, second = encoder(tmp_path, template).render(rows(INLINE, "<think>d</think>e").examples[0])
+    assert first.text.count("b\n</think>") == 1
+    assert "b" not in second.text.replace("b\n", "")
+    assert second.text.startswith("U: a A: c</s>U: a A: ")
+    assert second.text[slice(*second.learnt[0])].endswith("d\n</think>\n\ne</s>")
+
+
+def test_answers_without_loss_carry_none(tmp_path: Path) -> None:
+    for template in (PLAIN, SWITCH):
+        texts = encoder(tmp_path, template).render(rows({"content": "b", "weight": 0}, "c").examples[0])
+        learnt = ["".join(row.text[slice(*span)] for span in row.learnt) for row in texts]
+        assert learnt == ["c</s>"]
+
+
+@pytest.mark.parametrize("mark", [{"weight": 0}, {"loss": False}, {"train": False}, {"weight": 0.0}, {"weight": "0"}])
+def test_marks_of_no_loss_are_read(mark: dict[str, Any]) -> None:
+    assert [turn.learnt for turn in rows({"content": "b", **mark}, "c").examples[0].turns] == [True, False, True, True]
+    assert all(turn.learnt for turn in rows({"content": "b", **dict.fromkeys(mark, 1)}).examples[0].turns)
+
+
+def test_a_pair_has_one_prompt_whichever_side_thinks(tmp_path: Path) -> None:
+    row = {"prompt": "a", "chosen": INLINE, "rejected": "d"}
+    data = convert(Table([row], [1], "t"), "preference")
+    made = encoder(tmp_path, OPENS)
+    pair = made.pair(data.examples[0])
+    assert made.tokenizer.decode(pair.prompt, skip_special_tokens=False)
+    assert len(pair.chosen) > len(pair.rejected)
+
+
+def findings(tmp_path: Path, template: str, data: Data) -> dict[str, tuple[str, tuple[int, ...]]]:
+    made = encoder(tmp_path, template)
+    return {one.check: (one.severity, one.rows) for one in check(data, made, None, measure(data, made))}
+
+
+FOUND: list[tuple[str, Any, dict[str, str]]] = [
+    (OPENS, "c", {"no-thought": "warning"}),
+    (SWITCH, "c", {"no-thought": "note"}),
+    (PLAIN, "c", {}),
+    (OPENS, INLINE, {}),
+    (SWITCH, APART, {}),
+    (PLAIN, APART, {"thoughts-left-out": "warning"}),
+    (SWITCH, {"content": INLINE, "reasoning_content": "b"}, {"thought-tags": "warning"}),
+    (OPENS, "<think><think>b</think></think>c", {"thought-tags": "warning"}),
+    (OPENS, "b</think>c", {}),
+    (SWITCH, "b</think>c", {"thought-tags": "warning", "no-thought": "note"}),
+    (SWITCH, {"content": "c", "reasoning_content": "<think>b</think>"}, {"thought-tags": "warning"}),
+]
+
+
+@pytest.mark.parametrize(("template", "answer", "found"), FOUND)
+def test_what_is_wrong_with_thoughts_is_said(tmp_path: Path, template: str, answer: Any, found: dict[str, str]) -> None:
+    told = findings(tmp_path, template, rows(answer))
+    assert {name: severity for name, (severity, _) in told.items()} == found
+    assert all(numbers == (1,) for _, numbers in told.values())
+
+
+def test_answers_without_loss_are_said_and_a_row_of_them_alone_is_refused() -> None:
+    said = {one.check: one.severity for one in check(rows({"content": "b", "loss": False}, "c"))}
+    assert said == {"no-loss": "note"}
+    said = {one.check: one.severity for one in check(rows({"content": "b", "loss": False}))}
+    assert said == {"nothing-learnt": "fatal"}
+
+
+def test_a_cleaned_copy_keeps_thoughts_and_marks(tmp_path: Path) -> None:
+    data = rows(APART | {"weight": 0}, "c")
+    kept, _ = fix(data, [])
+    write_fixed(tmp_path / "clean.jsonl", kept, "source")
+    (line,) = (tmp_path / "clean.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["messages"][1] == {
+        **{"role": "assistant", "content": "c", "reasoning_content": "b", "weight": 0}
+    }
+
+
+def test_tags_are_text_where_the_template_knows_none() -> None:
+    turn = Turn("assistant", INLINE)
+    assert parted(turn, habits(PLAIN)) == turn
+    assert parted(turn, habits(MISTRAL)) == Turn("assistant", "c", "b")
+    assert parted(Turn("user", INLINE), habits(OPENS)) == Turn("user", INLINE)
+    assert not wrong_tags(Turn("assistant", "The tag <think> opens."))

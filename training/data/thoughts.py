@@ -1,0 +1,66 @@
+"""Thoughts in training data: told from the answer that they stand before, and put where a model's prompts have them."""
+
+from collections.abc import Sequence
+
+from playground.thinking.habits import Habits
+from playground.thinking.splitter import split
+from playground.thinking.tags import Tags, common, marks
+from training.data.examples import Turn
+
+
+def parted(turn: Turn, known: Habits) -> Turn:
+    """Return an answer with its thought apart, whether a field had it or tags in its text, of whatever family.
+
+    Under a template that knows no thoughts tags are text like any other.
+    """
+    if turn.role != "assistant" or not known.tags:
+        return turn
+    families = (*known.tags, *common())
+    begun = known.tags[0] if known.opens and not _has(turn.content, families) and _closes(turn.content) else None
+    inside, unfinished = split(turn.content, families, begun)
+    own = bare(turn.thought, families)
+    if unfinished or not (begun or inside.thought or _has(turn.content, families)):
+        return turn._replace(thought=own)
+    thoughts = [own, inside.thought] if inside.thought not in own else [own]
+    return turn._replace(content=inside.text, thought="\n\n".join(filter(None, thoughts)))
+
+
+def bare(thought: str, families: Sequence[Tags]) -> str:
+    """Return a thought without the tags that its own field may have around it."""
+    inside, unfinished = split(thought, families)
+    return inside.thought if unfinished or (inside.thought and not inside.text.strip()) else thought.strip()
+
+
+def wrong_tags(turn: Turn, opens: bool = False) -> bool:
+    """Return whether the tags of a thought stand twice, or one is missing, or the thought stands twice.
+
+    `opens`: the template has opened the thought already, so that an answer may begin within.
+    """
+    if turn.role != "assistant":
+        return False
+    inside, unfinished = split(turn.content, common())
+    begins = _has(turn.content, common())
+    if turn.thought and (begins or _any(turn.thought)):
+        return True
+    if not begins:
+        return not opens and _closes(turn.content)
+    return unfinished or _any(inside.thought) or any(inside.text.lstrip().startswith(m) for m in marks(common()))
+
+
+def _has(text: str, families: Sequence[Tags]) -> bool:
+    return text.lstrip().startswith(tuple(mark for tags in families for mark in tags.thought))
+
+
+def _closes(text: str) -> bool:
+    return any(mark in text for tags in common() for mark in tags.answer)
+
+
+def _any(text: str) -> bool:
+    return any(mark in text for mark in marks(common()))
+
+
+def written(turn: Turn, opened: Tags | None, tags: Tags | None) -> str:
+    """Return a thought and its answer as they follow a prompt; `opened`: the tags of the thought it ends within."""
+    if opened is not None:
+        return turn.thought.strip() + opened.closing + turn.content
+    return tags.around(turn.thought, turn.content) if tags and turn.thought else turn.content
