@@ -21,6 +21,10 @@ ADDED = re.compile(r"\.(token_adapter|(lora|ia3|hada|lokr|oft|boft|hra|vera|four
 """Where in a tensor's name the layer ends that it stands beside."""
 
 
+COPY = re.compile(r"\.(modules_to_save|original_module)(?=\.)|\.token_adapter(?=\.trainable_tokens_delta$)")
+TIED = ".token_adapter.trainable_tokens_delta"
+
+
 def sharing(model: nn.Module, private: Iterable[str] = ()) -> Any:
     """Return a model's modules anew, over the same tensors but for those of the parameters that are named."""
     own = {id(model.get_parameter(name)) for name in private}
@@ -33,29 +37,21 @@ def adapted(base: nn.Module, adapter: AdapterFiles, rows: int | None) -> Any:
 
     `rows`: how many the vocabulary needs, None where the base's are right. Raises VariantError with PEFT's reason.
     """
-    private = _changed(base, adapter)
-    if rows is not None:
-        private |= _tables(base)  # transformers writes the larger ones into them
-    model = sharing(base, private)
+    return with_adapter(sharing(base, _changed(base, adapter)), adapter, rows).get_base_model()
+
+
+def with_adapter(model: Any, adapter: AdapterFiles, rows: int | None) -> Any:
+    """Return the PeftModel of a model that may be changed; VariantError with PEFT's reason where it cannot be."""
     if rows is not None:
         model.resize_token_embeddings(rows, mean_resizing=False)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what was not found is looked at below
-            made = _loaded(model, adapter).get_base_model().eval().requires_grad_(False)
+            made = _loaded(model, adapter).eval().requires_grad_(False)
             _try(made)
             return made
     except (ValueError, LookupError, RuntimeError, TypeError, ImportError, AttributeError) as error:
-        raise _refused(adapter, base, error) from error
-
-
-def _tables(base: Any) -> set[str]:
-    """Return the names of the weights of embeddings and output layer."""
-    tables = [
-        table.weight for table in (base.get_input_embeddings(), base.get_output_embeddings()) if table is not None
-    ]
-    named = base.named_parameters(remove_duplicate=False)
-    return {name for name, tensor in named if any(tensor is table for table in tables)}
+        raise _refused(adapter, model, error) from error
 
 
 def _loaded(model: Any, adapter: AdapterFiles) -> Any:
@@ -66,14 +62,18 @@ def _loaded(model: Any, adapter: AdapterFiles) -> Any:
     renamed = getattr(model, "_checkpoint_conversion_mapping", {})
     loaded = PeftModel.from_pretrained(model, str(adapter.folder), torch_device=device)
     found = loaded.load_adapter(str(adapter.folder), "default", key_mapping=renamed, torch_device=device)
-    lost = [name for name in found.unexpected_keys if "token_adapter" not in name and ADDED.search(name)]
-    if lost:  # others are second copies of what wrappers hold
-        name = lost[0].removeprefix(PREFIX).replace(".default", "")
+    if unexpected := [key for key in found.unexpected_keys if not _is_copy(key, adapter)]:
+        name = unexpected[0].removeprefix(PREFIX)
         raise ValueError(f"it holds {name} for no layer of the base that its config targets")
     if found.missing_keys:
-        name = found.missing_keys[0].removeprefix(PREFIX).replace(".default", "")
+        name = found.missing_keys[0].removeprefix(PREFIX)
         raise ValueError(f"its config targets layers of the base that its file has nothing for: {name}")
     return loaded
+
+
+def _is_copy(key: str, adapter: AdapterFiles) -> bool:
+    """Return whether a tensor only repeats another: PEFT saves both layers as they stand where a vocabulary grew."""
+    return COPY.search(key) is not None and (COPY.sub("", key) in adapter.tensors or TIED in key)
 
 
 def _try(model: Any) -> None:

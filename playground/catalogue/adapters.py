@@ -310,7 +310,7 @@ def _check_shapes(adapter: AdapterFiles, base: Path) -> None:
     Other names that the base's files lack may have been renamed since: the engine decides, which knows how.
     """
     layers = {name: row for path in weight_files(base) for name, row in safetensors_header(path).items()}
-    known = {_unnumbered(name) for name in layers}
+    known = set() if adapter.config.get("layer_replication") else {_unnumbered(name) for name in layers}
     for name, row in adapter.tensors.items():
         side = 1 if name.endswith(A) else 0 if name.endswith(B) else None
         if side is None:

@@ -7,15 +7,18 @@ modules, embeddings, single tokens) it merges with the model in memory. Both sum
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from playground.catalogue import adapters
 from playground.catalogue.files import check_base, read_json
 from playground.errors import ConfigError, VariantError
 from playground.prompts import prompt_format
 from playground.system.atomic import remove, replacing
+from training.export import in_memory
 from training.export.deltas import deltas, why_in_memory
 from training.export.pieces import complete
 from training.export.shards import is_4bit, rewrite
+from training.export.vocabulary import rows
 
 if TYPE_CHECKING:
     import torch
@@ -32,8 +35,6 @@ TOKENIZER_FILES = (
     "merges.txt",
     "chat_template*",
 )
-TYING = ("ensure_weight_tying", "trainable_token_indices")
-"""Options of an adapter that was trained with embeddings and output layer as one."""
 CARRIED = ("generation_config.json", "LICENSE*", "NOTICE*")
 
 
@@ -71,15 +72,10 @@ def check(base_dir: Path, adapter_dir: Path, dtype: str = "float16") -> None:
     for folder, file, what in ((base_dir, "config.json", "a base"), (adapter_dir, "adapter_config.json", "an adapter")):
         if not (folder / file).is_file():
             raise VariantError(f"{folder} is not {what}: it has no {file}.", f"Give the folder that holds {file}.")
-    kind = read_json(adapter_dir / "adapter_config.json").get("peft_type")
-    if kind != "LORA":
-        raise VariantError(
-            f"The adapter in {adapter_dir} is of the type {kind!r}, and only LORA can be merged.",
-            "Serve it unmerged, or train a LoRA adapter.",
-        )
     check_base(base_dir)
     is_4bit(base_dir)
     why_in_memory(base_dir, adapter_dir)
+    rows(adapters.read(adapter_dir, base_dir), base_dir)
 
 
 def carry(source: Path, target: Path, patterns: tuple[str, ...]) -> None:
@@ -110,7 +106,7 @@ def _merge_in_memory(base_dir: Path, adapter_dir: Path, out: Path, dtype: str) -
         rewrite(base_dir, unpacked, "float32", lambda name, rows, begin: rows)
         _write_config(base_dir, unpacked, "float32")
         base_dir = unpacked
-    model = _merged(base_dir, adapter_dir)
+    model = in_memory.merged(base_dir, adapter_dir)
     model.to(getattr(torch, dtype)).save_pretrained(out)
     remove(unpacked)
 
@@ -134,45 +130,3 @@ def _name_template(folder: Path, format_name: str) -> None:
     if config.is_file() and "chat_template" in (row := read_json(config)):
         del row["chat_template"]  # the converter would read this one first
         config.write_text(json.dumps(row, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _merged(base_dir: Path, adapter_dir: Path) -> Any:
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    base = AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32)
-    tied = bool(base.config.tie_word_embeddings)
-    if tied and not any(read_json(adapter_dir / "adapter_config.json").get(key) for key in TYING):
-        _untie(base)
-    try:
-        model = PeftModel.from_pretrained(base, str(adapter_dir))
-    except RuntimeError as error:
-        raise VariantError(
-            f"The adapter in {adapter_dir} does not fit the base in {base_dir}: {error}",
-            "Give the base that the adapter was trained on (base_model_name_or_path in its adapter_config.json).",
-        ) from error
-    merged = model.merge_and_unload(safe_merge=True)
-    if tied:
-        _settle_ties(merged)
-    return merged
-
-
-def _untie(model: Any) -> None:
-    """Give the output layer weights of its own: what is added to it must not reach the embeddings, nor the reverse."""
-    import torch
-
-    head = model.get_output_embeddings()
-    head.weight = torch.nn.Parameter(head.weight.detach().clone())
-    model.config.tie_word_embeddings = False
-
-
-def _settle_ties(model: Any) -> None:
-    """Store embeddings and output layer once if they are the same still; where they differ, say so in the config."""
-    import torch
-
-    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
-    same = torch.equal(inputs.weight, outputs.weight)
-    if same:
-        outputs.weight = inputs.weight
-    model.config.tie_word_embeddings = same

@@ -164,7 +164,7 @@ def adapter_without_weights(world: World) -> list[str]:
 
 def adapter_no_lora(world: World) -> list[str]:
     file = world.adapter / "adapter_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"peft_type": "IA3"}))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"peft_type": "PROMPT_TUNING"}))
     return [NAME]
 
 
@@ -364,14 +364,14 @@ CASES: list[tuple[Callable[[World], list[str]], str, str]] = [
     (base_pickled, "holds pickled weights alone", "Use the model's safetensors"),
     (base_cut, "it is cut short or damaged", "Download or copy the file again"),
     (shard_missing, "lacks 1 of its 2 shards: model-2.safetensors", "Download or copy the missing shards"),
-    (base_packed, "is quantized (awq): nothing merges into it", "Name the 16-bit model"),
-    (base_in_4_bits, "the package bitsandbytes, which unpacks it, is not installed", 'pip install "madang[cuda]"'),
+    (base_packed, "is quantized in the format awq", "the unquantized original"),
+    (base_in_4_bits, "what reads it is not installed: bitsandbytes", "pip install bitsandbytes"),
     (base_with_code, "needs trust_remote_code", "Use a version that transformers supports"),
     (adapter_cut, "it is cut short or damaged", "Download or copy the file again"),
     (adapter_without_config, "is not an adapter: it has no adapter_config.json", "Give the folder"),
     (adapter_config_broken, "is not valid JSON", "Download or copy the file again"),
     (adapter_without_weights, "holds no adapter_model.safetensors", "Save the adapter again"),
-    (adapter_no_lora, "of the type 'IA3', and only LORA can be merged", "Serve it unmerged"),
+    (adapter_no_lora, "of the kind PROMPT_TUNING, which Madang does not serve", "Served are"),
     (adapter_half_a_pair, "holds one half of a pair alone", "Save it again"),
     (adapter_of_another_base, "was trained for another base than base", "Name the base it was trained on"),
     (adapter_of_numbers_lost, "comes out as infinity or no number at all", "The adapter is broken"),

@@ -35,7 +35,7 @@ def check_gguf(source: Source, file: Path, level: str, progress: Progress) -> St
     """Compare a GGUF file with base + adapter."""
     step, built = Step(), GgufWeights(file)
     hyperparameters.compare_gguf(source.config, built, step)
-    vocabulary.compare_gguf(source.folder, built, step)
+    vocabulary.compare_gguf(source.tokenizer, built, step)
     vocabulary.compare_ends(vocabulary.ends_of_folder(source.folder), vocabulary.ends_of_gguf(built), step)
     pairing = gguf_pairs(source, built)
     _judge_names(
@@ -56,7 +56,7 @@ def check_folder(source: Source, folder: Path, progress: Progress) -> Step:
     step, built = Step(), FolderWeights.of_model(folder)
     config = text_config(read_json(folder / "config.json"))
     hyperparameters.compare_configs(source.config, config, step)
-    vocabulary.compare_folders(source.folder, folder, step)
+    vocabulary.compare_folders(source.tokenizer, folder, step)
     vocabulary.compare_ends(vocabulary.ends_of_folder(source.folder), vocabulary.ends_of_folder(folder), step)
     pairing = folder_pairs(source, built)
     _judge_names(pairing, pairing.extra, True, step)
@@ -110,6 +110,8 @@ def _check_head(source: Source, built: Weights, pairing: Pairing, flag: bool | N
     `flag` is what a config.json says of tying; None where there is no such word, as in GGUF.
     """
     pair = head_pair(source, pairing.extra)
+    if source.unknown and pair is not None:
+        return
     if pair is None:
         if source.tied and flag is False:
             step.fail("hyperparameters", "Tied embeddings were untied without an output layer: it would be random.")
@@ -138,6 +140,10 @@ def _compare_all(pairing: Pairing, source: Source, built: Weights, step: Step, p
             compared.append(item)
             progress(len(compared) / len(fitting))
     step.numbers["tensors"] = len(compared)
+    if source.unknown:
+        step.numbers["not_judged"] = source.unknown
+        step.note(f"The weights cannot be judged here: {source.unknown}. Text, numbers and answers are.")
+        return
     step.numbers["types"] = diagnosis.table(compared)
     if rest := source.not_followed:
         step.warn("merge", f"{len(rest)} tensors were not compared ({rest[0]}): the numbers must judge them.")

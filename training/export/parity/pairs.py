@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.export.parity.lora import canonical
-from training.export.parity.source import HEAD, Source
+from training.export.parity.source import HEAD, Source, is_foreign
 from training.export.parity.weights import FolderWeights, GgufWeights
 
 EXPERT = re.compile(r"\.experts\.(\d+)\.")
@@ -47,7 +47,7 @@ def folder_pairs(source: Source, built: FolderWeights) -> Pairing:
     names = {canonical(name): name for name in built.names()}
     pairs = [Pair(name, names[name]) for name in source.names if name in names]
     missing = [name for name in source.names if name not in names]
-    extra = [name for canonical_name, name in names.items() if canonical_name not in source.names]
+    extra = [name for plain, name in names.items() if plain not in source.names and not is_foreign(plain)]
     return Pairing(pairs, missing, [], extra)
 
 

@@ -54,11 +54,12 @@ class Trial:
 
 def tried(pair: Pair, source: Source, built: Weights, times: Sequence[float]) -> Trial | None:
     """Round a sample of a tensor with the adapter in it so many times; None where its type cannot be rounded here."""
-    stored = rounder(built.kind(pair.built))
+    shape = source.shape(pair.source)
+    columns = shape[-1]
+    count = min(math.prod(shape[:-1]), math.prod(built.shape(pair.built)[:-1]) - pair.first)
+    stored = rounder(built.kind(pair.built), columns)
     if stored is None:
         return None
-    shape = source.shape(pair.source)
-    count, columns = math.prod(shape[:-1]), shape[-1]
     rows = np.unique(np.linspace(0, count - 1, max(1, min(count, SAMPLE // columns))).astype(np.int64))
     which = rows if pair.order is None else pair.order[rows]
     base = source.base_rows(pair.source, which)
@@ -69,7 +70,7 @@ def tried(pair: Pair, source: Source, built: Weights, times: Sequence[float]) ->
     trial = Trial(change=_square(change), base=_square(base), off=_square(stored(base) - base))
     trial.far = {number: _far(got, base + np.float32(number) * change, stored) for number in times}
     for kind in FINER:
-        if (finer := rounder(kind)) is not None:
+        if (finer := rounder(kind, columns)) is not None:
             trial.finer[kind] = float(np.vdot(finer(_half(base + change)) - base, change))
     return trial
 
@@ -92,13 +93,13 @@ def _half(rows: F32) -> F32:
         return rows.astype(np.float16).astype(np.float32)
 
 
-def rounder(kind: str) -> Round | None:
-    """Return what stores rows as `kind` and reads them again; None for a type that is not written here."""
+def rounder(kind: str, columns: int) -> Round | None:
+    """Return what stores rows of so many columns as `kind` and reads them again; None for what is not written here."""
     if kind == "BF16":
         return _bfloat16
     if kind in ("F16", "F32", "F64"):
         return lambda rows: rows if kind != "F16" else _half(rows)
-    return _by_ggml(kind)
+    return _by_ggml(kind, columns)
 
 
 def _bfloat16(rows: F32) -> F32:
@@ -107,16 +108,18 @@ def _bfloat16(rows: F32) -> F32:
     return (((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint32) << 16).view(np.float32)
 
 
-def _by_ggml(kind: str) -> Round | None:
+def _by_ggml(kind: str, columns: int) -> Round | None:
     import gguf
 
     number, library = getattr(gguf.GGMLQuantizationType, kind, None), _library()
     if number is None or library is None:
         return None
     block, size = gguf.GGML_QUANT_SIZES[number]
+    if columns % block:
+        return None  # ggml would write past the end
 
     def by_ggml(rows: F32) -> F32:
-        count, columns = rows.shape
+        count = len(rows)
         values = np.ascontiguousarray(rows, dtype=np.float32)
         stored = np.empty((count, columns // block * size), dtype=np.uint8)
         even = np.ones(columns, dtype=np.float32)  # the coarsest types insist on an importance matrix

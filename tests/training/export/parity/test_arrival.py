@@ -27,7 +27,7 @@ class Base:
     def __init__(self, change: float, steps: str = "") -> None:
         random = np.random.default_rng(1)
         sizes = [0.03 * random.standard_normal((ROWS, COLUMNS)).astype(np.float32) for _ in NAMES]
-        keep = rounder(steps) if steps else None
+        keep = rounder(steps, COLUMNS) if steps else None
         self._base = dict(zip(NAMES, [keep(one) for one in sizes] if keep else sizes, strict=True))
         self._change = {n: change * random.standard_normal((ROWS, COLUMNS)).astype(np.float32) for n in NAMES}
 
@@ -46,7 +46,7 @@ class Build:
 
     def __init__(self, source: Base, kind: str, times: Sequence[float], off: float = 0.0) -> None:
         self._kind, random = kind, np.random.default_rng(2)
-        stored = rounder(kind)
+        stored = rounder(kind, COLUMNS)
         assert stored is not None
         self._rows = {}
         for name, number in zip(NAMES, times, strict=True):
@@ -149,3 +149,10 @@ def test_llama_cpps_own_files_are_hit_bit_for_bit(small: Made) -> None:
         assert trial is not None
         assert trial.far[1.0] == pytest.approx(0, abs=1e-9)
         assert trial.far[0.0] > 1e-3
+
+
+def test_rows_that_are_not_whole_blocks_are_not_rounded() -> None:
+    """Ggml would write past the end of its buffer."""
+    assert rounder("Q8_0", 48) is None
+    assert rounder("Q4_K", 128) is None
+    assert rounder("Q8_0", 64) is not None

@@ -1,1 +1,0 @@
-"""Control tokens that somebody typed stay text: they neither open nor end a turn."""
