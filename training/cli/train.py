@@ -194,9 +194,10 @@ def _go_on(ours: Program, run: "Run", told: Told) -> None:
     for event in run.events():
         if event.kind in ("overfitting", "out_of_memory"):
             say(console, event.message, "yellow")
-    say(console, f"Trained {name}. Try it: madang chat -v {run.model().name} -v {name}")
+    base = registering.base_of(settings, name)
+    say(console, f"Trained {name}. Try it: madang chat -v {base} -v {name}")
     if recipe.kobest:
-        _score(ours, [run.model().name, name])
+        _score(ours, [base, name])
 
 
 def _watched(live: "Live", asked: threading.Event) -> bool:

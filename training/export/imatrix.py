@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from playground.errors import ConfigError
+from training.run.parameters import auto_class
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,12 +25,13 @@ def measure(merged: str, text_file: str, out_file: str) -> None:
     """Read the text with the merged model and write an .npz: GGUF tensor name -> float32 [inputs]."""
     import numpy as np
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     ids = AutoTokenizer.from_pretrained(merged)(Path(text_file).read_text(encoding="utf-8"))["input_ids"][:MOST_TOKENS]
     if len(ids) < FEWEST_TOKENS:
         raise ConfigError(f"{text_file} holds {len(ids)} tokens, too few to measure on.", "Give some pages of text.")
-    model = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.bfloat16 if _large(merged) else torch.float32)
+    config, dtype = AutoConfig.from_pretrained(merged), torch.bfloat16 if _large(merged) else torch.float32
+    model = auto_class(config).from_pretrained(merged, config=config, dtype=dtype)
     sums: dict[str, torch.Tensor] = {}
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear):

@@ -12,6 +12,7 @@ from playground.catalogue.adapters import AdapterFiles
 from playground.errors import VariantError
 from training.export.deltas import UNMERGED
 from training.export.vocabulary import rows
+from training.run.parameters import auto_class
 
 if TYPE_CHECKING:
     import torch
@@ -25,12 +26,13 @@ ALIKE = 1e-3
 def merged(base_dir: Path, adapter_dir: Path) -> Any:
     """Return the model with the adapter in its weights; VariantError where it does not load or cannot be merged."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig
 
     from playground.backends.adapted import with_adapter
 
     files = adapters.read(adapter_dir, base_dir)
-    base = AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32)
+    config = AutoConfig.from_pretrained(base_dir)
+    base = auto_class(config).from_pretrained(base_dir, config=config, dtype=torch.float32)
     tied = bool(base.config.get_text_config().tie_word_embeddings)
     model = with_adapter(base, files, rows(files, base_dir))
     said = _said(model, files)

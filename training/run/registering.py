@@ -27,6 +27,13 @@ def find_base(settings: Settings, name: str) -> tuple[Base, Catalogue]:
     return base, catalogue.with_variant(base)
 
 
+def base_of(settings: Settings, name: str) -> str:
+    """Return the name of an adapter's base in the catalogue."""
+    catalogue = Catalogue.load(settings)
+    found = catalogue.base_of(catalogue.get(name))
+    return found.name if found else name
+
+
 def free_name(catalogue: Catalogue, wanted: str) -> str:
     """Return the name, with a number behind it where another variant has it."""
     number, name = 1, wanted

@@ -79,7 +79,7 @@ def test_from_recipe_to_catalogue_with_a_stop_and_a_resume(
     assert base is not None
     assert base.path == Path(run.model().folder)
     assert json.loads(progress.read_text(encoding="utf-8"))["variant"] == name
-    assert scored == [[run.model().name], [run.model().name], [run.model().name, name]]
+    assert scored == [[run.model().name], [run.model().name], [base.name, name]]
     capsys.readouterr()
     assert madang(settings, "runs") == 0
     assert "30/30" in capsys.readouterr().out
