@@ -39,6 +39,8 @@ class Question(Value):
     sampling: Sampling
     thinking: Thinking = Thinking()
     template_options: dict[str, Any] = Field(default_factory=dict)
+    parse_special: bool = False
+    """Whether control tokens that a message types are read as such; else they are text."""
 
 
 class Playground:
@@ -158,6 +160,7 @@ class Comparison:
             sampling=question.sampling,
             thinking=question.thinking,
             template_options=question.template_options,
+            parse_special=question.parse_special,
             prompt_format=loadable.prompt_format,
             adapter=loadable.adapter,
         )

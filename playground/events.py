@@ -32,6 +32,8 @@ class Started(_Event):
     seed: int
     dtype: str
     device: str
+    thinks: bool = False
+    """Whether its chat template lets thinking be switched."""
 
 
 class Likely(Value):

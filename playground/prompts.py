@@ -16,6 +16,8 @@ from playground.errors import UnknownNameError, VariantError
 from playground.messages import Message
 from playground.thinking import habits
 from playground.traits import traits_of
+from playground.typed.control import Control, marked, signs
+from playground.typed.written import Written
 from playground.values import Value
 
 FORMATS_FILE = Path(__file__).with_name("formats.toml")
@@ -106,6 +108,29 @@ def choose(variant: str, own_template: str | None, format_name: str | None) -> P
         f"{variant!r} has no chat template, so there is no telling how to ask it.",
         f'Add prompt_format = "…" to its catalogue row: {", ".join(format_names())}.',
     )
+
+
+def write(  # noqa: PLR0913 - a variable of the template each
+    chosen: PromptFormat,
+    messages: Sequence[Message],
+    tokens: Mapping[str, str] | None = None,
+    opened: bool = True,
+    extra: Mapping[str, Any] | None = None,
+    control: Control | None = None,
+) -> Written:
+    """Return the text that `render` returns, with the places where a message types one of the `control` tokens."""
+    text = render(chosen, messages, tokens, opened, extra)
+    if control is None or not control.typed_in(messages):
+        return Written(text)
+    begin, end = signs(messages)
+    signed = render(chosen, marked(control, messages, begin, end), tokens, opened, extra)
+    written = Written.with_signs(signed, begin, end, control)
+    if written.text != text:
+        raise VariantError(
+            "A message holds control tokens, and the chat template changes it so that they cannot be kept as text.",
+            "Take them out of the message, or have them read as control tokens: parse_special.",
+        )
+    return written
 
 
 def render(

@@ -10,6 +10,7 @@ from playground.events import Likely, TokenLogprob
 from playground.messages import Message
 from playground.presets import Sampling
 from playground.thinking.asked import Thinking
+from playground.typed.control import Control, Reserved
 from playground.values import Value
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class RowRequest(Value):
     """Wanted with each token of the answer: its log-probability, and so many of the likeliest; None: nothing."""
     sampling: Sampling
     prompt_format: str | None = None
+    parse_special: bool = False
+    """Whether control tokens that a message types are read as such; else they are text."""
     adapter: str | None = None
     """Folder of the LoRA adapter this row runs with; None is the base itself."""
     group: str = ""
@@ -140,6 +143,11 @@ class Tokenizer(Protocol):
     size: int
     """Ids that the model has a row for: 0 to size - 1."""
 
+    @property
+    def reserved(self) -> Reserved:
+        """What it reads as one token wherever it stands."""
+        ...
+
     def vocabulary(self) -> Vocabulary:
         """Return the special tokens and the chat template, as the model's files name them."""
         ...
@@ -148,6 +156,13 @@ class Tokenizer(Protocol):
         """Return token ids, control tokens parsed.
 
         `add_special` None adds BOS where the tokenizer does by itself, but never a second.
+        """
+        ...
+
+    def plain(self, piece: str, control: Control, first: bool) -> list[int]:
+        """Return token ids of a piece of a prompt in which control tokens are text; no BOS.
+
+        `first`: whether it begins the prompt; else it follows a control token.
         """
         ...
 

@@ -88,6 +88,16 @@ def _traits(source: str, tokens: tuple[tuple[str, str], ...]) -> Traits:
     )
 
 
+def sample(source: str, tokens: Mapping[str, str]) -> str:
+    """Return what a template makes of a conversation, opened for an answer and not; empty where it refuses it."""
+    traits = traits_of(source, tokens)
+    rows = [traits.given(turn.model_dump(exclude_none=True)) for turn in traits.arranged((SYSTEM, FIRST, ANSWER, LAST))]
+    try:
+        return "".join(template.rendered(source, rows, opened, tokens) for opened in (False, True))
+    except template.FAULTS:
+        return ""
+
+
 def _given(row: dict[str, Any], parts: bool) -> dict[str, Any]:
     if not parts or not isinstance(row["content"], str):
         return row

@@ -21,10 +21,6 @@ ADDED = re.compile(r"\.(token_adapter|(lora|ia3|hada|lokr|oft|boft|hra|vera|four
 """Where in a tensor's name the layer ends that it stands beside."""
 
 
-COPY = re.compile(r"\.(modules_to_save|original_module)(?=\.)|\.token_adapter(?=\.trainable_tokens_delta$)")
-TIED = ".token_adapter.trainable_tokens_delta"
-
-
 def sharing(model: nn.Module, private: Iterable[str] = ()) -> Any:
     """Return a model's modules anew, over the same tensors but for those of the parameters that are named."""
     own = {id(model.get_parameter(name)) for name in private}
@@ -37,7 +33,10 @@ def adapted(base: nn.Module, adapter: AdapterFiles, rows: int | None) -> Any:
 
     `rows`: how many the vocabulary needs, None where the base's are right. Raises VariantError with PEFT's reason.
     """
-    return with_adapter(sharing(base, _changed(base, adapter)), adapter, rows).get_base_model()
+    private = _changed(base, adapter)
+    if rows is not None:
+        private |= _tables(base)  # transformers writes the larger ones into them
+    return with_adapter(sharing(base, private), adapter, rows).get_base_model()
 
 
 def with_adapter(model: Any, adapter: AdapterFiles, rows: int | None) -> Any:
@@ -54,6 +53,15 @@ def with_adapter(model: Any, adapter: AdapterFiles, rows: int | None) -> Any:
         raise _refused(adapter, model, error) from error
 
 
+def _tables(base: Any) -> set[str]:
+    """Return the names of the weights of embeddings and output layer."""
+    tables = [
+        table.weight for table in (base.get_input_embeddings(), base.get_output_embeddings()) if table is not None
+    ]
+    named = base.named_parameters(remove_duplicate=False)
+    return {name for name, tensor in named if any(tensor is table for table in tables)}
+
+
 def _loaded(model: Any, adapter: AdapterFiles) -> Any:
     """Return the PeftModel; refuse an adapter whose tensors and layers do not all find each other."""
     from peft import PeftModel
@@ -62,18 +70,14 @@ def _loaded(model: Any, adapter: AdapterFiles) -> Any:
     renamed = getattr(model, "_checkpoint_conversion_mapping", {})
     loaded = PeftModel.from_pretrained(model, str(adapter.folder), torch_device=device)
     found = loaded.load_adapter(str(adapter.folder), "default", key_mapping=renamed, torch_device=device)
-    if unexpected := [key for key in found.unexpected_keys if not _is_copy(key, adapter)]:
-        name = unexpected[0].removeprefix(PREFIX)
+    lost = [name for name in found.unexpected_keys if "token_adapter" not in name and ADDED.search(name)]
+    if lost:  # others are second copies of what wrappers hold
+        name = lost[0].removeprefix(PREFIX).replace(".default", "")
         raise ValueError(f"it holds {name} for no layer of the base that its config targets")
     if found.missing_keys:
-        name = found.missing_keys[0].removeprefix(PREFIX)
+        name = found.missing_keys[0].removeprefix(PREFIX).replace(".default", "")
         raise ValueError(f"its config targets layers of the base that its file has nothing for: {name}")
     return loaded
-
-
-def _is_copy(key: str, adapter: AdapterFiles) -> bool:
-    """Return whether a tensor only repeats another: PEFT saves both layers as they stand where a vocabulary grew."""
-    return COPY.search(key) is not None and (COPY.sub("", key) in adapter.tensors or TIED in key)
 
 
 def _try(model: Any) -> None:

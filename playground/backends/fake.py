@@ -37,6 +37,7 @@ from playground.protocol import (
     Tokenizer,
     Vocabulary,
 )
+from playground.typed.control import Control, Edges, Reserved
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,19 +66,30 @@ class FakeRow(Row):
     made: int = 0
 
 
+RESERVED = Reserved({"<END>": Edges()}, {})
+
+
 class Bytes(Tokenizer):
-    """A token is a byte, 256 ends the answer."""
+    """A token is a byte; 256, spelled <END>, ends the answer."""
 
     size = END + 1
 
     def __init__(self, template: str = PLAIN) -> None:
         self._template = template
 
+    @property
+    def reserved(self) -> Reserved:
+        return RESERVED
+
     def vocabulary(self) -> Vocabulary:
         return Vocabulary(bos="", eos="", prefix=END, eos_id=END, template=self._template)
 
     def encode(self, text: str, add_special: bool | None = None) -> list[int]:
-        return list(text.encode())
+        first, *others = text.split("<END>")
+        return list(first.encode()) + [token for part in others for token in (END, *part.encode())]
+
+    def plain(self, piece: str, control: Control, first: bool) -> list[int]:
+        return list(piece.encode())
 
     def piece(self, token: int) -> bytes:
         return _piece(token)

@@ -1,12 +1,17 @@
 """The vocabulary of a GGUF file, as llama.cpp reads it."""
 
 import ctypes
+from functools import cached_property
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
 
 from playground.protocol import Tokenizer, Vocabulary
+from playground.typed.control import Control, Edges, Reserved
 
+CONTROL = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
+USER_DEFINED = lib.LLAMA_TOKEN_ATTR_USER_DEFINED
+LEFT, RIGHT = lib.LLAMA_TOKEN_ATTR_LSTRIP, lib.LLAMA_TOKEN_ATTR_RSTRIP
 NAMED = {"unk": "unknown", "pad": "padding", "sep": "seperator", "cls": "cls", "mask": "mask"}
 """Special tokens beside BOS and EOS as templates call them -> as the metadata does, in its own spelling."""
 
@@ -37,11 +42,40 @@ class LlamaTokenizer(Tokenizer):
     def encode(self, text: str, add_special: bool | None = None) -> list[int]:
         if add_special is None:
             add_special = not (self._bos and text.startswith(self._bos))
+        return self._encode(text, add_special, parse_special=True)
+
+    def _encode(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
         raw = text.encode()
         room = len(raw) + 8
         ids = (lib.llama_token * room)()
-        count = lib.llama_tokenize(self._vocab, raw, len(raw), ids, room, add_special, True)
+        count = lib.llama_tokenize(self._vocab, raw, len(raw), ids, room, add_special, parse_special)
         return list(ids[:count])
+
+    @cached_property
+    def reserved(self) -> Reserved:
+        """Return what llama.cpp reads as one token wherever it stands: control tokens, and words that users defined."""
+        found: tuple[dict[str, Edges], dict[str, Edges]] = {}, {}
+        for token in range(self.size):
+            kind = lib.llama_vocab_get_attr(self._vocab, token)
+            if kind & (CONTROL | USER_DEFINED):
+                word = (lib.llama_vocab_get_text(self._vocab, token) or b"").decode(errors="replace")
+                found[not kind & CONTROL][word] = Edges(bool(kind & LEFT), bool(kind & RIGHT))
+        return Reserved(*({word: edges for word, edges in words.items() if word} for words in found))
+
+    def plain(self, piece: str, control: Control, first: bool) -> list[int]:
+        """Encode without control tokens; one that llama.cpp finds even so is cut within its name."""
+        ids = self._encode(piece, False, parse_special=False)
+        if control.pattern is None or not any(self._name(token) in control.edges for token in ids):
+            return ids
+        found = control.pattern.search(piece)
+        if found is None:
+            return ids
+        cut, start = found.start() + 1, self._encode("\n", False, parse_special=False)
+        rest = self.plain("\n" + piece[cut:], control, first=False)  # what goes on gets no space of its own
+        return self._encode(piece[:cut], False, parse_special=False) + rest[len(start) :]
+
+    def _name(self, token: int) -> str:
+        return (lib.llama_vocab_get_text(self._vocab, token) or b"").decode(errors="replace")
 
     def is_end(self, token: int) -> bool:
         return bool(lib.llama_vocab_is_eog(self._vocab, token))

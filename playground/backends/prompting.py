@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from playground.errors import VariantError
-from playground.prompts import PromptFormat, choose, render
+from playground.prompts import PromptFormat, choose, render, write
 from playground.protocol import RowRequest, Tokenizer
 from playground.thinking.habits import habits, tail
 from playground.thinking.tags import Tags
 from playground.traits import Notice, traits_of
+from playground.typed.control import Control, control_of
+from playground.typed.written import Written
 
 
 class Prompt(NamedTuple):
@@ -24,12 +26,14 @@ class Prompt(NamedTuple):
     """What became of turns that the template has no place for."""
     families: tuple[Tags, ...] = ()
     opened: Tags | None = None
+    thinks: bool = False
 
 
 def prompt_of(tokenizer: Tokenizer, request: RowRequest) -> Prompt:
     """Return the prompt of a request: its raw text, or its turns through the model's own template or the named format.
 
     Encoded with its control tokens parsed, and never with a second BOS: a template of the model's own brings the first.
+    Those that a message types are text, unless the request wants them parsed.
     Token ids are taken as they are; their text is what they spell, control tokens by name.
     """
     if request.ids is not None:
@@ -43,24 +47,50 @@ def prompt_of(tokenizer: Tokenizer, request: RowRequest) -> Prompt:
         return apart if request.apart else prompt
     chosen = choose(request.variant, words.template, request.prompt_format)
     notices = traits_of(chosen.template, words.tokens).notices(request.messages)
-    text, opened = _thought_about(chosen, request, words.tokens)
-    ids = tokenizer.encode(text, None if request.prompt_format else False)
-    return Prompt(text, ids, chosen.stop, notices, habits(chosen.template).families, opened)
+    control = None if request.parse_special else control_of(tokenizer.reserved, chosen.template, words.tokens)
+    written, opened = _thought_about(chosen, request, words.tokens, control)
+    ids = _encoded(tokenizer, written, None if request.prompt_format else False)
+    known = habits(chosen.template)
+    return Prompt(written.text, ids, chosen.stop, notices, known.families, opened, known.thinks)
 
 
-def _thought_about(chosen: PromptFormat, request: RowRequest, tokens: Mapping[str, str]) -> tuple[str, Tags | None]:
+def _encoded(tokenizer: Tokenizer, written: Written, add_special: bool | None) -> list[int]:
+    """Encode what a template wrote; typed control tokens as text."""
+    text = written.text
+    if not written.typed:
+        return tokenizer.encode(text, add_special)
+    bos = tokenizer.vocabulary().bos
+    adds = add_special if add_special is not None else not (bos and text.startswith(bos))
+    before, after = _added(tokenizer) if adds else ([], [])
+    ids = written.encoded(
+        lambda begin, end: tokenizer.encode(text[begin:end], add_special=False),
+        lambda begin, end: tokenizer.plain(text[begin:end], written.control, first=begin == 0),
+    )
+    return [*before, *ids, *after]
+
+
+def _added(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """Return the tokens that a tokenizer adds by itself before a text and after it."""
+    bare, whole = (tokenizer.encode("a", add_special) for add_special in (False, True))
+    at = next((at for at in range(len(whole)) if whole[at : at + len(bare)] == bare), 0)
+    return whole[:at], whole[at + len(bare) :]
+
+
+def _thought_about(
+    chosen: PromptFormat, request: RowRequest, tokens: Mapping[str, str], control: Control | None
+) -> tuple[Written, Tags | None]:
     """Return the prompt's text, with the thinking that is wanted, and the tags of the thought that it ends within."""
     known = habits(chosen.template)
     wanted = known.meant(chosen.template, request.thinking, request.template_options)
     known.check(request.variant, wanted)
     extra = known.variables(wanted) | request.template_options
-    text = render(chosen, request.messages, tokens, extra=extra)
+    written = write(chosen, request.messages, tokens, extra=extra, control=control)
     if not known.tags:
-        return text, None
+        return written, None
     closed = render(chosen, request.messages, tokens, opened=False, extra=extra)
-    begun = tail(text, closed, request.messages[-1].content)
+    begun = tail(written.text, closed, request.messages[-1].content)
     rest = known.finished(begun, wanted)
-    return text + rest, known.opened(begun + rest)
+    return written.plus(rest), known.opened(begun + rest)
 
 
 def checked(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:

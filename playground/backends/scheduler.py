@@ -117,6 +117,7 @@ class Scheduler(Generic[R]):
             prompt_tokens=len(prompt.ids),
             dropped_turns=dropped,
             notices=prompt.notices,
+            thinks=prompt.thinks,
             seed=request.sampling.seed or 0,
             dtype=self.backend.info.dtype,
             device=self.backend.info.device,

@@ -4,14 +4,18 @@ import copy
 import json
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from playground.errors import VariantError
 from playground.prompts import end_tokens
 from playground.protocol import Tokenizer, Vocabulary
+from playground.typed.control import Control, Edges, Reserved
+from playground.typed.twin import Twin, reserved_in
 
 BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -25,6 +29,7 @@ class TorchTokenizer(Tokenizer):
         self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         self._pieces = Pieces(self._tokenizer)
         self._ends = ends | _ends(self._tokenizer)
+        self._twin: tuple[Control, Twin] | None = None
 
     def with_template(self, template: str | None, size: int) -> "TorchTokenizer":
         """Return the same tokenizer for a model with `size` rows, with a template that stands above its own."""
@@ -57,6 +62,24 @@ class TorchTokenizer(Tokenizer):
         if add_special is None:
             add_special = not (bos and text.startswith(bos))
         return list(self._tokenizer.encode(text, add_special_tokens=add_special))
+
+    @cached_property
+    def reserved(self) -> Reserved:
+        """Return what is one token wherever it stands, as the tokenizer's own files say."""
+        raw = getattr(self._tokenizer, "backend_tokenizer", None)
+        named = self._tokenizer.all_special_tokens
+        return reserved_in(raw, named) if raw is not None else Reserved(dict.fromkeys(named, Edges()), {})
+
+    def plain(self, piece: str, control: Control, first: bool) -> list[int]:
+        if self._twin is None or self._twin[0] is not control:
+            raw = getattr(self._tokenizer, "backend_tokenizer", None)
+            if raw is None:
+                raise VariantError(
+                    "A message holds control tokens, and this kind of tokenizer cannot keep them as text.",
+                    "Take them out of the message, or have them read as control tokens: parse_special.",
+                )
+            self._twin = control, Twin(raw, control.edges)
+        return self._twin[1].encoding(piece, first)[0]
 
     def is_end(self, token: int) -> bool:
         return token in self._ends

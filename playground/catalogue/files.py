@@ -5,6 +5,7 @@ Reads headers and configs alone: a check of a 16 GB model takes milliseconds and
 
 import json
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,25 @@ def weight_files(folder: Path) -> list[Path]:
     raise VariantError(f"{folder} holds no model.safetensors.", "Give the folder that has config.json and weights.")
 
 
+def weights_to_come(folder: Path) -> int | None:
+    """Return the bytes of weights that a folder still lacks: 0 where all are there, None where nothing tells how many.
+
+    Pickled weights are refused, as by `weight_files`.
+    """
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        here = any(folder.glob("*.safetensors")) or any(any(folder.glob(pattern)) for pattern in PICKLES)
+        return 0 if here and weight_files(folder) else None
+    content = read_json(index)
+    shards, total = content.get("weight_map"), (content.get("metadata") or {}).get("total_size")
+    paths = [folder / str(name) for name in set(shards.values())] if isinstance(shards, dict) else []
+    if paths and all(path.exists() for path in paths):
+        return 0
+    return (
+        max(0, total - sum(path.stat().st_size for path in paths if path.exists())) if isinstance(total, int) else None
+    )
+
+
 def model_files(path: Path) -> list[Path]:
     """Return all files of a model's weights: of a GGUF file every shard, of a folder its safetensors."""
     return gguf_files.shards(path) if path.is_file() else weight_files(path)
@@ -111,6 +131,13 @@ def loaded_bytes(folder: Path, width: float) -> int:
 
 def check_base(folder: Path) -> None:
     """Refuse a base folder that is missing, cut short, pickled, or wants to run code of its own."""
+    check_described(folder)
+    for path in weight_files(folder):
+        safetensors_header(path)
+
+
+def check_described(folder: Path) -> None:
+    """Refuse a base whose config and tokenizer are not all there, whether its weights are or not."""
     if not folder.is_dir():
         raise VariantError(f"{folder} is not a folder.", "Check `source` in the catalogue: `madang models`.")
     config = read_json(folder / "config.json")
@@ -121,14 +148,17 @@ def check_base(folder: Path) -> None:
         )
     if not config.get("architectures") and not config.get("model_type"):
         raise VariantError(f"{folder / 'config.json'} names no architecture.", "Give the folder of a language model.")
-    for path in weight_files(folder):
-        safetensors_header(path)
     if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
         raise VariantError(f"{folder} has no tokenizer.", "Copy tokenizer.json and tokenizer_config.json beside it.")
 
 
 def check_loadable(folder: Path) -> None:
     """Refuse a whole base that transformers would not load on this machine as a language model, with the reason."""
+    check_suited(folder, [name for path in weight_files(folder) for name in safetensors_header(path)])
+
+
+def check_suited(folder: Path, tensors: Iterable[str] = ()) -> None:
+    """Refuse what a config.json says is no language model or is quantized for another machine."""
     config = read_json(folder / "config.json")
     architectures.check(folder, config)
-    quantized.check(folder, config, (name for path in weight_files(folder) for name in safetensors_header(path)))
+    quantized.check(folder, config, tensors)

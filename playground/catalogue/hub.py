@@ -20,8 +20,7 @@ from playground.system.progress import Tell
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MODEL_FILES = [
-    "*.safetensors",
+CONFIG_FILES = [
     "*.safetensors.index.json",
     "config.json",
     "generation_config.json",
@@ -36,6 +35,7 @@ TOKENIZER_FILES = [
     "chat_template*",
     "added_tokens.json",
 ]
+MODEL_FILES = ["*.safetensors", *CONFIG_FILES]
 DUPLICATES = ["original/*", "consolidated*", "*/*.safetensors", "*.onnx"]
 
 
@@ -57,6 +57,10 @@ class Hub(Protocol):
 
     def fetch_folder(self, repo: str, revision: str | None, progress: Tell) -> Path:
         """Fetch a model's or an adapter's files; return their folder on this machine."""
+        ...
+
+    def fetch_plan(self, repo: str, revision: str | None, progress: Tell) -> tuple[Path, int]:
+        """Fetch a model's configs and tokenizer alone; return their folder and the bytes of weights still to come."""
         ...
 
     def fetch_file(self, repo: str, name: str | None, revision: str | None, progress: Tell) -> Path:
@@ -86,18 +90,9 @@ class HuggingFaceHub:
 
     def fetch_folder(self, repo: str, revision: str | None, progress: Tell) -> Path:
         """Fetch a model's or an adapter's files, from the cache without the network where they are whole there."""
-        from huggingface_hub import snapshot_download
-
-        snapshot = partial(
-            snapshot_download,
-            repo,
-            revision=revision,
-            allow_patterns=MODEL_FILES + TOKENIZER_FILES,
-            ignore_patterns=DUPLICATES,
-        )
-        cached = _cached(lambda: snapshot(local_files_only=True))
-        if cached is not None and _whole(Path(cached)):
-            return Path(cached)
+        snapshot = _snapshot(repo, revision, MODEL_FILES + TOKENIZER_FILES)
+        if (here := _here(snapshot)) is not None:
+            return here
         _check_repository(repo, wanted := self.files(repo, revision))
         total = _check_room(repo, wanted)
         with _explained(repo, revision):
@@ -106,6 +101,17 @@ class HuggingFaceHub:
                 if not file.cached and file.size >= LARGE:
                     fetch_large(repo, file.name, revision, bar)
             return Path(str(snapshot(tqdm_class=bar)))
+
+    def fetch_plan(self, repo: str, revision: str | None, progress: Tell) -> tuple[Path, int]:
+        """Fetch configs and tokenizer alone; return their folder and the bytes of weights to come (0: none)."""
+        if (here := _here(_snapshot(repo, revision, MODEL_FILES + TOKENIZER_FILES))) is not None:
+            return here, 0
+        _check_repository(repo, wanted := self.files(repo, revision))
+        coming = [file for file in wanted if not file.cached]
+        weights = sum(file.size for file in coming if file.name.endswith(".safetensors"))
+        with _explained(repo, revision):
+            bar = byte_bar(sum(file.size for file in coming) - weights, repo, progress)
+            return Path(str(_snapshot(repo, revision, CONFIG_FILES + TOKENIZER_FILES)(tqdm_class=bar))), weights
 
     def fetch_file(self, repo: str, name: str | None, revision: str | None, progress: Tell) -> Path:
         """Fetch one model as GGUF, all its shards; where there are several models, the error lists them with sizes."""
@@ -190,6 +196,19 @@ def _cached(look: Callable[[], Any]) -> str | None:
         return str(look())
     except (LocalEntryNotFoundError, OSError):
         return None
+
+
+def _snapshot(repo: str, revision: str | None, patterns: list[str]) -> Callable[..., Any]:
+    """Return what fetches these files of a repository into the cache and returns their folder."""
+    from huggingface_hub import snapshot_download
+
+    return partial(snapshot_download, repo, revision=revision, allow_patterns=patterns, ignore_patterns=DUPLICATES)
+
+
+def _here(snapshot: Callable[..., Any]) -> Path | None:
+    """Return the folder of a model that is whole in the cache, without the network; None where something is missing."""
+    cached = _cached(lambda: snapshot(local_files_only=True))
+    return Path(cached) if cached is not None and _whole(Path(cached)) else None
 
 
 def _whole(folder: Path) -> bool:

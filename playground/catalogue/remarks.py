@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playground.catalogue import architectures, gguf_files, gguf_header
+from playground.catalogue import architectures, gguf_files
 from playground.catalogue.files import read_json
+from playground.catalogue.templates import chat_template
 from playground.catalogue.variants import Adapter, Gguf, Stored
-from playground.prompts import format_names, own_template
+from playground.prompts import format_names
 from playground.traits import traits_of
 
 ANY_TOKENS = {f"{name}_token": f"<{name}>" for name in ("bos", "eos", "unk", "pad")}
@@ -31,17 +32,7 @@ def remarks(variant: Stored, path: Path, adapter: Path | None, prompt_format: st
     format that the catalogue gives for it.
     """
     of_files = _of_gguf(path) if isinstance(variant, Gguf) else _of_base(variant, path)
-    return [*of_files, *(() if prompt_format else _of_template(_template(variant, path, adapter)))]
-
-
-def _template(variant: Stored, path: Path, adapter: Path | None) -> str | None:
-    """Return the chat template that a variant's files bring; an adapter's own wins over its base's."""
-    if isinstance(variant, Gguf):
-        return gguf_header.read(path).text("tokenizer.chat_template") or None
-    folders = [folder for folder in (adapter, path) if folder is not None]
-    configs = [folder / "tokenizer_config.json" for folder in folders]
-    found = [own_template(one.parent, read_json(one) if one.exists() else {}) for one in configs]
-    return next(filter(None, found), None)
+    return [*of_files, *(() if prompt_format else _of_template(chat_template(variant, path, adapter)))]
 
 
 def _of_template(source: str | None) -> Iterator[Remark]:

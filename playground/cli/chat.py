@@ -14,6 +14,7 @@ from playground.errors import ConfigError, UnknownNameError
 from playground.events import Failed, Finished, Started
 from playground.messages import Conversation
 from playground.presets import DEFAULT_PRESET, Sampling, sampling
+from playground.thinking.asked import Thinking, spoken
 
 DEFAULT_VARIANTS = ["smollm2", "smollm2:demo", "smollm2:demo:Q4_K_M"]
 ESCAPE, ESCAPES = re.compile(r"\\([ntr\\])"), {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
@@ -34,17 +35,22 @@ def chat(  # noqa: PLR0913 - a parameter an option
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="One sampling field: --set temperature=0.3; repeat it.")
     ] = None,
+    think: Annotated[str, typer.Option(help="on, off, or how hard (low, medium, high), if it can.")] = "default",
+    think_budget: Annotated[
+        int | None, typer.Option("--think-budget", min=0, help="Tokens of thought; then the answer begins.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a variant, a line each.")] = False,
 ) -> None:
     """Ask several variants side by side, in the terminal."""
+    thinking = spoken(think, think_budget, strict=True)
     chosen = sampling(preset, **_fields(set_ or []) | ({} if seed is None else {"seed": seed}))
     names = list(dict.fromkeys(variant or DEFAULT_VARIANTS))
     program(context).prepare_embedded(names)
     playground = Playground(program(context).settings)
     try:
         if text is None:
-            Chat(playground, names, chosen, system).run()
-        elif not _ask_once(playground, names, chosen, (system, _text(text)), as_json):
+            Chat(playground, names, chosen, thinking, system).run()
+        elif not _ask_once(playground, _questions(names, chosen, thinking, system, _text(text)), as_json):
             raise typer.Exit(1)
     finally:
         playground.close()
@@ -73,12 +79,14 @@ def _fields(pairs: list[str]) -> dict[str, object]:
     return fields
 
 
-def _ask_once(
-    playground: Playground, names: list[str], chosen: Sampling, asked: tuple[str, str], as_json: bool
-) -> bool:
+def _questions(names: list[str], chosen: Sampling, thinking: Thinking, system: str, text: str) -> list[Question]:
+    messages = Conversation.start(system).ask(text).messages
+    return [Question(variant=name, messages=messages, sampling=chosen, thinking=thinking) for name in names]
+
+
+def _ask_once(playground: Playground, questions: list[Question], as_json: bool) -> bool:
     """Ask and print the answers; return whether every variant answered."""
-    conversation = Conversation.start(asked[0]).ask(asked[1])
-    questions = [Question(variant=name, messages=conversation.messages, sampling=chosen) for name in names]
+    names = [question.variant for question in questions]
     comparison = playground.ask(questions)
     if not as_json:
         return show_answers(Console(), comparison, names)
@@ -87,7 +95,8 @@ def _ask_once(
         if isinstance(event, Started):
             rows[event.variant] |= {"seed": event.seed, "dropped_turns": event.dropped_turns, "notices": event.notices}
         elif isinstance(event, Finished):
-            rows[event.variant] |= {"text": event.text, "reason": event.reason, **event.stats.model_dump()}
+            said = {"text": event.text, "reasoning_content": event.reasoning or None, "reason": event.reason}
+            rows[event.variant] |= said | event.stats.model_dump()
         elif isinstance(event, Failed):
             rows[event.variant] |= {"error": event.message, "hint": event.hint}
     for name in names:

@@ -93,6 +93,8 @@ def add(
     loader = Loader(settings, playground.catalogue.with_variant(variant), playground.hub)
     console = Console(stderr=True)
     size = loader.download_bytes(variant)
+    if size:
+        loader.foreseen(variant)
     if size and not yes and not typer.confirm(f"{source} is {size / hardware.GIB:.2f} GiB to download. Go on?"):
         raise typer.Exit(1)
     with console.status(f"Checking {name}") as status:

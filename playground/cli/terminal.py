@@ -16,9 +16,12 @@ from playground.events import Delta, Event, Failed, Finished, Progress, Started,
 from playground.messages import Conversation
 from playground.page.words import words
 from playground.presets import Sampling, changed, preset
+from playground.thinking.asked import Thinking, spoken
 
 MIN_PANE = 36
-HELP = "/retry  /undo  /clear  /preset NAME  /seed N  /quit     Ctrl-C stops an answer"
+HELP = "/retry  /undo  /clear  /preset NAME  /seed N  /think on|off|default  /quit     Ctrl-C stops an answer"
+LAST_LINES = 4
+"""Of a thought that is under way."""
 
 
 @dataclass
@@ -27,6 +30,7 @@ class Pane:
 
     variant: str
     text: str = ""
+    reasoning: str = ""
     note: str = ""
     state: str = ""
     failed: bool = False
@@ -44,9 +48,13 @@ class Pane:
                 said.append(f"{event.dropped_turns} older turns left out: the context is full")
             self.note = "\n".join(said)
         elif isinstance(event, Delta):
-            self.text, self.state = self.text + event.text, ""
+            self.text, self.reasoning = self.text + event.text, self.reasoning + event.reasoning
+            self.state = "" if self.text else "thinking"
         elif isinstance(event, Finished):
-            self.text, self.stats, self.state = event.text, event.stats, event.reason
+            self.text, self.reasoning = event.text, event.reasoning
+            self.stats, self.state = event.stats, event.reason
+            if self.reasoning and not self.text:
+                self.note = words("en")["answer.only_thought"]
         elif isinstance(event, Failed):
             self.note, self.failed, self.state = f"{event.message}\n{event.hint}".strip(), True, "failed"
 
@@ -60,12 +68,21 @@ class Pane:
             parts.append(f"{stats.first_token_s:.2f} s")
         if stats.tokens_per_s is not None:
             parts.append(f"{stats.tokens_per_s:.0f} tok/s")
-        parts += [f"{stats.tokens} tokens", f"{stats.memory_bytes / 2**20:.0f} MB", stats.dtype]
+        thought = f" ({stats.reasoning_tokens} of thought, {stats.reasoning_s or 0:.1f} s)"
+        parts.append(f"{stats.tokens} tokens{thought if self.reasoning else ''}")
+        parts += [f"{stats.memory_bytes / 2**20:.0f} MB", stats.dtype]
         return " · ".join(part for part in parts if part) + ("" if self.state == "stop" else f" · {self.state}")
+
+    @property
+    def _thought(self) -> str:
+        """What was thought: while it comes, the end of it."""
+        lines = self.reasoning.splitlines()
+        return "\n".join(lines if self.stats else lines[-LAST_LINES:]) + ("\n" if self.text else "")
 
     def render(self, width: int) -> RenderableType:
         """Return the pane as a box of that width."""
-        parts: list[RenderableType] = [Markdown(self.text)] if self.text else []
+        parts: list[RenderableType] = [Text(self._thought, style="dim italic")] if self.reasoning else []
+        parts += [Markdown(self.text)] if self.text else []
         if self.note:
             parts.append(Text(self.note, style="red" if self.failed else "yellow"))
         parts.append(Text(self.line, style="dim"))
@@ -118,6 +135,7 @@ class Chat:
     playground: Playground
     names: list[str]
     sampling: Sampling
+    thinking: Thinking = Thinking()
     system: str = ""
     console: Console = field(default_factory=Console)
     conversations: dict[str, Conversation] = field(default_factory=dict)
@@ -156,6 +174,8 @@ class Chat:
         elif command == "/seed":
             fields = self.sampling.model_dump() | {"seed": argument.strip() or None}
             self.sampling = changed(fields)
+        elif command == "/think":
+            self.thinking = spoken(argument.strip() or "default", self.thinking.budget)
         elif line.startswith("/"):
             self.console.print(HELP, style="dim")
         elif line:
@@ -176,8 +196,9 @@ class Chat:
         self.before.append((text, dict(self.conversations)))
         asked = {name: kept.ask(text) for name, kept in self.conversations.items()}
         questions = [
-            Question(variant=name, messages=kept.messages, sampling=self.sampling) for name, kept in asked.items()
+            Question(variant=name, messages=kept.messages, sampling=self.sampling, thinking=self.thinking)
+            for name, kept in asked.items()
         ]
         for pane in follow(self.console, self.playground.ask(questions), self.names):
             if not pane.failed:
-                self.conversations[pane.variant] = asked[pane.variant].answer(pane.text)
+                self.conversations[pane.variant] = asked[pane.variant].answer(pane.text, pane.reasoning)

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from playground.errors import UnknownNameError
 from playground.values import Value
 
 Effort = Literal["minimal", "low", "medium", "high", "xhigh", "max"]
@@ -27,4 +28,13 @@ class Thinking(Value):
         return self.mode == "on" or (self.mode == "default" and self.effort is not None)
 
 
-DEFAULT = Thinking()
+CHOICES = ("default", "on", "off", *EFFORTS)
+"""What a person may ask for by one word."""
+
+
+def spoken(word: str, budget: int | None = None, strict: bool = False) -> Thinking:
+    """Return how to think by one of CHOICES; an unknown word is an error with near matches."""
+    if word not in CHOICES:
+        raise UnknownNameError("way to think", word, CHOICES)
+    fields = {"mode": word} if word in CHOICES[:3] else {"effort": word}
+    return Thinking.model_validate({**fields, "budget": budget, "strict": strict})

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import gradio as gr
 from gradio.blocks import Block, BlockContext
 
+from playground.catalogue.templates import can_think
 from playground.catalogue.variants import Adapter, Catalogue, Gguf, Remote, Variant
 from playground.compare import Comparison, Playground, Question
 from playground.errors import MadangError
@@ -68,7 +69,7 @@ class View:
         """What the handlers write."""
         slots: list[Block] = [part for s in self.slots for part in (s.column, s.head, s.log, s.live, s.prompt)]
         texts = [self.notice, self.picker, self.text, self.send, self.stop]
-        return [*slots, self.chat, *texts, self.examples, self.actions]
+        return [*slots, self.chat, *texts, self.examples, self.actions, self.controls.thinking.row]
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,8 @@ def _heard(desk: Desk, session: str, comparison: Comparison, chat: Chat, picked:
         for name in {event.variant for event in batch}:
             slot = desk.view.slots[picked.index(name)]
             updates[slot.live] = panes.live(chat, catalogue.get(name))
+            if name in began and _thinks(chat, catalogue, name):
+                updates[desk.view.controls.thinking.row] = gr.update(visible=True)
             if name in began:
                 updates[slot.head] = panes.head(catalogue.get(name), _dtype(desk.playground, chat, catalogue, name))
                 updates[slot.prompt] = panes.prompt(chat, name)
@@ -207,7 +210,11 @@ def _heard(desk: Desk, session: str, comparison: Comparison, chat: Chat, picked:
 def _questions(view: View, values: Values, chat: Chat, picked: Sequence[str]) -> list[Question]:
     sampling = sampler.chosen(view.controls, values)
     system = values[view.controls.system] or ""
-    return [Question(variant=name, messages=chat.messages(name, system), sampling=sampling) for name in picked]
+    thinking = sampler.thought(view.controls, values)
+    return [
+        Question(variant=name, messages=chat.messages(name, system), sampling=sampling, thinking=thinking)
+        for name in picked
+    ]
 
 
 def _refusal(picked: Sequence[str], question: str) -> str:
@@ -236,6 +243,8 @@ def drawn(desk: Desk, chat: Chat, picked: Sequence[str] | None) -> Updates:
     updates: Updates = {view.chat: chat, view.notice: "" if present else _say("no_variant")}
     for number, slot in enumerate(view.slots):
         updates |= _pane(desk, slot, chat, catalogue, present[number] if number < len(present) else None)
+    can_think = any(_thinks(chat, catalogue, name) for name in present)
+    updates[view.controls.thinking.row] = gr.update(visible=can_think)
     updates[view.examples] = gr.update(visible=not chat.turns)
     updates[view.actions] = gr.update(visible=bool(chat.turns))
     return updates
@@ -270,6 +279,12 @@ def _listed_dtype(variant: Variant, catalogue: Catalogue) -> str:
     if isinstance(variant, Gguf | Remote) or base is None:
         return ""
     return "nf4" if base.load_in_4bit else base.dtype.replace("auto", "")
+
+
+def _thinks(chat: Chat, catalogue: Catalogue, name: str) -> bool:
+    """Return whether a variant's thinking can be switched: it has said so, or its files do."""
+    started = [turn.answers[name].started for turn in chat.heard_by(name)]
+    return any(one.thinks for one in started if one) or can_think(catalogue.get(name), catalogue)
 
 
 def _buttons(view: View, under_way: bool) -> Updates:

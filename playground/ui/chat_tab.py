@@ -31,8 +31,9 @@ def render(components: Components, playground: Playground, running: Running) -> 
             gr.Dropdown, "chat.variants", value=[], multiselect=True, max_choices=PANES, elem_id="variants", scale=1
         )
         preset = controls.preset_choice(components)
+    thinking = controls.thinking(components)
     with components.make(gr.Accordion, "controls.more", open=False, elem_id="more"):
-        sampler = controls.more(components, preset)
+        sampler = controls.more(components, preset, thinking)
     notice = plain(elem_id="notice", js_on_load=ASKED)
     with gr.Row(elem_classes="panes", elem_id="panes"):
         slots = [_slot(number) for number in range(PANES)]

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import gradio as gr
 from gradio.blocks import Block
 
+from playground.errors import ConfigError
 from playground.page.components import Components
 from playground.page.events import Updates, Values
 from playground.page.form import no_number
 from playground.presets import DEFAULT_PRESET, MAX_SEED, Sampling, presets, sampling
+from playground.thinking.asked import Thinking
 
 RANGES: dict[str, tuple[float, float, float]] = {
     "temperature": (0.0, 2.0, 0.05),
@@ -21,6 +23,7 @@ RANGES: dict[str, tuple[float, float, float]] = {
     "max_new_tokens": (16, 4096, 16),
 }
 """Smallest, largest and step of each slider; the field's own limits in Sampling are wider."""
+THINKING = {"default": "controls.thinking_default", "on": "controls.thinking_on", "off": "controls.thinking_off"}
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,22 @@ class Controls:
     seed_again: gr.Button
     stop: gr.Dropdown
     system: gr.Textbox
+    thinking: "ThinkingControls"
 
     @property
     def inputs(self) -> set[Block]:
-        """What `chosen` reads."""
-        return {*self.sliders.values(), self.seed, self.stop, self.system}
+        """What `chosen` and `thought` read."""
+        thinking = {self.thinking.mode, self.thinking.budget}
+        return {*self.sliders.values(), self.seed, self.stop, self.system, *thinking}
+
+
+@dataclass(frozen=True)
+class ThinkingControls:
+    """How to think about a question; `row` is shown where a chosen variant can."""
+
+    row: gr.Row
+    mode: gr.Radio
+    budget: gr.Number
 
 
 def preset_choice(components: Components) -> gr.Radio:
@@ -53,7 +67,25 @@ def preset_choice(components: Components) -> gr.Radio:
     )
 
 
-def more(components: Components, preset: gr.Radio) -> Controls:
+def thinking(components: Components) -> ThinkingControls:
+    """Lay out the switch and the budget of thoughts as one row, which is hidden at first."""
+    with gr.Row(visible=False, elem_classes="thinking", elem_id="thinking", equal_height=True) as row:
+        mode = components.make(
+            gr.Radio,
+            "controls.thinking",
+            spoken=THINKING,
+            value="default",
+            elem_id="thinking-mode",
+            scale=0,
+            min_width=280,
+        )
+        budget = components.make(
+            gr.Number, "controls.budget", value=no_number, precision=0, minimum=0, elem_id="thinking-budget", scale=0
+        )
+    return ThinkingControls(row, mode, budget)
+
+
+def more(components: Components, preset: gr.Radio, thinking: ThinkingControls) -> Controls:
     """Lay out what a preset sets and what it leaves alone, inside the caller's layout."""
     start = presets()[DEFAULT_PRESET]
     with gr.Row(elem_classes="sliders"):
@@ -74,7 +106,7 @@ def more(components: Components, preset: gr.Radio) -> Controls:
             elem_id="stop-strings",
         )
         system = components.make(gr.Textbox, "controls.system", lines=3, max_lines=8, elem_id="system")
-    return Controls(preset, sliders, seed, again, stop, system)
+    return Controls(preset, sliders, seed, again, stop, system, thinking)
 
 
 def _slider(components: Components, name: str, value: float) -> gr.Slider:
@@ -91,6 +123,14 @@ def chosen(controls: Controls, values: Values) -> Sampling:
     stops = tuple(text.replace("\\n", "\n") for text in values[controls.stop] or [] if text)
     seed = values[controls.seed]
     return sampling(DEFAULT_PRESET, **fields, seed=None if seed is None else int(seed), stop=stops)
+
+
+def thought(controls: Controls, values: Values) -> Thinking:
+    """Return how to think, as the controls stand. Raises ConfigError for a budget below nothing."""
+    budget = values[controls.thinking.budget]
+    if budget is not None and budget < 0:
+        raise ConfigError(f"A thought budget of {budget:g} tokens.", "Give 0 or more, or leave it empty.")
+    return Thinking(mode=values[controls.thinking.mode] or "default", budget=None if budget is None else int(budget))
 
 
 def filled(controls: Controls, name: str | None) -> Updates:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from playground.catalogue import variants
+from playground.catalogue.remarks import Remark
 from playground.catalogue.variants import Remote, Variant
 from playground.compare import Playground
 from playground.engines.registry import sweep
@@ -91,23 +92,28 @@ def remove(playground: Playground, name: str) -> Outcome:
     return _good("removed", name=name)
 
 
-def check(playground: Playground, variant: Variant) -> Outcome:
-    """Look at a variant's files, here or on the Hub, and download nothing; of a remote one, see what its server serves.
+def check(playground: Playground, variant: Variant, adding: bool = False) -> Outcome:
+    """Look at a variant's files, here or on the Hub; of a remote one, see what its server serves.
 
-    Raises MadangError with the fault.
+    Nothing is downloaded, but config and tokenizer where it is to be added. Raises MadangError with the fault.
     """
     others = [other for other in playground.catalogue if other.name != variant.name]
     catalogue = variants.Catalogue([*others, variant], playground.settings.catalogue)
     loader = Loader(playground.settings, catalogue, playground.hub)
     if coming := loader.download_bytes(variant):
-        return _good("to_download", name=variant.name, size=size(coming))
+        verdict = _good("to_download", name=variant.name, size=size(coming))
+        return _remarked(verdict, loader.foreseen(variant) if adding else [])
     loadable = loader.loadable(variant)
     if loadable.spec.remote is not None:
         found = reach.look(loadable.spec)
         return _good("reached", name=variant.name, model=found.model, count=f"{found.info.context:,}")
     own = loadable.apart
     verdict = _good("sound_own", name=variant.name, why=own) if own else _good("sound", name=variant.name)
-    remarks = loader.remarks(variant, loadable)
+    return _remarked(verdict, loader.remarks(variant, loadable))
+
+
+def _remarked(verdict: Outcome, remarks: list[Remark]) -> Outcome:
+    """Return a verdict with what should be known of the variant below it."""
     said = (f'<p class="verdict remark">{both(one.key, **one.values)}</p>' for one in remarks)
     return Outcome(verdict.html + "".join(said), no_chat=any(one.no_chat for one in remarks))
 
@@ -122,7 +128,7 @@ def add(playground: Playground, form: Mapping[str, Any]) -> Outcome:
 
     def added() -> Outcome:
         variant = _allowed(playground, described(form))
-        checked = check(playground, variant)
+        checked = check(playground, variant, adding=True)
         variants.add(playground.settings, variant)
         done = _good("added_alone" if checked.no_chat else "added", name=variant.name)
         return Outcome(checked.html + done.html, no_chat=checked.no_chat)

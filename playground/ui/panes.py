@@ -74,14 +74,35 @@ def _left_out(answer: Answer) -> str:
 def _body(answer: Answer) -> str:
     """Return the text so far, then what is still awaited or what went wrong."""
     state = "done" if answer.end else "under-way"
-    text = f'<div class="answer md {state}">{markdown(answer.text)}</div>' if answer.text else ""
+    text = _thought(answer)
+    text += f'<div class="answer md {state}">{markdown(answer.text)}</div>' if answer.text else ""
     if isinstance(answer.end, Failed):
         return text + card("problem.broke" if text else "problem.failed", answer.end.message, answer.end.hint)
-    if answer.end is None and not answer.text:
+    if answer.end is None and not text:
         return _awaited(answer)
     if isinstance(answer.end, Finished) and not answer.text.strip() and answer.end.reason != "cancelled":
-        return f'<p class="aside">{both("answer.silent")}</p>'
+        said = "answer.only_thought" if answer.reasoning else "answer.silent"
+        return f'{text}<p class="aside">{both(said)}</p>'
     return text
+
+
+def _thought(answer: Answer) -> str:
+    """Return what was thought before the answer, folded, with its tokens and time; nothing where nothing was."""
+    if not answer.reasoning:
+        return ""
+    is_done = bool(answer.text or answer.end)
+    counted = _thought_numbers(answer.end.stats) if isinstance(answer.end, Finished) else ""
+    summary = f"<summary>{both('answer.thought' if is_done else 'answer.thinking')}<small>{counted}</small></summary>"
+    return (
+        f'<details class="thought {"done" if is_done else "thinking"}">{summary}'
+        f'<div class="md">{markdown(answer.reasoning)}</div></details>'
+    )
+
+
+def _thought_numbers(stats: Stats) -> str:
+    shown = [both("answer.tokens", count=f"{stats.reasoning_tokens:,}")] if stats.reasoning_tokens else []
+    shown += [] if stats.reasoning_s is None else [both("answer.seconds", count=f"{stats.reasoning_s:.1f}")]
+    return " · ".join(shown)
 
 
 def _awaited(answer: Answer) -> str:

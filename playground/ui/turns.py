@@ -13,6 +13,7 @@ class Answer(Value):
     """One variant's answer, as far as it has come."""
 
     text: str = ""
+    reasoning: str = ""
     progress: Progress | None = None
     started: Started | None = None
     end: Finished | Failed | None = None
@@ -24,8 +25,10 @@ class Answer(Value):
         if isinstance(event, Started):
             return self.model_copy(update={"started": event})
         if isinstance(event, Delta):
-            return self.model_copy(update={"text": self.text + event.text})
-        return self.model_copy(update={"end": event, "text": event.text or self.text})
+            said = {"text": self.text + event.text, "reasoning": self.reasoning + event.reasoning}
+            return self.model_copy(update=said)
+        whole = {"text": event.text or self.text, "reasoning": event.reasoning or self.reasoning}
+        return self.model_copy(update=whole | {"end": event})
 
 
 class Turn(Value):
@@ -72,6 +75,6 @@ class Chat(Value):
         conversation = Conversation.start(system)
         heard = self.heard_by(variant)
         for turn in heard[:-1]:
-            if turn.answers[variant].text:
-                conversation = conversation.ask(turn.question).answer(turn.answers[variant].text)
+            if said := turn.answers[variant].text:
+                conversation = conversation.ask(turn.question).answer(said, turn.answers[variant].reasoning)
         return conversation.ask(heard[-1].question).messages if heard else conversation.messages

@@ -58,6 +58,30 @@ class Loader:
         adapter = Path(found.adapter) if found.adapter else None
         return remarks(variant, Path(found.spec.path), adapter, found.prompt_format)
 
+    def described(self, base: Base, progress: Tell = lambda done, what: None) -> tuple[Path, int | None]:
+        """Return a folder with a base's config and tokenizer, checked, and the bytes of weights that are still to come.
+
+        0: they are here, and checked as `loadable` does; None: nobody says how many. Weights are never fetched.
+        """
+        if base.is_local:
+            folder, coming = base.path, files.weights_to_come(base.path) if base.path.is_dir() else 0
+        else:
+            folder, coming = self.hub.fetch_plan(base.source, base.revision, progress)
+        if coming == 0:
+            return Path(self.loadable(base, progress).spec.path), 0
+        files.check_described(folder)
+        files.check_suited(folder)
+        _check_4bit(base, folder)
+        return folder, coming
+
+    def foreseen(self, variant: Variant, progress: Tell = lambda done, what: None) -> list[Remark]:
+        """Judge a base on the Hub by its config and tokenizer, before its weights come; an adapter's by its base's."""
+        base = self.catalogue.get(variant.base) if isinstance(variant, Adapter) else variant
+        if not isinstance(base, Base) or base.is_local:
+            return []
+        folder, _ = self.described(base, progress)
+        return remarks(base, folder, None, self.catalogue.prompt_format(base)) if base is variant else []
+
     def download_bytes(self, variant: Variant) -> int:
         """Return the bytes still to be downloaded for a variant and its base; 0 for local, cached and remote ones."""
         total = 0
@@ -76,17 +100,7 @@ class Loader:
         folder = self._folder(base, progress)
         files.check_base(folder)
         files.check_loadable(folder)
-        packed = quantized.method(files.read_json(folder / "config.json"))
-        if base.load_in_4bit and packed not in ("", "bitsandbytes"):
-            raise VariantError(
-                f"{base.name} asks for load_in_4bit, and its weights are quantized already, in the format {packed}.",
-                "Take load_in_4bit out of its catalogue row.",
-            )
-        if base.load_in_4bit and not hardware.vram_total():
-            raise VariantError(
-                f"{base.name} asks for load_in_4bit, and this machine has no NVIDIA GPU.",
-                "Take load_in_4bit out of its catalogue row, or use a Q4_K_M GGUF build here.",
-            )
+        _check_4bit(base, folder)
         return ModelSpec(
             engine="transformers",
             name=base.name,
@@ -139,6 +153,21 @@ class Loader:
 
     def _threads(self) -> int:
         return self.settings.threads or hardware.usable_cores()
+
+
+def _check_4bit(base: Base, folder: Path) -> None:
+    """Refuse a row that asks for 4 bits where the weights are packed otherwise, or where nothing computes with them."""
+    packed = quantized.method(files.read_json(folder / "config.json"))
+    if base.load_in_4bit and packed not in ("", "bitsandbytes"):
+        raise VariantError(
+            f"{base.name} asks for load_in_4bit, and its weights are quantized already, in the format {packed}.",
+            "Take load_in_4bit out of its catalogue row.",
+        )
+    if base.load_in_4bit and not hardware.vram_total():
+        raise VariantError(
+            f"{base.name} asks for load_in_4bit, and this machine has no NVIDIA GPU.",
+            "Take load_in_4bit out of its catalogue row, or use a Q4_K_M GGUF build here.",
+        )
 
 
 def remote_spec(remote: Remote) -> ModelSpec:

@@ -204,6 +204,9 @@ class SlowHub:
         finally:
             self.left.set()
 
+    def fetch_plan(self, repo: str, revision: str | None, progress: Any) -> tuple[Path, int]:
+        raise AssertionError("nobody plans")
+
     def fetch_file(self, repo: str, name: str | None, revision: str | None, progress: Any) -> Path:
         raise AssertionError("nobody asked for a file")
 

@@ -80,7 +80,7 @@ def _encoder(ours: Program, model: str, prompt_format: str | None) -> "Encoder":
     base = playground.catalogue.base_of(variant)
     if base is None:
         raise VariantError(f"{model} names no base to take a tokenizer from.", "Choose its base model with --model.")
-    folder = Path(Loader(playground.settings, playground.catalogue, playground.hub).loadable(base).spec.path)
+    folder, _ = Loader(playground.settings, playground.catalogue, playground.hub).described(base)
     return Encoder(folder, prompt_format or playground.catalogue.prompt_format(variant), model)
 
 

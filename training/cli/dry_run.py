@@ -1,6 +1,7 @@
 """Show what a run would be, without doing it: recipe, parameters, memory, data, and the first rendered rows."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,13 @@ from training.run import memory
 from training.run.preparing import Prepared
 
 
-def show(prepared: Prepared, console: Console) -> None:
-    """Print a prepared run for people."""
+def show(prepared: Prepared, folder: Path, console: Console) -> None:
+    """Print a prepared run for people; `folder` is where runs are kept."""
     console.print(Syntax(recipes.dump(prepared.recipe), "yaml", background_color="default"))
     for line in lines(prepared):
         console.print(Text(line), soft_wrap=True)
     console.print()
-    for line in estimate_lines(prepared):
+    for line in estimate_lines(prepared, folder):
         console.print(Text(line), soft_wrap=True)
     console.print()
     if prepared.report.findings:
@@ -51,8 +52,15 @@ def lines(prepared: Prepared) -> Iterator[str]:
     )
 
 
-def estimate_lines(prepared: Prepared, folder: Path = Path()) -> Iterator[str]:
+def estimate_lines(prepared: Prepared, folder: Path) -> Iterator[str]:
     """Yield lines on what it will take of each kind of memory, and what this machine has."""
+    if (coming := prepared.download) is not None:
+        about = "about " if coming.estimated else ""
+        fits = "" if coming.size <= coming.free else ", which it does not fit into"
+        yield (
+            f"Weights: not here yet, {about}{memory.size(coming.size)} to come into {coming.folder} "
+            f"({memory.size(coming.free)} free{fits})"
+        )
     machine = memory.machine(folder)
     for verdict in memory.verdicts(prepared.estimate, machine):
         fits = "fits" if verdict.fits else "does not fit"
@@ -72,9 +80,9 @@ def _parts(estimate: memory.Estimate, place: str) -> Iterator[str]:
             yield f"{part.name} {memory.size(part.size)}"
 
 
-def as_json(prepared: Prepared) -> dict[str, Any]:
+def as_json(prepared: Prepared, folder: Path) -> dict[str, Any]:
     """Return the same as one JSON object, for the page."""
-    counted, machine = prepared.parameters, memory.machine(Path())
+    counted, machine = prepared.parameters, memory.machine(folder)
     return {
         "recipe": prepared.recipe.model_dump(mode="json"),
         "yaml": recipes.dump(prepared.recipe),
@@ -84,6 +92,7 @@ def as_json(prepared: Prepared) -> dict[str, Any]:
         "held_out": 0 if prepared.evaluation is None else len(prepared.evaluation),
         "steps": prepared.steps,
         "plan": prepared.plan.model_dump(),
+        "download": asdict(coming) | {"folder": str(coming.folder)} if (coming := prepared.download) else None,
         "memory": [
             {
                 "place": verdict.place,

@@ -51,9 +51,9 @@ def train(  # noqa: PLR0913 - a parameter an option
         raise ConfigError("Which recipe?", f"Give a YAML file, or one of: {', '.join(recipes.names())}.")
     chosen = recipes.load(recipes.find(recipe), set_ or [])
     _embedded(ours, chosen.model)
-    prepared = _look(ours, chosen, kobest, told)
+    prepared = _look(ours, chosen, kobest, told, weights=not dry_run)
     if dry_run:
-        _show(prepared, as_json)
+        _show(prepared, settings.data, as_json)
         return
     _check_room(settings, prepared)
     run = _begin(settings, prepared)
@@ -88,7 +88,7 @@ def _embedded(ours: Program, model: str) -> None:
         ours.prepare_embedded([model])
 
 
-def _look(ours: Program, recipe: "Recipe", kobest: Path | None, told: Told) -> "Prepared":
+def _look(ours: Program, recipe: "Recipe", kobest: Path | None, told: Told, weights: bool) -> "Prepared":
     from training.run import preparing
 
     console = Console(stderr=True)
@@ -98,7 +98,7 @@ def _look(ours: Program, recipe: "Recipe", kobest: Path | None, told: Told) -> "
             status.update(escape(what))
             told.tell(stage=what)
 
-        return preparing.look(ours.settings, recipe, lambda _: ours.benchmark_texts(kobest), progress)
+        return preparing.look(ours.settings, recipe, lambda _: ours.benchmark_texts(kobest), progress, weights)
 
 
 def _check_room(settings: Settings, prepared: "Prepared") -> None:
@@ -210,10 +210,10 @@ def _score(ours: Program, names: list[str]) -> None:
         say(Console(stderr=True), "KoBEST could not be run; the training goes on without it.", "yellow")
 
 
-def _show(prepared: "Prepared", as_json: bool) -> None:
+def _show(prepared: "Prepared", data: Path, as_json: bool) -> None:
     from training.cli import dry_run
 
     if as_json:
-        print_json(dry_run.as_json(prepared))
+        print_json(dry_run.as_json(prepared, data))
     else:
-        dry_run.show(prepared, Console())
+        dry_run.show(prepared, data, Console())

@@ -265,7 +265,7 @@ def _fits(estimated: Estimate, machine: Machine) -> bool:
 def _smaller(plan: Plan) -> Iterator[tuple[Change, Plan]]:
     """Yield ever smaller plans, first those that change nothing of what is learnt; the effective batch stays."""
     while plan.batch > 1:
-        batch = next(n for n in range(plan.batch // 2, 0, -1) if plan.batch % n == 0)
+        batch = smaller_batch(plan.batch)
         plan = plan.model_copy(update={"batch": batch, "accumulation": plan.accumulation * plan.batch // batch})
         yield "batch", plan
     if not plan.checkpointing:
@@ -274,11 +274,21 @@ def _smaller(plan: Plan) -> Iterator[tuple[Change, Plan]]:
     if plan.device == "cuda" and plan.bits > 4:
         plan = plan.model_copy(update={"bits": 4})
         yield "4bit", plan
-    while plan.length >= 2 * SHORTEST:
-        plan = plan.model_copy(update={"length": plan.length // 2})
+    while plan.length > SHORTEST:
+        plan = plan.model_copy(update={"length": shorter(plan.length)})
         yield "length", plan
     if plan.trainable:
         yield "rank", plan.model_copy(update={"trainable": plan.trainable // 2})
+
+
+def smaller_batch(batch: int) -> int:
+    """Return the next smaller batch, at most half, whose accumulation keeps the effective batch whole."""
+    return next(n for n in range(batch // 2, 0, -1) if batch % n == 0)
+
+
+def shorter(length: int) -> int:
+    """Return the next shorter length of rows: half, but never below the shortest."""
+    return max(SHORTEST, length // 2)
 
 
 def machine(folder: Path) -> Machine:

@@ -5,13 +5,15 @@
 
 import json
 import platform
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from playground.catalogue.variants import Base, Catalogue
+from playground.catalogue.files import read_json
+from playground.catalogue.variants import Base
 from playground.compare import Playground
 from playground.errors import ConfigError
 from playground.settings import Settings
@@ -31,9 +33,24 @@ from training.run.runs import Model, Plan, Run
 from training.trainer import loading
 
 PACKED_LENGTH = 1024
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "tokenizers", "bitsandbytes", "unsloth")
 Benchmark = Callable[[Path | None], Iterable[tuple[str, str]]]
 Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Download:
+    """Weights that are not here yet: bytes to come, the folder they will lie in, and the bytes that are free there.
+
+    `apart`: that is another disk than the run's. `estimated`: the config alone tells the size.
+    """
+
+    size: int
+    folder: Path
+    free: int
+    apart: bool
+    estimated: bool
 
 
 @dataclass(frozen=True)
@@ -50,6 +67,7 @@ class Prepared:
     parameters: parameters.Parameters
     estimate: memory.Estimate
     engine: str
+    download: "Download | None" = None
 
     @property
     def steps(self) -> int:
@@ -70,8 +88,12 @@ def look(
     recipe: Recipe,
     benchmark: Benchmark | None = None,
     progress: Progress = lambda what: None,
+    weights: bool = True,
 ) -> Prepared:
-    """Find, read, check and estimate; raise for whatever training could not use. Nothing is written."""
+    """Find, read, check and estimate; raise for whatever training could not use. Nothing is written.
+
+    `weights`: have them here. A dry run does without: config and tokenizer tell everything.
+    """
     on_card = hardware.vram_total() > 0
     _check_machine(recipe, settings.data, on_card)
     written, recipe = recipe, recipes.resolved(recipe, on_card)
@@ -81,7 +103,8 @@ def look(
     engine = loading.engine(recipe)
     progress(f"Looking for {recipe.model}")
     base, catalogue = find_base(settings, recipe.model)
-    folder = _folder(settings, base, catalogue)
+    loader = Loader(settings, catalogue, Playground(settings).hub)
+    folder, coming = (Path(loader.loadable(base).spec.path), 0) if weights else loader.described(base)
     encoder = Encoder(folder, recipe.data.prompt_format or catalogue.prompt_format(base), recipe.model)
     progress("Reading the data")
     train, evaluation = _data(recipe)
@@ -93,9 +116,10 @@ def look(
     plan = _plan(recipe, _max_length(written, recipe, report))
     progress("Counting parameters")
     counted = parameters.count(folder, recipe.lora)
-    estimated = memory.estimate(counted.shape, _memory_plan(recipe, plan, counted.trainable, engine, on_card))
+    download = _download(settings, folder, coming, counted.shape)
+    estimated = memory.estimate(counted.shape, _memory_plan(recipe, plan, counted.trainable, engine, on_card, download))
     model = _model(recipe, base, encoder, report)
-    return Prepared(recipe, model, encoder, report, train, evaluation, plan, counted, estimated, engine)
+    return Prepared(recipe, model, encoder, report, train, evaluation, plan, counted, estimated, engine, download)
 
 
 def _check_machine(recipe: Recipe, data: Path, on_card: bool) -> None:
@@ -156,11 +180,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _folder(settings: Settings, base: Base, catalogue: Catalogue) -> Path:
-    loader = Loader(settings, catalogue, Playground(settings).hub)
-    return Path(loader.loadable(base).spec.path)
-
-
 def _read(source: Source) -> Data:
     table = sources.read(source.source, source.split, source.limit)
     return convert(table, source.format, source.columns)
@@ -212,7 +231,27 @@ def _max_length(written: Recipe, recipe: Recipe, report: Report) -> int:
     return min(int(length), context)
 
 
-def _memory_plan(recipe: Recipe, plan: Plan, trainable: int, engine: str, on_card: bool) -> memory.Plan:
+def _download(settings: Settings, folder: Path, coming: int | None, shape: parameters.Shape) -> Download | None:
+    """Return what is still to come of a base's weights; None where they are here."""
+    if coming == 0:
+        return None
+    size = coming if coming is not None else shape.total * BYTES.get(_kept_in(folder), 2)
+    data = settings.data
+    while not data.exists():
+        data = data.parent
+    apart = data.stat().st_dev != folder.stat().st_dev
+    return Download(size, folder, shutil.disk_usage(folder).free, apart, estimated=coming is None)
+
+
+def _kept_in(folder: Path) -> str:
+    """Return the dtype that a config.json names for a model's weights; empty where it names none."""
+    config = read_json(folder / "config.json")
+    return str(config.get("dtype") or config.get("torch_dtype") or "")
+
+
+def _memory_plan(  # noqa: PLR0913 - all that decides it
+    recipe: Recipe, plan: Plan, trainable: int, engine: str, on_card: bool, download: Download | None
+) -> memory.Plan:
     bits: Literal[4, 16, 32] = 4 if recipe.load_in_4bit else 16 if on_card and recipe.dtype != "fp32" else 32
     return memory.Plan(
         trainable=trainable,
@@ -227,5 +266,5 @@ def _memory_plan(recipe: Recipe, plan: Plan, trainable: int, engine: str, on_car
         optimizer=str(recipe.trainer.get("optim")),
         checkpointing="unsloth" if engine == "unsloth" and plan.checkpointing else plan.checkpointing,
         kept=int(recipe.trainer["save_total_limit"]),
-        download=0,  # it is on this machine by now
+        download=download.size if download is not None and not download.apart else 0,
     )

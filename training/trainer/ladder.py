@@ -1,9 +1,9 @@
 """Decide what is given up, one thing at a time, when a run does not fit into memory."""
 
 from training.recipe import Recipe
+from training.run.memory import SHORTEST, shorter, smaller_batch
 from training.run.runs import Plan
 
-SHORTEST = 256
 LOWEST_RANK = 4
 
 
@@ -16,7 +16,7 @@ def down(plan: Plan, recipe: Recipe) -> tuple[Plan, str, bool] | None:
     """
     change: dict[str, object]
     if plan.batch > 1:
-        batch = plan.batch // 2 if plan.batch % 2 == 0 else 1
+        batch = smaller_batch(plan.batch)
         accumulation = plan.accumulation * (plan.batch // batch)
         change = {"batch": batch, "accumulation": accumulation}
         said = (
@@ -26,7 +26,7 @@ def down(plan: Plan, recipe: Recipe) -> tuple[Plan, str, bool] | None:
     elif not plan.checkpointing:
         change, said = {"checkpointing": True}, "gradient checkpointing is on: less memory, some 25 % slower"
     elif recipe.guards.shorten and plan.max_length > SHORTEST:
-        length = max(SHORTEST, plan.max_length // 2)
+        length = shorter(plan.max_length)
         change, said = {"max_length": length}, f"rows are cut at {length} tokens instead of {plan.max_length}"
     elif recipe.guards.lower_rank and plan.rank > LOWEST_RANK:
         rank = max(LOWEST_RANK, plan.rank // 2)

@@ -58,6 +58,7 @@ def _rows(body: ChatRequest, dispatcher: Dispatcher) -> list[RowRequest]:
         top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         thinking=body.thinking,
         template_options=body.chat_template_kwargs or {},
+        parse_special=bool(body.parse_special),
     )
     return [asked.model_copy(update={"sampling": own}) for own in seeded(asked.sampling, body.seed, 1, body.n or 1)]
 

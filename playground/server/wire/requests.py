@@ -166,6 +166,9 @@ class ChatRequest(_Request):
     chat_template_kwargs: dict[str, Any] | None = Field(
         default=None, description="variables for the model's chat template, such as enable_thinking"
     )
+    parse_special: bool | None = Field(
+        default=None, description="whether control tokens that a message types are read as such, not as text"
+    )
     thinking_budget: int | None = Field(
         default=None, ge=0, le=MAX_INT, description="tokens after which a thought is closed"
     )

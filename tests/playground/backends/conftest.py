@@ -56,6 +56,15 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
+def randomised(model: Any) -> Any:
+    """Add noise to everything that an adapter trains, so that no part of it is without effect."""
+    with torch.no_grad():
+        for _, parameter in sorted(model.named_parameters()):
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A folder with a tiny random model of the named family; made once a family. `qwen3 tied`: one table of words."""

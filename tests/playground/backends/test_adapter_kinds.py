@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from playground.backends.transformers import TransformersBackend
 from playground.errors import VariantError
 from playground.protocol import Choices, ModelSpec, RowRequest
+from tests.playground.backends.conftest import randomised
 from tests.playground.backends.test_transformers import run
 
 IDS = list(range(5, 45))
@@ -85,11 +86,7 @@ def saved(base: Path, config: peft.PeftConfig, folder: Path) -> Path:
     """Write an adapter of which every tensor is random, as PEFT itself saves it."""
     torch.manual_seed(1)
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config)
-    with torch.no_grad():
-        for _, parameter in sorted(model.named_parameters()):
-            if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 0.1)
-    model.save_pretrained(folder)
+    randomised(model).save_pretrained(folder)
     return folder
 
 

@@ -41,17 +41,21 @@ SEEING: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(params=SEEING)
 def seeing(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A folder with a tiny random model that sees."""
+    return that_sees(request.param, tmp_path)
+
+
+def that_sees(family: str, folder: Path) -> Path:
+    """Write a tiny random model that sees."""
     torch.manual_seed(3407)
     words = tokenizer()
-    options = {key: dict(part) if isinstance(part, dict) else part for key, part in SEEING[request.param].items()}
+    options = {key: dict(part) if isinstance(part, dict) else part for key, part in SEEING[family].items()}
     options["text_config"] |= {"vocab_size": len(words), "eos_token_id": words.eos_token_id, "pad_token_id": 0}
     special = {name: 1 for name in ("image_token_id", "image_token_index", "video_token_id", "boi_token_index")}
-    config = AutoConfig.for_model(request.param, **options, **special, eoi_token_index=1)
+    config = AutoConfig.for_model(family, **options, **special, eoi_token_index=1)
     model = AutoModelForMultimodalLM.from_config(config, dtype=torch.float32)
-    model.save_pretrained(tmp_path)
-    words.save_pretrained(tmp_path)
-    return tmp_path
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
 
 
 def load(folder: Path) -> TransformersBackend:

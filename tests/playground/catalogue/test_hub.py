@@ -428,3 +428,18 @@ def test_what_cannot_be_chosen_is_told_before_it_comes(name: str, said: str, ser
         HuggingFaceHub().fetch_file("owner/gguf", name, None, Told())
     assert re.search(said, f"{caught.value.message} {caught.value.hint}")
     assert server.got == []
+
+
+def test_a_plan_needs_config_and_tokenizer_alone(server: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told()
+    folder, coming = HuggingFaceHub().fetch_plan("owner/base", None, told)
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "tokenizer.json"]
+    assert (coming, told.shares[-1]) == (len(WEIGHTS), 1.0)
+    whole = HuggingFaceHub().fetch_folder("owner/base", None, Told())
+    assert whole == folder
+    assert (whole / "model.safetensors").read_bytes() == WEIGHTS
+    server.shutdown()
+    server.server_close()
+    assert HuggingFaceHub().fetch_plan("owner/base", None, Told()) == (folder, 0)  # here, and without the network
+    with pytest.raises(HubError):
+        HuggingFaceHub().fetch_plan("owner/other", None, Told())

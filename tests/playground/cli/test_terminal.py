@@ -13,6 +13,7 @@ from playground.errors import ConfigError, UnknownNameError
 from playground.events import Delta, Event, Failed, Finished, Progress, Started, Stats
 from playground.messages import Conversation
 from playground.presets import Sampling, preset
+from playground.settings import Settings
 
 pytestmark = pytest.mark.timeout(120)
 STATS = Stats(
@@ -175,3 +176,23 @@ def test_the_end_of_input_ends_the_chat(end: type[BaseException], chat: Chat, mo
 
     monkeypatch.setattr(chat.console, "input", ends)
     chat.run()
+
+
+def test_thoughts_stand_apart_in_the_terminal(fake_settings: Settings) -> None:
+    own = '\n[[variant]]\nname = "deep"\nkind = "base"\nsource = "fake:thinker"\n'
+    file = fake_settings.catalogue
+    file.write_text(file.read_text(encoding="utf-8") + own, encoding="utf-8")
+    playground = Playground(fake_settings)
+    out = io.StringIO()
+    chat = Chat(playground, ["deep"], Sampling(temperature=0), console=Console(file=out, width=100))
+    chat.clear()
+    chat.take("one")
+    assert chat.conversations["deep"].messages[-1].reasoning_content == "They said: one"
+    assert "They said: one" in out.getvalue()
+    assert "of thought" in out.getvalue()
+    chat.take("/think off")
+    chat.take("two")
+    assert "They said: two" not in out.getvalue()
+    with pytest.raises(UnknownNameError):
+        chat.take("/think hm")
+    playground.close()

@@ -53,7 +53,16 @@ def test_json_is_one_object_a_variant_in_the_order_asked(shell: Shell) -> None:
     found = rows(out)
     assert [row["variant"] for row in found] == ["other", "base", "one"]
     for row in found:
-        assert set(row) == {"variant", "text", "reason", "seed", "dropped_turns", "notices", *STATS}
+        assert set(row) == {
+            "variant",
+            "text",
+            "reason",
+            "seed",
+            "dropped_turns",
+            "notices",
+            "reasoning_content",
+            *STATS,
+        }
         assert row["text"].startswith(f"{row['variant']} heard: 안녕 #")
         assert (row["seed"], row["reason"], row["dtype"]) == (7, "stop", "fake")
         assert row["tokens"] == len(row["text"].encode())
@@ -205,6 +214,9 @@ class Shelf:
     def files(self, repo: str, revision: str | None, patterns: list[str] | None = None) -> list[HubFile]:
         return [HubFile("model.safetensors", 3 * 2**30, self.cached)]
 
+    def fetch_plan(self, repo: str, revision: str | None, progress: Any) -> tuple[Path, int]:
+        return self.folder, 3 * 2**30
+
     def fetch_folder(self, repo: str, revision: str | None, progress: Any) -> Path:
         self.fetched += 1
         progress(0.5, "[red]half[/red]")
@@ -231,6 +243,14 @@ def test_a_download_is_asked_for_with_its_size(shell: Shell, shelf: Shelf, monke
     assert "already" in err
 
 
+def test_what_cannot_run_is_told_before_a_download(shell: Shell, shelf: Shelf, model_files: Any) -> None:
+    config = {"architectures": ["LlamaForSequenceClassification"], "model_type": "llama"}
+    model_files.json(shelf.folder / "config.json", config)
+    code, _, err = shell("models", "add", "new", "owner/new", "--yes")
+    assert (code, shelf.fetched) == (2, 0)
+    assert "reward model" in err
+
+
 def test_checking_looks_at_files_and_downloads_nothing(
     shell: Shell, shelf: Shelf, tmp_path: Path, model_files: Any
 ) -> None:
@@ -240,7 +260,7 @@ def test_checking_looks_at_files_and_downloads_nothing(
     code, out, _ = shell("models", "check", "mine")
     assert code == 0
     assert out.startswith("mine  ok, needs about 0.")
-    assert "a copy of its own: it uses DoRA" in shell("models", "check", "mine:lora")[1]
+    assert "answers apart from its base: it uses DoRA" in shell("models", "check", "mine:lora")[1]
     code, out, _ = shell("models", "check", "far")
     assert (code, out.strip()) == (0, "far  not here yet: on the Hub")
     (base / "tokenizer.json").unlink()
@@ -297,3 +317,20 @@ def test_what_should_be_known_of_a_model_is_said_when_it_is_added_and_checked(
     assert code == 0
     assert "Madang uses it for text alone" in err
     assert "Madang uses it for text alone" in shell("models", "check", "sees")[1]
+
+
+def test_thinking_is_switched_and_told_apart(shell: Shell) -> None:
+    own = '\n[[variant]]\nname = "deep"\nkind = "base"\nsource = "fake:thinker"\n'
+    file = shell.settings.catalogue
+    file.write_text(file.read_text(encoding="utf-8") + own, encoding="utf-8")
+    asked = ("chat", "--json", "-v", "deep", "q", "--set", "temperature=0")
+    found = [rows(shell(*asked, *more)[1])[0] for more in ((), ("--think", "off"), ("--think-budget", "4"))]
+    assert [row["text"] for row in found] == ["deep heard: q"] * 3
+    assert [row["reasoning_content"] for row in found] == ["They said: q", None, "The"]
+    assert [row["reasoning_tokens"] for row in found][1:] == [0, 4]
+    code, out, _ = shell("chat", "--json", "-v", "base", "-v", "deep", "--think", "on", "q")
+    assert code == 1
+    assert "cannot be told to think" in rows(out)[0]["error"]
+    assert rows(out)[1]["reasoning_content"] == "They said: q"
+    code, _, err = shell("chat", "-v", "deep", "--think", "onn", "q")
+    assert (code, "Did you mean on?" in err) == (2, True)

@@ -25,6 +25,7 @@ def values(desk: Desk, text: str = "", talk: Chat | None = None, picked: list[st
     view = desk.view
     knobs = {slider: slider.value for slider in view.controls.sliders.values()}
     rest = {view.controls.seed: 7, view.controls.stop: [], view.controls.system: ""}
+    rest |= {view.controls.thinking.mode: "default", view.controls.thinking.budget: None}
     return {view.chat: talk or Chat(), view.picker: NAMES if picked is None else picked, view.text: text} | knobs | rest
 
 

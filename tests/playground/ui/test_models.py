@@ -26,7 +26,9 @@ EMPTY = {
 
 
 class ListingHub:
-    """A hub that only tells sizes."""
+    """A hub that tells sizes, and of one model its config."""
+
+    described: Path | None = None
 
     def files(self, repo: str, revision: str | None, patterns: list[str] | None = None) -> list[HubFile]:
         if patterns is not None:
@@ -35,6 +37,10 @@ class ListingHub:
 
     def fetch_folder(self, repo: str, revision: str | None, progress: Any) -> Path:
         raise AssertionError("a check downloads nothing")
+
+    def fetch_plan(self, repo: str, revision: str | None, progress: Any) -> tuple[Path, int]:
+        assert self.described is not None, "a check downloads nothing"
+        return self.described, 3 * 2**30
 
     def fetch_file(self, repo: str, name: str | None, revision: str | None, progress: Any) -> Path:
         raise AssertionError("a check downloads nothing")
@@ -184,3 +190,17 @@ def test_shards_are_one_row_with_the_size_of_all(playground: Playground, tmp_pat
     refused = models.act(playground, "check", "g")
     assert not refused.good
     assert shards[1].name in refused.html
+
+
+def test_a_model_on_the_hub_is_judged_by_its_config_when_it_is_added(
+    playground: Playground, tmp_path: Path, model_files: Any
+) -> None:
+    hub = playground.hub
+    assert isinstance(hub, ListingHub)
+    hub.described = model_files.base(tmp_path / "sees", vision_config={"hidden_size": 8})
+    assert "3.0 GB" in models.check_form(playground, form(name="sees", source="owner/sees")).html
+    done = models.add(playground, form(name="sees", source="owner/sees"))
+    assert (done.good, "3.0 GB" in done.html, "uses it for text alone" in done.html) == (True, True, True)
+    hub.described = model_files.base(tmp_path / "scores", architectures=["LlamaForSequenceClassification"])
+    refused = models.add(playground, form(name="scores", source="owner/scores"))
+    assert (refused.good, "reward model" in refused.html) == (False, True)

@@ -1,11 +1,13 @@
 """From a catalogue row to what a worker loads: the right files, checked, and the right worker."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from playground.catalogue import quantized
 from playground.catalogue.hub import HubFile
 from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf
 from playground.errors import VariantError
@@ -32,6 +34,10 @@ class FakeHub:
         self.asked.append(("folder", repo, revision))
         progress(1.0, repo)
         return self.repos[repo]
+
+    def fetch_plan(self, repo: str, revision: str | None, progress: Callable[[float, str], None]) -> tuple[Path, int]:
+        self.asked.append(("plan", repo, revision))
+        return self.repos[repo], sum(file.size for file in self.listed if not file.cached)
 
     def fetch_file(
         self, repo: str, name: str | None, revision: str | None, progress: Callable[[float, str], None]
@@ -194,3 +200,43 @@ def test_shards_are_counted_together(tmp_path: Path, hub: FakeHub, model_files: 
     shards[2].unlink()
     with pytest.raises(VariantError, match="x-00003-of-00003.gguf"):
         load.loadable(local)
+
+
+def test_a_base_is_described_without_its_weights(tmp_path: Path, hub: FakeHub, model_files: Any) -> None:
+    whole = Base(name="w", source=str(model_files.base(tmp_path / "whole")))
+    bare = Base(name="b", source=str(model_files.base(tmp_path / "bare")))
+    (bare.path / "model.safetensors").unlink()
+    some = Base(name="s", source=str(model_files.sharded(tmp_path / "some")))
+    (some.path / "model-00001-of-00004.safetensors").unlink()
+    index = some.path / "model.safetensors.index.json"
+    far = Base(name="f", source="o/far")
+    hub.repos, hub.listed = {"o/far": bare.path}, [HubFile("model.safetensors", 77, False)]
+    load = loader(tmp_path, hub, whole, bare, some, far)
+    assert load.described(whole) == (whole.path, 0)
+    assert load.described(bare) == (bare.path, None)
+    assert load.described(far) == (bare.path, 77)
+    assert load.described(some) == (some.path, None)
+    here = sum(path.stat().st_size for path in some.path.glob("*.safetensors"))
+    model_files.json(index, json.loads(index.read_text()) | {"metadata": {"total_size": here + 5}})
+    assert load.described(some) == (some.path, 5)
+    assert [what for what, *_ in hub.asked] == ["plan"]
+    (bare.path / "pytorch_model.bin").touch()
+    with pytest.raises(VariantError, match="pickled weights alone"):
+        load.described(bare)
+    (whole.path / "tokenizer.json").unlink()
+    with pytest.raises(VariantError, match="no tokenizer"):
+        load.described(whole)
+
+
+def test_what_cannot_run_is_told_before_its_weights_come(
+    tmp_path: Path, hub: FakeHub, model_files: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantized, "_installed", lambda package: False)
+    hub.repos = {"o/awq": model_files.base(tmp_path / "awq", quantization_config={"quant_method": "awq"})}
+    hub.listed = [HubFile("model.safetensors", 77, False)]
+    base = Base(name="b", source="o/awq")
+    adapter = Adapter(name="a", source="o/lora", base="b")
+    for variant in (base, adapter):
+        with pytest.raises(VariantError, match="gptqmodel"):
+            loader(tmp_path, hub, base, adapter).foreseen(variant)
+    assert {what for what, *_ in hub.asked} == {"plan"}

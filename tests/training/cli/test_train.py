@@ -1,9 +1,11 @@
 """`madang train` from the command line to the catalogue, with a tiny model and a real trainer process."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 import app
 from playground.catalogue.variants import Catalogue
@@ -38,6 +40,28 @@ def test_a_dry_run_shows_everything_and_writes_nothing(
     assert "Row 1 as the model sees it" in shown
     assert "In Korea; it is stop 0 of the trip." in shown
     assert not runs.folder(settings).exists()
+
+
+def test_a_dry_run_needs_no_weights(
+    settings: Settings, recipe: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = recipe()
+    whole = Path(yaml.safe_load(path.read_text(encoding="utf-8"))["model"])
+    bare = shutil.copytree(whole, tmp_path / "bare", ignore=shutil.ignore_patterns("*.safetensors"))
+    dry = ("train", str(path), "--dry-run", "--json", "--set", f"model={bare}")
+    assert madang(settings, *dry) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert madang(settings, "train", str(path), "--dry-run", "--json") == 0
+    here = json.loads(capsys.readouterr().out)
+    assert told["parameters"] == here["parameters"]
+    assert (here["download"], told["download"]["estimated"]) == (None, True)
+    assert told["download"]["size"] == pytest.approx((whole / "model.safetensors").stat().st_size, rel=0.03)
+    disk, less = ([one["need"] for one in row["memory"] if one["place"] == "disk"][0] for row in (told, here))
+    assert disk - less == told["download"]["size"]
+    assert madang(settings, "train", str(path), "--dry-run", "--set", f"model={bare}") == 0
+    assert f"to come into {bare}" in capsys.readouterr().out
+    assert madang(settings, "train", str(path), "--set", f"model={bare}") == 2
+    assert "holds no model.safetensors" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -89,10 +113,6 @@ def test_from_recipe_to_catalogue_with_a_stop_and_a_resume(
 def test_a_model_without_a_template_takes_alpacas_format_along(
     settings: Settings, recipe: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import shutil
-
-    import yaml
-
     from tests.training.trained import begin
     from training.run import registering
 

@@ -6,6 +6,7 @@ import pytest
 
 from training import recipe as recipes
 from training.recipe import Guards, Recipe
+from training.run import memory
 from training.run.runs import Plan
 from training.trainer import ladder
 
@@ -52,3 +53,16 @@ def test_the_bottom_says_what_may_still_be_allowed() -> None:
     assert "guards.shorten: true" in ladder.nothing_left(START, recipe())
     assert "guards.lower_rank: true" in ladder.nothing_left(START, recipe())
     assert "guards" not in ladder.nothing_left(START, recipe(shorten=True, lower_rank=True))
+
+
+@pytest.mark.parametrize("batch", range(2, 17))
+def test_a_run_steps_down_as_its_dry_run_said(batch: int) -> None:
+    """An odd batch, too: 9 is 3 x 3 before it is 1 x 9."""
+    stepped, plan = [], START.model_copy(update={"batch": batch, "accumulation": 2})
+    while plan.batch > 1:
+        plan, _, _ = ladder.down(plan, recipe()) or pytest.fail("there is a step")
+        stepped.append((plan.batch, plan.accumulation))
+    smaller = memory.Plan(trainable=8, batch=batch, accumulation=2, length=256, kept=3, download=0)
+    said = [(one.batch, one.accumulation) for name, one in memory._smaller(smaller) if name == "batch"]
+    assert stepped == said
+    assert {a * b for a, b in stepped} == {2 * batch}

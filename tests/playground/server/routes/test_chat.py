@@ -194,6 +194,18 @@ def test_roles_and_parts_become_one_prompt(client: openai.OpenAI) -> None:
     assert answer.usage.prompt_tokens == len("system: Be brief.\nuser: a\nassistant: \nuser: bc\n")
 
 
+def test_typed_control_tokens_are_text_unless_they_are_to_be_parsed(client: openai.OpenAI) -> None:
+    def tokens(extra: dict[str, Any]) -> int:
+        answer = client.chat.completions.create(model="other", messages=said("a<END>b"), extra_body=extra)
+        assert answer.usage is not None
+        return answer.usage.prompt_tokens
+
+    assert (tokens({}), tokens({"parse_special": True})) == (len("user: a<END>b\n"), len("user: a b\n"))
+    raw = client.completions.create(model="other", prompt="a<END>b")
+    assert raw.usage is not None
+    assert raw.usage.prompt_tokens == 3
+
+
 def test_harmless_fields_are_taken(client: openai.OpenAI) -> None:
     options: Any = {
         "user": "u",

@@ -1,0 +1,78 @@
+"""A prompt's text with the places where somebody typed a control token, and how it is encoded in parts."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+
+from playground.typed.control import Control, Edges
+
+T = TypeVar("T")
+Part = Callable[[int, int], list[T]]
+"""Encodes the text from one place to another."""
+HIDDEN = "\ufffd"
+
+
+class Written(NamedTuple):
+    """A text, and the [start, end) of what was typed into it: text, whatever it spells."""
+
+    text: str
+    typed: tuple[tuple[int, int], ...] = ()
+    control: Control = Control({})
+
+    @classmethod
+    def with_signs(cls, text: str, begin: str, end: str, control: Control) -> "Written":
+        """Take the signs out of a text and remember where they stood."""
+        plain, typed, start = "", [], 0
+        for part in _parted(text, begin, end):
+            if part == begin:
+                start = len(plain)
+            elif part == end:
+                typed += [(start, len(plain))] * (start < len(plain))
+            else:
+                plain += part
+        return cls(plain, tuple(typed), control)
+
+    def plus(self, more: str) -> "Written":
+        """Return it with more text behind it, none of it typed."""
+        return self._replace(text=self.text + more)
+
+    def encoded(self, usual: "Part[T]", plain: "Part[T]") -> list[T]:
+        """Encode in parts: `plain` what holds typed tokens, from one control token of the template to the next.
+
+        The rest is `usual`. Where nothing was typed, the whole text is one part.
+        """
+        found: list[T] = []
+        at = 0
+        for begin, end, inner in self._pieces() if self.typed else ():
+            found += usual(at, begin) if at < begin else []
+            found += plain(*inner) if inner[0] < inner[1] else []
+            at = end
+        return found + (usual(at, len(self.text)) if at < len(self.text) or not self.typed else [])
+
+    def _pieces(self) -> Iterator[tuple[int, int, tuple[int, int]]]:
+        """Yield where the plain pieces begin and end, and the same without white space that their neighbours take."""
+        hidden = list(self.text)
+        for start, end in self.typed:
+            hidden[start:end] = HIDDEN * (end - start)
+        pattern = self.control.pattern
+        tokens = list(pattern.finditer("".join(hidden))) if pattern else []
+        ends = [(0, Edges()), *((token.end(), self.control.edges[token[0]]) for token in tokens)]
+        begins = [*((token.start(), self.control.edges[token[0]]) for token in tokens), (len(self.text), Edges())]
+        for (begin, left), (end, right) in zip(ends, begins, strict=True):
+            if any(begin <= start < end for start, _ in self.typed):
+                yield begin, end, self._inner(begin, end, left.right, right.left)
+
+    def _inner(self, begin: int, end: int, left: bool, right: bool) -> tuple[int, int]:
+        piece = self.text[begin:end]
+        cut = len(piece) - len(piece.lstrip()) if left else 0
+        kept = len(piece.rstrip()) if right else len(piece)
+        return begin + cut, begin + max(kept, cut)
+
+
+def _parted(text: str, *signs: str) -> Iterator[str]:
+    start = 0
+    for at, char in enumerate(text):
+        if char in signs:
+            yield text[start:at]
+            yield char
+            start = at + 1
+    yield text[start:]
