@@ -7,10 +7,16 @@ gets those that change something, and may refuse them. What is refused although 
 
 from typing import Any, NamedTuple
 
+from playground.errors import VariantError
 from playground.presets import Sampling
+from playground.protocol import RowRequest
+from playground.thinking.habits import USUAL
 
 EXTENSIONS = ("top_k", "min_p", "repetition_penalty")
 NEUTRAL: dict[str, float] = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "top_p": 1.0, "temperature": 1.0}
+THINKING = ("chat_template_kwargs", "reasoning_effort", "thinking_budget")
+OTHERS = (*THINKING, "seed", "presence_penalty", "frequency_penalty", "top_p", "temperature", "stop")
+"""Fields that a server may complain of, beside EXTENSIONS."""
 ORDER = ["penalties", "temperature", "top_k", "top_p", "min_p"]
 
 
@@ -28,6 +34,10 @@ class Dialect(NamedTuple):
     tokenizer_page: str = "/tokenizer_info"
     is_llama: bool = False
     """Whether /tokenize is asked as llama-server is, not as vLLM is."""
+    has_templates: bool = False
+    """Whether it renders a chat template, which may be given variables, and takes thoughts back."""
+    budget: str = ""
+    """Its field for the most tokens of a thought."""
 
     def tokenize(self, text: str, add_special: bool) -> dict[str, Any]:
         """Return the body for /tokenize."""
@@ -38,9 +48,9 @@ class Dialect(NamedTuple):
 
 PLAIN = Dialect()
 DIALECTS = {
-    "vllm": Dialect(always=True),
-    "sglang": Dialect(always=True, no_top_k=-1),
-    "madang": Dialect(always=True, is_llama=True),
+    "vllm": Dialect(always=True, has_templates=True),
+    "sglang": Dialect(always=True, no_top_k=-1, has_templates=True),
+    "madang": Dialect(always=True, is_llama=True, has_templates=True, budget="thinking_budget"),
     "llamacpp": Dialect(
         always=True,
         names={"repetition_penalty": "repeat_penalty"},
@@ -49,6 +59,7 @@ DIALECTS = {
         forced=True,
         tokenizer_page="/props",
         is_llama=True,
+        has_templates=True,
     ),
 }
 """By `owned_by` in /v1/models."""
@@ -78,9 +89,37 @@ def fields(dialect: Dialect, sampling: Sampling, context: int) -> dict[str, Any]
     return body | dialect.more | ({dialect.history: context} if dialect.history else {})
 
 
+def thinking(dialect: Dialect, request: RowRequest) -> dict[str, Any]:
+    """Return the body's fields for how to think: variables of a template where there is one, else OpenAI's field.
+
+    Raises VariantError for a budget that the server takes in no field known here.
+    """
+    wanted, given = request.thinking, dict(request.template_options)
+    body: dict[str, Any] = {}
+    if wanted.effort is not None:
+        body["reasoning_effort"] = wanted.effort
+    elif wanted.mode != "default" and dialect.has_templates:
+        given = dict.fromkeys(USUAL, wanted.mode == "on") | given
+    elif wanted.mode != "default":
+        body["reasoning_effort"] = "medium" if wanted.mode == "on" else "none"
+    if wanted.budget is not None and not dialect.budget:
+        raise VariantError(
+            f"{request.variant}: its server takes no budget of thoughts.",
+            "Leave the budget empty, or turn thinking off.",
+        )
+    body |= {dialect.budget: wanted.budget} if wanted.budget is not None else {}
+    return body | ({"chat_template_kwargs": given} if given else {})
+
+
+def turns(dialect: Dialect, request: RowRequest) -> list[dict[str, Any]]:
+    """Return the messages. Thoughts go back to servers that render a template, which decides; others have no field."""
+    left_out = set() if dialect.has_templates else {"reasoning_content"}
+    return [message.model_dump(exclude_none=True, exclude=left_out) for message in request.messages]
+
+
 def refused(body: dict[str, Any], said: str) -> str | None:
     """Return the field that a server's message complains of, by its name in the catalogue and on the page."""
-    for name in (*EXTENSIONS, "seed", "presence_penalty", "frequency_penalty", "top_p", "temperature", "stop"):
+    for name in (*EXTENSIONS, *OTHERS):
         sent = [other for other in (name, "repeat_penalty") if other in body] if name in EXTENSIONS[2:] else [name]
         if any(other in body and other in said for other in sent):
             return name

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from playground.errors import VariantError
+from playground.messages import Message
 from playground.presets import Sampling
 from playground.protocol import RowRequest
 from playground.remote.chunks import Chunk
@@ -32,7 +33,26 @@ def asked(request: RowRequest, text: str | None, stops: list[str], context: int 
         body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     if text is not None:
         return "/api/generate", body | {"prompt": text, "raw": True}
-    return "/api/chat", body | {"messages": [message.model_dump() for message in request.messages]}
+    return "/api/chat", body | _thinking(request) | {"messages": [_turn(message) for message in request.messages]}
+
+
+def _thinking(request: RowRequest) -> dict[str, Any]:
+    """Return its switch, which takes efforts as well."""
+    wanted = request.thinking
+    if wanted.budget is not None:
+        raise VariantError(f"{request.variant}: Ollama takes no budget of thoughts.", "Leave the budget empty.")
+    if request.template_options:
+        named = ", ".join(request.template_options)
+        raise VariantError(f"{request.variant}: Ollama's templates take no variables ({named}).", "Leave them out.")
+    if wanted.effort is not None:
+        return {"think": wanted.effort}
+    return {} if wanted.mode == "default" else {"think": wanted.mode == "on"}
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    said = message.model_dump(exclude_none=True)
+    thought = said.pop("reasoning_content", None)
+    return said | ({"thinking": thought} if thought else {})
 
 
 def _options(sampling: Sampling, stops: list[str]) -> dict[str, Any]:

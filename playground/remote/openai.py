@@ -27,7 +27,13 @@ OF_THE_REQUEST = (400, 413, 422)
 """Refusals that another request may not get; all others are the server's own trouble, or its owner's."""
 CONTEXT_FIELDS = ("max_model_len", "n_ctx", "context_length", "context_window", "n_ctx_train")
 TOO_LONG = ("context_length_exceeded", "exceed_context_size", "context length", "context size", "context window")
-NEUTRAL_WORDS = {"seed": "leave `seed` out", "stop": "take the stop strings out"}
+NEUTRAL_WORDS = {
+    "seed": "leave `seed` out",
+    "stop": "take the stop strings out",
+    "reasoning_effort": "leave thinking as the model has it",
+    "chat_template_kwargs": "leave thinking as the model has it",
+    "thinking_budget": "leave the thought budget empty",
+}
 NEWER = "max_completion_tokens"
 UNKNOWN = ("unsupported", "not supported", "instead", "unknown", "unrecognized", "not permitted")
 """Words of a refusal that mean the field, not its value."""
@@ -163,7 +169,8 @@ class Server:
             body["stop"] = stops
         top = request.top_logprobs
         if is_chat:
-            body["messages"] = [message.model_dump() for message in request.messages]
+            body["messages"] = dialect.turns(self.dialect, request)
+            body |= dialect.thinking(self.dialect, request)
             return "/chat/completions", body | ({} if top is None else {"logprobs": True, "top_logprobs": top})
         body["prompt"] = text if text is not None else list(request.ids or ())
         return "/completions", body | ({} if top is None else {"logprobs": top})

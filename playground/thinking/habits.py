@@ -94,8 +94,7 @@ class Habits:
 
     def opened_by(self, prompt: str) -> Tags | None:
         """Return the tags of the thought that a whole prompt ends with the opening of."""
-        end = prompt.rstrip()
-        return next((tags for tags in self.families if end.endswith(tuple(map(str.rstrip, tags.thought)))), None)
+        return next((tags for tags in self.families if tags.opened_by(prompt)), None)
 
     def finished(self, tail: str, wanted: Thinking) -> str:
         """Return what must follow the beginning of an answer, so that it is thought about as wanted.

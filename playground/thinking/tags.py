@@ -50,6 +50,10 @@ class Tags(Value):
         """Return how often the marks stand in a text, or in a template, where a line's end may be spelled."""
         return sum(text.count(mark.strip()) for mark in (*self.thought, *self.answer))
 
+    def opened_by(self, text: str) -> bool:
+        """Return whether a text ends with what opens a thought."""
+        return text.rstrip().endswith(tuple(map(str.rstrip, self.thought)))
+
     def open_at_end(self, text: str) -> bool:
         """Return whether a thought is open where a text ends."""
         return max(map(text.rfind, self.thought)) > max(map(text.rfind, self.answer))

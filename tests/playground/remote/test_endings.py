@@ -69,7 +69,8 @@ def test_parts_of_a_list_are_thoughts_and_text(planted: Planted) -> None:
     thought = {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]}]}
     said = {"content": [{"type": "text", "text": "서울"}]}
     planted.replies = [streams(events(*({"choices": [{"delta": part}]} for part in (thought, said)), STOP))]
-    assert end(ask(planted)).text == "<think>\nHm\n</think>\n\n서울"
+    ended = end(ask(planted))
+    assert (ended.reasoning, ended.text) == ("Hm", "서울")
 
 
 @pytest.mark.parametrize("reason", ["abort", "error"])

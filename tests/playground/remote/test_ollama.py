@@ -57,7 +57,7 @@ def test_a_chat_with_everything_that_was_set(planted: Planted) -> None:
     planted.by_path["/api/chat"] = lines(*SEOUL, END | {"message": {"content": ""}})
     events = ask(planted)
     assert isinstance(events[0], Started)
-    assert json.loads(events[0].prompt) == [message.model_dump() for message in ASKED]
+    assert json.loads(events[0].prompt) == [message.model_dump(exclude_none=True) for message in ASKED]
     assert (end(events).text, end(events).reason) == ("서울", "stop")
     assert (end(events).stats.prompt_tokens, end(events).stats.tokens) == (21, 2)
     [body] = planted.bodies("/api/chat")
@@ -98,7 +98,7 @@ def test_thoughts_length_and_logprobs(planted: Planted) -> None:
     said = {"message": {"content": "서"}, "logprobs": held, "done": False}
     planted.by_path["/api/chat"] = lines(thought, said, END | {"done_reason": "length"} | {"message": {"content": ""}})
     events = ask(planted, top_logprobs=2)
-    assert (end(events).text, end(events).reason) == ("<think>\nHm\n</think>\n\n서", "length")
+    assert (end(events).reasoning, end(events).text, end(events).reason) == ("Hm", "서", "length")
     [tokens] = [event.tokens for event in events if isinstance(event, Delta) and event.tokens]
     assert [likely.logprob for likely in tokens[0].top] == [-0.5, -1.0]
 

@@ -14,6 +14,7 @@ from playground.protocol import Address, ModelSpec, RowRequest
 from playground.remote import dialect
 from playground.remote.http import is_loopback, words
 from playground.remote.openai import Server
+from playground.thinking.asked import Thinking
 from tests.planted import Planted, answered, end, says, serving, status, streams
 
 NEUTRAL = Sampling(temperature=0.0, top_p=1.0, repetition_penalty=1.0, max_new_tokens=8, seed=3)
@@ -123,13 +124,54 @@ def test_logprobs_come_with_the_text(planted: Planted) -> None:
     assert (body["logprobs"], body["top_logprobs"]) == (True, 2)
 
 
-def test_thoughts_are_shown_as_the_model_wrote_them(planted: Planted) -> None:
-    parts = [{"reasoning_content": "Hm"}, {"reasoning_content": "."}, {"content": "서울"}]
+ON = {"enable_thinking": True, "thinking": True}
+THOUGHTS: list[tuple[list[dict[str, str]], str, str]] = [
+    ([{"reasoning_content": "Hm"}, {"reasoning_content": "."}, {"content": "\n\n서울"}], "Hm.", "서울"),
+    ([{"reasoning": "Hm"}, {"content": "서울"}], "Hm", "서울"),
+    ([{"content": "<th"}, {"content": "ink>\nHm\n</thi"}, {"content": "nk>\n\n서울"}], "Hm", "서울"),
+    ([{"content": "Hm\n</think>"}, {"content": "\n\n서울"}], "Hm", "서울"),
+    ([{"content": "서울 <think>"}, {"content": "</think>"}], "", "서울 <think></think>"),
+]
+
+
+@pytest.mark.parametrize(("parts", "reasoning", "text"), THOUGHTS)
+def test_thoughts_stand_apart_however_the_server_sends_them(
+    planted: Planted, parts: list[dict[str, str]], reasoning: str, text: str
+) -> None:
     events = [{"choices": [{"delta": part}]} for part in parts]
     planted.replies = [
         streams(*(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events), b"data: [DONE]\n\n")
     ]
-    assert end(ask(planted)).text == "<think>\nHm.\n</think>\n\n서울"
+    ended = end(ask(planted))
+    assert (ended.reasoning, ended.text) == (reasoning, text)
+
+
+WANTED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("vllm", {"mode": "off"}, {"chat_template_kwargs": {"enable_thinking": False, "thinking": False}}),
+    ("madang", {"mode": "on", "budget": 9}, {"chat_template_kwargs": ON, "thinking_budget": 9}),
+    ("llamacpp", {"effort": "low"}, {"reasoning_effort": "low"}),
+    ("someone", {"mode": "off"}, {"reasoning_effort": "none"}),
+    ("someone", {}, {}),
+]
+
+
+@pytest.mark.parametrize(("owner", "wanted", "sent"), WANTED)
+def test_thinking_is_asked_for_as_the_server_knows_it(owner: str, wanted: dict[str, Any], sent: dict[str, Any]) -> None:
+    request = RowRequest(variant="r", sampling=Sampling(), thinking=Thinking(**wanted))
+    assert dialect.thinking(dialect.of(owner), request) == sent
+
+
+def test_a_budget_that_no_field_takes_is_refused() -> None:
+    request = RowRequest(variant="r", sampling=Sampling(), thinking=Thinking(budget=9))
+    with pytest.raises(VariantError, match="takes no budget"):
+        dialect.thinking(dialect.of("vllm"), request)
+
+
+def test_thoughts_go_back_to_servers_that_render_a_template() -> None:
+    said = Message(role="assistant", content="a", reasoning_content="b")
+    request = RowRequest(variant="r", sampling=Sampling(), messages=(said,))
+    assert dialect.turns(dialect.of("vllm"), request)[0]["reasoning_content"] == "b"
+    assert dialect.turns(dialect.of("someone"), request) == [{"role": "assistant", "content": "a"}]
 
 
 def test_a_server_that_does_not_stream_is_understood(planted: Planted) -> None:
@@ -274,7 +316,7 @@ def test_the_oldest_turn_goes_where_all_do_not_fit(planted: Planted) -> None:
     events = ask(planted, messages=(*earlier, *ASKED))
     assert isinstance(events[0], Started)
     assert events[0].dropped_turns == 1
-    assert planted.bodies("/v1/chat/completions")[1]["messages"] == [ASKED[0].model_dump()]
+    assert planted.bodies("/v1/chat/completions")[1]["messages"] == [ASKED[0].model_dump(exclude_none=True)]
     planted.replies = [long]
     assert "Shorten" in refused(planted, ContextError).hint
 
