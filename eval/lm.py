@@ -25,6 +25,7 @@ from playground.presets import Sampling
 from playground.prompts import choose, render
 from playground.protocol import Choices
 from playground.system.atomic import explained
+from playground.thinking.habits import Habits, habits
 
 ENCODE_AT_ONCE = 2000
 ROWS_AT_ONCE = 16
@@ -72,10 +73,17 @@ class Saved:
 
 @dataclass
 class Count:
-    """What scoring cost: the tokens that the engine ran, and how few it could have been."""
+    """What scoring cost: the tokens that the engine ran, and how few it could have been. And what became of thoughts.
+
+    `closed`: choices scored behind a thought that the template opened, and that was closed at once, empty. `answers`:
+    those generated; of `unfinished` ones nothing was left once the thought was taken off, as it never ended.
+    """
 
     computed: int = 0
     least: int = 0
+    closed: int = 0
+    answers: int = 0
+    unfinished: int = 0
 
 
 class VariantLM(TemplateLM):  # type: ignore[misc]
@@ -99,6 +107,8 @@ class VariantLM(TemplateLM):  # type: ignore[misc]
         self.count = Count()
         self._words = probe.vocabulary()
         self._format = prompt_format
+        self._thinks: Habits | None = None
+        """What the template does about thoughts, once it is applied."""
         self._saved = saved or Saved(None)
         self._tell, self._cancelled = tell, cancelled
         self._piece_tokens = piece_tokens
@@ -134,6 +144,7 @@ class VariantLM(TemplateLM):  # type: ignore[misc]
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """Render turns by the variant's template; without a generation prompt, the last one stays open."""
         chosen = choose(self.probe.variant, self._words.template, self._format)
+        self._thinks = habits(chosen.template)
         messages = [Message.model_validate(turn) for turn in chat_history]
         text = render(chosen, messages, self._words.tokens, add_generation_prompt)
         if add_generation_prompt:
@@ -149,8 +160,16 @@ class VariantLM(TemplateLM):  # type: ignore[misc]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Answer]:
         """Return the log-probability in nats of each continuation, and whether it is the greedy one."""
-        pairs = [instance.args for instance in requests]
+        pairs = [self._thought_closed(*instance.args) for instance in requests]
         return self._answers([self._request(pair) for pair in self._encoded(pairs)])
+
+    def _thought_closed(self, context: str, continuation: str) -> tuple[str, str]:
+        """Close a thought that the template has opened in front of a choice, which would be scored inside it."""
+        opened = self._thinks.opened_by(context) if self._thinks else None
+        if opened is None:
+            return context, continuation
+        self.count.closed += 1
+        return context + opened.closing, continuation
 
     def _loglikelihood_tokens(
         self, requests: list[tuple[tuple[str, str], list[int], list[int]]], disable_tqdm: bool = False, **options: Any
@@ -245,12 +264,18 @@ class VariantLM(TemplateLM):  # type: ignore[misc]
         todo = [number for number, key in enumerate(keys) if key not in self._saved.known]
         for begin in range(0, len(todo), ROWS_AT_ONCE):
             self._check(len(requests) - len(todo) + begin, len(requests))
-            for number, text in self._generated(todo[begin : begin + ROWS_AT_ONCE], requests):
-                self._saved.add([(keys[number], text)])
-        return [str(self._saved.known[key]) for key in keys]
+            for number, made in self._generated(todo[begin : begin + ROWS_AT_ONCE], requests):
+                self._saved.add([(keys[number], made)])
+        known = [_generated(self._saved.known[key]) for key in keys]
+        self.count.answers += len(known)
+        self.count.unfinished += sum(unfinished for _, unfinished in known)
+        return [text for text, _ in known]
 
-    def _generated(self, numbers: list[int], requests: list[Instance]) -> Iterator[tuple[int, str]]:
-        """Yield completions of some requests with their numbers; those with equal settings decode together."""
+    def _generated(self, numbers: list[int], requests: list[Instance]) -> Iterator[tuple[int, tuple[str, bool]]]:
+        """Yield completions of some requests, and whether they never left their thought, with their numbers.
+
+        Those with equal settings decode together. Thoughts are taken off where the template was applied.
+        """
         groups: dict[str, list[int]] = {}
         for number in numbers:
             groups.setdefault(json.dumps(requests[number].args[1], sort_keys=True, default=str), []).append(number)
@@ -259,16 +284,20 @@ class VariantLM(TemplateLM):  # type: ignore[misc]
             until = handle_stop_sequences(options.pop("until", None), eos=self._words.eos)
             sampling = _sampling(options, until)
             texts = self._cut([requests[number].args[0] for number in group], sampling.max_new_tokens)
-            for index, finished in self.probe.complete(texts, sampling):
-                yield (
-                    group[index],
-                    postprocess_generated_text(generation=finished.text, stop=until, think_end_token=None),
-                )
+            for index, finished in self.probe.complete(texts, sampling, apart=self._thinks is not None):
+                said = postprocess_generated_text(generation=finished.text, stop=until, think_end_token=None)
+                yield group[index], (said, bool(finished.reasoning) and not finished.text.strip())
 
     def _cut(self, texts: list[str], new_tokens: int) -> list[str]:
         """Make room for prompts and answers; prompts that the model cannot hold are an error."""
         self.probe.grow(max(len(ids) for ids in self.probe.encode(texts)) + new_tokens)
         return texts
+
+
+def _generated(saved: Any) -> tuple[str, bool]:
+    """Return a completion and whether it never left its thought, as they were saved; once the text stood alone."""
+    text, unfinished = (saved, False) if isinstance(saved, str) else saved
+    return str(text), bool(unfinished)
 
 
 def _spaces_moved(context: str, continuation: str) -> tuple[str, str]:

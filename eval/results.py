@@ -40,6 +40,9 @@ class Facts(BaseModel):
     decode_tokens_per_s: float | None = None
     first_token_s: float | None = None
     peak_memory_bytes: int | None = None
+    thoughts_closed: int = Field(default=0, description="choices scored behind a thought that was closed, empty")
+    thoughts_answers: int = Field(default=0, description="answers generated")
+    thoughts_unfinished: int = Field(default=0, description="answers that never left their thought")
     drift: Drift | None = None
 
 

@@ -32,6 +32,8 @@ from playground.workers.loadable import Loadable
 
 Tell = Callable[[Progress], None]
 MEASURES = ("speed", "drift")
+THOUGHTS = ("closed", "answers", "unfinished")
+"""Counts of what became of thoughts (eval.lm.Count)."""
 
 
 class EvalError(MadangError):
@@ -75,7 +77,7 @@ class Run:
             saved = self.out / f".{folder_name(plan.variant)}-{_identity(probe.loadable, plan)}.part.jsonl"
             content = self._evaluate(plan, probe, saved)
             refuse_alike(plan.variant, content["samples"])
-            facts = self._facts(plan.variant, probe)
+            facts = self._facts(plan.variant, probe, content["config"]["thoughts"])
             path = write(self.out, plan.variant, content, facts)
             saved.unlink(missing_ok=True)
             return path
@@ -110,14 +112,20 @@ class Run:
         content["chat_template"] = lm.chat_template(plan.chat_template)
         content["config"]["tokens_computed"] = lm.count.computed
         content["config"]["tokens_least"] = lm.count.least
+        content["config"]["thoughts"] = {name: getattr(lm.count, name) for name in THOUGHTS}
         return content
 
-    def _facts(self, variant: str, probe: Probe) -> Facts:
-        """Measure what stands beside the scores: speed, size, and the drift of a build from what it was built from."""
+    def _facts(self, variant: str, probe: Probe, thoughts: Mapping[str, int]) -> Facts:
+        """Measure what stands beside the scores: speed, size, and the drift of a build from what it was built from.
+
+        `thoughts`: what became of them while it was scored.
+        """
         from eval import speed
 
         chosen = self.playground.catalogue.get(variant)
         rows: dict[str, Any] = {"variant": variant, "kind": chosen.kind, "dtype": probe.info.dtype or None}
+        if thoughts["closed"] or thoughts["unfinished"]:
+            rows |= {f"thoughts_{name}": count for name, count in thoughts.items()}
         rows["base"] = None if isinstance(chosen, Base) else chosen.base
         rows["size_bytes"] = speed.size(probe.loadable)
         if "speed" in self.measures and not isinstance(chosen, Remote):  # its server caches prompts, the net is between

@@ -96,7 +96,23 @@ def sentences(board: Leaderboard, language: Language = "en") -> list[str]:
                 continue
             where = f"{row.variant}, {_task(task, said)}, {said['board.shots'].format(shots=row.shots)}"
             lines += [f"{where}: {line}" for line in _statements(row, cell, said, language)]
-    return lines + [line for row in board.rows if (line := _f1(board, row, said))]
+    lines += [line for row in board.rows if (line := _f1(board, row, said))]
+    return lines + [
+        f"{row.variant}, {said['board.shots'].format(shots=row.shots)}: {line}"
+        for row in board.rows
+        for line in thoughts(row, language)
+    ]
+
+
+def thoughts(row: Row, language: Language = "en") -> list[str]:
+    """Return what became of thoughts where a row was scored: closed in front of choices, or never left."""
+    said, facts, told = words(language), row.facts, []
+    if facts and facts.thoughts_closed:
+        told.append(said["board.thoughts_closed"].format(count=f"{facts.thoughts_closed:,}"))
+    if facts and facts.thoughts_unfinished:
+        counts = {"count": f"{facts.thoughts_unfinished:,}", "total": f"{facts.thoughts_answers:,}"}
+        told.append(said["board.thoughts_unfinished"].format(**counts))
+    return told
 
 
 def _f1(board: Leaderboard, row: Row, said: dict[str, str]) -> str:

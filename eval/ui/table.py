@@ -97,6 +97,11 @@ def _name(row: "Row", grouped: bool) -> str:
     notes = [both("board.shots", shots=row.shots)]
     if row.chat:
         notes.append(both("leaderboard.chat"))
+    if row.facts and row.facts.thoughts_closed:
+        notes.append(both("leaderboard.thoughts_closed"))
+    if row.facts and row.facts.thoughts_unfinished:
+        counts = {"count": f"{row.facts.thoughts_unfinished:,}", "total": f"{row.facts.thoughts_answers:,}"}
+        notes.append(both("leaderboard.thoughts_unfinished", **counts))
     if row.base and not grouped:
         notes.append(both("leaderboard.against", name=row.base))
     if row.partial:

@@ -76,15 +76,19 @@ class Probe:
             result: np.ndarray[Any, np.dtype[np.float32]] = np.load(file)
         return result
 
-    def complete(self, texts: Sequence[str], sampling: Sampling) -> Iterator[tuple[int, Finished]]:
-        """Yield raw completions with the index of their text, as they end; all rows decode together."""
+    def complete(self, texts: Sequence[str], sampling: Sampling, apart: bool = False) -> Iterator[tuple[int, Finished]]:
+        """Yield raw completions with the index of their text, as they end; all rows decode together.
+
+        `apart`: their thoughts stand apart, as in a chat.
+        """
         events: queue.SimpleQueue[tuple[int, Event]] = queue.SimpleQueue()
 
         def ticket(number: int) -> Ticket:
             return Ticket(self.variant, lambda event: events.put((number, event)))
 
         adapter = self.loadable.adapter
-        rows = [RowRequest(variant=self.variant, text=text, sampling=sampling, adapter=adapter) for text in texts]
+        shared = RowRequest(variant=self.variant, sampling=sampling, adapter=adapter, apart=apart)
+        rows = [shared.model_copy(update={"text": text}) for text in texts]
         self.hold.submit([(ticket(number), row) for number, row in enumerate(rows)])
         unfinished = len(rows)
         while unfinished:
