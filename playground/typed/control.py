@@ -47,17 +47,23 @@ class Control:
     def _in_answers(self) -> re.Pattern[str]:
         return re.compile(f"(?:{_alternatives(self.thoughts).pattern})|({_alternatives(self.edges).pattern})")
 
+    def places(self, text: str, role: str) -> list[tuple[int, int]]:
+        """Return where a text holds one: [start, end). Tags of thoughts are none in answers."""
+        if self.pattern is None or self.pattern.search(text) is None:
+            return []
+        if role != "assistant" or not self.thoughts:
+            return [found.span() for found in self.pattern.finditer(text)]
+        return [found.span() for found in self._in_answers.finditer(text) if found[1]]
+
     def typed_in(self, messages: Sequence[Message]) -> bool:
         """Return whether some message holds one."""
-        return any(self.marked(text, message.role) != text for message in messages for text in _texts(message))
+        return any(self.places(text, message.role) for message in messages for text in _texts(message))
 
-    def marked(self, text: str, role: str, begin: str = "(", end: str = ")") -> str:
-        """Return a text with signs around each of them; tags of thoughts stay as they are in answers."""
-        if self.pattern is None:
-            return text
-        if role != "assistant" or not self.thoughts:
-            return self.pattern.sub(rf"{begin}\g<0>{end}", text)
-        return self._in_answers.sub(lambda found: f"{begin}{found[0]}{end}" if found[1] else found[0], text)
+    def marked(self, text: str, role: str, begin: str, end: str) -> str:
+        """Return a text with signs around each of them."""
+        for start, stop in reversed(self.places(text, role)):
+            text = f"{text[:start]}{begin}{text[start:stop]}{end}{text[stop:]}"
+        return text
 
 
 def _texts(message: Message) -> list[str]:

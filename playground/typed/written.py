@@ -31,6 +31,12 @@ class Written(NamedTuple):
                 plain += part
         return cls(plain, tuple(typed), control)
 
+    def with_answer(self, said: str) -> "Written":
+        """Return it with an answer behind it, in which control tokens are typed ones."""
+        found = self.control.places(said, "assistant")
+        at = len(self.text)
+        return self._replace(text=self.text + said, typed=(*self.typed, *((at + b, at + e) for b, e in found)))
+
     def plus(self, more: str) -> "Written":
         """Return it with more text behind it, none of it typed."""
         return self._replace(text=self.text + more)

@@ -185,6 +185,16 @@ def without_loss(sight: Sight) -> Iterator[Finding]:
     return _found("no-loss", "note", rows, what, "Nothing to do where that is meant.")
 
 
+def typed(sight: Sight) -> Iterator[Finding]:
+    """Find messages that type control tokens, which are trained as text."""
+    if sight.encoder is None or sight.data.kind == "text":
+        return
+    rows = [example.row for example in sight.sound if any(map(sight.encoder.typed_in, example.written))]
+    what = "with control tokens in a message, which are trained as the text they are"
+    remedy = "Take them out where they are remains of a template; nothing to do where they are meant as text."
+    yield from _found("control-tokens", "warning", rows, what, remedy)
+
+
 def moved(sight: Sight) -> Iterator[Finding]:
     """Find rows of which the chat template cannot write all as it stands."""
     if sight.encoder is None or sight.data.kind == "text":
@@ -245,6 +255,6 @@ CONTENT: tuple[Check, ...] = (
     _fatal("half-characters", faults.halved, "with halves of characters (lone surrogates)", "--fix takes them out."),
 )
 OTHERS: tuple[Check, ...] = (
-    *(wordless_answers, wrong_encodings, decomposed, duplicates, moved, thoughts, without_loss, cuts),
+    *(wordless_answers, wrong_encodings, decomposed, duplicates, moved, typed, thoughts, without_loss, cuts),
     benchmark,
 )

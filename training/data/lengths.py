@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from playground.errors import ConfigError, VariantError
 from training.data.counting import WordCounter
-from training.data.encoder import Encoder, Text
+from training.data.encoder import Encoder
 from training.data.examples import Example, Turn
 from training.data.faults import usable
 from training.data.formats import Data
+from training.data.tokenizing import Text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +107,7 @@ def measure(data: Data, encoder: Encoder, answers_only: bool = True) -> Lengths:
     tokens: list[int] = []
     rows: list[int] = []
     refused: dict[int, VariantError] = {}
-    texts: list[str] = []
+    texts: list[Text] = []
     for example in data.examples:
         if not usable(example):
             continue
@@ -115,12 +116,12 @@ def measure(data: Data, encoder: Encoder, answers_only: bool = True) -> Lengths:
         except VariantError as error:
             refused[example.row] = error
             continue
-        texts += [row.text for row in rendered]
+        texts += rendered
         rows += [example.row] * len(rendered)
         if len(texts) >= BATCH:
-            tokens += counter.count(texts)
+            tokens += _counted(counter, encoder, texts)
             texts.clear()
-    tokens += counter.count(texts)
+    tokens += _counted(counter, encoder, texts)
     if not tokens and refused:
         raise next(iter(refused.values()))
     if not tokens:
@@ -128,6 +129,15 @@ def measure(data: Data, encoder: Encoder, answers_only: bool = True) -> Lengths:
             f"{data.name} has no row that can be trained on.", "`madang data check FILE --no-lengths` says why."
         )
     return Lengths(np.asarray(tokens, np.int32), np.asarray(rows, np.int32), context_of(encoder), tuple(refused))
+
+
+def _counted(counter: WordCounter, encoder: Encoder, rows: list[Text]) -> list[int]:
+    """Count the tokens of each row; one in which control tokens are text is encoded as training would."""
+    counts = counter.count([row.text for row in rows])
+    for place, row in enumerate(rows):
+        if row.typed:
+            counts[place] = len(encoder.encode([row])[0].ids)
+    return counts
 
 
 def render(encoder: Encoder, example: Example, answers_only: bool = True) -> list[Text]:
@@ -138,7 +148,7 @@ def render(encoder: Encoder, example: Example, answers_only: bool = True) -> lis
     for answer in (example.chosen, example.rejected):
         whole = Example(example.row, "conversation", (*example.turns, Turn("assistant", answer)))
         last = encoder.render(whole)[-1]
-        both.append(Text(last.text, last.learnt[-1:]))
+        both.append(replace(last, learnt=last.learnt[-1:]))
     return both
 
 

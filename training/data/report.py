@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from training.data.checks import check
-from training.data.encoder import Encoder, Text
+from training.data.encoder import Encoder
 from training.data.faults import usable
 from training.data.findings import Finding
 from training.data.formats import Data
 from training.data.lengths import Lengths, measure, render
+from training.data.tokenizing import Text
 
 PREVIEWS = 3
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from playground.system.atomic import replacing
-from training.data.encoder import Encoder, Pair, Tokens
+from training.data.encoder import Encoder
 from training.data.examples import Example
+from training.data.tokenizing import Pair, Tokens
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -153,8 +153,8 @@ def test_the_old_way_is_an_option_and_raw_text_keeps_it(tmp_path: Path) -> None:
 def test_thoughts_in_answers_keep_their_tags(tmp_path: Path) -> None:
     tokenizer = hf(tmp_path, "byte level", TEMPLATES["chatml"])
     thinking = Control({"<think>": Edges(), "</s>": Edges()}, ("<think>", "</think>"))
-    assert thinking.marked("<think>a</think></s>", "assistant") == "<think>a</think>(</s>)"
-    assert thinking.marked("<think>a</s>", "user") == "(<think>)a(</s>)"
+    assert thinking.marked("<think>a</think></s>", "assistant", "(", ")") == "<think>a</think>(</s>)"
+    assert thinking.marked("<think>a</s>", "user", "(", ")") == "(<think>)a(</s>)"
     (think,) = tokenizer.encode("<think>")
     assert prompt_of(tokenizer, asked("<think>", "<think> </s>", "x")).ids.count(think) == 2  # no control token here
 

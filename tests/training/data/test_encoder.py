@@ -9,8 +9,9 @@ import pytest
 from tests.playground.chat_templates import DROPS_ANSWERS, LAST_ALONE
 from tests.training.data.conftest import tiny_model
 from tests.training.data.rows import talk
-from training.data.encoder import IGNORED, Encoder, Text
+from training.data.encoder import Encoder
 from training.data.examples import Example, Turn
+from training.data.tokenizing import IGNORED, Text
 
 TALKS = {
     "one turn": talk("안녕? 누구야?", "저는 마당이에요. Nice to meet you 😊"),

@@ -9,12 +9,13 @@ import pytest
 from playground.thinking.habits import habits
 from tests.training.data.conftest import tiny_model
 from training.data.checks import check
-from training.data.encoder import Encoder, Text
+from training.data.encoder import Encoder
 from training.data.examples import Table, Turn
 from training.data.fixing import fix, write_fixed
 from training.data.formats import Data, convert
 from training.data.lengths import measure
 from training.data.thoughts import parted, wrong_tags
+from training.data.tokenizing import Text
 
 OPENS = (
     "{% for m in messages %}{% if m.role == 'assistant' %}{{ 'A: ' + m.content.split('</think>')[-1] + eos_token }}"
