@@ -36,6 +36,10 @@ KINDS = {
 """What a GGUF can be beside a model, and what to do instead."""
 ARCHITECTURES = {"clip": "mmproj", "controlvector": "controlvector"}
 WRITES_NO_TEXT = {
+    **dict.fromkeys(
+        ("flux", "sd1", "sdxl", "sd3", "aura", "hidream", "cosmos", "hyvid", "wan", "ltxv", "lumina2", "qwen_image"),
+        "a model that paints pictures or films",
+    ),
     "t5": "an encoder with a decoder of its own (T5)",
     "t5encoder": "an encoder (T5's)",
     "wavtokenizer-dec": "a decoder of sound",
@@ -44,7 +48,8 @@ WRITES_NO_TEXT = {
     "llada-moe": "a diffusion model, which writes all words at once",
     "rnd1": "a diffusion model, which writes all words at once",
 }
-"""Architectures that the llama.cpp of llama-cpp-python 0.3.36 loads and that do not write one token after another."""
+"""Architectures that do not write one token after another: the first row llama.cpp refuses, the others it loads
+(llama-cpp-python 0.3.36)."""
 
 
 def parts(name: str) -> list[str]:
@@ -82,17 +87,24 @@ def shards(path: Path) -> list[Path]:
 
 
 def inside(folder: Path) -> list[Path]:
-    """Return the GGUF files right inside a folder, hidden ones left out."""
-    return sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name)) if folder.is_dir() else []
+    """Return the GGUF files right inside a folder, else those one folder below, as on the Hub; no hidden ones."""
+    for pattern in ("*", "*/*"):
+        if found := sorted(path for path in folder.glob(pattern) if NAME.fullmatch(_within(folder, path))):
+            return found
+    return []
+
+
+def _within(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix()
 
 
 def is_gguf(path: Path) -> bool:
     """Return whether a path stands for a GGUF: a file that begins so, or a folder that holds some as its model."""
     if path.is_file():
         with suppress(OSError), path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
+            return file.read(len(MAGIC)) == MAGIC or bool(IMATRIX.fullmatch(path.name))
     found = inside(path)
-    return bool(choices(one.name for one in found) or (found and not any(path.glob("*.safetensors"))))
+    return bool(choices(_within(path, one) for one in found) or (found and not any(path.glob("*.safetensors"))))
 
 
 def chosen(path: Path, file: str | None) -> Path:
@@ -100,14 +112,14 @@ def chosen(path: Path, file: str | None) -> Path:
     if file or not path.is_dir():
         return path / file if file else path
     found = inside(path)
-    models = choices(one.name for one in found)
+    models = choices(_within(path, one) for one in found)
     if len(models) > 1:
         models = {name: files for name, files in models.items() if not _is_beside(path / name)}
     if len(models) == 1:
         return path / next(iter(models))
     if len(found) == 1:
         return found[0]  # what it is will be told where it is checked
-    names = ", ".join(listed(models).values()) or ", ".join(one.name for one in found) or "none"
+    names = ", ".join(listed(models).values()) or ", ".join(_within(path, one) for one in found) or "none"
     raise VariantError(f"{path} is a folder with these GGUF files: {names}.", "Name one of them as `file`.")
 
 
@@ -154,6 +166,8 @@ def check(path: Path) -> None:
         what = what or f"a model for embeddings ({architecture}), which writes no text"
     if what:
         raise VariantError(f"{path} is {what}.", "Add a language model that writes one token after another.")
+    if header.text("tokenizer.ggml.model") in ("", "none", "no_vocab"):
+        raise VariantError(f"{path} has no vocabulary (tokenizer.ggml.model), so it reads no text.", AGAIN)
 
 
 def _check_whole(path: Path, header: Header) -> None:
@@ -183,8 +197,17 @@ def _check_parts(path: Path, header: Header) -> None:
             f"{path} is shard {number} of {count}, and a model is named by its first.",
             f"Name {names[0]}, or the folder.",
         )
-    for name in names[1:]:
-        _check_whole(shard := path.with_name(name), gguf_header.read(shard))
+    tensors = header.tensors
+    for place, name in enumerate(names[1:], start=1):
+        shard = path.with_name(name)
+        found = gguf_header.read(shard)
+        _check_whole(shard, found)
+        tensors += found.tensors
+        if (found.number("split.no"), found.number("split.count")) != (place, count):
+            raise VariantError(f"{shard} is no shard {place + 1} of {count} by its header.", AGAIN)
+    if tensors != header.number("split.tensors.count"):
+        said = f"{tensors:,} tensors, and the first says {header.number('split.tensors.count'):,}"
+        raise VariantError(f"The shards of {path.name} are not of one model: together they hold {said}.", AGAIN)
 
 
 def _missing(path: Path, names: list[str]) -> VariantError:

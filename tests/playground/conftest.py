@@ -27,7 +27,8 @@ LORA = {
 }
 
 
-LLAMA = {"general.architecture": "llama", "tokenizer.ggml.tokens": ["a", "b"], "llama.context_length": 64}
+LLAMA: dict[str, Any] = {"general.architecture": "llama", "tokenizer.ggml.model": "gpt2", "llama.context_length": 64}
+LLAMA |= {"tokenizer.ggml.tokens": ["a", "b"]}
 EMBEDDINGS = {"token_embd.weight": (8, 2)}
 
 

@@ -114,7 +114,8 @@ def test_sizes_of_types_are_those_of_ggml() -> None:
 def test_a_large_vocabulary_is_read_in_milliseconds(tmp_path: Path, model_files: Any) -> None:
     words = [f"word {number}" for number in range(128_000)]
     path = model_files.gguf(
-        tmp_path / "x.gguf", fields={"general.architecture": "llama", "tokenizer.ggml.tokens": words}
+        tmp_path / "x.gguf",
+        fields={"general.architecture": "llama", "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.tokens": words},
     )
     began = time.perf_counter()
     gguf_files.check(path)
@@ -129,6 +130,7 @@ def test_a_header_as_the_converter_writes_it(tmp_path: Path) -> None:
 
     writer = gguf.GGUFWriter(tmp_path / "x.gguf", "llama")
     writer.add_chat_template("{{ messages }}")
+    writer.add_tokenizer_model("gpt2")
     writer.add_token_list(["a", "한"])
     writer.add_float32("llama.rope.freq_base", 1e4)
     writer.add_array("llama.odd", [1, 2, 3])
@@ -218,3 +220,24 @@ def test_a_blob_without_an_ending_is_told_by_its_start(tmp_path: Path, model_fil
     (tmp_path / "x").write_text("x")
     assert not gguf_files.is_gguf(tmp_path / "x")
     assert not gguf_files.is_gguf(tmp_path / "none")
+
+
+def test_shards_that_do_not_belong_together(tmp_path: Path, model_files: Any) -> None:
+    shards = model_files.gguf_shards(tmp_path)
+    other = model_files.gguf_shards(tmp_path / "other", count=4)
+    shards[2].write_bytes(other[2].read_bytes())
+    assert "is no shard 3 of 3 by its header" in refusal(lambda: gguf_files.check(shards[0]))
+    fields = {"split.no": 2, "split.count": 3}
+    model_files.gguf(shards[2], fields=fields, tensors={"a": (2,), "b": (2,)})
+    assert "hold 4 tensors, and the first says 3" in refusal(lambda: gguf_files.check(shards[0]))
+
+
+def test_shards_in_a_folder_of_their_own(tmp_path: Path, model_files: Any) -> None:
+    """As a repository of the Hub lies on the disk that keeps every quantization in a folder."""
+    shards = model_files.gguf_shards(tmp_path / "repo" / "Q4_K_M")
+    assert gguf_files.is_gguf(tmp_path / "repo")
+    assert gguf_files.chosen(tmp_path / "repo", None) == shards[0]
+    assert gguf_files.chosen(tmp_path / "repo", "Q4_K_M/x-00001-of-00003.gguf") == shards[0]
+    model_files.gguf_shards(tmp_path / "repo" / "Q8_0")
+    said = refusal(lambda: gguf_files.chosen(tmp_path / "repo", None))
+    assert "Q4_K_M/x-00001-of-00003.gguf in 3 shards, Q8_0/x-00001-of-00003.gguf in 3 shards" in said

@@ -57,7 +57,7 @@ class Shelf:
         return folder
 
     def gguf(self, name: str, row: str = "", template: bool = True) -> Path:
-        fields = {"general.architecture": "llama"}
+        fields = {"general.architecture": "llama", "tokenizer.ggml.model": "gpt2"}
         if template:
             fields["tokenizer.chat_template"] = "{{ messages }}"
         path: Path = self.files.gguf(self.folder / f"{name.replace(':', '-')}.gguf", fields=fields)
