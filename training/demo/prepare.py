@@ -106,7 +106,7 @@ def _copy_adapter(part: Path, progress: Tell) -> None:
 
 
 def _build_gguf(models_dir: Path, part: Path, progress: Tell) -> None:
-    from training.export import gguf, merge
+    from training.export import gguf, merge, tokenizer
     from training.export.process import isolated
 
     merged, f16 = part / "merged", part / "f16.gguf"
@@ -125,7 +125,7 @@ def _build_gguf(models_dir: Path, part: Path, progress: Tell) -> None:
     progress(0.85, "Quantizing to Q4_K_M")
     gguf.quantize(f16, part / GGUF_FILE, "q4_k_m")
     f16.unlink()
-    merge.carry(models_dir / BASE, part, ("LICENSE", "NOTICE"))
+    tokenizer.carry(models_dir / BASE, part, ("LICENSE", "NOTICE"))
 
 
 def _whole(models_dir: Path, artefact: Artefact) -> bool:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from playground.catalogue import adapters
 from playground.system.atomic import remove, replacing
 from playground.system.progress import Tell
-from training.export import gguf, gptq, imatrix, merge, modelfile
+from training.export import gguf, gptq, imatrix, merge, modelfile, tokenizer
 from training.export.exports import Asked, Export
 from training.export.origin import Origin
 from training.export.plan import F16, Sizes, Wanted
@@ -79,7 +80,9 @@ class Builder:
     def modelfile(self, wanted: Wanted, number: int) -> Path:
         """Write the Modelfile of a GGUF: the first one's is called just that."""
         name = "Modelfile" if number == 0 else f"Modelfile.{wanted.label}"
-        chat = modelfile.Chat.read(self._tokenizer(), self.origin.base_folder, self.origin.prompt_format)
+        adapter, base = adapters.read(self.origin.adapter_folder), self.origin.base_folder
+        own = tokenizer.template(adapter, base)
+        chat = modelfile.Chat.read(tokenizer.folder(adapter, base), base, own, self.origin.prompt_format)
         self.export.write(name, modelfile.text(self.export.path(wanted).name, chat))
         return self.export.folder / name
 
@@ -87,15 +90,11 @@ class Builder:
         """Remove what was built on the way."""
         remove(self.export.work)
 
-    def _tokenizer(self) -> Path:
-        brought = (self.origin.adapter_folder / "tokenizer_config.json").is_file()
-        return self.origin.adapter_folder if brought else self.origin.base_folder
-
     def _adapter(self, progress: Tell) -> None:
         progress(0.0, "Copying the adapter")
         with replacing(self.export.folder / "adapter") as part:
             part.mkdir()
-            merge.carry(self.origin.adapter_folder, part, ADAPTER_FILES + merge.TOKENIZER_FILES)
+            tokenizer.carry(self.origin.adapter_folder, part, ADAPTER_FILES + tokenizer.FILES)
 
     def _gguf(self, wanted: Wanted, target: Path, progress: Tell) -> None:
         if wanted.level == "f16":

@@ -18,7 +18,8 @@ from playground.system.progress import Tell
 from training.data.encoder import Encoder
 from training.data.tokenized import read
 from training.demo.examples import train_conversations
-from training.export.merge import CARRIED, TOKENIZER_FILES, carry
+from training.export import tokenizer
+from training.export.merge import CARRIED
 from training.export.process import isolated
 from training.export.watching import watched
 
@@ -107,10 +108,10 @@ def _quantize_here(merged: str, out: str, rows: str, group: str, told: str) -> N
     model = _quantized(source, calibration or own_rows(source), int(group), Path(told))
     model.save_pretrained(out, save_compressed=True)
     (target / "recipe.yaml").unlink(missing_ok=True)  # it holds Python objects, and config.json says it all
-    for pattern in TOKENIZER_FILES:  # ours alone, byte for byte
+    for pattern in tokenizer.FILES:  # ours alone, byte for byte
         for file in target.glob(pattern):
             file.unlink()
-    carry(source, target, TOKENIZER_FILES + CARRIED)
+    tokenizer.carry(source, target, tokenizer.FILES + CARRIED)
 
 
 def _quantized(source: Path, rows: list[list[int]], group: int, told: Path) -> Any:

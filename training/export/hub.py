@@ -13,17 +13,17 @@ from typing import Any, Protocol, cast
 from playground.catalogue.variants import HUB_ID
 from playground.errors import ConfigError, HubError
 from playground.system.atomic import remove
+from training.export import tokenizer
 from training.export.hub_errors import explained, refusal
-from training.export.merge import TOKENIZER_FILES
 from training.export.plan import Kind
 
 PAPERS = ("README.md", "LICENSE*", "NOTICE*")
 WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", "config.json", "generation_config.json")
 FILES: dict[Kind, tuple[str, ...]] = {
-    "adapter": ("adapter_config.json", "adapter_model.safetensors", *TOKENIZER_FILES, *PAPERS),
-    "merged": (*WEIGHTS, *TOKENIZER_FILES, *PAPERS),
+    "adapter": ("adapter_config.json", "adapter_model.safetensors", *tokenizer.FILES, *PAPERS),
+    "merged": (*WEIGHTS, *tokenizer.FILES, *PAPERS),
     "gguf": ("*.gguf", "Modelfile*", *PAPERS),
-    "gptq": (*WEIGHTS, *TOKENIZER_FILES, *PAPERS),
+    "gptq": (*WEIGHTS, *tokenizer.FILES, *PAPERS),
 }
 """All that is ever uploaded, by kind; files at the top of the folder alone."""
 NEEDED: dict[Kind, str] = {"gguf": "*.gguf", "adapter": "adapter_model.safetensors"}

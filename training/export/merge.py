@@ -5,18 +5,15 @@ modules, embeddings, single tokens) it merges with the model in memory. Both sum
 """
 
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from playground.catalogue import adapters
 from playground.catalogue.files import check_base, read_json
 from playground.errors import ConfigError, VariantError
-from playground.prompts import prompt_format
 from playground.system.atomic import remove, replacing
-from training.export import in_memory
+from training.export import in_memory, tokenizer
 from training.export.deltas import deltas, why_in_memory
-from training.export.pieces import complete
 from training.export.shards import is_4bit, rewrite
 from training.export.vocabulary import rows
 
@@ -25,16 +22,6 @@ if TYPE_CHECKING:
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16")
-
-# Copied as they are: writing a tokenizer again through transformers is a chance to change it.
-TOKENIZER_FILES = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "chat_template*",
-)
 CARRIED = ("generation_config.json", "LICENSE*", "NOTICE*")
 
 
@@ -47,7 +34,7 @@ def merge(
 ) -> None:
     """Write base + adapter to `out_dir` in `dtype`. The sum itself is done in float32, whatever the base is kept in.
 
-    A tokenizer that came with the adapter wins over the base's; a named prompt format becomes the chat template.
+    Tokenizer and template that came with the adapter win over the base's; a named prompt format becomes the template.
     """
     base_dir, adapter_dir = Path(base_dir), Path(adapter_dir)
     check(base_dir, adapter_dir, dtype)
@@ -57,12 +44,8 @@ def merge(
             _merge_in_memory(base_dir, adapter_dir, part, dtype)
         else:
             _merge_by_rows(base_dir, adapter_dir, part, dtype)
-        carry(base_dir, part, CARRIED)
-        has_tokenizer = (adapter_dir / "tokenizer_config.json").is_file()
-        carry(adapter_dir if has_tokenizer else base_dir, part, TOKENIZER_FILES)
-        complete(part, base_dir)
-        if format_name:
-            _name_template(part, format_name)
+        tokenizer.carry(base_dir, part, CARRIED)
+        tokenizer.write(adapters.read(adapter_dir), base_dir, part, format_name)
 
 
 def check(base_dir: Path, adapter_dir: Path, dtype: str = "float16") -> None:
@@ -76,14 +59,6 @@ def check(base_dir: Path, adapter_dir: Path, dtype: str = "float16") -> None:
     is_4bit(base_dir)
     why_in_memory(base_dir, adapter_dir)
     rows(adapters.read(adapter_dir, base_dir), base_dir)
-
-
-def carry(source: Path, target: Path, patterns: tuple[str, ...]) -> None:
-    """Copy the files of `source` that match any of the patterns."""
-    for pattern in patterns:
-        for file in source.glob(pattern):
-            if file.is_file():
-                shutil.copyfile(file, target / file.name)
 
 
 def _merge_by_rows(base_dir: Path, adapter_dir: Path, out: Path, dtype: str) -> None:
@@ -121,12 +96,3 @@ def _write_config(base_dir: Path, out: Path, dtype: str) -> None:
         if isinstance(part, dict):  # a part of a larger model says it again
             part |= {key: dtype for key in ("dtype", "torch_dtype") if key in part}
     (out / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _name_template(folder: Path, format_name: str) -> None:
-    """Give the folder the chat template that it was trained in, where that is none of the model's own."""
-    (folder / "chat_template.jinja").write_text(prompt_format(format_name).template, encoding="utf-8")
-    config = folder / "tokenizer_config.json"
-    if config.is_file() and "chat_template" in (row := read_json(config)):
-        del row["chat_template"]  # the converter would read this one first
-        config.write_text(json.dumps(row, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ from pathlib import Path
 from playground.errors import VariantError
 from playground.messages import Message
 from playground.presets import DEFAULT_PRESET, preset
-from playground.prompts import PromptFormat, choose, own_template, prompt_format, render, special_tokens
+from playground.prompts import PromptFormat, choose, prompt_format, render, special_tokens
 from playground.values import Value
 from training.export.pieces import read
 
@@ -49,8 +49,11 @@ class Chat:
     ends: tuple[str, ...]
 
     @classmethod
-    def read(cls, tokenizer: Path, base: Path, format_name: str | None) -> "Chat":
-        """Read it from the folder with the tokenizer and the one with generation_config.json; a named format wins."""
+    def read(cls, tokenizer: Path, base: Path, own: str | None, format_name: str | None) -> "Chat":
+        """Read it from the folder with the tokenizer and the one with generation_config.json.
+
+        `own`: the model's chat template, over which a named format wins.
+        """
         config = read(tokenizer / "tokenizer_config.json")
         special = special_tokens(tokenizer, config)
         eos = special.get("eos_token", "")
@@ -58,7 +61,7 @@ class Chat:
         added = {row["id"]: row["content"] for row in read(tokenizer / "tokenizer.json").get("added_tokens", [])}
         ends = [added.get(number, "") for number in (ids if isinstance(ids, list) else [ids])]
         try:
-            template = choose(str(tokenizer), own_template(tokenizer, config), format_name)
+            template = choose(str(tokenizer), own, format_name)
         except VariantError:
             template = None
         found = dict.fromkeys([eos, *ends, *(template.stop if template else ())])

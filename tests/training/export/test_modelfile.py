@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from playground.catalogue.adapters import folder_template
 from playground.messages import Message
 from playground.prompts import PromptFormat, format_names, prompt_format, render
 from training.export import modelfile
@@ -108,7 +109,7 @@ def test_the_balanced_preset_and_every_end(tmp_path: Path) -> None:
     }
     for name, row in rows.items():
         (tmp_path / name).write_text(json.dumps(row))
-    read = Chat.read(tmp_path, tmp_path, None)
+    read = Chat.read(tmp_path, tmp_path, folder_template(tmp_path), None)
     assert (read.bos, read.eos) == ("<|begin_of_text|>", "<|eot_id|>")
     text = modelfile.text("m.gguf", read)
     for line in (
@@ -126,14 +127,14 @@ def test_the_balanced_preset_and_every_end(tmp_path: Path) -> None:
 
 def test_a_named_format_wins_over_the_models_own(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text(QWEN)
-    read = Chat.read(tmp_path, tmp_path, "koalpaca")
+    read = Chat.read(tmp_path, tmp_path, folder_template(tmp_path), "koalpaca")
     assert "### 질문: {{ .Content }}" in modelfile.text("m.gguf", read)
     assert 'PARAMETER stop "### 맥락:"' in modelfile.text("m.gguf", read)
-    assert "<|im_start|>" in modelfile.text("m.gguf", Chat.read(tmp_path, tmp_path, None))
+    assert "<|im_start|>" in modelfile.text("m.gguf", Chat.read(tmp_path, tmp_path, folder_template(tmp_path), None))
 
 
 def test_a_model_without_a_template_gets_none(tmp_path: Path) -> None:
-    assert "TEMPLATE" not in modelfile.text("m.gguf", Chat.read(tmp_path, tmp_path, None))
+    assert "TEMPLATE" not in modelfile.text("m.gguf", Chat.read(tmp_path, tmp_path, folder_template(tmp_path), None))
 
 
 class Go:

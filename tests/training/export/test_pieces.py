@@ -4,10 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from playground.errors import MadangError, VariantError
-from training.export import gguf
 from training.export.pieces import complete, is_lost
 
 WORDS = {"<s>": 0, "▁a": 1, "<start_of_turn>": 2}
@@ -60,21 +56,3 @@ def test_what_is_no_sentencepiece_stays_byte_for_byte(tmp_path: Path) -> None:
     complete(folder, tmp_path)
     complete(tmp_path, tmp_path)
     assert (folder / "tokenizer_config.json").read_bytes() == before
-
-
-def test_a_converter_that_misses_the_pieces_gets_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = saved(tmp_path / "base", WORDS, model=False)
-    (folder / "config.json").write_text("{}")
-
-    def fails(*args: Any, what: str) -> None:
-        raise MadangError(
-            f"{what} failed: its process ended with exit code 1.\nFileNotFoundError: tokenizer.model", "Log."
-        )
-
-    monkeypatch.setattr(gguf, "isolated", fails)
-    with pytest.raises(VariantError, match=r"needs tokenizer\.model") as caught:
-        gguf.convert(folder, tmp_path / "a.gguf")
-    assert "base's own repository" in caught.value.hint
-    (folder / "tokenizer.model").write_bytes(b"pieces")
-    with pytest.raises(MadangError, match="its process ended"):
-        gguf.convert(folder, tmp_path / "a.gguf")

@@ -36,7 +36,9 @@ def check_gguf(source: Source, file: Path, level: str, progress: Progress) -> St
     step, built = Step(), GgufWeights(file)
     hyperparameters.compare_gguf(source.config, built, step)
     vocabulary.compare_gguf(source.tokenizer, built, step)
-    vocabulary.compare_ends(vocabulary.ends_of_folder(source.folder), vocabulary.ends_of_gguf(built), step)
+    vocabulary.compare_ends(
+        vocabulary.ends_of_source(source.folder, source.tokenizer), vocabulary.ends_of_gguf(built), step
+    )
     pairing = gguf_pairs(source, built)
     _judge_names(
         pairing,
@@ -57,7 +59,9 @@ def check_folder(source: Source, folder: Path, progress: Progress) -> Step:
     config = text_config(read_json(folder / "config.json"))
     hyperparameters.compare_configs(source.config, config, step)
     vocabulary.compare_folders(source.tokenizer, folder, step)
-    vocabulary.compare_ends(vocabulary.ends_of_folder(source.folder), vocabulary.ends_of_folder(folder), step)
+    vocabulary.compare_ends(
+        vocabulary.ends_of_source(source.folder, source.tokenizer), vocabulary.ends_of_folder(folder), step
+    )
     pairing = folder_pairs(source, built)
     _judge_names(pairing, pairing.extra, True, step)
     flag = config.get("tie_word_embeddings")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from playground.catalogue.adapters import SPELLINGS
 from playground.catalogue.files import read_json
 from training.export.parity.lora import Lora, canonical
 from training.export.parity.weights import F32, FolderWeights, Rows
@@ -99,8 +100,9 @@ class Source:
 
 def tokenizer_of(base: Path, adapter: Path | None) -> Path:
     """Return the folder whose tokenizer a variant has: the adapter's, where it brings one."""
-    brings = adapter is not None and (adapter / "tokenizer_config.json").is_file()
-    return adapter if adapter is not None and brings else base
+    if adapter is None or not (adapter / "tokenizer_config.json").is_file():
+        return base
+    return adapter if any((adapter / name).is_file() for name in SPELLINGS) else base
 
 
 def text_config(config: dict[str, Any]) -> dict[str, Any]:

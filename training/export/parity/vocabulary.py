@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from playground.prompts import end_tokens
+from playground.prompts import end_tokens, token_text
 from training.export import pieces
 from training.export.parity.verdict import Step
 from training.export.parity.weights import GgufWeights
@@ -46,6 +46,13 @@ def ends_of_folder(folder: Path) -> set[int]:
         if (found := pieces.read(folder / name).get("eos_token_id")) is not None:
             return {int(number) for number in (found if isinstance(found, list) else [found])}
     return set()
+
+
+def ends_of_source(base: Path, tokenizer: Path) -> set[int]:
+    """Return the tokens that end an answer of a base and, where the adapter brings a tokenizer, that one's own."""
+    ids = {token: number for token, number in pieces.tokens(_read(tokenizer))} if tokenizer != base else {}
+    own = token_text(pieces.read(tokenizer / pieces.CONFIG).get("eos_token"))
+    return ends_of_folder(base) | ({ids[own]} if own in ids else set())
 
 
 def ends_of_gguf(built: GgufWeights) -> set[int]:
