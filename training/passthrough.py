@@ -41,6 +41,8 @@ OURS = {
         "peft_type": "it is always LORA",
         "base_model_name_or_path": "give `model` at the top of the recipe",
         "inference_mode": "an adapter that trains is never in it",
+        "alora_invocation_tokens": "adapters that switch on within a prompt cannot be served here",
+        "arrow_config": "routers between adapters cannot be served here",
     },
 }
 CALLED_NOW = {

@@ -43,6 +43,11 @@ def lines(prepared: Prepared) -> Iterator[str]:
         f"Trainable: {counted.trainable:,} of {counted.total:,} parameters ({counted.share:.2%}), rank {plan.rank}, "
         f"with {'Unsloth' if prepared.engine == 'unsloth' else 'PEFT and TRL'}"
     )
+    if counted.untied:
+        yield (
+            "Tied: the base keeps embeddings and output layer as one table. What is trained here reaches one of them "
+            f"alone, as in PEFT; a merged model keeps two, {counted.untied:,} parameters more"
+        )
     held = f", {len(prepared.evaluation):,} held out" if prepared.evaluation is not None else ""
     yield f"Data: {len(prepared.train):,} rows ({prepared.report.data.format}){held}, cut at {plan.max_length} tokens"
     devices = f" x {recipe.devices} devices" if recipe.devices > 1 else ""
@@ -87,7 +92,12 @@ def as_json(prepared: Prepared, folder: Path) -> dict[str, Any]:
         "recipe": prepared.recipe.model_dump(mode="json"),
         "yaml": recipes.dump(prepared.recipe),
         "engine": prepared.engine,
-        "parameters": {"trainable": counted.trainable, "total": counted.total, "share": counted.share},
+        "parameters": {
+            "trainable": counted.trainable,
+            "total": counted.total,
+            "share": counted.share,
+            "untied": counted.untied,
+        },
         "rows": len(prepared.train),
         "held_out": 0 if prepared.evaluation is None else len(prepared.evaluation),
         "steps": prepared.steps,

@@ -5,6 +5,7 @@ the meta device: seconds and about half a gigabyte of RAM, whatever the model's 
 calls it in a process of its own.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -94,6 +95,10 @@ class Parameters:
     trainable: int
     total: int
     shape: Shape
+    head: bool = False
+    """Whether the output layer is trained through the adapter: its logits are then made whole."""
+    untied: int = 0
+    """Parameters that a merged model has more, since what the base ties, embeddings and output layer, parts there."""
 
     @property
     def share(self) -> float:
@@ -110,9 +115,26 @@ def count(config: Mapping[str, Any] | Path, lora: Mapping[str, Any]) -> Paramete
     model = _empty_model(read_json(config / "config.json") if isinstance(config, Path) else dict(config))
     shape = _shape(model)
     _check_names(model, shape, lora)
+    tied = bool(model.config.get_text_config().tie_word_embeddings)
     model = _with_adapter(model, shape, lora)
     numbers = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
-    return Parameters(sum(n for n, trained in numbers if trained), sum(n for n, _ in numbers), shape)
+    tables = (model.get_input_embeddings(), model.get_output_embeddings())
+    own = [any(parameter.requires_grad for parameter in table.parameters()) for table in tables if table is not None]
+    parts = tied and any(own) and not lora.get("ensure_weight_tying") and not lora.get("trainable_token_indices")
+    return Parameters(
+        trainable=sum(n for n, trained in numbers if trained),
+        total=sum(n for n, _ in numbers),
+        shape=shape,
+        head=_is_adapted(tables[1]),
+        untied=shape.embedding if parts else 0,
+    )
+
+
+def _is_adapted(layer: Any) -> bool:
+    """Return whether PEFT's own layer stands in a layer's place."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return isinstance(layer, BaseTunerLayer)
 
 
 def _empty_model(config: dict[str, Any]) -> Any:
@@ -198,7 +220,8 @@ def _with_adapter(model: Any, shape: Shape, lora: Mapping[str, Any]) -> Any:
 
     options = {key: value for key, value in lora.items() if key not in INIT_ONLY}
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tied tables the dry run says what will be done
             adapter = LoraConfig(task_type="CAUSAL_LM", **options)
             return get_peft_model(model, adapter, low_cpu_mem_usage=True)
     except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:

@@ -34,6 +34,7 @@ from training.trainer import loading
 
 PACKED_LENGTH = 1024
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
+CHUNKED = "chunked_nll"
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "tokenizers", "bitsandbytes", "unsloth")
 Benchmark = Callable[[Path | None], Iterable[tuple[str, str]]]
 Progress = Callable[[str], None]
@@ -116,6 +117,7 @@ def look(
     plan = _plan(recipe, _max_length(written, recipe, report))
     progress("Counting parameters")
     counted = parameters.count(folder, recipe.lora)
+    plan = plan.model_copy(update={"whole_logits": _whole_logits(recipe, counted.head)})
     download = _download(settings, folder, coming, counted.shape)
     estimated = memory.estimate(counted.shape, _memory_plan(recipe, plan, counted.trainable, engine, on_card, download))
     model = _model(recipe, base, encoder, report)
@@ -153,6 +155,17 @@ def _plan(recipe: Recipe, length: int) -> Plan:
         max_length=length,
         rank=recipe.lora["r"],
     )
+
+
+def _whole_logits(recipe: Recipe, head: bool) -> bool:
+    """Return whether the loss must take all logits at once; refuse a recipe that asks for chunks all the same."""
+    asked = recipe.trainer.get("loss_type")
+    if head and asked == CHUNKED:
+        raise ConfigError(
+            f"trainer.loss_type = {asked!r}: it passes over an adapter on the output layer (lora.target_modules).",
+            "Leave it out, or say loss_type: nll.",
+        )
+    return head and recipe.method != "dpo"
 
 
 def write(run: Run, prepared: Prepared) -> None:
@@ -263,6 +276,7 @@ def _memory_plan(  # noqa: PLR0913 - all that decides it
         accumulation=plan.accumulation,
         length=plan.max_length,
         packing=bool(recipe.trainer.get("packing")),
+        full_logits=plan.whole_logits or None,
         optimizer=str(recipe.trainer.get("optim")),
         checkpointing="unsloth" if engine == "unsloth" and plan.checkpointing else plan.checkpointing,
         kept=int(recipe.trainer["save_total_limit"]),

@@ -48,6 +48,8 @@ class Plan(Value):
     checkpointing: bool
     max_length: int
     rank: int
+    whole_logits: bool = False
+    """Whether the loss takes all logits at once: TRL's loss in chunks passes over an adapter on the output layer."""
     attempt: int = 1
 
 

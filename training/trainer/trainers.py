@@ -147,6 +147,8 @@ def config(run: Run, recipe: Recipe, plan: Plan, on_card: bool, evaluated: bool)
     }
     fields.setdefault("per_device_eval_batch_size", plan.batch)
     fields |= _precision(fields, on_card)
+    if plan.whole_logits:
+        fields.setdefault("loss_type", "nll")
     if recipe.method != "dpo":
         fields["dataset_kwargs"] = {"skip_prepare_dataset": True}
     if recipe.deepspeed:

@@ -55,6 +55,8 @@ def _facts(report: Report) -> Iterator[tuple[str, Markup]]:
     trained, total = (f"{counted[name]:,}" for name in ("trainable", "total"))
     share = f"{100 * counted['share']:.2f}"
     yield "trainable", both("check.of", trained=trained, total=total, share=share, rank=plan["rank"])
+    if untied := counted.get("untied"):
+        yield "tied", both("check.parts", count=f"{untied:,}")
     if coming := report.get("download"):
         yield "weights", both("check.to_come", size=size(coming["size"]), free=size(coming["free"]))
     held = f"{report['held_out']:,}"

@@ -90,6 +90,25 @@ def test_every_kind_of_adapter(lora: dict[str, Any], trainable: int) -> None:
     assert found.total == found.shape.total + trainable
 
 
+@pytest.mark.parametrize(
+    ("lora", "head", "untied"),
+    [
+        ({"target_modules": ["q_proj"]}, False, 0),
+        ({"target_modules": ["q_proj", "lm_head"]}, True, 6400),
+        ({"target_modules": r".*(q_proj|lm_head)"}, True, 6400),
+        ({"target_modules": ["embed_tokens"]}, False, 6400),
+        ({"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}, False, 6400),
+        ({"target_modules": ["lm_head", "embed_tokens"], "ensure_weight_tying": True}, True, 0),
+        ({"target_modules": ["q_proj"], "trainable_token_indices": [5]}, False, 0),
+        ({"target_modules": "all-linear"}, False, 0),
+    ],
+)
+def test_what_is_trained_of_tied_tables(lora: dict[str, Any], head: bool, untied: int) -> None:
+    found = count(TINY | {"tie_word_embeddings": True}, lora)
+    assert (found.head, found.untied) == (head, untied)
+    assert count(TINY, lora).untied == 0
+
+
 def test_other_architectures_have_their_own_layers() -> None:
     gpt2 = count({"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 100}, {"r": 4})
     assert gpt2.trainable == 2 * 4 * (64 + 192)

@@ -62,6 +62,21 @@ def test_each_method_trains_and_plain_peft_loads_the_adapter(method: str, begun:
     assert (config["r"], config["lora_alpha"]) == (4, 4)
 
 
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_an_adapter_on_the_output_layer(method: str, begun: Callable[..., Run]) -> None:
+    """TRL's loss in chunks refuses it after the start; the loss over whole logits takes it."""
+    run = begun(method, lora={"r": 4, "target_modules": ["q_proj", "lm_head"]})
+    assert run.plan().whole_logits is (method == "sft")
+    assert process.train(run).status == "done"
+    assert float(adapter(run)["base_model.model.lm_head.lora_B.weight"].abs().max()) > 0
+
+
+def test_a_loss_that_passes_over_the_output_layer_is_refused_before_the_start(begun: Callable[..., Run]) -> None:
+    with pytest.raises(ConfigError, match="passes over an adapter on the output layer") as caught:
+        begun("sft", lora={"r": 4, "target_modules": ["lm_head"]}, trainer={"loss_type": "chunked_nll"})
+    assert "loss_type: nll" in caught.value.hint
+
+
 def test_a_line_a_step_with_speed_and_memory(begun: Callable[..., Run]) -> None:
     run = begun()
     process.train(run)
