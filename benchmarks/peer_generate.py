@@ -1,4 +1,4 @@
-"""Peer: transformers' own `generate`, in the dtype that Madang would choose."""
+"""Peer: transformers' own `generate`, in the dtype that Madang would choose; with an adapter, through PEFT."""
 
 import sys
 import time
@@ -12,7 +12,11 @@ from playground.system.hardware import cpu_has_bf16, usable_cores
 
 torch.set_num_threads(usable_cores())
 DTYPE = torch.bfloat16 if cpu_has_bf16() else torch.float32
-MODEL = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=DTYPE).eval()
+MODEL: Any = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=DTYPE).eval()
+if len(sys.argv) > 2:
+    from peft import PeftModel
+
+    MODEL = PeftModel.from_pretrained(MODEL, sys.argv[2]).eval()
 TOKENIZER = AutoTokenizer.from_pretrained(sys.argv[1])
 
 
