@@ -16,7 +16,6 @@ from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf, Remote
 from playground.engines import plan
 from playground.engines.plan import Plan, Wish
 from playground.errors import ConfigError, VariantError
-from playground.prompts import own_template
 from playground.settings import unset
 
 ENGINE = "vllm"
@@ -160,11 +159,19 @@ def _lora(catalogue: Catalogue, hub: Hub, base: Base, adapter: Adapter, chat: st
     if not why and wanted != chat:
         asked = f"is asked in the format {wanted}" if wanted else "follows its base's own template"
         why = f"it {asked}, and the server's one chat template is {chat or 'that of the base'}"
+    if not why and not wanted and _brings_template(found, base):
+        why = "it brings a chat template of its own, and the server's one is that of the base"
     if not why and base.dtype == "fp32":
         why, remedy = "its base runs in fp32", f'Let {base.name} run in 16 bits: dtype = "bf16" in its catalogue row.'
     if why:
         raise VariantError(f"vLLM cannot serve {adapter.name!r} beside its base: {why}.", remedy)
     return _Lora(adapter, folder, rank)
+
+
+def _brings_template(adapter: AdapterFiles, base: Base) -> bool:
+    """Return whether an adapter is asked in another template than its base, where the base is known here."""
+    own = adapters.folder_template(base.path) if base.is_local else None
+    return own is not None and adapter.template not in (None, own)
 
 
 def _beyond(adapter: AdapterFiles, rank: int) -> str:
@@ -191,8 +198,7 @@ def _chat_format(catalogue: Catalogue, base: Base, folder: Path | None, adapters
 
 def _has_template(folder: Path) -> bool:
     """Tell whether a model's folder has a chat template."""
-    config = folder / "tokenizer_config.json"
-    return own_template(folder, files.read_json(config) if config.is_file() else {}) is not None
+    return adapters.folder_template(folder) is not None
 
 
 def _arguments(base: Base, loras: list[_Lora], quantized: str | None, chat: str | None, wish: Wish) -> list[str]:

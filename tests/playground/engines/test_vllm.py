@@ -194,6 +194,17 @@ def test_one_template_a_server(shelf: Any) -> None:
     assert "madang export qwen:one --to merged" in e.value.hint
 
 
+@pytest.mark.parametrize(("template", "served"), [("{{ messages }}", True), ("{{ messages[0] }}", False)])
+def test_an_adapters_own_template_is_the_bases_or_is_refused(template: str, served: bool, shelf: Any) -> None:
+    shelf.base()
+    (shelf.adapter("qwen:one") / "chat_template.jinja").write_text(template)
+    if served:
+        assert made(shelf, "qwen:one")[1] == []
+        return
+    with pytest.raises(VariantError, match="brings a chat template of its own"):
+        made(shelf, "qwen:one")
+
+
 def test_adapters_want_sixteen_bits(shelf: Any) -> None:
     shelf.base(row="dtype = 'fp32'")
     shelf.adapter("qwen:one")
