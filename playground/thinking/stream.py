@@ -24,7 +24,8 @@ class AnswerStream:
         self._marks = marks([*families, *([opened] if opened else [])])
         everywhere = [stop for stop in stops if not self._marks or any(mark in stop for mark in self._marks)]
         self._raw = AnswerText((*ends, *everywhere))
-        self._text = AnswerText([stop for stop in stops if stop not in everywhere])
+        in_text = [stop for stop in stops if stop not in everywhere]
+        self._text, self._has_stops = AnswerText(in_text), bool(in_text)
         self._splitter = Splitter(families, opened) if self._marks else None
 
     @property
@@ -57,7 +58,7 @@ class AnswerStream:
     def feed(self, piece: bytes) -> Said:
         """Return what may be shown now."""
         shown = self._raw.feed(piece)
-        if self._splitter is None:
+        if self._splitter is None or (self._splitter.settled and not self._has_stops):
             return Said(text=shown)
         said = self._splitter.feed(shown)
         return Said(said.thought, self._text.feed(said.text.encode()))

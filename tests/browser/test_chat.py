@@ -293,3 +293,13 @@ def test_empty_and_too_many_are_said(visit: Open) -> None:
         page.wait_for_selector(f"#pane-{left}", state="hidden")  # a click before the page has heard of it is lost
     ask(page, "anybody?")
     wait_text(page, "#notice", words("en")["problem.no_variant"])
+
+
+def test_thoughts_are_folded_and_stay_open_once_opened(visit: Open) -> None:
+    page = visit()
+    asked(page, "!think !slow hello")
+    folded = page.locator("#pane-0 .live details.thought")
+    assert not folded.evaluate("box => box.open")
+    assert "They said" not in live(page, 0)
+    folded.locator("summary").click()
+    wait_live(page, 0, "They said: !think !slow hello")
