@@ -14,7 +14,7 @@ from playground.errors import ConfigError, UnknownNameError
 from playground.events import Failed, Finished, Started
 from playground.messages import Conversation
 from playground.presets import DEFAULT_PRESET, Sampling, sampling
-from playground.thinking.asked import Thinking, spoken
+from playground.thinking.asked import spoken
 
 DEFAULT_VARIANTS = ["smollm2", "smollm2:demo", "smollm2:demo:Q4_K_M"]
 ESCAPE, ESCAPES = re.compile(r"\\([ntr\\])"), {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
@@ -39,6 +39,10 @@ def chat(  # noqa: PLR0913 - a parameter an option
     think_budget: Annotated[
         int | None, typer.Option("--think-budget", min=0, help="Tokens of thought; then the answer begins.")
     ] = None,
+    parse_special: Annotated[
+        bool,
+        typer.Option("--parse-special", help="Read control tokens in a question as such, not as text."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a variant, a line each.")] = False,
 ) -> None:
     """Ask several variants side by side, in the terminal."""
@@ -49,8 +53,11 @@ def chat(  # noqa: PLR0913 - a parameter an option
     playground = Playground(program(context).settings)
     try:
         if text is None:
-            Chat(playground, names, chosen, thinking, system).run()
-        elif not _ask_once(playground, _questions(names, chosen, thinking, system, _text(text)), as_json):
+            Chat(playground, names, chosen, thinking, system, parse_special).run()
+            return
+        messages = Conversation.start(system).ask(_text(text)).messages
+        asked = Question(variant="", messages=messages, sampling=chosen, thinking=thinking, parse_special=parse_special)
+        if not _ask_once(playground, [asked.model_copy(update={"variant": name}) for name in names], as_json):
             raise typer.Exit(1)
     finally:
         playground.close()
@@ -77,11 +84,6 @@ def _fields(pairs: list[str]) -> dict[str, object]:
         else:
             fields[name] = value
     return fields
-
-
-def _questions(names: list[str], chosen: Sampling, thinking: Thinking, system: str, text: str) -> list[Question]:
-    messages = Conversation.start(system).ask(text).messages
-    return [Question(variant=name, messages=messages, sampling=chosen, thinking=thinking) for name in names]
 
 
 def _ask_once(playground: Playground, questions: list[Question], as_json: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
@@ -137,6 +138,7 @@ class Chat:
     sampling: Sampling
     thinking: Thinking = Thinking()
     system: str = ""
+    parse_special: bool = False
     console: Console = field(default_factory=Console)
     conversations: dict[str, Conversation] = field(default_factory=dict)
     before: list[tuple[str, dict[str, Conversation]]] = field(default_factory=list)
@@ -195,10 +197,12 @@ class Chat:
         """Ask all variants; an answer that failed leaves no turn behind."""
         self.before.append((text, dict(self.conversations)))
         asked = {name: kept.ask(text) for name, kept in self.conversations.items()}
-        questions = [
-            Question(variant=name, messages=kept.messages, sampling=self.sampling, thinking=self.thinking)
-            for name, kept in asked.items()
-        ]
+        how: dict[str, Any] = {
+            "sampling": self.sampling,
+            "thinking": self.thinking,
+            "parse_special": self.parse_special,
+        }
+        questions = [Question(variant=name, messages=kept.messages, **how) for name, kept in asked.items()]
         for pane in follow(self.console, self.playground.ask(questions), self.names):
             if not pane.failed:
                 self.conversations[pane.variant] = asked[pane.variant].answer(pane.text, pane.reasoning)

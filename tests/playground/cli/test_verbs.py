@@ -164,6 +164,13 @@ def test_models_are_listed(shell: Shell) -> None:
     assert all(set(row) >= {"name", "kind", "source"} for row in rows(listed))
 
 
+def test_typed_control_tokens_are_text_unless_they_are_to_be_parsed(shell: Shell) -> None:
+    def tokens(*more: str) -> int:
+        return int(rows(shell("chat", "--json", "-v", "base", "a<END>b", *more)[1])[0]["prompt_tokens"])
+
+    assert tokens() - tokens("--parse-special") == len("<END>") - 1
+
+
 def test_adding_checks_first_and_guesses_the_kind(shell: Shell, tmp_path: Path, model_files: Any) -> None:
     base = model_files.base(tmp_path / "mine")
     adapter = model_files.adapter(tmp_path / "lora")
