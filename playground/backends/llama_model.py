@@ -16,6 +16,11 @@ ERROR_LEVEL = 4
 QUANT_SIZES = {" - Small": "_S", " - Medium": "_M", " - Large": "_L"}
 
 
+UNKNOWN = ("unknown model architecture", "unknown pre-tokenizer", "unknown tokenizer")
+"""What llama.cpp says of files that are newer than it is."""
+NEWER = "A newer llama.cpp may know it: `pip install -U llama-cpp-python`; or have another server run it."
+
+
 class _Log:
     """llama.cpp's error lines. C keeps calling the function for as long as the process lives, so it is never freed."""
 
@@ -52,7 +57,8 @@ class LlamaModel:
         self._model = lib.llama_model_load_from_file(os.fsencode(spec.path), params)
         if not self._model:
             reason = self._errors[0] if self._errors else "llama.cpp gave no reason"
-            raise VariantError(f"llama.cpp cannot load {spec.path}: {reason}.", "Download or export the file again.")
+            hint = NEWER if any(word in reason for word in UNKNOWN) else "Download or export the file again."
+            raise VariantError(f"llama.cpp cannot load {spec.path}: {reason}.", hint)
         self._on_card = offloads and spec.gpu_layers != 0
         stateful = lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
         self._stateful = bool(stateful)

@@ -3,7 +3,8 @@
 architectures.toml is the table of model types, taken from transformers.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,13 @@ HEADS = {
 KINDS = {
     "encoders": "an encoder, which reads and writes no answers",
     "encoder_decoders": "an encoder with a decoder, which writes one text for another and no answers",
+    "drafts": "a draft, which only guesses ahead for the model it belongs to",
     "others": "a model that writes captions, transcripts or music, and no answers",
 }
 SENSES = ("vision_config", "audio_config", "vision_model_config", "img_processor")
 """Parts of a config.json that stand for an encoder of pictures or sound beside the language model."""
+NO_HEAD = re.compile(r"\w+(?<!LMHead)Model")
+OUTPUT = re.compile(r"(lm_head|embed_out|output|head)\.weight$")
 INSTEAD = "Add a language model: of those that chat, config.json names a class such as LlamaForCausalLM."
 
 
@@ -54,8 +58,7 @@ def is_multimodal(config: Mapping[str, Any]) -> bool:
 def check(folder: Path, config: Mapping[str, Any]) -> None:
     """Refuse what transformers would not load as a language model, or would load and have answer nonsense."""
     kind = str(config.get("model_type") or "")
-    classes = config.get("architectures")
-    named = [str(name) for name in classes] if isinstance(classes, list) else []
+    named = _classes(config)
     if what := _other_head(named) or _other_kind(config, kind, named):
         raise VariantError(f"{folder.name} is {what} ({', '.join(named) or kind}).", INSTEAD)
     if kind and kind not in types()["writes"] | types()["multimodal"] and not _is_decoder(config, named):
@@ -63,6 +66,21 @@ def check(folder: Path, config: Mapping[str, Any]) -> None:
             f"{folder.name} is of the type {kind}, which Madang cannot use for text with transformers.",
             "A GGUF of it runs where llama.cpp knows it; or have another server run it and add that one's address.",
         )
+
+
+def check_head(folder: Path, config: Mapping[str, Any], tensors: Iterable[str]) -> None:
+    """Refuse a language model without the layer that writes: what is made for embeddings is kept so."""
+    named = _classes(config)
+    bare = bool(named) and all(NO_HEAD.fullmatch(name) for name in named)
+    if bare and config.get("tie_word_embeddings") is False and not any(map(OUTPUT.search, tensors)):
+        what = f"a {named[0]} without its output layer, as it is kept for embeddings"
+        raise VariantError(f"{folder.name} is {what}: it writes no text.", INSTEAD)
+
+
+def _classes(config: Mapping[str, Any]) -> list[str]:
+    """Return the classes of transformers that a config.json names."""
+    found = config.get("architectures")
+    return [str(name) for name in found] if isinstance(found, list) else []
 
 
 def _other_head(named: list[str]) -> str:

@@ -139,7 +139,10 @@ def check_base(folder: Path) -> None:
 def check_described(folder: Path) -> None:
     """Refuse a base whose config and tokenizer are not all there, whether its weights are or not."""
     if not folder.is_dir():
-        raise VariantError(f"{folder} is not a folder.", "Check `source` in the catalogue: `madang models`.")
+        what = "is a file, and a base is a folder" if folder.is_file() else "is not a folder"
+        raise VariantError(f"{folder} {what}.", "Check `source` in the catalogue: `madang models`.")
+    if not (folder / "config.json").exists():
+        raise _not_a_base(folder)
     config = read_json(folder / "config.json")
     if "auto_map" in config:
         raise VariantError(
@@ -152,9 +155,24 @@ def check_described(folder: Path) -> None:
         raise VariantError(f"{folder} has no tokenizer.", "Copy tokenizer.json and tokenizer_config.json beside it.")
 
 
+def _not_a_base(folder: Path) -> VariantError:
+    """Return what a folder without config.json is, and how it can be used."""
+    if (folder / "adapter_config.json").exists():
+        return VariantError(f"{folder} holds an adapter and no base.", "Add it with the kind adapter, and its base.")
+    if gguf_files.inside(folder):
+        return VariantError(f"{folder} holds GGUF files and no base.", "Add it with the kind gguf.")
+    if (folder / "model_index.json").exists():
+        return VariantError(f"{folder} paints pictures (diffusers): it is no language model.", architectures.INSTEAD)
+    return VariantError(
+        f"{folder / 'config.json'} does not exist.", "Give the folder of a model, with its config.json."
+    )
+
+
 def check_loadable(folder: Path) -> None:
     """Refuse a whole base that transformers would not load on this machine as a language model, with the reason."""
-    check_suited(folder, [name for path in weight_files(folder) for name in safetensors_header(path)])
+    tensors = [name for path in weight_files(folder) for name in safetensors_header(path)]
+    check_suited(folder, tensors)
+    architectures.check_head(folder, read_json(folder / "config.json"), tensors)
 
 
 def check_suited(folder: Path, tensors: Iterable[str] = ()) -> None:

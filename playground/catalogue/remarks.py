@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playground.catalogue import architectures, gguf_files
+from playground.catalogue import architectures, gguf_files, gguf_header
 from playground.catalogue.files import read_json
 from playground.catalogue.templates import chat_template
 from playground.catalogue.variants import Adapter, Gguf, Stored
@@ -52,6 +52,9 @@ def _of_template(source: str | None) -> Iterator[Remark]:
 def _of_gguf(path: Path) -> Iterator[Remark]:
     if any(gguf_files.beside(file.name) == "mmproj" for file in gguf_files.inside(path.parent)):
         yield Remark("remark.text_alone")
+    header = gguf_header.read(path)
+    if header.number(f"{header.text('general.architecture')}.pooling_type"):
+        yield Remark("remark.embeds")
 
 
 def _of_base(variant: Stored, folder: Path) -> Iterator[Remark]:
@@ -60,3 +63,5 @@ def _of_base(variant: Stored, folder: Path) -> Iterator[Remark]:
     config = read_json(folder / "config.json")
     if architectures.is_multimodal(config):
         yield Remark("remark.text_alone")
+    if (folder / "modules.json").exists():  # of sentence-transformers
+        yield Remark("remark.embeds")

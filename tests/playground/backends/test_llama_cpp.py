@@ -276,6 +276,13 @@ def test_a_truncated_file_is_refused_with_llama_cpps_reason(demo_f16: Path, tmp_
     assert "bounds" in caught.value.message or "incomplete" in caught.value.message
 
 
+def test_a_file_that_is_newer_than_llama_cpp_asks_for_a_newer_one(tmp_path: Path, model_files: Any) -> None:
+    path = model_files.gguf(tmp_path / "new.gguf", fields={"general.architecture": "llama9"})
+    with pytest.raises(VariantError, match="unknown model architecture") as caught:
+        LlamaCppBackend(ModelSpec(engine="llama_cpp", name="g", path=str(path)))
+    assert "pip install -U llama-cpp-python" in caught.value.hint
+
+
 def test_another_user_of_llama_cpp_in_the_process_survives_ours(demo_f16: Path) -> None:
     """llama.cpp keeps one log function a process: ours must outlive the backend that set it."""
     import gc

@@ -39,6 +39,7 @@ def test_language_models_pass(config: dict[str, Any], tmp_path: Path) -> None:
         ("T5ForConditionalGeneration", "t5", "an encoder with a decoder"),
         ("ViTForImageClassification", "vit", "a classifier of pictures"),
         ("CLIPModel", "clip", "of the type clip, which Madang cannot use for text"),
+        ("Gemma4AssistantForCausalLM", "gemma4_assistant", "a draft"),
         ("WavLMForCTC", "wavlm", "a model of speech"),
     ],
 )
@@ -60,7 +61,7 @@ def test_the_table_is_that_of_transformers() -> None:
     from transformers.models.auto import modeling_auto
 
     kinds = architectures.types()
-    causal = kinds["writes"] | kinds["encoders"] | kinds["encoder_decoders"] | kinds["others"]
+    causal = kinds["writes"] | kinds["encoders"] | kinds["encoder_decoders"] | kinds["drafts"] | kinds["others"]
     assert causal == set(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     assert kinds["multimodal"] <= set(modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES)
 

@@ -103,6 +103,7 @@ def test_what_a_base_needs_beside_its_weights(tmp_path: Path, model_files: Any) 
     for content, said in (("{", "not valid JSON"), ("[]", "no JSON object"), ("[" * 100_000, "not valid JSON")):
         (base / "config.json").write_text(content, encoding="utf-8")
         assert said in refusal(lambda: files.check_base(base))
+    assert "is a file, and a base is a folder" in refusal(lambda: files.check_base(base / "config.json"))
     (base / "config.json").unlink()
     assert "config.json does not exist" in refusal(lambda: files.check_base(base))
     assert "is not a folder" in refusal(lambda: files.check_base(tmp_path / "none"))
@@ -122,3 +123,20 @@ def test_packed_weights_stay_as_they_are_or_are_unpacked(tmp_path: Path, model_f
     assert files.loaded_bytes(model_files.base(tmp_path / "a", packed, "U8", **kept), 4) == 32
     made = {"quantization_config": {"quant_method": "mxfp4"}}
     assert files.loaded_bytes(model_files.base(tmp_path / "b", packed, "U8", **made), 2) == 128
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("adapter_config.json", "an adapter and no base"), ("x.gguf", "GGUF files"), ("model_index.json", "diffusers")],
+)
+def test_folders_that_are_no_bases_are_called_what_they_are(name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("{}", encoding="utf-8")
+    assert said in refusal(lambda: files.check_base(tmp_path))
+
+
+def test_a_model_kept_for_embeddings_has_no_output_layer(tmp_path: Path, model_files: Any) -> None:
+    bare = {"architectures": ["MistralModel"], "model_type": "mistral", "tie_word_embeddings": False}
+    base = model_files.base(tmp_path / "e5", **bare)
+    assert "a MistralModel without its output layer" in refusal(lambda: files.check_loadable(base))
+    files.check_loadable(model_files.base(tmp_path / "tied", **bare | {"tie_word_embeddings": True}))
+    files.check_loadable(model_files.base(tmp_path / "whole", {"lm_head.weight": (8, 8)}, **bare))

@@ -53,3 +53,13 @@ def test_an_adapter_may_bring_the_template_that_its_base_lacks(tmp_path: Path) -
     variant = Adapter(name="b:a", source=str(own), base="b")
     assert remarks(variant, base, own, None) == []
     assert keys([one.key for one in remarks(variant, base, bare, None)]) == ["no_template"]
+
+
+def test_a_model_for_embeddings_is_said_to_be_one(tmp_path: Path, model_files: Any) -> None:
+    fields = {"general.architecture": "qwen3", "qwen3.pooling_type": 3}
+    path = model_files.gguf(tmp_path / "x.gguf", fields=fields)
+    said = remarks(Gguf(name="g", source=str(path)), path, None, "chatml")
+    assert [one.key for one in said] == ["remark.embeds"]
+    base = folder(tmp_path / "base", LLAMA2)
+    (base / "modules.json").write_text("[]", encoding="utf-8")
+    assert "remark.embeds" in [one.key for one in remarks(Base(name="b", source=str(base)), base, None, None)]
