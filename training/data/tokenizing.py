@@ -12,6 +12,7 @@ from playground.errors import VariantError
 from playground.typed.control import Control, Reserved
 from playground.typed.twin import Twin, reserved_in
 from playground.typed.written import Written
+from training.data.as_loaded import Loaded, loaded, stands_as_written
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -77,16 +78,11 @@ class FolderTokenizer:
 
     @cached_property
     def tokenizer(self) -> "Tokenizer":
-        """Return the model's own tokenizer, as the package `tokenizers` reads it."""
+        """Return the model's own tokenizer, the one that transformers loads, as the package `tokenizers` has it."""
         from tokenizers import Tokenizer
 
         file = self.folder / "tokenizer.json"
-        if file.is_file():
-            made = Tokenizer.from_file(str(file))
-        else:  # an old SentencePiece folder: transformers converts it
-            from transformers import AutoTokenizer
-
-            made = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False).backend_tokenizer
+        made = Tokenizer.from_file(str(file)) if self._loaded is None else Tokenizer.from_str(self._loaded.tokenizer)
         made.no_truncation()
         made.no_padding()
         return made
@@ -94,7 +90,14 @@ class FolderTokenizer:
     @cached_property
     def tokens(self) -> dict[str, str]:
         """Return the special tokens by the names that a template is given them under."""
-        return prompts.special_tokens(self.folder, self._config)
+        return prompts.special_tokens(self.folder, self._config) if self._loaded is None else self._loaded.tokens
+
+    @cached_property
+    def _loaded(self) -> Loaded | None:
+        """Return what transformers makes of the files; None where that is what tokenizer.json says."""
+        config = self.folder / "config.json"
+        written = stands_as_written(self._config, _json(config) if config.exists() else {})
+        return None if written and (self.folder / "tokenizer.json").is_file() else loaded(self.folder)
 
     @cached_property
     def bos(self) -> str:

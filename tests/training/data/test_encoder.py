@@ -253,3 +253,17 @@ def test_an_answer_that_the_template_leaves_out_is_put_after_the_prompt(tmp_path
         (row,) = encoder.render(talk("a", "b"))
         assert row.text[slice(*row.learnt[0])] == "b</s>"
         assert row.text.endswith("A:b</s>")
+
+
+@pytest.mark.parametrize("name", ["PreTrainedTokenizerFast", "LlamaTokenizer", None])
+def test_the_tokenizer_is_the_one_that_transformers_loads(name: str | None, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    folder = pieces(tmp_path / "model", INST).folder
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | ({"tokenizer_class": name} if name else {})))
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    encoder, wanted = Encoder(folder), AutoTokenizer.from_pretrained(folder)
+    rows = encoder.render(talk("안녕?", "Hello"))
+    assert encoder.tokens == wanted.special_tokens_map
+    assert [tokens.ids for tokens in encoder.encode(rows)] == [wanted(row.text)["input_ids"][1:] for row in rows]
