@@ -132,6 +132,11 @@ class Scripted(TransformersBackend):
     """A tiny model whose draws are fixed; what is forced on it goes through its own sampler."""
 
     script: list[int]
+    seen: set[int]
+
+    def close_row(self, row: Any) -> None:
+        self.seen = set(row.sampler._said)
+        super().close_row(row)
 
     def sample(self, row: Any) -> int:
         return super().sample(row) if row.forced else self.script[len(row.tokens)]
@@ -171,3 +176,4 @@ def test_tags_that_are_control_tokens_are_seen(
     _, ended = run(scripted, row)
     assert (ended.reasoning, ended.text) == (reasoning, text)
     assert ended.stats.reasoning_tokens == (len(thought) if budget is None else budget)
+    assert (close[0] in scripted.seen) == (budget is not None)  # the penalties know what was forced

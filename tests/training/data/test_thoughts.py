@@ -31,6 +31,8 @@ SWITCH = (
 DEFAULT_OFF = SWITCH.replace(
     "enable_thinking is defined and not enable_thinking", "not (enable_thinking is defined and enable_thinking)"
 )
+STRIPS = OPENS.replace("A: <think>\n", "A: ")
+"""A template that takes thoughts out of answers, and has no field for them."""
 PLAIN = (
     "{% for m in messages %}{{ m.role[0] + ': ' + m.content + eos_token }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'a: ' }}{% endif %}"
@@ -79,6 +81,9 @@ TABLE: list[tuple[str, Any, str]] = [
     (SWITCH, "[THINK]b[/THINK]c", "U: a A: [[<think>\nb\n</think>\n\nc</s>]]"),
     (DEFAULT_OFF, APART, "U: a A: [[<think>\nb\n</think>\n\nc</s>]]"),
     (DEFAULT_OFF, "c", "U: a A: <think>\n\n</think>\n\n[[c</s>]]"),
+    (STRIPS, INLINE, "U: a A: [[<think>\nb\n</think>\n\nc</s>]]"),
+    (STRIPS, APART, "U: a A: [[<think>\nb\n</think>\n\nc</s>]]"),
+    (STRIPS, "c", "U: a A: [[c</s>]]"),
     (PLAIN, INLINE, "u: a</s>a: [[<think>\nb\n</think>\n\nc</s>]]"),
     (PLAIN, APART, "u: a</s>a: [[c</s>]]"),
     (SWITCH, {"content": PARTS}, "U: a A: [[<think>\nb\n</think>\n\nc</s>]]"),
