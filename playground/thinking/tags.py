@@ -11,17 +11,16 @@ TAGS_FILE = Path(__file__).with_name("tags.toml")
 
 
 class Tags(Value):
-    """The marks of one family of models.
-
-    `before` stands after an opening mark, `after` on both sides of a closing one (twice after it).
-    """
+    """The marks of one family of models."""
 
     thought: tuple[str, ...]
     """What begins a thought; the first is what a prompt writes."""
     answer: tuple[str, ...]
     """What ends one, so that the answer begins; the first is what a prompt writes."""
     before: str = "\n"
-    after: str = "\n"
+    """What stands between an opening mark and the thought."""
+    close: str = ""
+    """What closes a thought; where it is not given, the mark with line breaks around it."""
     empty: str = ""
     """What stands for a thought left out; where it is not given, an opening and a closing mark."""
     anywhere: bool = False
@@ -35,7 +34,7 @@ class Tags(Value):
     @property
     def closing(self) -> str:
         """What closes a thought, with the white space around it."""
-        return self.after + self.answer[0] + self.after * 2
+        return self.close or f"\n{self.answer[0]}\n\n"
 
     @property
     def nothing(self) -> str:

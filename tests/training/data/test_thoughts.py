@@ -1,6 +1,7 @@
 """Thoughts in training data: rendered once, learnt where the model would think, never dropped without a word."""
 
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,24 @@ TABLE: list[tuple[str, Any, str]] = [
 def test_a_thought_is_rendered_once(tmp_path: Path, template: str, answer: Any, text: str) -> None:
     (found,) = marked(encoder(tmp_path, template).render(rows(answer).examples[0]))
     assert found == text
+
+
+FAMILIES = ("deepseek_r1_distill", "gemma4", "glm4moe", "gptoss", "lfm2_2_5", "nemotron_3_nano", "qwen3", "qwen3_6")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_templates_of_real_models_have_a_thought_once_and_learn_no_empty_one(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("trl")
+    template = files("trl").joinpath(f"chat_templates/{name}.jinja").read_text(encoding="utf-8")
+    made = encoder(tmp_path, template)
+    tags = made.habits.tags[0]
+    (thought,) = made.render(rows({"content": "ANSWER", "reasoning_content": "THOUGHT"}).examples[0])
+    learnt = thought.text[slice(*thought.learnt[0])]
+    assert (thought.text.count("THOUGHT"), learnt.count("THOUGHT"), learnt.count("ANSWER")) == (1, 1, 1)
+    assert learnt.index("THOUGHT") < learnt.index(tags.answer[0]) < learnt.index("ANSWER")
+    (bare,) = made.render(rows("ANSWER").examples[0])
+    learnt = bare.text[slice(*bare.learnt[0])]
+    assert learnt.strip().removeprefix(tags.empty).startswith("ANSWER")
 
 
 @pytest.mark.parametrize("template", [OPENS, SWITCH])
