@@ -119,5 +119,5 @@ def _refused(adapter: AdapterFiles, base: Any, error: Exception) -> VariantError
         trained, name = adapter.base_model, Path(str(base.config._name_or_path)).name
         same = not trained or Path(trained).name == name
         hint = "Save the adapter again with a PEFT and transformers of today." if same else ANOTHER
-    first = said.splitlines()[0][:300] if said else type(error).__name__
+    first = said.splitlines()[0][:300].rstrip(". ") if said else type(error).__name__
     return VariantError(f"PEFT cannot load the adapter {adapter.folder.name} on this base: {first}.", hint)
