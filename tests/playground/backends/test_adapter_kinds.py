@@ -50,6 +50,7 @@ LORA: dict[str, dict[str, Any]] = {
     "PiSSA": {"init_lora_weights": "pissa"},
     "OLoRA": {"init_lora_weights": "olora"},
     "MiCA": {"init_lora_weights": "mica"},
+    "EVA": {"init_lora_weights": "eva", "eva_config": peft.EvaConfig()},
 }
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "AdaLoRA": ("AdaLoraConfig", {"target_modules": ATTENTION, "total_step": 10}),

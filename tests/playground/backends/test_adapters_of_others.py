@@ -235,6 +235,18 @@ def test_a_start_that_rewrites_the_base_leaves_it_to_the_others(
     assert run(backend, [ask("hello", temperature=0.0)]) == before
 
 
+def test_what_peft_cannot_load_here_is_refused_with_its_reason(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    """LoftQ quantizes the base anew at loading, with a package that this machine may lack."""
+    config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=ATTENTION)
+    folder = saved(tiny("llama"), config, tmp_path / "a")
+    configured(folder, init_lora_weights="loftq", loftq_config={"loftq_bits": 3, "loftq_iter": 1})
+    error = refusal(load(tiny("llama")), folder)
+    assert error.message.startswith("PEFT cannot load the adapter a on this base: ")
+    assert "path_initial_model_for_weight_conversion" in error.hint
+    configured(folder, init_lora_weights="a start of tomorrow")
+    assert "a start of tomorrow" in refusal(load(tiny("llama")), folder).message
+
+
 def test_only_what_differs_is_held_twice(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     base = tiny("llama")
     options = {"task_type": "CAUSAL_LM", "target_modules": ATTENTION}
