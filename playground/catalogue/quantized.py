@@ -22,6 +22,8 @@ class Reader(NamedTuple):
     packages: tuple[str, ...] = ()
     card: bool = False
     extra: str = ""
+    from_capability: float = 0.0
+    """Of cards: below it, and without one, transformers dequantizes and the packages are not needed."""
 
 
 METHODS = {
@@ -43,7 +45,8 @@ METHODS = {
     "higgs": Reader(("flute-kernel", "fast_hadamard_transform"), card=True),
     "vptq": Reader(("vptq",), card=True),
     "spqr": Reader(("spqr_quant",), card=True),
-    **dict.fromkeys(("fp8", "mxfp8", "mxfp4", "bitnet", "metal", "gemma"), Reader()),
+    **dict.fromkeys(("fp8", "mxfp8"), Reader(("kernels",), from_capability=8.9)),
+    **dict.fromkeys(("mxfp4", "bitnet", "metal", "gemma"), Reader()),
 }
 """Those of the last row need nothing: where the hardware lacks their arithmetic, transformers dequantizes."""
 NEVER = {"nvfp4": "transformers writes this format and does not read it back"}
@@ -99,6 +102,8 @@ def _check_reader(name: str, found: str, reader: Reader, instead: str, original:
             f"{name} is quantized in the format {found}, which runs on an NVIDIA GPU alone; this machine has none.",
             instead,
         )
+    if reader.from_capability and hardware.capability() < reader.from_capability:
+        return
     lacking = [package for package in reader.packages if not _installed(package)]
     if not lacking:
         return

@@ -57,6 +57,16 @@ def cards() -> tuple[tuple[int, int], ...]:
 
 
 @cache
+def capability() -> float:
+    """Return the lowest compute capability of the NVIDIA cards (8.0: A100, 9.0: H100); 0 without one."""
+    command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    with suppress(OSError, subprocess.SubprocessError, ValueError):
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+        return min(map(float, answer.split()), default=0.0)
+    return 0.0
+
+
+@cache
 def vram_total() -> int:
     """Return the bytes of memory on all NVIDIA cards together; 0 without one."""
     return sum(total for _, total in cards())

@@ -13,6 +13,7 @@ from playground.system import hardware
 @pytest.fixture(autouse=True)
 def _bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "vram_total", lambda: 0)
+    monkeypatch.setattr(hardware, "capability", lambda: 0.0)
     monkeypatch.setattr(quantized, "_installed", lambda package: False)
 
 
@@ -70,6 +71,18 @@ def test_what_runs_on_a_card_alone(
 @pytest.mark.parametrize("method", ["fp8", "mxfp4", "bitnet"])
 def test_what_transformers_unpacks_by_itself_passes(method: str, tmp_path: Path, model_files: Any) -> None:
     files.check_loadable(packed(model_files, tmp_path / "b", quant_method=method))
+
+
+def test_what_is_computed_on_new_cards_needs_its_kernels_there(
+    tmp_path: Path, model_files: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = packed(model_files, tmp_path / "b", quant_method="fp8")
+    for capability, runs in ((0.0, True), (8.0, True), (8.9, False), (9.0, False)):
+        monkeypatch.setattr(hardware, "capability", lambda: capability)  # noqa: B023
+        if runs:
+            files.check_loadable(folder)
+        else:
+            assert "kernels" in refusal(folder).message
 
 
 @pytest.mark.parametrize(

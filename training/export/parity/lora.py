@@ -37,7 +37,7 @@ UNKNOWN = {
 
 def canonical(name: str) -> str:
     """Return a tensor's name without the wrappers that differ between files of one model."""
-    return re.sub(r"^(base_model\.model\.|model\.|language_model\.)+", "", name)
+    return re.sub(r"^(base_model\.model\.|model\.|language_model\.|text_model\.)+", "", name)
 
 
 class Lora:

@@ -13,7 +13,10 @@ from training.export.parity.weights import F32, FolderWeights, Rows
 
 HEAD, EMBEDDING = "lm_head.weight", "embed_tokens.weight"
 NOT_WEIGHTS = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
-NO_TEXT = ("vision_tower.", "multi_modal_projector.", "visual.", "vision_model.", "audio_tower.")
+NO_TEXT = (
+    *("vision_tower.", "multi_modal_projector.", "visual.", "vision_model.", "audio_tower.", "connector."),
+    *("embed_vision.", "embed_audio.", "image_newline", "merger.", "projector.", "visual_embeddings_table."),
+)
 
 
 class Source:
