@@ -165,7 +165,7 @@ def thoughts(sight: Sight) -> Iterator[Finding]:
     if sight.encoder is None or sight.data.kind == "text":
         return
     known = sight.encoder.habits
-    lost = dict.fromkeys(row for row, turn in answers if turn.thought and not known.tags)
+    lost = dict.fromkeys(row for row, turn in answers if turn.thought and not (known.tags or known.field))
     what = "whose thoughts (reasoning_content, thinking) are not trained: the chat template has no place for them"
     remedy = "Train a model whose template has one, or write them into the text between <think> and </think>."
     yield from _found("thoughts-left-out", "warning", lost, what, remedy)

@@ -160,11 +160,18 @@ class Encoder(FolderTokenizer):
         """Return EOS and the tokens that close turns in this template."""
         return (self.eos, *prompts.end_tokens(self.chosen.template))
 
-    def pair(self, example: Example) -> Pair:
-        """Return a preference as token ids."""
+    def sides(self, example: Example) -> list[Text]:
+        """Return a preference as two rows, the prompt with each answer, of which the answer alone is learnt.
+
+        Both have one prompt: where either answer was thought about, the other closes a thought that this opens.
+        """
         sides = [parted(Turn("assistant", said), self.habits) for said in (example.chosen, example.rejected)]
         thinks = any(side.thought for side in sides)
-        answers = [self._last_answer((*example.turns, side), thinks) for side in sides]
+        return [self._last_answer((*example.turns, side), thinks) for side in sides]
+
+    def pair(self, example: Example) -> Pair:
+        """Return a preference as token ids."""
+        answers = self.sides(example)
         prompt = self.encode([answers[0].part(0, answers[0].learnt[0][0])])[0]
         chosen, rejected = (self.encode([row.part(row.learnt[0][0], len(row.text))], bos=False)[0] for row in answers)
         return Pair(prompt.ids, chosen.ids, rejected.ids)

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from playground.errors import ConfigError, VariantError
 from training.data.counting import WordCounter
 from training.data.encoder import Encoder
-from training.data.examples import Example, Turn
+from training.data.examples import Example
 from training.data.faults import usable
 from training.data.formats import Data
 from training.data.tokenizing import Text
@@ -142,14 +142,7 @@ def _counted(counter: WordCounter, encoder: Encoder, rows: list[Text]) -> list[i
 
 def render(encoder: Encoder, example: Example, answers_only: bool = True) -> list[Text]:
     """Render any example: a preference as two rows, the prompt with each answer, of which the answer is learnt."""
-    if example.kind != "preference":
-        return encoder.render(example, answers_only)
-    both = []
-    for answer in (example.chosen, example.rejected):
-        whole = Example(example.row, "conversation", (*example.turns, Turn("assistant", answer)))
-        last = encoder.render(whole)[-1]
-        both.append(replace(last, learnt=last.learnt[-1:]))
-    return both
+    return encoder.sides(example) if example.kind == "preference" else encoder.render(example, answers_only)
 
 
 def wholly_cut(data: Data, encoder: Encoder, rows: Iterable[int], maximum: int) -> tuple[int, ...]:

@@ -13,8 +13,10 @@ def parted(turn: Turn, known: Habits) -> Turn:
 
     Under a template that knows no thoughts tags are text like any other.
     """
-    if turn.role != "assistant" or not known.tags:
+    if turn.role != "assistant":
         return turn
+    if not known.tags:
+        return turn if known.field else turn._replace(thought="")
     families = (*known.tags, *common())
     begun = known.tags[0] if known.opens and not _has(turn.content, families) and _closes(turn.content) else None
     inside, unfinished = split(turn.content, families, begun)

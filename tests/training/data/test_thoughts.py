@@ -125,6 +125,11 @@ def test_each_answer_with_a_thought_is_a_row_of_its_own(tmp_path: Path, template
     assert second.text[slice(*second.learnt[0])].endswith("d\n</think>\n\ne</s>")
 
 
+def test_thoughts_without_a_place_part_no_rows(tmp_path: Path) -> None:
+    (found,) = marked(encoder(tmp_path, PLAIN).render(rows(APART, "d").examples[0]))
+    assert found == "u: a</s>a: [[c</s>]]u: a</s>a: [[d</s>]]"
+
+
 def test_answers_without_loss_carry_none(tmp_path: Path) -> None:
     for template in (PLAIN, SWITCH):
         texts = encoder(tmp_path, template).render(rows({"content": "b", "weight": 0}, "c").examples[0])
@@ -142,6 +147,9 @@ def test_a_pair_has_one_prompt_whichever_side_thinks(tmp_path: Path) -> None:
     row = {"prompt": "a", "chosen": INLINE, "rejected": "d"}
     data = convert(Table([row], [1], "t"), "preference")
     made = encoder(tmp_path, OPENS)
+    chosen, rejected = marked(made.sides(data.examples[0]))
+    assert chosen == "U: a A: <think>\n[[b\n</think>\n\nc</s>]]"
+    assert rejected == "U: a A: <think>\n[[\n</think>\n\nd</s>]]"
     pair = made.pair(data.examples[0])
     assert made.tokenizer.decode(pair.prompt, skip_special_tokens=False)
     assert len(pair.chosen) > len(pair.rejected)
