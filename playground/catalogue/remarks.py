@@ -6,13 +6,10 @@ from pathlib import Path
 
 from playground.catalogue import architectures, gguf_files, gguf_header
 from playground.catalogue.files import read_json
-from playground.catalogue.templates import chat_template
+from playground.catalogue.templates import ANY_TOKENS, chat_template
 from playground.catalogue.variants import Adapter, Gguf, Stored
 from playground.prompts import format_names
 from playground.traits import traits_of
-
-ANY_TOKENS = {f"{name}_token": f"<{name}>" for name in ("bos", "eos", "unk", "pad")}
-"""What a template may be given to see what it does with turns: whatever the tokens are, it does the same."""
 
 
 @dataclass(frozen=True)

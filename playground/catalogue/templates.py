@@ -8,7 +8,10 @@ from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf, Remote
 from playground.errors import MadangError
 from playground.prompts import own_template, prompt_format
 from playground.thinking.habits import habits
+from playground.traits import traits_of
 
+ANY_TOKENS = {f"{name}_token": f"<{name}>" for name in ("bos", "eos", "unk", "pad")}
+"""What a template may be given to see what it does with turns: whatever the tokens are, it does the same."""
 THINKERS = ("thinker", "opener")
 """Ends of the sources of fakes that think (playground/backends/fake.py)."""
 
@@ -38,6 +41,20 @@ def can_think(variant: Variant, catalogue: Catalogue) -> bool:
     except (MadangError, OSError):
         return False  # whoever asks it is told why
     return bool(source) and habits(source or "").thinks
+
+
+def can_chat(variant: Variant, catalogue: Catalogue) -> bool:
+    """Return whether a variant can be asked in Chat, as far as files on this machine tell; others are taken to."""
+    if isinstance(variant, Remote) or variant.is_fake or catalogue.prompt_format(variant):
+        return True
+    base = variant if isinstance(variant, Gguf) else catalogue.base_of(variant) or variant
+    try:
+        source = _here(variant, catalogue)
+    except (MadangError, OSError):
+        return True  # whoever asks it is told why not
+    if source is None:
+        return isinstance(base, Stored) and not base.is_local
+    return traits_of(source, ANY_TOKENS).asks
 
 
 def _here(variant: Base | Adapter | Gguf, catalogue: Catalogue) -> str | None:

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from playground.catalogue.templates import can_chat
+from playground.catalogue.variants import Catalogue
 from playground.cli.context import Program, print_json, program, say
 from playground.errors import ConfigError, SetupError
 from playground.settings import Settings
@@ -195,7 +197,9 @@ def _go_on(ours: Program, run: "Run", told: Told) -> None:
         if event.kind in ("overfitting", "out_of_memory"):
             say(console, event.message, "yellow")
     base = registering.base_of(settings, name)
-    say(console, f"Trained {name}. Try it: madang chat -v {base} -v {name}")
+    catalogue = Catalogue.load(settings)
+    is_asked = can_chat(catalogue.get(name), catalogue)
+    say(console, f"Trained {name}." + (f" Try it: madang chat -v {base} -v {name}" if is_asked else ""))
     if recipe.kobest:
         _score(ours, [base, name])
 

@@ -1,6 +1,7 @@
 """How exports look on the page: the newest or the one viewed with its verdicts, and a line for each earlier one."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from playground.page import cards
@@ -14,7 +15,7 @@ from training.run.memory import size
 from training.ui import exporting
 from training.ui.export_sizes import called
 from training.ui.exporting import ExportRow
-from training.ui.rows import chosen, earlier
+from training.ui.rows import Asked, can_be_asked, chosen, earlier
 from training.words import both, card, texts
 
 RESUMABLE = ("stopped", "lost", "failed")
@@ -29,7 +30,8 @@ def html(settings: Settings, viewed: str = "") -> tuple[str, str]:
     if not found:
         return _empty(settings), ""
     shown, names = chosen(found, viewed), exporting.in_catalogue(settings)
-    return _card(shown, names), earlier(found, both("export.earlier"), lambda one: _line(one, one is shown))
+    lines = earlier(found, both("export.earlier"), lambda one: _line(one, one is shown))
+    return _card(shown, names, partial(can_be_asked, settings)), lines
 
 
 def _empty(settings: Settings) -> str:
@@ -40,10 +42,10 @@ def _empty(settings: Settings) -> str:
     return cards.nothing(texts, f"export.{key}", f'<p class="more"{hidden}>{train}</p>')
 
 
-def _card(one: ExportRow, names: Mapping[Path, str]) -> str:
+def _card(one: ExportRow, names: Mapping[Path, str], can_chat: Asked) -> str:
     busy = one.standing in ("preparing", "running", "cancelling", "elsewhere")
     body = _under_way(one) if busy else _ended(one)
-    rest = (_artefacts(one, names) + _verdicts(one) + _notes(one)) if one.folder else ""
+    rest = (_artefacts(one, names, can_chat) + _verdicts(one) + _notes(one)) if one.folder else ""
     log = "" if one.job and one.job.active else cards.log(one.job, live=False)
     return f'<section class="job export {one.standing}"><header>{_head(one)}</header>{body}{rest}{log}</section>'
 
@@ -127,20 +129,21 @@ def _again(one: ExportRow) -> str:
     return button("resume", one.name, both(key), kind)
 
 
-def _artefacts(one: ExportRow, names: Mapping[Path, str]) -> str:
+def _artefacts(one: ExportRow, names: Mapping[Path, str], can_chat: Asked) -> str:
     """Return one row per artefact: what it is, its size, its verdict, and the name under which it can be asked."""
     if one.asked is None or one.folder is None:
         return ""
-    rows = "".join(_artefact(one, wanted, one.folder.path(wanted), names) for wanted in one.asked.wanted)
+    found = [(wanted, one.folder.path(wanted)) for wanted in one.asked.wanted]
+    rows = "".join(_artefact(one, wanted, path, names.get(path, ""), can_chat) for wanted, path in found)
     place = f'<p class="soft place-of">{both("export.folder")} <code>{escaped(one.folder.folder)}</code></p>'
     return f'<div class="artefacts">{rows}</div>{place}'
 
 
-def _artefact(one: ExportRow, wanted: Wanted, path: Path, names: Mapping[Path, str]) -> str:
+def _artefact(one: ExportRow, wanted: Wanted, path: Path, listed: str, can_chat: Asked) -> str:
     there = path.exists()
     verdict = one.folder.verdicts().get(wanted.label) if one.folder else None
-    name = names.get(path, "") if there else ""
-    chat = chat_button(name, both("export.to_chat"))
+    name = listed if there else ""
+    chat = chat_button(name, both("export.to_chat")) if name and can_chat(name) else ""
     joined = f'<p class="joined">{both("export.joined")} <code>{escaped(name)}</code>{chat}</p>' if name else ""
     held = size(bytes_of(path)) if there else both("export.not_yet")
     return (

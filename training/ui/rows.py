@@ -4,13 +4,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
 
+from playground.catalogue.templates import can_chat
+from playground.catalogue.variants import load_or_none
 from playground.page import cards
+from playground.settings import Settings
 from playground.system.jobs import Job
 from training.run.folders import Folder, Progress
 
 F = TypeVar("F", bound=Folder[Any])
 R = TypeVar("R", bound="Row[Any]")
 EARLIER = 8
+Asked = Callable[[str], bool]
+"""Whether the variant of that name can be asked in Chat."""
 
 
 @dataclass(frozen=True)
@@ -68,3 +73,9 @@ def chosen(rows: Sequence[R], viewed: str) -> R:
 def earlier(rows: Sequence[R], title: str, line: Callable[[R], str]) -> str:
     """Return HTML of the rows that have a folder, one line each."""
     return cards.earlier(title, [line(row) for row in rows if row.folder][:EARLIER])
+
+
+def can_be_asked(settings: Settings, name: str) -> bool:
+    """Return whether a variant can be asked in Chat: one of the catalogue without a template cannot."""
+    catalogue = load_or_none(settings)
+    return catalogue is None or name not in catalogue.names or can_chat(catalogue.get(name), catalogue)

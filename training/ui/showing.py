@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from playground.page import cards
@@ -12,7 +13,7 @@ from training.run.folders import Event, Progress
 from training.run.runs import seconds_left
 from training.ui.plots import Series, chart
 from training.ui.reports import stage
-from training.ui.rows import chosen, earlier
+from training.ui.rows import Asked, can_be_asked, chosen, earlier
 from training.ui.runs import RunRow, everything
 from training.words import both, card, texts
 
@@ -25,13 +26,14 @@ def html(settings: Settings, viewed: str = "") -> tuple[str, str]:
     if not found:
         return cards.nothing(texts, "train.empty"), ""
     shown = chosen(found, viewed)
-    return _card(shown), earlier(found, both("train.earlier"), lambda one: _line(one, one is shown))
+    lines = earlier(found, both("train.earlier"), lambda one: _line(one, one is shown))
+    return _card(shown, partial(can_be_asked, settings)), lines
 
 
-def _card(one: RunRow) -> str:
+def _card(one: RunRow, can_chat: Asked) -> str:
     rows = one.folder.metrics() if one.folder else []
     body = {"preparing": _preparing, "running": _running, "cancelling": _running, "elsewhere": _running}
-    shown = body.get(one.standing, _ended)(one, rows)
+    shown = body.get(one.standing, partial(_ended, can_chat))(one, rows)
     rest = (_curves(one, rows) + _events(one)) if one.folder else ""
     log = cards.log(one.job, live=one.active)
     return f'<section class="job run {one.standing}"><header>{_head(one)}</header>{shown}{rest}{log}</section>'
@@ -96,12 +98,12 @@ def _numbers(rows: Rows) -> Iterator[Markup]:
         yield both("train.margin", value=f"{newest['rewards/margins']:.3f}")
 
 
-def _ended(one: RunRow, rows: Rows) -> str:
+def _ended(can_chat: Asked, one: RunRow, rows: Rows) -> str:
     """Return how it ended, what that means, and what can be done now."""
     standing, state = one.standing, one.folder.state() if one.folder else None
     counted = list(_numbers(rows))
     if standing in ("done", "finishing") and state:
-        return _done(one, state.variant, counted)
+        return _done(one, state.variant, counted, can_chat)
     failed = standing == "failed" or (one.job is not None and one.job.state == "failed")
     fault = card("train.failed", *one.error()) if failed else ""
     step = state.step if state else 0
@@ -111,7 +113,7 @@ def _ended(one: RunRow, rows: Rows) -> str:
     return f"{fault}{note}{cards.footer(counted, again)}"
 
 
-def _done(one: RunRow, variant: str, counted: Sequence[Markup]) -> str:
+def _done(one: RunRow, variant: str, counted: Sequence[Markup], can_chat: Asked) -> str:
     kobest = one.recipe is not None and one.recipe.kobest
     if one.standing == "finishing":
         words = both("train.scoring" if kobest else "train.finishing")
@@ -121,7 +123,7 @@ def _done(one: RunRow, variant: str, counted: Sequence[Markup]) -> str:
         again = button("resume", one.name, both("train.register"), "go")
         return f'{fault}<p class="step">{both("train.no_adapter")}</p>{cards.footer(counted, again)}'
     board = tab_button("leaderboard", both("train.to_leaderboard"), kind="") if kobest else ""
-    chat = chat_button(variant, both("train.to_chat"))
+    chat = chat_button(variant, both("train.to_chat")) if can_chat(variant) else ""
     words = both("train.made", variant=Markup(f"<code>{escaped(variant)}</code>"))
     return f'{fault}<p class="step made">{words}</p>{cards.footer(counted, board + chat)}'
 

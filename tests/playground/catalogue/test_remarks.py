@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from playground.catalogue.remarks import remarks
-from playground.catalogue.variants import Adapter, Base, Gguf
+from playground.catalogue.templates import can_chat
+from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf
 from tests.playground.chat_templates import DROPS_ALL, DROPS_SYSTEM, LAST_ALONE, LLAMA2, PARTS
 
 CASES = [
@@ -44,6 +45,24 @@ def test_what_a_template_cannot_do_is_said_of_a_folder_and_of_a_gguf(
         assert keys([one.key for one in found]) == wanted
         assert [one.no_chat for one in found] == [name in NO_CHAT for name in wanted]
         assert remarks(variant, path, None, "alpaca") == []  # a named format has no such faults
+
+
+@pytest.mark.parametrize(("template", "wanted"), CASES)
+def test_chat_is_offered_only_where_it_can_work(
+    template: str | None, wanted: list[str], tmp_path: Path, model_files: Any
+) -> None:
+    base = Base(name="b", source=str(folder(tmp_path / "base", template)))
+    fields = {"general.architecture": "llama"} | ({"tokenizer.chat_template": template} if template else {})
+    file = Gguf(name="g", source=str(model_files.gguf(tmp_path / "model.gguf", fields=fields)))
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    adapter = Adapter(name="b:a", source=str(bare), base="b")
+    named = Adapter(name="b:n", source=str(bare), base="b", prompt_format="alpaca")
+    away = Base(name="away", source="owner/name")
+    catalogue = Catalogue([base, file, adapter, named, away])
+    works = not NO_CHAT & set(wanted)
+    asked = {one.name: can_chat(one, catalogue) for one in catalogue}
+    assert asked == {"b": works, "g": works, "b:a": works, "b:n": True, "away": True}
 
 
 def test_an_adapter_may_bring_the_template_that_its_base_lacks(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from playground.catalogue import variants
+from playground.catalogue.variants import Base
 from playground.page.form import FormError, last_form
 from playground.settings import Settings
 from playground.system import jobs
@@ -270,6 +272,15 @@ def test_one_that_broke_off_is_lost_unless_someone_trains_it(settings: Settings)
         html = shown(settings)
     assert words("en")["train.state_elsewhere"] in html
     assert 'data-action="stop"' not in html
+
+
+def test_one_that_cannot_be_asked_offers_no_chat(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    variants.add(settings, Base(name="bare", source=str(tmp_path / "bare")))
+    make_run(settings, status="done", step=8, variant="bare")
+    assert 'data-tab="chat"' not in shown(settings)
+    variants.add(settings, Base(name="bare", source=str(tmp_path / "bare"), prompt_format="alpaca"))
+    assert 'data-tab="chat"' in shown(settings)
 
 
 def test_one_that_is_done_leads_to_chat(settings: Settings) -> None:
