@@ -240,3 +240,26 @@ def test_what_cannot_run_is_told_before_its_weights_come(
         with pytest.raises(VariantError, match="gptqmodel"):
             loader(tmp_path, hub, base, adapter).foreseen(variant)
     assert {what for what, *_ in hub.asked} == {"plan"}
+
+
+def test_an_adapters_own_template_stands_above_its_bases_named_format(
+    tmp_path: Path, hub: FakeHub, model_files: Any
+) -> None:
+    base = Base(name="b", source=str(model_files.base(tmp_path / "b")), prompt_format="alpaca")
+    bare = Adapter(name="b:bare", source=str(model_files.adapter(tmp_path / "bare")), base="b")
+    own = Adapter(name="b:own", source=str(model_files.adapter(tmp_path / "own")), base="b")
+    (tmp_path / "own" / "chat_template.jinja").write_text("{{ messages }}")
+    named = own.model_copy(update={"name": "b:named", "prompt_format": "chatml"})
+    far = own.model_copy(update={"name": "b:far", "source": "o/own"})
+    hub.repos = {"o/own": tmp_path / "own"}
+    built = Gguf(name="b:own:q8", source=str(model_files.gguf(tmp_path / "x.gguf")), base="b:own")
+    load = loader(tmp_path, hub, base, bare, own, named, far, built)
+    asked = {variant.name: load.loadable(variant).prompt_format for variant in (base, bare, own, named, far, built)}
+    assert asked == {
+        "b": "alpaca",
+        "b:bare": "alpaca",
+        "b:own": None,
+        "b:named": "chatml",
+        "b:far": None,
+        "b:own:q8": None,
+    }
