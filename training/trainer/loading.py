@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from playground.errors import ConfigError, SetupError
+from playground.errors import ConfigError, SetupError, VariantError
 from playground.settings import ChildEnvironment, set_defaults
 from playground.system import hardware
 from training.recipe import Recipe
@@ -103,9 +103,13 @@ def _peft(recipe: Recipe, model: Model, plan: Plan, on_card: bool) -> Loaded:
     from transformers import AutoConfig, AutoTokenizer
 
     config = AutoConfig.from_pretrained(model.folder, trust_remote_code=False)
-    base = auto_class(config).from_pretrained(
-        model.folder, config=config, trust_remote_code=False, attn_implementation="sdpa", **_how(recipe, on_card)
-    )
+    how = _how(recipe, on_card) | {"attn_implementation": "sdpa", "output_loading_info": True}
+    base, report = auto_class(config).from_pretrained(model.folder, config=config, trust_remote_code=False, **how)
+    if (missing := sorted(report["missing_keys"])) and recipe.deepspeed is None:
+        raise VariantError(
+            f"{model.folder} lacks {len(missing)} of the weights of a {type(base).__name__}, {missing[0]} first.",
+            "Download or copy the model again; training would begin from random numbers there.",
+        )
     base.config.use_cache = False
     tokenizer = AutoTokenizer.from_pretrained(model.folder, trust_remote_code=False)
     fields = recipe.lora | {"r": plan.rank}

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback
 
-from playground.errors import ConfigError, MadangError, SetupError
+from playground.errors import ConfigError, MadangError, SetupError, VariantError
 from playground.settings import Settings
 from tests.training.conftest import ROWS, Write
 from tests.training.trained import begin, losses
@@ -254,6 +254,19 @@ def test_learning_by_heart_stops_and_keeps_the_best(begun: Callable[..., Run], w
     assert f"the adapter is that of step {best}" in run.events()[-1].message
     kept = load_file(run.checkpoints / f"checkpoint-{best}" / "adapter_model.safetensors")
     assert all(torch.equal(tensor, kept[name]) for name, tensor in adapter(run).items())
+
+
+def test_a_base_that_lacks_weights_is_not_trained(begun: Callable[..., Run], tmp_path: Path) -> None:
+    run = begun()
+    folder = Path(shutil.copytree(run.model().folder, tmp_path / "headless"))
+    weights = load_file(folder / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    from training.trainer import loading
+
+    model = run.model().model_copy(update={"folder": str(folder)})
+    with pytest.raises(VariantError, match="lacks 1 of the weights of a LlamaForCausalLM, lm_head.weight first"):
+        loading.load("peft", run.recipe(), model, run.plan(), on_card=False)
 
 
 def test_packed_rows_never_see_each_other(begun: Callable[..., Run]) -> None:
