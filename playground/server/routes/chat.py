@@ -47,7 +47,10 @@ async def _answer(body: ChatRequest, request: Request) -> Response:
 
 def _rows(body: ChatRequest, dispatcher: Dispatcher) -> list[RowRequest]:
     turns = tuple(_message(place, turn) for place, turn in enumerate(body.messages))
-    size, most = sum(len(turn.content) for turn in turns), dispatcher.limits.prompt_characters
+    size, most = (
+        sum(len(turn.content) + len(turn.reasoning_content or "") for turn in turns),
+        dispatcher.limits.prompt_characters,
+    )
     if size > most:
         text = f"The messages have {size} characters; this server takes {most}."
         raise ApiError(400, text, "messages", TOO_LONG)

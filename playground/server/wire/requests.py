@@ -4,6 +4,7 @@ Fields that OpenAI knows and Madang cannot serve are declared, so that they get 
 change nothing here are taken and left alone.
 """
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -41,7 +42,16 @@ def _unicode(text: str) -> str:
     return text
 
 
+def _variables(given: dict[str, Any]) -> dict[str, Any]:
+    """Refuse variables of a template that hold such a text, or that the request itself sets."""
+    if taken := TEMPLATE_OWN & given.keys():
+        raise ValueError(f"'{min(taken)}' is set by the request itself")
+    _unicode(json.dumps(given, ensure_ascii=False))
+    return given
+
+
 Text = Annotated[str, AfterValidator(_unicode)]
+Variables = Annotated[dict[str, Any], AfterValidator(_variables)]
 Stop = Annotated[Text, Field(max_length=1000)]
 Model = Annotated[Text, Field(max_length=MAX_MODEL)]
 
@@ -163,7 +173,7 @@ class ChatRequest(_Request):
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP)
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
 
-    chat_template_kwargs: dict[str, Any] | None = Field(
+    chat_template_kwargs: Variables | None = Field(
         default=None, description="variables for the model's chat template, such as enable_thinking"
     )
     parse_special: bool | None = Field(
@@ -219,9 +229,6 @@ class ChatRequest(_Request):
         ):
             if getattr(self, name):
                 raise unsupported(name)
-        if taken := TEMPLATE_OWN & set(self.chat_template_kwargs or ()):
-            text = f"'{min(taken)}' of a chat template is set by the request itself."
-            raise ApiError(400, text, "chat_template_kwargs", "invalid_value")
         if self.top_logprobs is not None and not self.logprobs:
             raise ApiError(400, "'top_logprobs' needs 'logprobs' to be true.", "top_logprobs", "invalid_value")
 

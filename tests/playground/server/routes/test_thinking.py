@@ -76,6 +76,13 @@ def test_what_the_request_says_is_no_variable_of_the_template(client: openai.Ope
     assert refused.value.param == "chat_template_kwargs"
 
 
+def test_half_a_character_is_no_variable(http: httpx.Client) -> None:
+    kwargs = '"chat_template_kwargs": {"a": "\\ud800"}'
+    body = '{"model": "thinker", "messages": [{"role": "user", "content": "hi"}], ' + kwargs + "}"
+    answer = http.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "chat_template_kwargs")
+
+
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 def test_a_thought_may_come_back(http: httpx.Client, field: str) -> None:
     """The template has the last word on whether it is told again: here its tokens show that it is."""
