@@ -8,15 +8,14 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 import tomlkit
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from playground.catalogue.adapters import folder_template
+from playground.catalogue.addresses import checked_address
 from playground.catalogue.names import Name, PromptFormat
 from playground.errors import ConfigError, UnknownNameError, VariantError
 from playground.settings import Settings
@@ -28,9 +27,6 @@ from playground.values import Value
 BUILT_IN = Path(__file__).with_name("variants.toml")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|[0-9A-Fa-f:.]+")
-LAST_NUMBER = re.compile(r"(^|\.)\d+$")
-VISIBLE = re.compile(r"[!-~]+")
 ROW = re.compile(r"\s*\[\[\s*variant\s*\]\]")
 SECRETIVE = ("key_env", "url")
 """Fields whose wrong values are not shown: people paste keys and passwords there."""
@@ -118,30 +114,6 @@ class Remote(_Variant):
         if name is not None and not VARIABLE.fullmatch(name):
             raise ValueError("the name of an environment variable is wanted here, never the key itself")
         return name
-
-
-def checked_address(url: str) -> str:
-    """Return a base address without its last slash; raises ValueError for what is none."""
-    url = url.strip().rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not HOST.fullmatch(parts.hostname or "") or not VISIBLE.fullmatch(url):
-        raise ValueError("an address begins with http:// or https:// and names a host")
-    if LAST_NUMBER.search(parts.hostname or "") and not _is_ip(parts.hostname or ""):
-        raise ValueError("a host of numbers is an IP address, four of them from 0 to 255")
-    if parts.username or parts.password:
-        raise ValueError("an address holds no user and no password; name the key's variable as key_env")
-    if parts.query or parts.fragment:
-        raise ValueError("an address ends with its path, normally /v1")
-    _ = parts.port  # out of range: ValueError
-    return url
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 Variant: TypeAlias = Annotated[Base | Adapter | Gguf | Remote, Field(discriminator="kind")]
