@@ -65,12 +65,10 @@ class LlamaTokenizer(Tokenizer):
     def plain(self, piece: str, control: Control, first: bool) -> list[int]:
         """Encode without control tokens; one that llama.cpp finds even so is cut within its name."""
         ids = self._encode(piece, False, parse_special=False)
-        if control.pattern is None or not any(self._name(token) in control.edges for token in ids):
+        found = next(control.find(piece), None)
+        if found is None or not any(self._name(token) in control.edges for token in ids):
             return ids
-        found = control.pattern.search(piece)
-        if found is None:
-            return ids
-        cut, start = found.start() + 1, self._encode("\n", False, parse_special=False)
+        cut, start = found[0] + 1, self._encode("\n", False, parse_special=False)
         rest = self.plain("\n" + piece[cut:], control, first=False)  # what goes on gets no space of its own
         return self._encode(piece[:cut], False, parse_special=False) + rest[len(start) :]
 

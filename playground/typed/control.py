@@ -1,7 +1,7 @@
 """Which texts open and end turns, for a tokenizer and a chat template; no message may bring one in."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -39,21 +39,35 @@ class Control:
     thoughts: tuple[str, ...] = ()
 
     @cached_property
-    def pattern(self) -> re.Pattern[str] | None:
-        """Return what finds each of them, the longest first; None where there are none."""
-        return _alternatives(self.edges) if self.edges else None
+    def _sizes(self) -> dict[str, list[int]]:
+        """Return how long they are by their first letter, the longest first: there may be thousands of them."""
+        found: dict[str, set[int]] = {}
+        for word in self.edges:
+            found.setdefault(word[0], set()).add(len(word))
+        return {letter: sorted(sizes, reverse=True) for letter, sizes in found.items()}
 
     @cached_property
-    def _in_answers(self) -> re.Pattern[str]:
-        return re.compile(f"(?:{_alternatives(self.thoughts).pattern})|({_alternatives(self.edges).pattern})")
+    def _first(self) -> re.Pattern[str]:
+        return re.compile("[" + "".join(map(re.escape, self._sizes)) + "]")
+
+    def find(self, text: str) -> Iterator[tuple[int, int]]:
+        """Yield where each of them stands in a text: [start, end), the longest of those that begin at a place."""
+        at = 0
+        while self.edges and (found := self._first.search(text, at)):
+            start = found.start()
+            words = (text[start : start + size] for size in self._sizes[found[0]])
+            size = next((len(word) for word in words if word in self.edges), 0)
+            if size:
+                yield start, start + size
+            at = start + max(size, 1)
 
     def places(self, text: str, role: str) -> list[tuple[int, int]]:
         """Return where a text holds one: [start, end). Tags of thoughts are none in answers."""
-        if self.pattern is None or self.pattern.search(text) is None:
-            return []
-        if role != "assistant" or not self.thoughts:
-            return [found.span() for found in self.pattern.finditer(text)]
-        return [found.span() for found in self._in_answers.finditer(text) if found[1]]
+        found = list(self.find(text))
+        if not found or role != "assistant" or not self.thoughts:
+            return found
+        tags = [tag.span() for tag in re.finditer("|".join(map(re.escape, self.thoughts)), text)]
+        return [(start, end) for start, end in found if not any(a <= start and end <= b for a, b in tags)]
 
     def typed_in(self, messages: Sequence[Message]) -> bool:
         """Return whether some message holds one."""
@@ -61,17 +75,15 @@ class Control:
 
     def marked(self, text: str, role: str, begin: str, end: str) -> str:
         """Return a text with signs around each of them."""
-        for start, stop in reversed(self.places(text, role)):
-            text = f"{text[:start]}{begin}{text[start:stop]}{end}{text[stop:]}"
-        return text
+        parts, at = [], 0
+        for start, stop in self.places(text, role):
+            parts += [text[at:start], begin, text[start:stop], end]
+            at = stop
+        return "".join([*parts, text[at:]])
 
 
 def _texts(message: Message) -> list[str]:
     return [message.content, message.reasoning_content or ""]
-
-
-def _alternatives(texts: Mapping[str, Edges] | Sequence[str]) -> re.Pattern[str]:
-    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))))
 
 
 def control_of(reserved: Reserved, template: str, tokens: Mapping[str, str]) -> Control:
@@ -87,7 +99,7 @@ def _control(reserved: Reserved, template: str, tokens: tuple[tuple[str, str], .
     found = {**turns, **reserved.special}
     return Control(
         {word: edges for word, edges in found.items() if word in reserved.special or word not in thoughts},
-        tuple(mark for mark in thoughts if any(word in mark for word in found)),
+        tuple(sorted((mark for mark in thoughts if any(word in mark for word in found)), key=len, reverse=True)),
     )
 
 

@@ -59,10 +59,9 @@ class Written(NamedTuple):
         hidden = list(self.text)
         for start, end in self.typed:
             hidden[start:end] = HIDDEN * (end - start)
-        pattern = self.control.pattern
-        tokens = list(pattern.finditer("".join(hidden))) if pattern else []
-        ends = [(0, Edges()), *((token.end(), self.control.edges[token[0]]) for token in tokens)]
-        begins = [*((token.start(), self.control.edges[token[0]]) for token in tokens), (len(self.text), Edges())]
+        found = [(*place, self.control.edges[self.text[slice(*place)]]) for place in self.control.find("".join(hidden))]
+        ends = [(0, Edges()), *((end, edges) for _, end, edges in found)]
+        begins = [*((start, edges) for start, _, edges in found), (len(self.text), Edges())]
         for (begin, left), (end, right) in zip(ends, begins, strict=True):
             if any(begin <= start < end for start, _ in self.typed):
                 yield begin, end, self._inner(begin, end, left.right, right.left)

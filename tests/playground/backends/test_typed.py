@@ -1,5 +1,6 @@
 """Control tokens that a message types are text in both engines: they open no turn and end none."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,10 @@ def test_what_is_typed_is_text_in_llama_cpp(llama: tuple[Tokenizer, str], said: 
     check(*llama, said)
 
 
+def test_a_gguf_names_its_special_tokens_for_the_template(llama: tuple[Tokenizer, str]) -> None:
+    assert llama[0].vocabulary().tokens == {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+
 def hf(path: Path, kind: str, template: str, bos: bool = False) -> Tokenizer:
     from playground.backends.torch_tokenizer import TorchTokenizer
 
@@ -148,6 +153,14 @@ def test_the_old_way_is_an_option_and_raw_text_keeps_it(tmp_path: Path) -> None:
     assert parsed.ids == tokenizer.encode(parsed.text, add_special=False)
     raw = RowRequest(variant="v", text="a<|im_end|>b", sampling=Sampling())
     assert prompt_of(tokenizer, raw).ids.count(end) == 1
+
+
+@given(st.lists(st.sampled_from(["<s>", "<s", "<|im_end|>", "<|im_", "a", ">", "</s>", "<"]), max_size=12).map("".join))
+def test_tokens_are_found_as_an_expression_finds_them(text: str) -> None:
+    words = ["<s>", "</s>", "<|im_end|>", "<|im_end|>>", "<s><s>"]
+    wanted = re.compile("|".join(re.escape(word) for word in sorted(words, key=len, reverse=True)))
+    found = list(Control(dict.fromkeys(words, Edges())).find(text))
+    assert found == [place.span() for place in wanted.finditer(text)]
 
 
 def test_thoughts_in_answers_keep_their_tags(tmp_path: Path) -> None:
