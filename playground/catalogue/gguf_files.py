@@ -104,7 +104,9 @@ def is_gguf(path: Path) -> bool:
         with suppress(OSError), path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC or bool(IMATRIX.fullmatch(path.name))
     found = inside(path)
-    return bool(choices(_within(path, one) for one in found) or (found and not any(path.glob("*.safetensors"))))
+    if not any(path.glob("*.safetensors")):
+        return bool(found)
+    return bool(choices(one.name for one in found if one.parent == path))  # a base may come with projectors and builds
 
 
 def chosen(path: Path, file: str | None) -> Path:

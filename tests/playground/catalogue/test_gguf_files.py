@@ -213,6 +213,10 @@ def test_a_folder_without_a_model_says_what_it_holds(tmp_path: Path, model_files
     assert "mmproj-b.gguf, mmproj.gguf" in refusal(lambda: gguf_files.chosen(tmp_path, None))
     (tmp_path / "model.safetensors").touch()
     assert not gguf_files.is_gguf(tmp_path)  # a base that comes with a projector
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "model.safetensors").touch()
+    model_files.gguf(tmp_path / "base" / "gguf" / "x.gguf")
+    assert not gguf_files.is_gguf(tmp_path / "base")  # or with builds of it
 
 
 def test_a_blob_without_an_ending_is_told_by_its_start(tmp_path: Path, model_files: Any) -> None:
