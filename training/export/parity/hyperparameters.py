@@ -15,6 +15,8 @@ from training.export.parity.weights import F32, GgufWeights
 
 Config = dict[str, Any]
 ROPE_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+SHARED_OUT = {"qwen3moe": True}
+"""Architectures in which llama.cpp has the weights of the chosen experts sum to one, whatever the config says."""
 CLOSE = 1e-5
 """Relative: GGUF keeps fractions as 32-bit floats."""
 
@@ -106,6 +108,18 @@ def compare_gguf(config: Config, built: GgufWeights, step: Step) -> None:
         rows.append((parameter.label, want, got))
     _compare(rows, step)
     _compare_rope_tensors(config, built, step)
+    _compare_shares(config, built, step)
+
+
+def _compare_shares(config: Config, built: GgufWeights, step: Step) -> None:
+    """Compare how experts are weighed where llama.cpp knows one way alone, for which a file has no key."""
+    want = config.get("norm_topk_prob")
+    if want is not None and bool(want) != SHARED_OUT.get(built.arch, bool(want)):
+        step.fail(
+            "hyperparameters",
+            "llama.cpp has the weights of the chosen experts sum to one, and the config says otherwise "
+            "(norm_topk_prob: false): no GGUF answers like this model.",
+        )
 
 
 def compare_configs(source: Config, built: Config, step: Step) -> None:
