@@ -32,7 +32,7 @@ for turns in json.loads(sys.argv[2]):
 
 
 def chats() -> list[list[dict[str, str]]]:
-    return [[message.model_dump() for message in turns] for turns in prompts.questions()]
+    return [[message.model_dump(exclude_none=True) for message in turns] for turns in prompts.questions()]
 
 
 def answers(model: Any, tokenizer: Any) -> list[str]:
