@@ -21,17 +21,21 @@ WHOLE_BATCH = 1 << 30
 
 @dataclass
 class Routing:
-    """Which slice of the batch runs with which adapter: (begin, end, adapter); base rows are in none."""
+    """Which slice of a batch of so many rows runs with which adapter: (begin, end, adapter); base rows are in none."""
 
     slices: list[tuple[int, int, str]] = field(default_factory=list)
+    rows: int = 1
 
     def route_all(self, adapter: str | None) -> None:
         """Set one slice, for batches of any size, or none."""
-        self.slices = [(0, WHOLE_BATCH, adapter)] if adapter else []
+        self.slices, self.rows = [(0, WHOLE_BATCH, adapter)] if adapter else [], 1
 
     def route(self, adapters: list[str | None]) -> None:
         """Set the slices for rows with these adapters; equal ones must stand together."""
-        self.slices = []
+        if len(set(adapters)) == 1:
+            self.route_all(adapters[0])
+            return
+        self.slices, self.rows = [], len(adapters)
         begin = 0
         for end in range(1, len(adapters) + 1):
             if end == len(adapters) or adapters[end] != adapters[begin]:
@@ -82,10 +86,15 @@ def _forward(
     adapters: dict[str, tuple[torch.Tensor, torch.Tensor]],
     x: torch.Tensor,
 ) -> torch.Tensor:
-    """Return the layer's output [rows, tokens, out], with each adapter's product added to its rows."""
+    """Return the layer's output [rows, tokens, out], with each adapter's product added to its rows.
+
+    Some models (OPT, the shared expert of a mixture) give a layer the tokens of all rows in one list [rows x tokens].
+    """
     out = original(x)
+    each = x.shape[0] // routing.rows
     for begin, end, name in routing.slices:
         pair = adapters.get(name)
         if pair is not None:
-            out[begin:end] += linear(linear(x[begin:end].to(pair[0].dtype), pair[0]), pair[1]).to(out.dtype)
+            part = slice(begin * each, end * each)
+            out[part] += linear(linear(x[part].to(pair[0].dtype), pair[0]), pair[1]).to(out.dtype)
     return out

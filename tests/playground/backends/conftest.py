@@ -35,6 +35,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2": {},
     "gemma3_text": {"sliding_window": 16, "query_pre_attn_scalar": 16},
     "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "norm_topk_prob": True},
+    "qwen2_moe": {"num_experts": 4, "moe_intermediate_size": 48, "shared_expert_intermediate_size": 48},
+    "opt": {"ffn_dim": 96, "word_embed_proj_dim": 64, "init_std": 0.3},
     "mixtral": {"num_local_experts": 4},
     "mamba2": {"head_dim": 16, "num_heads": 8, "n_groups": 1, "state_size": 16, "expand": 2, "chunk_size": 32},
 }

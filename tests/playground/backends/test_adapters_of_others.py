@@ -63,6 +63,22 @@ def test_mixtures(kind: str, base: str, tiny: Callable[[str], Path], ask: Any, t
     check(load(tiny(base)), tiny(base), folder, ask)
 
 
+@pytest.mark.parametrize(("base", "layers"), [("qwen2_moe", r".*shared_expert\..*_proj"), ("opt", ["fc1", "fc2"])])
+def test_layers_that_get_the_tokens_of_all_rows_in_one_list(
+    base: str, layers: Any, tiny: Callable[[str], Path], ask: Any, tmp_path: Path
+) -> None:
+    """They have no axis of rows: the prompt of an adapter, and its rows among others, still go through it whole."""
+    backend = load(tiny(base))
+    config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=layers, r=4, lora_alpha=32)
+    folders = [saved(tiny(base), config, tmp_path / name) for name in ("a", "b")]
+    rewritten(folders[1], lambda tensors: {name: t if "lora_A" in name else -t for name, t in tensors.items()})
+    check(backend, tiny(base), folders[0], ask)
+    requests = [ask(text, folder, temperature=0.0) for text in ("안녕?", "hi hello") for folder in (None, *folders)]
+    alone = [run(backend, [request])[0] for request in requests]
+    assert len({tuple(answer) for answer in alone}) > 3
+    assert run(backend, requests) == alone
+
+
 @pytest.mark.parametrize(
     ("base", "path", "experts"),
     [
