@@ -7,6 +7,7 @@ takes milliseconds. Plain LoRA, A and B beside a linear layer, is computed here;
 import filecmp
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,8 +87,9 @@ class AdapterFiles:
 
     @property
     def rank(self) -> int:
-        """Return the rank that its config names; 0 where it names none."""
-        return self.config["r"] if isinstance(self.config.get("r"), int) else 0
+        """Return the rank that its config names, PEFT's default where it names none; 0 where that is no number."""
+        rank = self.config.get("r", 8)
+        return rank if isinstance(rank, int) else 0
 
     @property
     def ranks(self) -> list[int]:
@@ -121,7 +123,7 @@ class AdapterFiles:
         if self.rewrites_base:
             return f"its start rewrote the base's weights (init_lora_weights: {self.start})"
         for name, row in self.tensors.items():
-            if not name.endswith((A, B)):
+            if not (name.startswith(PREFIX) and name.endswith((A, B))):
                 return f"it holds {name}"
             if len(row["shape"]) != 2:
                 return f"it changes layers that are not linear ({name})"
@@ -153,7 +155,7 @@ class AdapterFiles:
                 f"The adapter {self.folder.name} says rank {rank} for {module} and holds rank {held}.",
                 "adapter_config.json and adapter_model.safetensors must come from the same training.",
             )
-        return Pair(rank, float(alpha) / (math.sqrt(rank) if self.config.get("use_rslora") else rank))
+        return Pair(rank, alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank))
 
     @cached_property
     def rows(self) -> int | None:
@@ -214,6 +216,7 @@ def read(folder: Path, base: Path | None = None) -> AdapterFiles:
     _check_kind(found)
     if base is not None:
         _check_shapes(found, base)
+    _check_values(found)
     return found
 
 
@@ -240,6 +243,19 @@ def _check_kind(adapter: AdapterFiles) -> None:
             " way that cannot be repeated from its files.",
             AS_PLAIN,
         )
+
+
+def _check_values(adapter: AdapterFiles) -> None:
+    """Refuse options that are no numbers, names or expressions where PEFT wants them: it would stop at them, too."""
+    try:
+        with suppress(VariantError):  # ranks are held against each other where it is loaded
+            _ = adapter.beyond_plain or adapter.pairs
+        _ = adapter.new_rows, adapter.ranks, adapter.replaces("")
+    except (re.error, TypeError, ValueError, AttributeError) as error:
+        raise VariantError(
+            f"{adapter.folder / CONFIG} holds a value that PEFT cannot use: {error}.",
+            "Write the options as they were in training, or save the adapter again with PEFT.",
+        ) from error
 
 
 def targets(config: dict[str, Any], module: str) -> bool:

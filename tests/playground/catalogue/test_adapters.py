@@ -215,3 +215,28 @@ def test_targets_are_those_of_peft(config: dict[str, Any], module: str) -> None:
 def test_patterns_match_as_in_peft(pattern: dict[str, int], module: str) -> None:
     theirs = pattern.get(get_pattern_key(pattern.keys(), module), 8)
     assert adapters.of_pattern(pattern, module, 8) == theirs
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"lora_alpha": None},
+        {"lora_alpha": "16"},
+        {"alpha_pattern": {"*q": 4}},
+        {"rank_pattern": ["q_proj"]},
+        {"target_modules": "(q_proj"},
+        {"target_modules": 5},
+        {"exclude_modules": "(q"},
+        {"modules_to_save": ["(x"]},
+        {"target_modules": ["down_proj"], "layers_to_transform": "1"},
+        {"trainable_token_indices": ["a"]},
+    ],
+)
+def test_values_that_peft_cannot_use(odd: dict[str, Any], tmp_path: Path, model_files: Any) -> None:
+    assert "that PEFT cannot use" in refusal(lambda: adapters.read(model_files.adapter(tmp_path / "a", **odd)))
+
+
+def test_names_without_the_prefix_of_peft_are_no_plain_pairs(tmp_path: Path, model_files: Any) -> None:
+    bare = {"model.q_proj.lora_A.weight": (2, 3), "model.q_proj.lora_B.weight": (3, 2)}
+    found = adapters.read(model_files.adapter(tmp_path / "a", bare))
+    assert found.beyond_plain == "it holds model.q_proj.lora_A.weight"
