@@ -32,6 +32,10 @@ class Trial:
     """Sums over a sample. `far`: |build - rounding(base + times · change)|² by times; the rest as in Compared."""
 
     far: dict[float, float] = field(default_factory=dict)
+    along: dict[float, float] = field(default_factory=dict)
+    """What of the change a merge so many times would leave along it, by times."""
+    got: float = 0.0
+    """What of it the build has along it."""
     change: float = 0.0
     finer: dict[str, float] = field(default_factory=dict)
     """By type: what of the change would be along it, had that type been chosen."""
@@ -43,8 +47,11 @@ class Trial:
         """Add the sums of another tensor."""
         for times, squares in other.far.items():
             self.far[times] = self.far.get(times, 0.0) + squares
+        for times, along in other.along.items():
+            self.along[times] = self.along.get(times, 0.0) + along
         for kind, along in other.finer.items():
             self.finer[kind] = self.finer.get(kind, 0.0) + along
+        self.got += other.got
         self.change, self.base, self.off = (
             self.change + other.change,
             self.base + other.base,
@@ -69,6 +76,9 @@ def tried(pair: Pair, source: Source, built: Weights, times: Sequence[float]) ->
         return None  # ggml ends the process over what is no number
     trial = Trial(change=_square(change), base=_square(base), off=_square(stored(base) - base))
     trial.far = {number: _far(got, base + np.float32(number) * change, stored) for number in times}
+    trial.got = float(np.vdot(got - base, change))
+    for number in times:
+        trial.along[number] = float(np.vdot(stored(_half(base + np.float32(number) * change)) - base, change))
     for kind in FINER:
         if (finer := rounder(kind, columns)) is not None:
             trial.finer[kind] = float(np.vdot(finer(_half(base + change)) - base, change))

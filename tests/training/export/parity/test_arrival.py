@@ -130,6 +130,20 @@ def test_weights_off_their_rounding_as_an_importance_matrix_leaves_them_blame_no
     assert "cannot be told from these weights alone" in "\n".join(verdict.lines)
 
 
+def test_a_build_nearer_to_its_base_than_to_its_own_rounding_is_not_blamed() -> None:
+    """An importance matrix leaves more of an adapter behind on the steps of a type: no exact hit, no fault."""
+    source = Base(0.001, "Q4_K")
+    built = Build(source, "Q4_K", [0.0] * 4, off=1e-4)
+    assert judged(source, built).causes == ["swallowed"]
+
+
+def test_one_missing_behind_an_importance_matrix_is_seen_off_the_steps() -> None:
+    """Where rounding is blind to the change, what share of it is there tells, though no rounding is hit."""
+    source = Base(0.002)
+    assert judged(source, Build(source, "Q4_K", [0.0] * 4, off=0.003)).causes == ["merge"]
+    assert judged(source, Build(source, "Q4_K", [1.0] * 4, off=0.003)).causes == []
+
+
 @pytest.mark.parametrize("steps", ["", "Q4_K"])
 def test_one_tensor_that_was_passed_over_is_named(steps: str) -> None:
     verdict = judged(source := Base(0.004, steps), Build(source, "Q4_K", [1.0, 1.0, 0.0, 1.0]))
