@@ -63,14 +63,26 @@ class Carriers:
         """Return the tokenizer that rows of an adapter read with: its own where it brings one, as its template."""
         ours = own = self.base.tokenizer
         if adapter.has_tokenizer and not adapter.same_tokenizer(self._folder):
-            own = TorchTokenizer(adapter.folder, rows, _ends(self._model))
-        if own.words > max(rows, ours.words if rows == self._rows else 0):
+            own = _loaded(adapter, rows, _ends(self._model))
+        if own.words > max(rows, ours.words if rows == self._rows else 0) and own.rowless(rows):
             raise VariantError(
                 f"The tokenizer of the adapter {adapter.folder.name} has {own.words} tokens, and there are rows for"
                 f" {rows}: it brings none for the others.",
                 "Save it with its embeddings (modules_to_save, or save_pretrained(…, save_embedding_layers=True)).",
             )
         return own.with_template(adapter.template or ours.vocabulary().template, rows)
+
+
+def _loaded(adapter: AdapterFiles, rows: int, ends: frozenset[int]) -> TorchTokenizer:
+    """Return the tokenizer that an adapter brings; VariantError where transformers cannot load it."""
+    try:
+        return TorchTokenizer(adapter.folder, rows, ends)
+    except (ValueError, LookupError, OSError, ImportError, TypeError, AttributeError) as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise VariantError(
+            f"transformers cannot load the tokenizer of the adapter {adapter.folder.name}: {said}",
+            "Copy its tokenizer files again; without any it is asked with its base's.",
+        ) from error
 
 
 def _ends(model: Any) -> frozenset[int]:

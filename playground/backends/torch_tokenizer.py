@@ -37,6 +37,13 @@ class TorchTokenizer(Tokenizer):
         other._template, other.size = template, size
         return other
 
+    def rowless(self, size: int) -> list[str]:
+        """Return the tokens beyond `size` rows that may be asked for: all but those that only fill up a batch."""
+        beyond = [word for word, token in self._tokenizer.get_vocab().items() if token >= size]
+        template = str(self._tokenizer.chat_template)
+        fillers = {self._tokenizer.pad_token, self._tokenizer.unk_token} - {self._tokenizer.eos_token}
+        return [word for word in beyond if word not in fillers or word in template]
+
     @property
     def words(self) -> int:
         """Return how many tokens it can give."""
@@ -61,7 +68,13 @@ class TorchTokenizer(Tokenizer):
         bos = self._tokenizer.bos_token
         if add_special is None:
             add_special = not (bos and text.startswith(bos))
-        return list(self._tokenizer.encode(text, add_special_tokens=add_special))
+        ids = list(self._tokenizer.encode(text, add_special_tokens=add_special))
+        if max(ids, default=0) >= self.size:
+            strange = self._tokenizer.convert_ids_to_tokens(max(ids))
+            raise VariantError(
+                f"The text holds {strange}, a token of the tokenizer that the model has no row for.", "Take it out."
+            )
+        return ids
 
     @cached_property
     def reserved(self) -> Reserved:

@@ -194,6 +194,28 @@ def test_new_tokens_without_their_rows_are_refused(tiny: Callable[[str], Path], 
     assert "save_embedding_layers=True" in error.hint
 
 
+def test_a_token_that_only_fills_up_batches_needs_no_row(tiny: Callable[[str], Path], tmp_path: Path, ask: Any) -> None:
+    """Trainers add one without training it; PEFT loads such adapters on the base as it is."""
+    base, backend = tiny("llama"), load(tiny("llama"))
+    folder = saved(base, peft.LoraConfig(task_type="CAUSAL_LM", target_modules=ATTENTION), tmp_path / "a")
+    words = AutoTokenizer.from_pretrained(base)
+    words.add_special_tokens({"pad_token": "<|PAD_TOKEN|>"})
+    words.save_pretrained(folder)
+    check(backend, base, folder, ask)
+    with pytest.raises(
+        VariantError, match=r"holds <\|PAD_TOKEN\|>, a token of the tokenizer that the model has no row"
+    ):
+        backend.tokenizer(str(folder)).encode("a<|PAD_TOKEN|>")
+
+
+def test_a_broken_tokenizer_of_its_own_is_refused(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    base = tiny("llama")
+    folder = saved(base, peft.LoraConfig(task_type="CAUSAL_LM", target_modules=ATTENTION), tmp_path / "a")
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    (folder / "tokenizer.json").write_text("{half")
+    assert "cannot load the tokenizer of the adapter a" in refusal(load(base), folder).message
+
+
 def test_a_template_and_a_tokenizer_of_its_own(
     tiny: Callable[[str], Path], tiny_adapter: Callable[..., Path], ask: Any, tmp_path: Path
 ) -> None:
