@@ -77,7 +77,8 @@ class Adapters:
             module.forward = partial(  # type: ignore[method-assign]
                 _forward, module.forward, self.routing, self._layers[name]
             )
-        self._layers[name][folder] = (down.to(device, dtype), up.to(device, dtype))
+        down = down.to(device, dtype, copy=True)  # load_file maps its file, which may be written anew
+        self._layers[name][folder] = (down, up.to(device, dtype))
 
 
 def _forward(

@@ -208,6 +208,17 @@ def test_a_token_that_only_fills_up_batches_needs_no_row(tiny: Callable[[str], P
         backend.tokenizer(str(folder)).encode("a<|PAD_TOKEN|>")
 
 
+def test_a_loaded_adapter_does_not_change_with_its_file(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    """A training that saves into the same folder writes over what a worker may have mapped."""
+    backend = load(tiny("llama"))
+    config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=ATTENTION)
+    file = saved(tiny("llama"), config, tmp_path / "a") / "adapter_model.safetensors"
+    before = backend.logprobs(IDS, str(file.parent))
+    with file.open("r+b") as weights:
+        weights.write(bytes(file.stat().st_size))
+    assert (backend.logprobs(IDS, str(file.parent)) == before).all()
+
+
 def test_a_broken_tokenizer_of_its_own_is_refused(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     base = tiny("llama")
     folder = saved(base, peft.LoraConfig(task_type="CAUSAL_LM", target_modules=ATTENTION), tmp_path / "a")
