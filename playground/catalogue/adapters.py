@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from playground.catalogue import gguf_files
 from playground.catalogue.files import read_json, safetensors_header, weight_files
 from playground.errors import VariantError
 from playground.prompts import own_template
@@ -202,6 +203,7 @@ def read(folder: Path, base: Path | None = None) -> AdapterFiles:
 
     `base` is the base's folder where that is on this machine: then every LoRA shape is held against its layer.
     """
+    _check_form(folder)
     if not folder.is_dir():
         raise VariantError(f"{folder} is not a folder.", "Check `source` in the catalogue: `madang models`.")
     config = read_json(folder / CONFIG)
@@ -218,6 +220,15 @@ def read(folder: Path, base: Path | None = None) -> AdapterFiles:
         _check_shapes(found, base)
     _check_values(found)
     return found
+
+
+def _check_form(path: Path) -> None:
+    """Refuse what is no folder as PEFT saves it but a single file, or a GGUF, by what that is."""
+    if path.is_file() or not (path / CONFIG).exists():
+        for file in [path] if path.is_file() else gguf_files.inside(path)[:1]:
+            if gguf_files.is_gguf(file):
+                gguf_files.check(file)
+            raise VariantError(f"{file} is a file, and no adapter.", f"Give the folder that holds {CONFIG}.")
 
 
 def _check_kind(adapter: AdapterFiles) -> None:

@@ -14,6 +14,8 @@ from playground.errors import VariantError
 
 NAME = re.compile(r"(?i)(?!.*(^|/)\.)(?P<stem>.+?)(-(?P<number>\d{5})-of-(?P<count>\d{5}))?\.gguf")
 """A GGUF's name, of a model in shards with its number among them. Hidden files are none: macOS writes `._x.gguf`."""
+SHARD, SHARD_NAME = re.compile(r"-\d{5}-of-\d{5}\.gguf$"), "…-{:05}-of-{:05}.gguf"
+"""The end of a shard's name as llama.cpp writes and reads it: in small letters alone."""
 PROJECTOR = re.compile(r"(?i)(.*[/._-])?mmproj([._-].*)?\.gguf")
 IMATRIX = re.compile(r"(?i)(.*[/._-])?imatrix(_\w+)?\.(gguf|dat)")
 KINDS = {
@@ -190,7 +192,12 @@ def _check_parts(path: Path, header: Header) -> None:
     if len(names) != count or path.name not in names[number - 1 : number]:
         raise VariantError(
             f"{path} is shard {number} of {count} by its header, and its name does not say so.",
-            f"llama.cpp finds the others by their names: call it …-{number:05}-of-{count:05}.gguf again.",
+            f"llama.cpp finds the others by their names: call it {SHARD_NAME.format(number, count)} again.",
+        )
+    if not SHARD.search(path.name):
+        raise VariantError(
+            f"{path} is a shard, and llama.cpp reads no shard whose name ends in other letters than these: .gguf.",
+            f"Rename all {count} of them: {SHARD_NAME.format(number, count)}, in small letters.",
         )
     if len(shards(path)) < count:
         raise _missing(path, names)

@@ -271,14 +271,21 @@ def _fault(error: Any) -> str:
 def _placed(row: Any, folder: Path, settings: Settings) -> Any:
     """Return the row with {models}, ~ and relative paths in its source resolved."""
     source = row.get("source") if isinstance(row, dict) else None
-    if not isinstance(source, str) or not source or source.startswith(FAKE):
+    if not isinstance(source, str) or not source:
         return row
-    source = source.replace("{models}", str(settings.models_dir))
+    return row | {"source": placed(source.replace("{models}", str(settings.models_dir)), folder)}
+
+
+def placed(source: str, folder: Path = Path()) -> str:
+    """Return a source as the catalogue keeps it: a path, seen from `folder`, as an absolute one; a Hub id as it is.
+
+    What ends in .gguf is a file, there or not: one that is missing is told by its name, and not looked for on the Hub.
+    """
+    if source.startswith(FAKE):
+        return source
     path = folder / Path(source).expanduser()
-    is_path = source.startswith((".", "~")) or source.endswith(".gguf") or path.exists()
-    if is_path or not HUB_ID.fullmatch(source):
-        source = absolute(path)
-    return row | {"source": source}
+    is_path = source.startswith((".", "~")) or source.lower().endswith(".gguf") or path.exists()
+    return absolute(path) if is_path or not HUB_ID.fullmatch(source) else source
 
 
 def absolute(path: Path) -> str:

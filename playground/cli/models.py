@@ -75,11 +75,7 @@ def add(
     """Add a variant: its files are fetched and checked first, or its server asked."""
     settings = program(context).settings
     row: dict[str, Any] = {"name": name, "kind": kind or _guess(source, base)}
-    row |= (
-        {"url": source}
-        if row["kind"] == "remote"
-        else {"source": variants.absolute(Path(source)) if Path(source).expanduser().exists() else source}
-    )
+    row |= {"url": source} if row["kind"] == "remote" else {"source": variants.placed(source)}
     for pair in set_ or []:
         key, equals, value = pair.partition("=")
         if not equals:

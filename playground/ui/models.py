@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -166,10 +165,7 @@ def _text(value: object) -> str | None:
 
 def _source(source: str) -> str:
     """Return a path as an absolute one, so that it means the same to the catalogue; anything else stays."""
-    if not source:
-        return source
-    path = Path(source).expanduser()
-    return variants.absolute(path) if path.exists() or source.startswith((".", "~", "/")) else source
+    return variants.placed(source) if source else source
 
 
 def _own_names(playground: Playground) -> set[str]:

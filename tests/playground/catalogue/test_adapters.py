@@ -142,6 +142,15 @@ def test_broken_adapters(tmp_path: Path, model_files: Any) -> None:
     assert "is not a folder" in refusal(lambda: adapters.read(tmp_path / "none", None))
 
 
+def test_an_adapter_in_a_file_is_told_by_what_it_is(tmp_path: Path, model_files: Any) -> None:
+    lora = {"general.type": "adapter", "general.architecture": "llama"}
+    gguf = model_files.gguf(tmp_path / "gguf" / "adapter.gguf", fields=lora)
+    for path in (gguf, gguf.parent):
+        assert "is a LoRA adapter as GGUF" in refusal(lambda: adapters.read(path, None))  # noqa: B023
+    weights = model_files.adapter(tmp_path / "a") / "adapter_model.safetensors"
+    assert "is a file, and no adapter" in refusal(lambda: adapters.read(weights, None))
+
+
 def test_a_rank_that_is_no_number_is_no_traceback(tmp_path: Path, model_files: Any) -> None:
     assert adapters.read(model_files.adapter(tmp_path / "a", r="x"), None).rank == 0
 

@@ -174,6 +174,13 @@ def test_a_shard_that_is_cut_short_or_was_renamed(tmp_path: Path, model_files: A
     assert f"{shards[2]} is" in refusal(lambda: gguf_files.check(shards[0]))
 
 
+def test_shards_in_capital_letters_are_renamed_before_llama_cpp_refuses_them(tmp_path: Path, model_files: Any) -> None:
+    for shard in model_files.gguf_shards(tmp_path):
+        shard.rename(shard.with_suffix(".GGUF"))
+    said = refusal(lambda: gguf_files.check(gguf_files.chosen(tmp_path, None)))
+    assert "Rename all 3 of them: …-00001-of-00003.gguf" in said
+
+
 @pytest.mark.parametrize(
     ("names", "models"),
     [

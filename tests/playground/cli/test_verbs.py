@@ -205,6 +205,8 @@ def test_what_cannot_be_added(shell: Shell, tmp_path: Path, model_files: Any) ->
         (("x", str(adapter)), "base: field required"),
         (("x", str(adapter), "--base", "bass"), "Did you mean base"),
         (("x", str(tmp_path / "none.gguf")), "does not exist"),
+        (("x", "models/none.gguf"), "models/none.gguf does not exist"),  # and no repository of the Hub
+        (("x", "models/none.GGUF", "--kind", "gguf"), "models/none.GGUF does not exist"),
     ):
         code, _, err = shell("models", "add", *words)
         assert code == 2, words
