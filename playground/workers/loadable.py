@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from playground.catalogue import adapters, files, gguf_files, quantized
+from playground.catalogue import adapters, files, gguf_files, grown, quantized
 from playground.catalogue.hub import Hub, choose_gguf
 from playground.catalogue.remarks import Remark, remarks
 from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf, Remote, Variant
@@ -120,6 +120,7 @@ class Loader:
         spec = self._base_spec(base, progress)
         folder = self._folder(adapter, progress)
         found = adapters.read(folder, Path(spec.path))
+        grown.rows(found, Path(spec.path))
         if adapter.context in (None, spec.context):
             return Loadable(spec, str(folder), found.beyond_plain)
         alone = {"name": adapter.name, "context": adapter.context}
