@@ -160,7 +160,7 @@ def thoughts(sight: Sight) -> Iterator[Finding]:
     answers = [(example.row, turn) for example in sight.sound for turn in faults.answered(example)]
     opens = sight.encoder is not None and sight.encoder.habits.opens
     doubled = dict.fromkeys(row for row, turn in answers if wrong_tags(turn, opens))
-    what = "with tags of a thought that stand twice, or one without the other"
+    what = "with tags of a thought that stand twice, one without the other, or without an answer behind them"
     yield from _found("thought-tags", "warning", doubled, what, "Write each thought once, in tags or in a field.")
     if sight.encoder is None or sight.data.kind == "text":
         return

@@ -110,7 +110,7 @@ class Encoder(FolderTokenizer):
         whole = self._ended(self._said(turns, given))
         begins = whole.text.startswith(before.text)
         if not (self.traits.answers and begins and self._holds(whole.text, before.text, last)):
-            closed = self.habits.tags and self.traits.answers and last.content in whole.text
+            closed = self.habits.tags and self.traits.answers and last.content and last.content in whole.text
             end = whole.text.rpartition(last.content)[2] if closed else self.eos
             whole = before.with_answer(written(last, opened, next(iter(self.habits.tags), None))).plus(end)
         return Text(whole.text, ((len(before.text), len(whole.text)),), whole.typed)

@@ -7,6 +7,7 @@ from hashlib import blake2b
 
 from training.data.encodings import SURROGATES
 from training.data.examples import ROLES, Example, Turn
+from training.data.thoughts import thought_alone
 
 SAID = re.compile(r"[^\W_]")
 
@@ -29,10 +30,8 @@ def meaningless(example: Example) -> bool:
 
 
 def unanswered(example: Example) -> bool:
-    """Return whether an answer is empty; of a pair, either one."""
-    if example.kind == "preference":
-        return not (example.chosen.strip() and example.rejected.strip())
-    return any(not turn.content.strip() for turn in example.turns if turn.role == "assistant")
+    """Return whether an answer is empty or nothing but a thought; of a pair, either one."""
+    return any(not said.strip() or thought_alone(said) for said in answers(example))
 
 
 def disorder(example: Example) -> str:

@@ -57,10 +57,10 @@ def _a(value: Any) -> str:
     return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else type(value).__name__
 
 
-def _content(value: Any) -> str:
+def _content(value: Any, name: str = "content") -> str:
     """Return an OpenAI message's content, which is a text or a list of text parts."""
     if not isinstance(value, list):
-        return _text(value, "content")
+        return _text(value, name)
     parts = []
     for part in value:
         if isinstance(part, dict) and part.get("type") == "thinking":
@@ -94,7 +94,7 @@ def _turn(turn: Any, name: str) -> Turn:
 
 def _thought(turn: dict[str, Any], content: Any) -> str:
     """Return what an answer's own field, or parts of its content, say was thought before it."""
-    fields = [turn[name] for name in FIELDS if isinstance(turn.get(name), str)]
+    fields = [_content(turn[name], name) for name in FIELDS if turn.get(name) not in (None, True, False)]
     parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
     inner = [part.get("thinking") for part in parts if part.get("type") == "thinking"]
     fields += [_content(one) for one in inner if one]
@@ -125,7 +125,8 @@ def _koalpaca(number: int, row: Row) -> Example:
 
 
 def _pair(number: int, question: str, row: Row) -> Example:
-    return _conversation(number, (Turn("user", question), Turn("assistant", _text(row.get("output"), "output"))))
+    answer = Turn("assistant", _text(row.get("output"), "output"), _thought(row, None))
+    return _conversation(number, (Turn("user", question), answer))
 
 
 def _conversation(number: int, turns: tuple[Turn, ...]) -> Example:

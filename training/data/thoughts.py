@@ -18,7 +18,7 @@ def parted(turn: Turn, known: Habits) -> Turn:
     if not known.tags:
         return turn if known.field else turn._replace(thought="")
     families = (*known.tags, *common())
-    begun = known.tags[0] if known.opens and not _has(turn.content, families) and _closes(turn.content) else None
+    begun = known.tags[0] if known.opens and _begins_within(turn.content) else None
     inside, unfinished = split(turn.content, families, begun)
     own = bare(turn.thought, families)
     if unfinished or not (begun or inside.thought or _has(turn.content, families)):
@@ -34,7 +34,7 @@ def bare(thought: str, families: Sequence[Tags]) -> str:
 
 
 def wrong_tags(turn: Turn, opens: bool = False) -> bool:
-    """Return whether the tags of a thought stand twice, or one is missing, or the thought stands twice.
+    """Return whether tags of a thought or the thought stand twice, a tag is missing, or nothing follows them.
 
     `opens`: the template has opened the thought already, so that an answer may begin within.
     """
@@ -45,16 +45,41 @@ def wrong_tags(turn: Turn, opens: bool = False) -> bool:
     if turn.thought and (begins or _any(turn.thought)):
         return True
     if not begins:
-        return not opens and _closes(turn.content)
-    return unfinished or _any(inside.thought) or any(inside.text.lstrip().startswith(m) for m in marks(common()))
+        return _closes(turn.content) and not (
+            opens and _begins_within(turn.content) and not ends_in_thought(turn.content)
+        )
+    again = _has(_behind_opening(turn.content), common()) or inside.text.lstrip().startswith(marks(common()))
+    return unfinished or again or _any(inside.thought)
+
+
+def ends_in_thought(text: str) -> bool:
+    """Return whether a thought is closed and no answer follows it."""
+    return text.rstrip().endswith(tuple(mark for tags in common() for mark in tags.answer))
+
+
+def thought_alone(text: str) -> bool:
+    """Return whether a text is one thought in its tags and no answer."""
+    return _has(text, common()) and not split(text, common())[0].text.strip() and ends_in_thought(text)
 
 
 def _has(text: str, families: Sequence[Tags]) -> bool:
     return text.lstrip().startswith(tuple(mark for tags in families for mark in tags.thought))
 
 
+def _behind_opening(text: str) -> str:
+    """Return what follows the mark that a text begins with."""
+    text = text.lstrip()
+    return next((text.removeprefix(mark) for tags in common() for mark in tags.thought if text.startswith(mark)), text)
+
+
 def _closes(text: str) -> bool:
     return any(mark in text for tags in common() for mark in tags.answer)
+
+
+def _begins_within(text: str) -> bool:
+    """Return whether a text closes a thought that it has not opened."""
+    closings = [text.find(mark) for tags in common() for mark in tags.answer if mark in text]
+    return bool(closings) and not any(mark in text[: min(closings)] for tags in common() for mark in tags.thought)
 
 
 def _any(text: str) -> bool:

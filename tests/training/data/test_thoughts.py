@@ -89,6 +89,10 @@ TABLE: list[tuple[str, Any, str]] = [
     (PLAIN, APART, "u: a</s>a: [[c</s>]]"),
     (SWITCH, {"content": PARTS}, "U: a A: [[<think>\nb\n</think>\n\nc</s>]]"),
     (OPENS, "b</think>c", "U: a A: <think>\n[[b\n</think>\n\nc</s>]]"),
+    (OPENS, "d <think>b</think>c", "U: a A: <think>\n\n</think>\n\n[[d <think>b</think>c</s>]]"),
+    (OPENS, {"content": "", "thinking": "b"}, "U: a A: <think>\n[[b\n</think>\n\n</s>]]"),
+    (SWITCH, {"content": "c", "thinking": ["b"]}, "U: a A: [[<think>\nb\n</think>\n\nc</s>]]"),
+    (SWITCH, {"content": "c", "thinking": True}, "U: a A: <think>\n\n</think>\n\n[[c</s>]]"),
 ]
 
 
@@ -172,6 +176,9 @@ FOUND: list[tuple[str, Any, dict[str, str]]] = [
     (OPENS, "b</think>c", {}),
     (SWITCH, "b</think>c", {"thought-tags": "warning", "no-thought": "note"}),
     (SWITCH, {"content": "c", "reasoning_content": "<think>b</think>"}, {"thought-tags": "warning"}),
+    (OPENS, "<think>\n<think>\nb\n</think>\n\nc", {"thought-tags": "warning"}),
+    (OPENS, "d <think>b</think>c", {"thought-tags": "warning", "no-thought": "warning"}),
+    (OPENS, "b</think>", {"thought-tags": "warning"}),
 ]
 
 
@@ -205,3 +212,14 @@ def test_tags_are_text_where_the_template_knows_none() -> None:
     assert parted(turn, habits(MISTRAL)) == Turn("assistant", "c", "b")
     assert parted(Turn("user", INLINE), habits(OPENS)) == Turn("user", INLINE)
     assert not wrong_tags(Turn("assistant", "The tag <think> opens."))
+
+
+def test_a_thought_that_is_no_text_is_named_and_one_in_a_column_is_read() -> None:
+    (finding,) = rows({"content": "c", "reasoning": {"text": "b"}}).findings
+    assert "reasoning is an object" in finding.message
+    row = {"instruction": "a", "output": "c", "reasoning_content": "b"}
+    assert convert(Table([row], [1], "t")).examples[0].turns[-1] == Turn("assistant", "c", "b")
+
+
+def test_a_thought_without_an_answer_is_none() -> None:
+    assert [one.check for one in check(rows("<think>b</think>"))] == ["missing-answers"]
