@@ -69,7 +69,9 @@ def own_template(folder: Path, config: Mapping[str, Any]) -> str | None:
         return file.read_text(encoding="utf-8")
     template = config.get("chat_template")
     if isinstance(template, list):  # several by name, as transformers saved them once
-        template = next((row.get("template") for row in template if row.get("name") == "default"), None)
+        template = {row.get("name"): row.get("template") for row in template}
+    if isinstance(template, dict):
+        template = template.get("default")
     return template if isinstance(template, str) else None
 
 

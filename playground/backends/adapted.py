@@ -17,7 +17,7 @@ from torch import nn
 from playground.catalogue.adapters import ANOTHER, AS_PLAIN, PREFIX, AdapterFiles
 from playground.errors import VariantError
 
-ADDED = re.compile(r"\.(token_adapter|(lora|ia3|hada|lokr|oft|boft|hra|vera|fourierft|miss)_\w+)(\.|$)")
+ADDED = re.compile(r"\.(token_adapter|(lora|ia3|hada|lokr|oft|hra|vera|fourierft|miss)_\w+)(\.|$)")
 """Where in a tensor's name the layer ends that it stands beside."""
 
 

@@ -14,6 +14,9 @@ from playground.backends.tree import TreeScorer
 from playground.catalogue.adapters import AdapterFiles, read
 from playground.errors import VariantError
 
+Stamp = tuple[tuple[str, int, int], ...]
+"""The names of files, when each was last written (ns), and its bytes."""
+
 
 @dataclass(frozen=True, eq=False)
 class Carrier:
@@ -37,20 +40,25 @@ class Carriers:
         self._rows = int(model.config.get_text_config().vocab_size)
         tokenizer = TorchTokenizer(self._folder, self._rows, _ends(model))
         self.base = Carrier(model, tokenizer, new_scorer(model))
-        self._made = {"": self.base}
+        self._made: dict[str, tuple[Stamp, Carrier]] = {}
 
     def of(self, adapter: str | None) -> Carrier:
-        """Return the carrier of an adapter's folder, or the base's; VariantError where it cannot be made."""
-        key = adapter or ""
-        if key not in self._made:
-            self._made[key] = self._carrier(read(Path(key)))
-        return self._made[key]
+        """Return the carrier of an adapter's folder as its files are now, or the base's.
 
-    def _carrier(self, adapter: AdapterFiles) -> Carrier:
+        Rows keep the one that they began with. Raises VariantError where it cannot be made.
+        """
+        if not adapter:
+            return self.base
+        stamp = _stamp(Path(adapter))
+        if adapter not in self._made or self._made[adapter][0] != stamp:
+            self._made[adapter] = stamp, self._carrier(read(Path(adapter)), f"{adapter} {hash(stamp)}")
+        return self._made[adapter][1]
+
+    def _carrier(self, adapter: AdapterFiles, name: str) -> Carrier:
         rows = self._resized(adapter)
         tokenizer = self._tokenizer(adapter, rows or self._rows)
-        if rows is None and not adapter.beyond_plain and self._plain.attach(adapter):
-            return Carrier(self._model, tokenizer, self.base.scorer, str(adapter.folder))
+        if rows is None and not adapter.beyond_plain and self._plain.attach(adapter, name):
+            return Carrier(self._model, tokenizer, self.base.scorer, name)
         model = adapted(self._bare, adapter, rows)
         return Carrier(model, tokenizer, self._new_scorer(model))
 
@@ -71,6 +79,12 @@ class Carriers:
                 "Save it with its embeddings (modules_to_save, or save_pretrained(…, save_embedding_layers=True)).",
             )
         return own.with_template(adapter.template or ours.vocabulary().template, rows)
+
+
+def _stamp(folder: Path) -> Stamp:
+    """Return what tells that a file of a folder was written anew; nothing of one that is gone."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file())
 
 
 def _loaded(adapter: AdapterFiles, rows: int, ends: frozenset[int]) -> TorchTokenizer:

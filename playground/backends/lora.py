@@ -53,32 +53,37 @@ class Adapters:
         self.routing = Routing()
         self._layers: dict[str, dict[str, tuple[torch.Tensor, torch.Tensor]]] = {}
 
-    def attach(self, adapter: AdapterFiles) -> bool:
-        """Load a plain LoRA adapter; its name in the routing is its folder.
+    def attach(self, adapter: AdapterFiles, name: str) -> bool:
+        """Load a plain LoRA adapter under a name in the routing.
 
-        Return False, with nothing loaded, where some layer of it is none of the model's linear ones.
+        Return False, with nothing loaded, where some layer is none of the model's linear ones, or of another width.
         """
-        folder = str(adapter.folder)
         modules = dict(self._model.named_modules())
-        layers = [(name, modules.get(name)) for name in adapter.pairs]
-        if not all(isinstance(layer, nn.Linear) for _, layer in layers):
+        layers = [(module, modules.get(module)) for module in adapter.pairs]
+        if not all(_fits(layer, adapter, module) for module, layer in layers):
             return False
         tensors = load_file(adapter.folder / WEIGHTS)
-        for name, layer in layers:
+        for module, layer in layers:
             assert isinstance(layer, nn.Linear)
-            down, up = (tensors[f"{PREFIX}{name}{side}"].float() for side in (A, B))
-            self._add(name, layer, folder, down, up * adapter.pairs[name].scale)
+            down, up = (tensors[f"{PREFIX}{module}{side}"].float() for side in (A, B))
+            self._add(module, layer, name, down, up * adapter.pairs[module].scale)
         return True
 
-    def _add(self, name: str, module: nn.Linear, folder: str, down: torch.Tensor, up: torch.Tensor) -> None:
+    def _add(self, place: str, module: nn.Linear, name: str, down: torch.Tensor, up: torch.Tensor) -> None:
         dtype, device = self._dtype, module.weight.device  # quantized layers compute in the model's dtype, too
-        if name not in self._layers:
-            self._layers[name] = {}
+        if place not in self._layers:
+            self._layers[place] = {}
             module.forward = partial(  # type: ignore[method-assign]
-                _forward, module.forward, self.routing, self._layers[name]
+                _forward, module.forward, self.routing, self._layers[place]
             )
         down = down.to(device, dtype, copy=True)  # load_file maps its file, which may be written anew
-        self._layers[name][folder] = (down, up.to(device, dtype))
+        self._layers[place][name] = (down, up.to(device, dtype))
+
+
+def _fits(layer: nn.Module | None, adapter: AdapterFiles, module: str) -> bool:
+    """Return whether a layer is linear and as wide as an adapter's matrices for it."""
+    down, up = (adapter.tensors[f"{PREFIX}{module}{side}"]["shape"] for side in (A, B))
+    return isinstance(layer, nn.Linear) and (layer.in_features, layer.out_features) == (down[1], up[0])
 
 
 def _forward(

@@ -45,6 +45,7 @@ class _Active(Generic[R]):
     """An open row with what it has shown so far and its clock."""
 
     row: R
+    tokenizer: Tokenizer
     text: AnswerStream
     asked_at: float
     closing: str = ""
@@ -153,9 +154,10 @@ class Scheduler(Generic[R]):
         )
 
     def _prompt(self, request: RowRequest) -> Prompt:
-        made_of = request.model_copy(update=NO_MATTER)
+        tokenizer = self.backend.tokenizer(request.adapter)
+        made_of = (tokenizer, request.model_copy(update=NO_MATTER))
         if self._last is None or self._last[0] != made_of:
-            self._last = (made_of, prompt_of(self.backend.tokenizer(request.adapter), request))
+            self._last = (made_of, prompt_of(tokenizer, request))
         return self._last[1]
 
     def _open_queued(self) -> None:
@@ -179,14 +181,15 @@ class Scheduler(Generic[R]):
             row.cancelled = partial(self.is_cancelled, request.id)
             text = AnswerStream(request.sampling.stop, prompt.stops, prompt.families, prompt.opened)
             tags: Sequence[Tags] = [prompt.opened] if prompt.opened else prompt.families
-            active = _Active(row, text, asked_at, tags[0].closing if tags else "")
+            tokenizer = self.backend.tokenizer(request.adapter)
+            active = _Active(row, tokenizer, text, asked_at, tags[0].closing if tags else "")
             self._close_thought(active)
             self._waiting.append(active)
 
     def _close_thought(self, active: _Active[R]) -> None:
         """Have a thought that has had its tokens end: the tokens of its closing tag come next."""
         if active.spent:
-            ids = self.backend.tokenizer(active.row.request.adapter).encode(active.closing, add_special=False)
+            ids = active.tokenizer.encode(active.closing, add_special=False)
             active.row.forced, active.closes = list(ids), len(ids)
             active.text.cut()
 
@@ -258,8 +261,7 @@ class Scheduler(Generic[R]):
 
     def _take(self, active: _Active[R], token: int) -> FinishReason | None:
         """Book one token of a row and show what it completes; return why the answer ends here, if it does."""
-        row, now = active.row, time.monotonic()
-        tokenizer = self.backend.tokenizer(row.request.adapter)
+        row, tokenizer, now = active.row, active.tokenizer, time.monotonic()
         active.last_at = now
         active.steps += 1
         if active.first_at is None:

@@ -43,7 +43,7 @@ class TorchRow(Row):
 
     def place(self) -> tuple[int, str]:
         """Return what rows sort by: those of one model stand together, and among them those of one adapter."""
-        return id(self.carrier.model), self.request.adapter or ""
+        return id(self.carrier.model), self.carrier.routed or ""
 
 
 class TransformersBackend(TorchModel, Backend[TorchRow]):

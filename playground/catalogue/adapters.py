@@ -38,9 +38,11 @@ TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "voca
 ANOTHER = "Name the base it was trained on (adapter_config.json: base_model_name_or_path) in the catalogue."
 AS_PLAIN = "Save it as plain LoRA: save_pretrained(…, path_initial_model_for_weight_conversion=…) after training."
 PEFT_KINDS = frozenset(
-    {"LORA", "ADALORA", "IA3", "LOHA", "LOKR", "OFT", "BOFT", "HRA", "VERA", "FOURIERFT", "LN_TUNING", "MISS"}
+    {"LORA", "ADALORA", "IA3", "LOHA", "LOKR", "OFT", "HRA", "VERA", "FOURIERFT", "LN_TUNING", "MISS"}
 )
-"""Kinds of adapters that stand inside the layers of a model, so that one cache and one tokenizer serve them."""
+"""Kinds of adapters that stand inside the layers of a model, so that one cache and one tokenizer serve them.
+
+BOFT is none of them: PEFT compiles code for it when it loads."""
 TASKS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
 UNSERVED = {
     "alora_invocation_tokens": "it switches on at certain tokens of a prompt",
@@ -179,7 +181,8 @@ class AdapterFiles:
     def has_tokenizer(self) -> bool:
         """Return whether it brings a whole tokenizer of its own."""
         spelled = any((self.folder / name).is_file() for name in SPELLINGS)
-        return spelled and (self.folder / "tokenizer_config.json").is_file()
+        whole = (self.folder / "tokenizer.json").is_file()  # transformers needs no config beside it
+        return whole or (spelled and (self.folder / "tokenizer_config.json").is_file())
 
     @property
     def template(self) -> str | None:

@@ -58,7 +58,6 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "LoHa": ("LoHaConfig", {"target_modules": ATTENTION, "r": 4}),
     "LoKr": ("LoKrConfig", {"target_modules": ATTENTION, "r": 4}),
     "OFT": ("OFTConfig", {"target_modules": ATTENTION, "oft_block_size": 4}),
-    "BOFT": ("BOFTConfig", {"target_modules": ["q_proj"], "boft_block_size": 4}),
     "HRA": ("HRAConfig", {"target_modules": ATTENTION, "r": 4}),
     "VeRA": ("VeraConfig", {"target_modules": ["q_proj", "o_proj"], "r": 4}),
     "FourierFT": ("FourierFTConfig", {"target_modules": ["q_proj"], "n_frequency": 30}),
@@ -91,15 +90,22 @@ def saved(base: Path, config: peft.PeftConfig, folder: Path) -> Path:
     return folder
 
 
-def check(backend: TransformersBackend, base: Path, folder: Path, ask: Callable[..., RowRequest]) -> None:
-    """Hold distribution, scores and a greedy answer of an adapter against PEFT's, and see that the base stays."""
-    bare = torch.from_numpy(backend.logprobs(IDS))
+def check_values(backend: TransformersBackend, base: Path, folder: Path) -> tuple[Any, torch.Tensor]:
+    """Hold an adapter's distribution against PEFT's; return PEFT's model and log-probabilities."""
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), folder).eval()
     with torch.no_grad():
         expected = torch.log_softmax(model(torch.tensor([IDS])).logits[0], dim=-1)
     got = torch.from_numpy(backend.logprobs(IDS, str(folder)))
     assert (got - expected).abs().max() < 1e-3
-    assert (got - bare).abs().max() > 1e-3, "the adapter changes nothing: the test would see no fault"
+    moved = (got - torch.from_numpy(backend.logprobs(IDS))).abs().max()
+    assert moved > 1e-3, "the adapter changes nothing: the test would see no fault"
+    return model, expected
+
+
+def check(backend: TransformersBackend, base: Path, folder: Path, ask: Callable[..., RowRequest]) -> None:
+    """Hold distribution, scores and a greedy answer of an adapter against PEFT's, and see that the base stays."""
+    bare = torch.from_numpy(backend.logprobs(IDS))
+    model, expected = check_values(backend, base, folder)
     scored = backend.score([Choices(context=tuple(IDS[:9]), continuations=(tuple(IDS[9:]),))], str(folder))
     assert scored.logprobs[0][0] == pytest.approx(float(expected[range(8, 39), IDS[9:]].sum()), abs=0.02)
     request = ask("안녕?", folder, temperature=0.0, repetition_penalty=1.0, max_new_tokens=6)

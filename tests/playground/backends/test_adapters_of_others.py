@@ -14,13 +14,15 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM, AutoTokenizer
 
 from playground.backends.prompting import prompt_of
+from playground.backends.scheduler import Scheduler
 from playground.backends.transformers import TransformersBackend
 from playground.errors import VariantError
+from playground.events import Started
 from playground.protocol import RowRequest
 from tests.playground.backends.conftest import randomised
-from tests.playground.backends.test_adapter_kinds import ATTENTION, IDS, check, saved
+from tests.playground.backends.test_adapter_kinds import ATTENTION, IDS, check, check_values, saved
 from tests.playground.backends.test_multimodal import that_sees
-from tests.playground.backends.test_transformers import load, run
+from tests.playground.backends.test_transformers import kept, load, run
 
 NEW = ["<|begin|>", "<|finish|>", "<|aside|>"]
 TAGS = "{% for m in messages %}<|begin|>{{ m.role }}:{{ m.content }}<|finish|>{% endfor %}"
@@ -213,10 +215,13 @@ def test_a_loaded_adapter_does_not_change_with_its_file(tiny: Callable[[str], Pa
     backend = load(tiny("llama"))
     config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=ATTENTION)
     file = saved(tiny("llama"), config, tmp_path / "a") / "adapter_model.safetensors"
-    before = backend.logprobs(IDS, str(file.parent))
+    backend.tokenizer(str(file.parent))
+    [(down, up)] = backend._carriers._plain._layers["model.layers.0.self_attn.q_proj"].values()
+    before = down.clone(), up.clone()
     with file.open("r+b") as weights:
         weights.write(bytes(file.stat().st_size))
-    assert (backend.logprobs(IDS, str(file.parent)) == before).all()
+    assert torch.equal(down, before[0])
+    assert torch.equal(up, before[1])
 
 
 def test_a_broken_tokenizer_of_its_own_is_refused(tiny: Callable[[str], Path], tmp_path: Path) -> None:
@@ -294,6 +299,49 @@ def test_what_peft_cannot_load_here_is_refused_with_its_reason(tiny: Callable[[s
     assert "path_initial_model_for_weight_conversion" in error.hint
     configured(folder, init_lora_weights="a start of tomorrow")
     assert "a start of tomorrow" in refusal(load(tiny("llama")), folder).message
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_an_adapter_that_is_written_anew_is_read_anew(
+    dora: bool, tiny: Callable[[str], Path], ask: Any, tmp_path: Path
+) -> None:
+    """A run that was repeated leaves its adapter in the same folder; a row under way ends as it began."""
+    base, config = tiny("llama"), {"task_type": "CAUSAL_LM", "target_modules": ATTENTION, "use_dora": dora}
+    folder = saved(base, peft.LoraConfig(**config), tmp_path / "a")
+    backend = load(base)
+    check(backend, base, folder, ask)
+    first = run(backend, [ask("hello", folder, temperature=0.0)])
+    told: list[Any] = []
+    scheduler = Scheduler(backend, lambda row, event: told.append(event), lambda row: False)
+    old, new = (ask("hello", folder, temperature=0.0) for _ in range(2))
+    tokens = kept(backend)
+    scheduler.add(old, 0.0)
+    for _ in range(4):
+        scheduler.step()
+    rewritten(folder, lambda tensors: {name: t * 3 for name, t in tensors.items()})
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}({{ m.content }}){% endfor %}")
+    scheduler.add(new, 0.0)
+    while not scheduler.idle:
+        scheduler.step()
+    assert tokens[old.id] == first[0]
+    assert [event.prompt for event in told if isinstance(event, Started)][1] == "(hello)"
+    check_values(backend, base, folder)
+    shutil.rmtree(folder)
+    with pytest.raises(VariantError, match="is not a folder"):
+        backend.tokenizer(str(folder))
+
+
+def test_a_layer_of_another_width_is_refused(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    """Its outer sides are those of the layer the other way round, as GPT-2 stores them."""
+    base = tiny("llama")
+    folder = saved(base, peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["k_proj"]), tmp_path / "a")
+    swapped = {"lora_A": (4, 32), "lora_B": (64, 4)}
+    rewritten(
+        folder,
+        lambda tensors: {name: torch.zeros(swapped[name.split(".")[-2]]) for name in tensors},
+    )
+    configured(folder, r=4)
+    assert "the shape of model.layers.0.self_attn.k_proj" in refusal(load(base), folder).message
 
 
 def test_only_what_differs_is_held_twice(tiny: Callable[[str], Path], tmp_path: Path) -> None:

@@ -159,6 +159,7 @@ def test_a_rank_that_is_no_number_is_no_traceback(tmp_path: Path, model_files: A
     ("config", "said"),
     [
         ({"peft_type": "PREFIX_TUNING"}, "of the kind PREFIX_TUNING"),
+        ({"peft_type": "BOFT"}, "of the kind BOFT"),
         ({"peft_type": None}, "of the kind None"),
         ({"task_type": "SEQ_CLS"}, "to classify"),
         ({"alora_invocation_tokens": [5]}, "alora_invocation_tokens"),
