@@ -3,6 +3,7 @@
 Some leave the system prompt out, or raise on it; some write nothing but parts of content, or only the last question.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
@@ -16,6 +17,8 @@ SYSTEM, FIRST, ANSWER, LAST = (
     for place, role in enumerate(("system", "user", "assistant", "user"))
 )
 """Turns whose texts no template writes by itself."""
+IN_CODE = re.compile(r"""[{,]\s*["']type["']\s*:""")
+"""A list of parts that was written as Python or JSON spells it: such a template wants a text."""
 Notice = Literal["system_in_question", "turns_left_out"]
 """What became of turns that a template has no place for."""
 
@@ -24,7 +27,8 @@ class Traits(Value):
     """What a template makes of turns.
 
     parts: content must come as a list of parts; asks: it writes the question; system: it has a place for a system
-    prompt; history: it writes the turns before the last; answers: it writes an answer that ends a conversation.
+    prompt; history: it writes the turns before the last; answers: it writes an answer that ends a conversation;
+    takes: it does not refuse a question alone.
     """
 
     parts: bool
@@ -32,6 +36,7 @@ class Traits(Value):
     system: bool
     history: bool
     answers: bool
+    takes: bool = True
 
     def arranged(self, messages: Sequence[Message]) -> list[Message]:
         """Return the turns as the template can write them all.
@@ -75,6 +80,8 @@ def _traits(source: str, tokens: tuple[tuple[str, str], ...]) -> Traits:
             text = template.rendered(source, rows, opened, variables)
         except template.FAULTS:
             return None
+        if parts and IN_CODE.search(text):
+            return [False] * len(turns)
         return [turn.content in text for turn in turns]
 
     plain = shows([LAST], parts=False)
@@ -85,6 +92,7 @@ def _traits(source: str, tokens: tuple[tuple[str, str], ...]) -> Traits:
         system=shows([SYSTEM, LAST], parts) == [True, True],
         history=all(shows([FIRST, ANSWER, LAST], parts) or [True]),
         answers=(shows([LAST, ANSWER], parts, opened=False) or [True])[-1],
+        takes=plain is not None or parts,
     )
 
 

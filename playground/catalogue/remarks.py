@@ -38,7 +38,9 @@ def _of_template(source: str | None) -> Iterator[Remark]:
         yield Remark("remark.no_template", named, no_chat=True)
         return
     traits = traits_of(source, ANY_TOKENS)
-    if not traits.asks:
+    if not traits.takes:
+        yield Remark("remark.refuses", named, no_chat=True)
+    elif not traits.asks:
         yield Remark("remark.asks_nothing", named, no_chat=True)
     elif not traits.system:
         yield Remark("remark.no_system")

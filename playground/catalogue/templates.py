@@ -54,7 +54,8 @@ def can_chat(variant: Variant, catalogue: Catalogue) -> bool:
         return True  # whoever asks it is told why not
     if source is None:
         return isinstance(base, Stored) and not base.is_local
-    return traits_of(source, ANY_TOKENS).asks
+    traits = traits_of(source, ANY_TOKENS)
+    return traits.asks and traits.takes
 
 
 def _here(variant: Base | Adapter | Gguf, catalogue: Catalogue) -> str | None:

@@ -10,7 +10,7 @@ from playground import template
 from playground.errors import ThinkingError
 from playground.thinking.asked import EFFORTS, Effort, Thinking
 from playground.thinking.tags import Tags, common, named_in
-from playground.traits import traits_of
+from playground.traits import IN_CODE, traits_of
 
 THOUGHT, ANSWER, OTHER = "zqTHOUGHTqz", "zqANSWERqz", "zqOTHERqz"
 ASKED = {"role": "user", "content": "zqASKEDqz"}
@@ -75,8 +75,8 @@ class Habits:
         return [*higher, *known[-1:], effort][0]
 
     def meant(self, text: str, wanted: Thinking, options: Mapping[str, Any]) -> Thinking:
-        """Read a switch under another template's name: clients send one name to every model."""
-        strange = options.keys() & set(USUAL) - template.words(text) if wanted.mode == "default" else ()
+        """Read a switch under another template's name: clients send one name to every model. It wins over all else."""
+        strange = options.keys() & set(USUAL) - template.words(text)
         said = [options[name] for name in strange if isinstance(options[name], bool)]
         return wanted.model_copy(update={"mode": "on" if said[0] else "off"}) if said and self.thinks else wanted
 
@@ -156,7 +156,7 @@ def _reads(text: str, field: str, words: frozenset[str]) -> bool:
         return False
     answer = _with({"role": "assistant", "content": ANSWER}, field, THOUGHT)
     said = _rendered(text, [ASKED, answer], opened=False)
-    return THOUGHT in said and ANSWER in said
+    return THOUGHT in said and ANSWER in said and not (field == "parts" and IN_CODE.search(said))
 
 
 def _spelled(text: str, field: str) -> tuple[Tags, ...]:

@@ -42,8 +42,12 @@ def but(**changed: bool) -> Traits:
         (LAST_ALONE, but(system=False, history=False, answers=True)),
         (DROPS_ANSWERS, but(system=False, history=False, answers=False)),
         (DROPS_ALL, Traits(parts=False, asks=False, system=False, history=False, answers=False)),
-        ("{{ raise_exception('never') }}", but(system=False)),
-        ("{% if", but(system=False)),
+        ("{{ raise_exception('never') }}", but(system=False, takes=False)),
+        ("{% if", but(system=False, takes=False)),
+        (
+            "{% for m in messages %}{{ m.content[:9] }}{% endfor %}",
+            but(asks=False, system=False, history=False, answers=False),
+        ),
     ],
 )
 def test_what_a_template_makes_of_turns(template: str, wanted: Traits) -> None:

@@ -18,8 +18,10 @@ CASES = [
     (DROPS_SYSTEM, ["no_system"]),
     (LAST_ALONE, ["no_system", "no_history"]),
     (DROPS_ALL, ["asks_nothing"]),
+    ("{{ raise_exception('never') }}", ["refuses"]),
+    ("{% if", ["refuses"]),
 ]
-NO_CHAT = {"no_template", "asks_nothing"}
+NO_CHAT = {"no_template", "asks_nothing", "refuses"}
 
 
 def folder(path: Path, template: str | None) -> Path:

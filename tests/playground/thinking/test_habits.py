@@ -161,3 +161,16 @@ def test_a_turn_without_a_thought_has_no_field_for_it() -> None:
 
 def test_words_of_a_template_are_its_names_fields_and_texts() -> None:
     assert {"messages", "reasoning_content", "enable_thinking", "assistant"} <= template.words(SWITCH)
+
+
+def test_a_list_of_parts_that_is_printed_is_no_field_for_thoughts() -> None:
+    granite = "{% if thinking %}Think in <think></think>.{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}"
+    assert (habits(granite).switch, habits(granite).field) == ("thinking", None)
+
+
+def test_a_switch_by_another_templates_name_wins_over_the_effort() -> None:
+    source = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}<think>\n{% endif %}"
+    for mode in ("default", "on", "off"):
+        for value, wanted in ((True, "on"), (False, "off")):
+            meant = habits(source).meant(source, Thinking(mode=mode), {"enable_thinking": value})
+            assert meant.mode == wanted
