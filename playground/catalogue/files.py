@@ -87,7 +87,10 @@ def weight_files(folder: Path) -> list[Path]:
             f"{folder} holds pickled weights alone ({pickles[0]}), which can run any code when they are opened.",
             "Use the model's safetensors, or convert it once in a place you trust with save_pretrained().",
         )
-    raise VariantError(f"{folder} holds no model.safetensors.", "Give the folder that has config.json and weights.")
+    hint = (
+        "Give the folder that has config.json and weights; `madang train RECIPE --dry-run` alone plans without weights."
+    )
+    raise VariantError(f"{folder} holds no model.safetensors.", hint)
 
 
 def weights_to_come(folder: Path) -> int | None:

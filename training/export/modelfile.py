@@ -1,7 +1,7 @@
 """Ollama's Modelfile for a GGUF: its template in Go, the balanced preset, where answers end. Runs no Ollama.
 
 The template is one of ollama.toml's, if that renders conversations to the very text of the model's own. Where none
-does, TEMPLATE is left out, and Ollama takes what the GGUF brings.
+does, TEMPLATE is left out, and the file says so: Ollama takes the one of its own that looks most like the GGUF's.
 """
 
 import tomllib
@@ -18,6 +18,10 @@ from training.export.pieces import read
 
 FORMATS_FILE = Path(__file__).with_name("ollama.toml")
 SENTINEL = "\x1dsystem\x1d"
+NO_TEMPLATE = (
+    "# This model's chat template has no form that Ollama reads, so Ollama guesses one and may ask otherwise than the",
+    "# model was trained. llama.cpp (llama-server) reads the template in the GGUF; or write TEMPLATE by hand below.",
+)
 TURNS = (
     Message(role="user", content="안녕?"),
     Message(role="assistant", content="Hello."),
@@ -70,8 +74,8 @@ class Chat:
 
 def text(gguf_name: str, chat: Chat) -> str:
     """Return the Modelfile of a GGUF that lies beside it."""
-    lines = [f"FROM ./{gguf_name}"]
     known, system = _recognised(chat)
+    lines = [*(NO_TEMPLATE if chat.template and known is None else ()), f"FROM ./{gguf_name}"]
     if known is not None:
         lines.append(f'TEMPLATE """{known.go.replace("{eos}", chat.eos)}"""')
     if system:

@@ -72,10 +72,12 @@ def test_known_formats_are_recognised_by_what_they_render(template: str, format_
 @pytest.mark.parametrize(
     "template", [ODD, LLAMA3.replace("'<|eot_id|>'", "'<|eot|>'"), prompt_format("plain").template]
 )
-def test_an_unknown_template_is_left_to_ollama(template: str) -> None:
-    text = modelfile.text("m.gguf", chat(template))
-    assert "TEMPLATE" not in text
-    assert text.startswith("FROM ./m.gguf\n")
+def test_an_unknown_template_is_left_to_ollama_and_the_file_says_so(template: str) -> None:
+    first, second, *rest = modelfile.text("m.gguf", chat(template)).splitlines()
+    assert "Ollama guesses one" in first
+    assert second.startswith("# ")
+    assert rest[0] == "FROM ./m.gguf"
+    assert not any(line.startswith("TEMPLATE") for line in rest)
 
 
 CONVERSATIONS = {
