@@ -28,7 +28,7 @@ class Traits(Value):
 
     parts: content must come as a list of parts; asks: it writes the question; system: it has a place for a system
     prompt; history: it writes the turns before the last; answers: it writes an answer that ends a conversation;
-    takes: it does not refuse a question alone.
+    takes: it does not refuse a question alone; users: content must come as parts in questions, and as text elsewhere.
     """
 
     parts: bool
@@ -37,6 +37,7 @@ class Traits(Value):
     history: bool
     answers: bool
     takes: bool = True
+    users: bool = False
 
     def arranged(self, messages: Sequence[Message]) -> list[Message]:
         """Return the turns as the template can write them all.
@@ -54,7 +55,7 @@ class Traits(Value):
 
     def given(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return a turn as the template wants it: its content as a text, or as a list with one part of text."""
-        return _given(row, self.parts)
+        return _given(row, self.parts and (not self.users or row["role"] == "user"))
 
     def notices(self, messages: Sequence[Message]) -> tuple[Notice, ...]:
         """Return what is to be said of these turns."""
@@ -76,7 +77,10 @@ def _traits(source: str, tokens: tuple[tuple[str, str], ...]) -> Traits:
     def shows(turns: Sequence[Message], parts: bool, opened: bool = True) -> list[bool] | None:
         """Return which of the turns are written; None where the template refuses them."""
         try:
-            rows = [_given(turn.model_dump(exclude_none=True), parts) for turn in turns]
+            rows = [
+                _given(turn.model_dump(exclude_none=True), parts and (turn.role == "user" or not users))
+                for turn in turns
+            ]
             text = template.rendered(source, rows, opened, variables)
         except template.FAULTS:
             return None
@@ -84,8 +88,10 @@ def _traits(source: str, tokens: tuple[tuple[str, str], ...]) -> Traits:
             return [False] * len(turns)
         return [turn.content in text for turn in turns]
 
+    users = False
     plain = shows([LAST], parts=False)
     parts = plain != [True] and shows([LAST], parts=True) == [True]
+    users = parts and shows([FIRST, ANSWER, LAST], parts) == [False] * 3
     return Traits(
         parts=parts,
         asks=plain != [False] or parts,
@@ -93,6 +99,7 @@ def _traits(source: str, tokens: tuple[tuple[str, str], ...]) -> Traits:
         history=all(shows([FIRST, ANSWER, LAST], parts) or [True]),
         answers=(shows([LAST, ANSWER], parts, opened=False) or [True])[-1],
         takes=plain is not None or parts,
+        users=users,
     )
 
 

@@ -22,6 +22,7 @@ from tests.playground.chat_templates import (
 )
 from tests.playground.test_prompts import CHATML, GEMMA, LLAMA3
 
+QUESTIONS_IN_PARTS = "{% for m in messages %}{{ m.content[0].text if m.role == 'user' else m.content }}{% endfor %}"
 GOOD = Traits(parts=False, asks=True, system=True, history=True, answers=True)
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 TALK = Conversation.start("SYS").ask("one").answer("two").ask("three").messages
@@ -39,6 +40,7 @@ def but(**changed: bool) -> Traits:
         (DROPS_SYSTEM, but(system=False)),
         (PARTS, but(parts=True)),
         (INDEXED_PARTS, but(parts=True)),
+        (QUESTIONS_IN_PARTS, but(parts=True, users=True)),
         (LAST_ALONE, but(system=False, history=False, answers=True)),
         (DROPS_ANSWERS, but(system=False, history=False, answers=False)),
         (DROPS_ALL, Traits(parts=False, asks=False, system=False, history=False, answers=False)),
@@ -92,3 +94,7 @@ def test_a_template_that_writes_no_question_is_refused_with_a_remedy() -> None:
 )
 def test_what_is_said_of_turns(template: str, messages: tuple[Message, ...], notices: tuple[str, ...]) -> None:
     assert traits_of(template, TOKENS).notices(messages) == notices
+
+
+def test_answers_come_as_text_where_questions_alone_come_as_parts() -> None:
+    assert render(PromptFormat(template=QUESTIONS_IN_PARTS), TALK) == "SYSonetwothree"
