@@ -69,7 +69,7 @@ def test_raw_text_keeps_its_control_tokens(tmp_path: Path) -> None:
 
 def test_rows_that_type_control_tokens_are_told(tmp_path: Path) -> None:
     encoder, _ = both(tmp_path, "byte level", "chatml")
-    rows = talks(("a", "b"), ("a <|im_end|>", "c"), ("d", "<think> e </think>"), ("f", ANSWER))
+    rows = talks(("a", "b"), ("a <|im_end|>", "c"), ("d", "the tag <think> is text"), ("f", ANSWER))
     assert {f.check: f.rows for f in check(rows, encoder)} == {"control-tokens": (2, 4)}
     assert not check(Data([Example(1, "text", text="Hello </s>")], "text", "x"), encoder)
 
