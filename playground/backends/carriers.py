@@ -83,8 +83,8 @@ class Carriers:
 
 def _stamp(folder: Path) -> Stamp:
     """Return what tells that a file of a folder was written anew; nothing of one that is gone."""
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file())
+    files = [file for file in sorted(folder.iterdir()) if file.is_file()] if folder.is_dir() else []
+    return tuple((file.name, told.st_mtime_ns, told.st_size) for file in files for told in [file.stat()])
 
 
 def _loaded(adapter: AdapterFiles, rows: int, ends: frozenset[int]) -> TorchTokenizer:

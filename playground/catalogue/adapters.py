@@ -35,6 +35,7 @@ TABLES = (*EMBEDDINGS, HEAD, "embed_out", "output")
 SPELLINGS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
 """Files that hold a vocabulary."""
 TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template*")
+"""Files that a tokenizer and its chat template are made of."""
 ANOTHER = "Name the base it was trained on (adapter_config.json: base_model_name_or_path) in the catalogue."
 AS_PLAIN = "Save it as plain LoRA: save_pretrained(…, path_initial_model_for_weight_conversion=…) after training."
 PEFT_KINDS = frozenset(
@@ -175,7 +176,7 @@ class AdapterFiles:
 
     def replaces(self, name: str) -> bool:
         """Return whether a tensor belongs to a module that it brings whole (modules_to_save)."""
-        return any(re.match(rf"(^|.*\.){module}($|\..*)", name) for module in self.config.get("modules_to_save") or ())
+        return _saved_whole(self.config, name)
 
     @property
     def has_tokenizer(self) -> bool:
@@ -276,12 +277,16 @@ def targets(config: dict[str, Any], module: str) -> bool:
     """Return whether a LoraConfig targets a module, as PEFT decides it; modules that are saved whole are no targets."""
     if _named(config.get("exclude_modules"), module):
         return False
-    if any(re.match(rf"(^|.*\.){name}($|\..*)", module) for name in config.get("modules_to_save") or ()):
+    if _saved_whole(config, module):
         return False
     wanted = config.get("target_modules")
     if wanted == "all-linear":
         return module.rpartition(".")[2] not in _LEAVES
     return _named(wanted, module) and (isinstance(wanted, str) or _in_layers(config, module))
+
+
+def _saved_whole(config: dict[str, Any], name: str) -> bool:
+    return any(re.match(rf"(^|.*\.){module}($|\..*)", name) for module in config.get("modules_to_save") or ())
 
 
 def _named(wanted: Any, module: str) -> bool:

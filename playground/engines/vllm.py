@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from playground.catalogue import adapters, files
-from playground.catalogue.adapters import AdapterFiles
+from playground.catalogue.adapters import AdapterFiles, folder_template
 from playground.catalogue.hub import Hub
 from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf, Remote
 from playground.engines import plan
@@ -170,7 +170,7 @@ def _lora(catalogue: Catalogue, hub: Hub, base: Base, adapter: Adapter, chat: st
 
 def _brings_template(adapter: AdapterFiles, base: Base) -> bool:
     """Return whether an adapter is asked in another template than its base, where the base is known here."""
-    own = adapters.folder_template(base.path) if base.is_local else None
+    own = folder_template(base.path) if base.is_local else None
     return own is not None and adapter.template not in (None, own)
 
 
@@ -188,17 +188,12 @@ def _chat_format(catalogue: Catalogue, base: Base, folder: Path | None, adapters
 
     vLLM has one chat template per server. A base that is not known to have one follows the first of its adapters.
     """
-    if base.prompt_format or (folder and _has_template(folder)):
+    if base.prompt_format or (folder and folder_template(folder) is not None):
         return base.prompt_format
     chosen = next((wanted for wanted in map(catalogue.prompt_format, adapters) if wanted), None)
     if chosen is None and folder is not None:
         raise plan.no_template(base)
     return chosen
-
-
-def _has_template(folder: Path) -> bool:
-    """Tell whether a model's folder has a chat template."""
-    return adapters.folder_template(folder) is not None
 
 
 def _arguments(base: Base, loras: list[_Lora], quantized: str | None, chat: str | None, wish: Wish) -> list[str]:

@@ -5,20 +5,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from playground.catalogue import adapters
 from playground.catalogue.adapters import AdapterFiles, folder_template
 from playground.prompts import prompt_format, token_text
 from training.export import pieces
 from training.export.pieces import CONFIG, TOKENIZER, complete, read, tokens
 
-# Copied as they are: writing a tokenizer again through transformers is a chance to change it.
-FILES = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "chat_template*",
-)
+FILES = adapters.TOKENIZER
+"""Copied as they are: writing a tokenizer again through transformers is a chance to change it."""
 TEMPLATE, GENERATION = "chat_template.jinja", "generation_config.json"
 ENDS = "eos_token_id"
 
