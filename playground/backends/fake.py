@@ -117,7 +117,7 @@ class FakeBackend(Backend[FakeRow]):
             os.read(0, 1000)
         self._chunk = 64
         ends = [template for end, template in TEMPLATES.items() if spec.path.endswith(end)]
-        self._template = ends[0] if ends else PLAIN
+        self._tokenizer = Bytes(ends[0] if ends else PLAIN)
         self._thinks = bool(ends)
         self._slow = spec.path.endswith("slow")
         self.pause = Pause()
@@ -187,7 +187,7 @@ class FakeBackend(Backend[FakeRow]):
         """Ignore the number: it needs none."""
 
     def tokenizer(self, adapter: str | None = None) -> Bytes:
-        return Bytes(self._template)
+        return self._tokenizer
 
     def score(self, questions: Sequence[Choices], adapter: str | None = None) -> Scored:
         """Score longer continuations lower, and bytes that the context holds a little higher."""

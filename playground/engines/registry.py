@@ -27,12 +27,15 @@ class Registration:
         self._record = _folder(settings) / f"{os.getpid()}.json"
 
     def add(self, rows: Iterable[Remote]) -> None:
-        """Write rows into the user's catalogue; one that stands there already, word for word, stays as it is."""
+        """Write rows into the user's catalogue; one that stands there already, word for word, stays as it is.
+
+        A row is remembered before it stands there: a kill in between leaves nothing that no one sweeps.
+        """
         for row in rows:
             if not _stands(self.settings, row):
-                variants.add(self.settings, row)
                 self._added.append(row)
                 self._remember()
+                variants.add(self.settings, row)
 
     def remove(self) -> list[str]:
         """Take the rows out again; return a sentence for each that could not be."""

@@ -99,3 +99,17 @@ def test_names_are_checked_before_anything_starts(home: Any) -> None:
         with pytest.raises(VariantError, match="already") as caught:
             check_names(home.settings, rows)
         assert "--name" in caught.value.hint
+
+
+def test_a_kill_while_a_row_is_added_leaves_it_remembered(home: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered: list[list[str]] = []
+
+    def killed(settings: Any, row: Remote) -> None:
+        (record,) = (settings.data / "engines").glob("*.json")
+        remembered.append([one["name"] for one in json.loads(record.read_text())["rows"]])
+        raise SystemExit
+
+    monkeypatch.setattr("playground.engines.registry.variants.add", killed)
+    with pytest.raises(SystemExit):
+        Registration(home.settings).add([ROW])
+    assert remembered == [[ROW.name]]
