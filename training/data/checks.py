@@ -4,7 +4,7 @@ Fatal is what training cannot use. A row that one fatal check names is left to i
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from playground.thinking.asked import Thinking
@@ -145,7 +145,7 @@ def duplicates(sight: Sight) -> Iterator[Finding]:
         whole, prompt = whole_key(example), prompt_key(example)
         if whole in wholes:
             again.append(example.row)
-        elif prompt in prompts:
+        elif prompt in prompts and example.kind != "rated":
             differently.append(example.row)
         wholes.add(whole)
         prompts.add(prompt)
@@ -153,6 +153,37 @@ def duplicates(sight: Sight) -> Iterator[Finding]:
     yield from _found("duplicates", "warning", again, what, "--fix keeps the first of each.", True)
     what = "with an earlier row's question and another answer"
     yield from _found("same-question", "note", differently, what, "Nothing to do where both answers are right.")
+
+
+def ratings(sight: Sight) -> Iterator[Finding]:
+    """Find answers that are rated both ways, and too few ratings of one kind to learn from.
+
+    The weights are those that the KTO paper's eq. 8 and TRL's trainer advise: the two kinds' sums, 1 to 4/3.
+    """
+    if sight.data.kind != "rated" or not sight.sound:
+        return
+    sides: dict[bytes, set[bool | None]] = {}
+    for example in sight.sound:
+        sides.setdefault(whole_key(replace(example, good=None)), set()).add(example.good)
+    both = {key for key, said in sides.items() if len(said) > 1}
+    rows = (e.row for e in sight.sound if both and whole_key(replace(e, good=None)) in both)
+    what = "with an answer that is rated both good and bad"
+    yield from _found("rated-both-ways", "warning", rows, what, "Decide which it is: each undoes the other.")
+    good = sum(bool(example.good) for example in sight.sound)
+    bad = len(sight.sound) - good
+    if not (good and bad):
+        what = f"every answer is rated {'good' if good else 'bad'}: KTO learns from the difference"
+        remedy = "Add answers of the other kind." + (" Good ones alone are what sft is for." if good else "")
+        yield Finding("one-sided", "fatal", (), what, remedy)
+    elif advised := _weights(good, bad):
+        yield Finding("ratings", "note", (), f"{good:,} answers are rated good and {bad:,} bad", advised)
+
+
+def _weights(good: int, bad: int) -> str:
+    """Return which weight makes up for an unequal number of ratings; empty where none is needed."""
+    more, fewer, name = (good, bad, "undesirable_weight") if good > bad else (bad, good, "desirable_weight")
+    low, high = (more / fewer / (4 / 3), more / fewer) if good > bad else (more / fewer, more / fewer * 4 / 3)
+    return "" if low <= 1 <= high else f"To make up for it, give trainer.{name} between {low:.2f} and {high:.2f}."
 
 
 def thoughts(sight: Sight) -> Iterator[Finding]:
@@ -255,6 +286,6 @@ CONTENT: tuple[Check, ...] = (
     _fatal("half-characters", faults.halved, "with halves of characters (lone surrogates)", "--fix takes them out."),
 )
 OTHERS: tuple[Check, ...] = (
-    *(wordless_answers, wrong_encodings, decomposed, duplicates, moved, typed, thoughts, without_loss, cuts),
+    *(wordless_answers, wrong_encodings, decomposed, duplicates, ratings, moved, typed, thoughts, without_loss, cuts),
     benchmark,
 )

@@ -161,20 +161,30 @@ class Encoder(FolderTokenizer):
         return (self.eos, *prompts.end_tokens(self.chosen.template))
 
     def sides(self, example: Example) -> list[Text]:
-        """Return a preference as two rows, the prompt with each answer, of which the answer alone is learnt.
+        """Return a rated row, or a preference as two rows, the prompt with each answer; the answer alone is learnt.
 
         Both have one prompt: where either answer was thought about, the other closes a thought that this opens.
         """
+        if example.kind == "rated":
+            return [self._last_answer(example.turns)]
         sides = [parted(Turn("assistant", said), self.habits) for said in (example.chosen, example.rejected)]
         thinks = any(side.thought for side in sides)
         return [self._last_answer((*example.turns, side), thinks) for side in sides]
 
     def pair(self, example: Example) -> Pair:
         """Return a preference as token ids."""
-        answers = self.sides(example)
-        prompt = self.encode([answers[0].part(0, answers[0].learnt[0][0])])[0]
-        chosen, rejected = (self.encode([row.part(row.learnt[0][0], len(row.text))], bos=False)[0] for row in answers)
-        return Pair(prompt.ids, chosen.ids, rejected.ids)
+        chosen, rejected = self.sides(example)
+        return Pair(*self._parted(chosen), self._parted(rejected)[1])
+
+    def rated(self, example: Example) -> tuple[list[int], list[int]]:
+        """Return a rated row as the token ids of its prompt and of its answer."""
+        return self._parted(self.sides(example)[0])
+
+    def _parted(self, row: Text) -> tuple[list[int], list[int]]:
+        """Return the token ids of what stands before the answer, and of the answer."""
+        (begin, _), *_ = row.learnt
+        before, answer = row.part(0, begin), row.part(begin, len(row.text))
+        return self.encode([before])[0].ids, self.encode([answer], bos=False)[0].ids
 
 
 def _messages(turns: Sequence[Turn]) -> list[Message]:

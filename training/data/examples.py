@@ -7,7 +7,7 @@ from training.data.findings import Finding
 
 Row = dict[str, Any]
 """Before anyone asks what it means."""
-Kind = Literal["conversation", "text", "preference"]
+Kind = Literal["conversation", "text", "preference", "rated"]
 ROLES = ("system", "user", "assistant")
 
 
@@ -46,7 +46,7 @@ class Example:
     """A row of the data; `row` counts from 1 as an editor counts the file's lines, or the rows of a table.
 
     conversation: `turns`, the last of them an answer. text: `text`. preference: `turns` is the prompt, and `chosen`
-    and `rejected` are the two answers to it.
+    and `rejected` are the two answers to it. rated: a conversation whose last answer is `good` or not.
     """
 
     row: int
@@ -55,6 +55,7 @@ class Example:
     text: str = ""
     chosen: str = ""
     rejected: str = ""
+    good: bool | None = None
 
     @property
     def written(self) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def disorder(example: Example) -> str:
         return "with a system message that is not the first"
     if any(turn.role != ("user", "assistant")[place % 2] for place, turn in enumerate(turns)):
         return "in which a side speaks twice in a row" if turns[0].role == "user" else "that begin with an answer"
-    if example.kind == "conversation":
+    if example.kind != "preference":
         return "" if turns and len(turns) % 2 == 0 else "that end without an answer"
     return "" if len(turns) % 2 else "whose prompt does not end with a question"
 
@@ -64,7 +64,8 @@ def halved(example: Example) -> bool:
 def unlearnt(example: Example) -> bool:
     """Return whether the data gives none of the answers any loss."""
     marked = [turn.learnt for turn in example.turns if turn.role == "assistant"]
-    return example.kind == "conversation" and bool(marked) and not any(marked)
+    rated = example.kind == "rated"
+    return example.kind != "preference" and bool(marked) and not any(marked[-1:] if rated else marked)
 
 
 FAULTS: tuple[Callable[[Example], object], ...] = (
@@ -95,7 +96,7 @@ def answered(example: Example) -> list[Turn]:
 
 def whole_key(example: Example) -> bytes:
     """Return a key that is equal for rows that say the same, spaces and Unicode composition aside."""
-    return _digest([*_parts(example.turns), example.text, example.chosen, example.rejected])
+    return _digest([*_parts(example.turns), example.text, example.chosen, example.rejected, str(example.good)])
 
 
 def prompt_key(example: Example) -> bytes:

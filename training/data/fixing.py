@@ -58,7 +58,7 @@ def _without_new_faults(data: Data, done: Counter[str]) -> list[Example]:
 
 
 def write_fixed(target: Path, data: Data, source: str) -> None:
-    """Write a cleaned copy as JSON lines: messages, text or preference pairs. Whole or not at all, never the source."""
+    """Write a cleaned copy as JSON lines, in the columns of its kind. Whole or not at all, never the source."""
     _check_target(target, source)
     if not data.examples:
         raise ConfigError(f"Nothing of {data.name} would be left.", "Correct the rows that the findings name.")
@@ -89,6 +89,8 @@ def _row(example: Example) -> dict[str, Any]:
         return {"text": example.text}
     if example.kind == "conversation":
         return {"messages": _messages(example.turns)}
+    if example.kind == "rated":
+        return {"messages": _messages(example.turns), "label": example.good}
     if [turn.role for turn in example.turns] == ["user"]:
         return {"prompt": example.turns[0].content, "chosen": example.chosen, "rejected": example.rejected}
     sides = {"chosen": example.chosen, "rejected": example.rejected}

@@ -8,6 +8,8 @@
 | messages   | messages (or conversations): a list of {role, content}, as OpenAI's                          |
 | preference | chosen, rejected and prompt, each a text or a list of messages; whole conversations need no  |
 |            | prompt: what both begin with is it                                                           |
+| kto        | prompt, completion and label (true: a good answer), each of the first two a text or a list   |
+|            | of messages; or messages and label                                                           |
 | text       | text                                                                                         |
 """
 
@@ -20,7 +22,8 @@ from typing import Any
 from playground.errors import ConfigError, UnknownNameError
 from training.data.examples import Example, Kind, Row, Table
 from training.data.findings import Finding, many
-from training.data.rows import READERS, RowFault, Unfit, turned
+from training.data.rows import READERS, RowFault, Unfit, rating, turned
+from training.methods import METHODS
 
 KINDS: dict[str, Kind] = {
     "alpaca": "conversation",
@@ -28,6 +31,7 @@ KINDS: dict[str, Kind] = {
     "sharegpt": "conversation",
     "messages": "conversation",
     "preference": "preference",
+    "kto": "rated",
     "text": "text",
 }
 WANTED = {
@@ -36,12 +40,17 @@ WANTED = {
     "sharegpt": ("conversations",),
     "messages": ("messages",),
     "preference": ("chosen", "rejected"),
+    "kto": ("completion", "label"),
     "text": ("text",),
 }
-OPTIONAL = {"alpaca": ("input",), "preference": ("prompt",), "messages": ("conversations",), "sharegpt": ("messages",)}
+OPTIONAL = {
+    "alpaca": ("input",),
+    "preference": ("prompt",),
+    "kto": ("prompt", "messages", "conversations"),
+    "messages": ("conversations",),
+    "sharegpt": ("messages",),
+}
 FIELDS = sorted({name for names in (*WANTED.values(), *OPTIONAL.values()) for name in names})
-METHODS: dict[str, tuple[Kind, ...]] = {"sft": ("conversation", "text"), "dpo": ("preference",), "cpt": ("text",)}
-"""What each way of training learns from."""
 FEW = 0.05
 """The share of rows in another format up to which they count as broken rows rather than as a mixed file."""
 
@@ -84,20 +93,22 @@ def convert(table: Table, format: str = "auto", columns: Mapping[str, str] | Non
 
 
 def check_method(data: Data, method: str) -> None:
-    """Refuse data that a way of training (sft, dpo, cpt) cannot learn from, with what to do instead."""
+    """Refuse data that a way of training cannot learn from, with what to do instead."""
     if method not in METHODS:
         raise UnknownNameError("way of training", method, METHODS)
-    if data.kind in METHODS[method]:
+    wanted = METHODS[method]
+    if data.kind in wanted.kinds:
         return
-    wants = {"sft": "conversations or text", "dpo": "preference pairs (chosen, rejected)", "cpt": "plain text"}[method]
-    other = next(name for name, kinds in METHODS.items() if data.kind in kinds)
+    other = next(name for name, way in METHODS.items() if data.kind in way.kinds)
     if method == "cpt":
         hint = f"Train it with {other}, or write each text into a column named text."
+    elif data.kind == "rated":
+        hint = f"Train it with {other}; --format messages reads good and bad answers alike, where there are messages."
     else:
-        hint = (
-            f"Train it with {other}, or give {' or '.join(f for f, k in KINDS.items() if k in METHODS[method])} data."
-        )
-    raise ConfigError(f"{method} learns from {wants}, and {data.name} holds {data.kind} rows ({data.format}).", hint)
+        hint = f"Train it with {other}, or give {' or '.join(f for f, k in KINDS.items() if k in wanted.kinds)} data."
+    raise ConfigError(
+        f"{method} learns from {wanted.wants}, and {data.name} holds {data.kind} rows ({data.format}).", hint
+    )
 
 
 def detect(table: Table) -> str:
@@ -122,6 +133,8 @@ def _format_of(row: Row) -> str | None:
     have = {name for name, value in row.items() if value is not None}
     if {"chosen", "rejected"} <= have and ("prompt" in have or not isinstance(turned(row["chosen"]), str)):
         return "preference"
+    if "label" in row and (row["label"] is None or rating(row["label"]) is not None) and _is_rated(row, have):
+        return "kto"
     found = [_turns_format(row[name]) for name in ("messages", "conversations") if name in have]
     found = [name for name in found if name]
     if {"instruction", "output"} <= set(row) and "instruction" in have:
@@ -129,6 +142,12 @@ def _format_of(row: Row) -> str | None:
     if len(set(found)) > 1:
         return None
     return found[0] if found else "text" if isinstance(row.get("text"), str) else None
+
+
+def _is_rated(row: Row, have: set[str]) -> bool:
+    """Return whether a row with a label holds the answer that it could be about."""
+    turns = any(_turns_format(row[name]) for name in ("messages", "conversations") if name in have)
+    return {"prompt", "completion"} <= have or (turns and row["label"] is not None)
 
 
 def _turns_format(value: Any) -> str | None:
@@ -160,7 +179,10 @@ def _unknown(table: Table) -> ConfigError:
 
 def _columns_of(name: str) -> list[str]:
     """Return a format's columns as people read them."""
-    return [*WANTED[name], *(f"({extra})" for extra in OPTIONAL.get(name, ()) if name in ("alpaca", "preference"))]
+    return [
+        *WANTED[name],
+        *(f"({extra})" for extra in OPTIONAL.get(name, ()) if name in ("alpaca", "preference", "kto")),
+    ]
 
 
 def _renamed(table: Table, columns: Mapping[str, str]) -> Table:
@@ -183,8 +205,8 @@ def _renamed(table: Table, columns: Mapping[str, str]) -> Table:
 def _check_columns(table: Table, name: str) -> None:
     """Refuse a named format whose columns no row has: that is a mistake about the whole file."""
     columns = table.columns
-    spare = OPTIONAL.get(name, ()) if name in ("messages", "sharegpt") else ()
-    missing = [wanted for wanted in WANTED[name] if not {wanted, *spare} & set(columns)]
+    spare = [other for other in OPTIONAL.get(name, ()) if other in ("messages", "conversations")]
+    missing = [wanted for wanted in WANTED[name] if not {wanted, *(spare if wanted != "label" else ())} & set(columns)]
     if missing:
         near = get_close_matches(missing[0], columns, n=1, cutoff=0.6)
         column = near[0] if near else "…"

@@ -141,8 +141,9 @@ def _counted(counter: WordCounter, encoder: Encoder, rows: list[Text]) -> list[i
 
 
 def render(encoder: Encoder, example: Example, answers_only: bool = True) -> list[Text]:
-    """Render any example: a preference as two rows, the prompt with each answer, of which the answer is learnt."""
-    return encoder.sides(example) if example.kind == "preference" else encoder.render(example, answers_only)
+    """Render any example; of a preference, which becomes two rows, and of a rated one the last answer is learnt."""
+    compared = example.kind in ("preference", "rated")
+    return encoder.sides(example) if compared else encoder.render(example, answers_only)
 
 
 def wholly_cut(data: Data, encoder: Encoder, rows: Iterable[int], maximum: int) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from playground.thinking.habits import FIELDS
@@ -15,6 +16,9 @@ SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "chatgpt": 
 
 LOSS = ("weight", "loss", "train", "training")
 """Fields of a turn that say whether it carries loss."""
+RATINGS = {"true": True, "1": True, "1.0": True, "chosen": True}
+RATINGS |= {"false": False, "0": False, "0.0": False, "rejected": False}
+"""How files write the label of a rated answer: TRL as a boolean, CSV as text, NeMo-Aligner in words."""
 
 
 class RowFault(NamedTuple):
@@ -165,6 +169,26 @@ def _preference(number: int, row: Row) -> Example:
     return Example(number, "preference", prompt, chosen=_whole(ends[0][0]), rejected=_whole(ends[1][0]))
 
 
+def _rated(number: int, row: Row) -> Example:
+    """Read an answer with its label: TRL's prompt and completion, texts or messages, or a whole conversation."""
+    good = rating(row.get("label"))
+    if good is None:
+        said = "no label" if row.get("label") is None else f"the label {str(row['label'])[:40]!r}"
+        raise Unfit(f"a rated answer has {said}", "Write label as true (good) or false (bad).")
+    if row.get("completion") is None:
+        return replace(_messages(number, row), kind="rated", good=good)
+    answer = _side(turned(row["completion"]), "completion")
+    prompt = () if row.get("prompt") is None else _prompt(row)
+    if prompt and len(answer) != 1:
+        raise Unfit("completion is more than one answer", "Write earlier turns into prompt: the last answer is rated.")
+    return Example(number, "rated", (*prompt, *answer), good=good)
+
+
+def rating(label: Any) -> bool | None:
+    """Return whether a label calls an answer good; None where it says neither."""
+    return RATINGS.get(str(label).strip().lower())
+
+
 def _whole(turn: Turn) -> str:
     """Return an answer with its thought in tags, where a field had it apart."""
     return common()[0].around(turn.thought, turn.content) if turn.thought.strip() else turn.content
@@ -193,6 +217,7 @@ READERS: dict[str, Callable[[int, Row], Example]] = {
     "sharegpt": _sharegpt,
     "messages": _messages,
     "preference": _preference,
+    "kto": _rated,
     "text": _plain,
 }
 """Format -> its reader, which raises Unfit for a row that lacks what the format needs."""

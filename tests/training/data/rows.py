@@ -43,6 +43,16 @@ PREFERENCE = [
     {"prompt": "하늘은 왜 파란가요?", "chosen": "빛이 산란하기 때문입니다.", "rejected": "몰라요."},
     {"prompt": "Is water wet?", "chosen": "It wets other things.", "rejected": "No idea at all."},
 ]
+KTO: list[dict[str, Any]] = [
+    {"prompt": "하늘은 왜 파란가요?", "completion": "빛이 산란하기 때문입니다.", "label": True},
+    {"prompt": "Is water wet?", "completion": "No idea at all.", "label": False},
+    {
+        "prompt": [{"role": "system", "content": "짧게."}, {"role": "user", "content": "안녕?"}],
+        "completion": [{"role": "assistant", "content": "안녕하세요!"}],
+        "label": True,
+    },
+    {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "What?"}], "label": False},
+]
 LIST_PREFERENCE: list[dict[str, Any]] = [
     {
         "prompt": "하늘은 왜 파란가요?",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from playground.errors import ConfigError, HubError, MadangError, VariantError
-from tests.training.data.rows import KOALPACA, MESSAGES, PREFERENCE, TEXT, jsonl, talks
+from tests.training.data.rows import KOALPACA, KTO, MESSAGES, PREFERENCE, TEXT, jsonl, talks
 from training.data.encoder import Encoder
 from training.data.fixing import write_fixed
 from training.data.formats import check_method, convert
@@ -145,6 +145,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], type[MadangError], str, str]] = {
     "conversations for cpt": (method("cpt", KOALPACA), ConfigError, "cpt learns from plain text", "Train it with sft"),
     "conversations for dpo": (method("dpo", KOALPACA), ConfigError, "preference pairs", "give preference data"),
     "pairs for sft": (method("sft", PREFERENCE), ConfigError, "holds preference rows", "Train it with dpo"),
+    "rated answers for sft": (method("sft", KTO), ConfigError, "holds rated rows", "--format messages"),
     "a copy over its source": (fixed("a.jsonl"), ConfigError, "would replace its source", "another name"),
     "a copy in the folder it is of": (fixed("b.jsonl", "."), ConfigError, "in the folder that is", "another place"),
     "a copy of another kind": (fixed("b.csv"), ConfigError, "must be named .jsonl", "b.jsonl"),

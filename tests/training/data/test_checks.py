@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from playground.errors import VariantError
 from tests.playground.chat_templates import DROPS_ALL, DROPS_SYSTEM, LAST_ALONE
 from tests.training.data.conftest import tiny_model
-from tests.training.data.rows import KOALPACA, MESSAGES, PREFERENCE, SHAREGPT, TEXT, data, talk, talks
+from tests.training.data.rows import KOALPACA, KTO, MESSAGES, PREFERENCE, SHAREGPT, TEXT, data, talk, talks
 from training.data import encodings
 from training.data.checks import check
 from training.data.encoder import Encoder
@@ -29,7 +29,7 @@ def found(rows: Data) -> dict[str, tuple[str, tuple[int, ...]]]:
     return {finding.check: (finding.severity, finding.rows) for finding in check(rows)}
 
 
-@pytest.mark.parametrize("rows", [KOALPACA, MESSAGES, PREFERENCE, SHAREGPT, TEXT])
+@pytest.mark.parametrize("rows", [KOALPACA, KTO, MESSAGES, PREFERENCE, SHAREGPT, TEXT])
 def test_sound_rows_have_no_findings(rows: list[dict[str, Any]]) -> None:
     assert check(data(rows)) == []
 
@@ -95,6 +95,36 @@ def test_pairs_that_are_equal_and_pairs_that_lack_a_side() -> None:
         "same-answers": ("fatal", (3,)),
         "missing-answers": ("fatal", (4,)),
     }
+
+
+def rated(good: int, bad: int) -> list[dict[str, Any]]:
+    return [{"prompt": f"q{n}", "completion": f"a{n}", "label": n < good} for n in range(good + bad)]
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "severity", "said"),
+    [
+        (3, 0, "fatal", "sft is for"),
+        (0, 3, "fatal", "other kind"),
+        (4, 3, "", ""),
+        (30, 10, "note", "undesirable_weight between 2.25 and 3.00"),
+        (10, 30, "note", "trainer.desirable_weight between 3.00 and 4.00"),
+    ],
+)
+def test_ratings_of_one_kind_and_too_many_of_one(good: int, bad: int, severity: str, said: str) -> None:
+    findings = check(data(rated(good, bad)))
+    assert [finding.severity for finding in findings] == ([severity] if severity else [])
+    assert all(said in finding.remedy for finding in findings)
+
+
+def test_an_answer_that_is_rated_both_ways() -> None:
+    rows = [*rated(2, 2), rated(2, 2)[0] | {"label": False}, rated(2, 2)[1]]
+    assert found(data(rows)) == {"rated-both-ways": ("warning", (1, 5)), "duplicates": ("warning", (6,))}
+
+
+def test_a_marked_answer_is_not_rated() -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]
+    assert found(data([*rated(1, 1), {"messages": turns, "label": True}]))["nothing-learnt"] == ("fatal", (3,))
 
 
 def test_duplicates_aside_from_spaces_and_composition() -> None:

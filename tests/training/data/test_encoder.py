@@ -89,6 +89,12 @@ def test_a_pair_is_the_prompt_and_both_answers_with_their_ends(encoder: Encoder,
         assert pair.prompt + ids == reference(reference.apply_chat_template(said, tokenize=False))["input_ids"]
 
 
+def test_a_rated_answer_is_encoded_as_in_a_pair(encoder: Encoder) -> None:
+    pair = Example(1, "preference", (Turn("user", "왜?"),), chosen="그래서.", rejected="몰라.")
+    rated = Example(1, "rated", (*pair.turns, Turn("assistant", "몰라.")), good=False)
+    assert encoder.rated(rated) == (encoder.pair(pair).prompt, encoder.pair(pair).rejected)
+
+
 def test_a_model_without_a_template_gets_alpacas(tiny: Path) -> None:
     encoder = Encoder(tiny)
     (row,) = encoder.render(talk("a b", "c d"))

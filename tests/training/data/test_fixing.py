@@ -17,7 +17,18 @@ from hypothesis import strategies as st
 
 from playground.errors import SetupError
 from tests.places import ROOT
-from tests.training.data.rows import KOALPACA, LIST_PREFERENCE, MESSAGES, PREFERENCE, SHAREGPT, TEXT, data, jsonl, talks
+from tests.training.data.rows import (
+    KOALPACA,
+    KTO,
+    LIST_PREFERENCE,
+    MESSAGES,
+    PREFERENCE,
+    SHAREGPT,
+    TEXT,
+    data,
+    jsonl,
+    talks,
+)
 from training.data.checks import check
 from training.data.examples import Example, Turn
 from training.data.fixing import fix, write_fixed
@@ -29,7 +40,7 @@ def again(target: Path) -> Data:
     return convert(read(str(target)))
 
 
-@pytest.mark.parametrize("rows", [KOALPACA, MESSAGES, SHAREGPT, TEXT, PREFERENCE, LIST_PREFERENCE])
+@pytest.mark.parametrize("rows", [KOALPACA, KTO, MESSAGES, SHAREGPT, TEXT, PREFERENCE, LIST_PREFERENCE])
 def test_sound_rows_come_back_as_they_were(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     before = data(rows)
     write_fixed(tmp_path / "clean.jsonl", fix(before, check(before))[0], "rows.jsonl")

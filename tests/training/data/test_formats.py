@@ -8,6 +8,7 @@ from playground.errors import ConfigError, UnknownNameError
 from tests.training.data.rows import (
     ALPACA,
     KOALPACA,
+    KTO,
     LIST_PREFERENCE,
     MESSAGES,
     PREFERENCE,
@@ -17,7 +18,8 @@ from tests.training.data.rows import (
     table,
 )
 from training.data.examples import Turn
-from training.data.formats import METHODS, check_method, convert, detect
+from training.data.formats import check_method, convert, detect
+from training.methods import METHODS
 
 ALL: dict[str, list[dict[str, Any]]] = {
     "alpaca": ALPACA,
@@ -25,6 +27,7 @@ ALL: dict[str, list[dict[str, Any]]] = {
     "sharegpt": SHAREGPT,
     "messages": MESSAGES,
     "preference": PREFERENCE,
+    "kto": KTO,
     "text": TEXT,
 }
 
@@ -51,6 +54,8 @@ TRAPS: dict[str, tuple[str, list[dict[str, Any]]]] = {
         "preference",
         [{"prompt": [{"role": "user", "content": "왜?"}], "chosen": "그래서", "rejected": "글쎄"}],
     ),
+    "a label of something else": ("messages", [MESSAGES[0] | {"label": "travel"}]),
+    "messages without a label among labelled ones": ("messages", [MESSAGES[0] | {"label": None}]),
     "turns as JSON in a CSV cell": ("messages", [{"messages": '[{"role": "user", "content": "a"}]'}]),
     "text beside other columns": ("text", [row | {"url": "x", "messages": None} for row in TEXT]),
 }
@@ -85,6 +90,34 @@ def test_a_pairs_shared_beginning_is_its_prompt() -> None:
     assert (only.chosen, only.rejected) == ("빛이 산란하기 때문입니다.", "몰라요.")
     bare = {name: LIST_PREFERENCE[0][name][1:] for name in ("chosen", "rejected")} | {"prompt": "왜?"}
     assert data([bare]).examples[0].turns == (Turn("user", "왜?"),)
+
+
+@pytest.mark.parametrize(
+    ("label", "good"),
+    [
+        *((label, True) for label in (True, 1, 1.0, "1", "true", "True", " TRUE ", "chosen")),
+        *((label, False) for label in (False, 0, 0.0, "0", "false", "False", "rejected")),
+        *((label, None) for label in (None, float("nan"), 2, -1, "", "maybe", [True])),
+    ],
+)
+def test_a_label_is_good_or_bad_or_a_fault_of_its_row(label: Any, good: bool | None) -> None:
+    made = data([KTO[0] | {"label": label}, KTO[1]], "kto")
+    assert [example.good for example in made.examples] == [*([] if good is None else [good]), False]
+    assert [finding.rows for finding in made.findings] == [(1,)] * (good is None)
+
+
+def test_a_rated_answer_stands_behind_its_prompt() -> None:
+    first, _, third, fourth = data(KTO).examples
+    assert first.turns == (Turn("user", "하늘은 왜 파란가요?"), Turn("assistant", "빛이 산란하기 때문입니다."))
+    assert [turn.role for turn in third.turns] == ["system", "user", "assistant"]
+    assert (fourth.turns[-1], fourth.good) == (Turn("assistant", "What?"), False)
+    named = convert(
+        table([{"질문": "왜?", "답": "몰라", "평가": "0"}]),
+        columns=dict(zip(("prompt", "completion", "label"), ("질문", "답", "평가"), strict=True)),
+    )
+    assert (named.format, named.examples[0].good) == ("kto", False)
+    several = {"completion": [*KTO[2]["completion"], *KTO[2]["prompt"][1:], *KTO[2]["completion"]]}
+    assert [finding.rows for finding in data([KTO[0], KTO[2] | several]).findings] == [(2,)]
 
 
 def test_equal_conversations_keep_their_answer() -> None:
@@ -133,7 +166,7 @@ def test_a_row_of_another_shape_is_named_and_the_rest_read(broken: dict[str, Any
 @pytest.mark.parametrize(("method", "name"), [(m, n) for m in METHODS for n in ALL])
 def test_what_each_way_of_training_learns_from(method: str, name: str) -> None:
     made = data(ALL[name])
-    if made.kind in METHODS[method]:
+    if made.kind in METHODS[method].kinds:
         check_method(made, method)
     else:
         with pytest.raises(ConfigError) as error:
