@@ -97,7 +97,8 @@ def roles(sight: Sight) -> Iterator[Finding]:
     for example in sight.left:
         if what := faults.disorder(example):
             wrong.setdefault(what, []).append(example.row)
-    remedy = "Roles are system (first alone), then user and assistant in turn, an answer last. --fix leaves out."
+    remedy = "Roles are system (first alone), then user and assistant in turn, tool after an answer that calls it, "
+    remedy += "an answer last. --fix leaves out."
     for what, rows in wrong.items():
         yield from _found("roles", "fatal", rows, what, remedy, True)
 
@@ -211,7 +212,7 @@ def thoughts(sight: Sight) -> Iterator[Finding]:
 
 def without_loss(sight: Sight) -> Iterator[Finding]:
     """Find answers that the data gives no loss."""
-    rows = (example.row for example in sight.sound if any(not turn.learnt for turn in example.turns))
+    rows = (example.row for example in sight.sound if any(not answer.learnt for answer in faults.answered(example)))
     what = "with answers that are not learnt: weight 0, loss or train false"
     return _found("no-loss", "note", rows, what, "Nothing to do where that is meant.")
 

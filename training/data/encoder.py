@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from playground import prompts
-from playground.messages import Message
 from playground.thinking.asked import Thinking
 from playground.thinking.habits import Habits, habits, tail
 from playground.thinking.tags import Tags
@@ -20,6 +19,7 @@ from playground.typed.written import Written
 from training.data.examples import Example, Turn
 from training.data.thoughts import parted, written
 from training.data.tokenizing import FolderTokenizer, Pair, Text
+from training.data.tools import spoken
 
 
 class Encoder(FolderTokenizer):
@@ -142,10 +142,10 @@ class Encoder(FolderTokenizer):
     def notices(self, example: Example) -> tuple[Notice, ...]:
         """Return what becomes of turns before an answer that the template has no place for."""
         turns = example.turns if example.kind == "preference" else example.turns[:-1]
-        return self.traits.notices(_messages(turns))
+        return self.traits.notices(spoken(turns))
 
     def _said(self, turns: Sequence[Turn], given: Mapping[str, Any], opened: bool = False) -> Written:
-        return prompts.write(self.chosen, _messages(turns), self.tokens, opened, given, self.control)
+        return prompts.write(self.chosen, spoken(turns), self.tokens, opened, given, self.control)
 
     def _ended(self, said: Written) -> Written:
         """Return the text with an end: EOS, where the template itself closed the turn with no token that ends one."""
@@ -185,13 +185,6 @@ class Encoder(FolderTokenizer):
         (begin, _), *_ = row.learnt
         before, answer = row.part(0, begin), row.part(begin, len(row.text))
         return self.encode([before])[0].ids, self.encode([answer], bos=False)[0].ids
-
-
-def _messages(turns: Sequence[Turn]) -> list[Message]:
-    return [
-        Message(role=turn.role, content=turn.content, reasoning_content=turn.thought or None)  # type: ignore[arg-type]
-        for turn in turns
-    ]
 
 
 def _answers(turns: Sequence[Turn]) -> list[int]:

@@ -1,6 +1,8 @@
 """Rows: as they stand in a file, and as the Example that every format becomes and every check reads."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from training.data.findings import Finding
@@ -8,7 +10,7 @@ from training.data.findings import Finding
 Row = dict[str, Any]
 """Before anyone asks what it means."""
 Kind = Literal["conversation", "text", "preference", "rated"]
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,22 @@ class Table:
 class Turn(NamedTuple):
     """What one side said. `role` is as the data has it: the checks say where it is none of ROLES.
 
-    `thought`: what a field of its own says was thought before it; `learnt`: whether the data gives it loss.
+    `thought`: what a field of its own says was thought before it; `mark`: whether the data itself says that it is
+    learnt, None where it does not; `input`: the end of a question that is the input of an instruction; `extra`: more
+    fields for the template, such as the tool calls of an answer.
     """
 
     role: str
     content: str
     thought: str = ""
-    learnt: bool = True
+    mark: bool | None = None
+    input: str = ""
+    extra: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def learnt(self) -> bool:
+        """Return whether it carries loss: as its mark says, else where it is an answer."""
+        return self.role == "assistant" if self.mark is None else self.mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,7 @@ class Example:
 
     conversation: `turns`, the last of them an answer. text: `text`. preference: `turns` is the prompt, and `chosen`
     and `rejected` are the two answers to it. rated: a conversation whose last answer is `good` or not.
+    `tools`: schemas of the tools that may be called.
     """
 
     row: int
@@ -56,6 +68,7 @@ class Example:
     chosen: str = ""
     rejected: str = ""
     good: bool | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def written(self) -> tuple[str, ...]:

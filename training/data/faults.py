@@ -4,12 +4,16 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
+from itertools import pairwise
 
 from training.data.encodings import SURROGATES
 from training.data.examples import ROLES, Example, Turn
 from training.data.thoughts import thought_alone
 
 SAID = re.compile(r"[^\W_]")
+FOLLOWS = {"user": ("assistant",), "assistant": ("user", "tool"), "tool": ("tool", "assistant")}
+"""Which roles may follow one."""
+OUT_OF_PLACE = {"tool": "with a tool's result that follows no answer", "user": "with a tool's result without an answer"}
 
 
 def usable(example: Example) -> bool:
@@ -44,11 +48,14 @@ def disorder(example: Example) -> str:
         return f"with the unknown role {unknown!r}"
     if any(turn.role == "system" for turn in turns):
         return "with a system message that is not the first"
-    if any(turn.role != ("user", "assistant")[place % 2] for place, turn in enumerate(turns)):
-        return "in which a side speaks twice in a row" if turns[0].role == "user" else "that begin with an answer"
+    if turns and turns[0].role != "user":
+        return "that begin with an answer" if turns[0].role == "assistant" else "that begin with a tool's result"
+    for before, turn in pairwise(turns):
+        if turn.role not in FOLLOWS[before.role]:
+            return "in which a side speaks twice in a row" if turn.role == before.role else OUT_OF_PLACE[turn.role]
     if example.kind != "preference":
-        return "" if turns and len(turns) % 2 == 0 else "that end without an answer"
-    return "" if len(turns) % 2 else "whose prompt does not end with a question"
+        return "" if turns and turns[-1].role == "assistant" else "that end without an answer"
+    return "" if turns and turns[-1].role != "assistant" else "whose prompt does not end with a question"
 
 
 def same(example: Example) -> bool:

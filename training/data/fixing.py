@@ -102,6 +102,6 @@ def _messages(turns: Iterable[Turn]) -> list[dict[str, Any]]:
     return [
         {"role": turn.role, "content": turn.content}
         | ({"reasoning_content": turn.thought} if turn.thought else {})
-        | ({} if turn.learnt else {"weight": 0})
+        | ({} if turn.mark is None else {"train": turn.mark} if turn.mark else {"weight": 0})
         for turn in turns
     ]

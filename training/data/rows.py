@@ -92,7 +92,7 @@ def _turn(turn: Any, name: str) -> Turn:
     if role in turn:
         named = _role(turn[role])
         thought = _thought(turn, turn.get(said)) if named == "assistant" else ""
-        return Turn(named, _content(turn.get(said)), thought, named != "assistant" or _is_learnt(turn))
+        return Turn(named, _content(turn.get(said)), thought, _mark(turn))
     raise Unfit(f"a turn of {name} says no role", 'Write turns as {"role": …, "content": …}.')
 
 
@@ -105,10 +105,10 @@ def _thought(turn: dict[str, Any], content: Any) -> str:
     return next((field for field in fields if field.strip()), "")
 
 
-def _is_learnt(turn: dict[str, Any]) -> bool:
-    """Return whether an answer carries loss: OpenAI's weight, LLaMA-Factory's loss and axolotl's train say so."""
+def _mark(turn: dict[str, Any]) -> bool | None:
+    """Return whether a turn says that it carries loss: OpenAI's weight, LLaMA-Factory's loss or axolotl's train."""
     said = [turn[name] for name in LOSS if turn.get(name) is not None]
-    return not any(str(value).strip().lower() in ("0", "0.0", "false", "no") for value in said)
+    return not any(str(value).strip().lower() in ("0", "0.0", "false", "no") for value in said) if said else None
 
 
 def _role(value: Any) -> str:

@@ -64,7 +64,12 @@ def test_an_empty_question_is_empty_and_an_empty_system_message_is_not() -> None
 @pytest.mark.parametrize(
     ("roles", "what"),
     [
-        (["user", "tool", "assistant"], "unknown role 'tool'"),
+        (["user", "judge", "assistant"], "unknown role 'judge'"),
+        (["user", "tool", "assistant"], "tool's result that follows no answer"),
+        (["user", "assistant", "tool", "user"], "tool's result without an answer"),
+        (["user", "assistant", "tool"], "end without an answer"),
+        (["tool", "assistant"], "begin with a tool's result"),
+        (["user", "assistant", "tool", "tool", "assistant"], ""),
         (["user", "system", "assistant"], "not the first"),
         (["user", "user", "assistant"], "twice in a row"),
         (["system", "assistant"], "begin with an answer"),
