@@ -20,6 +20,7 @@ from playground.cli.models import models
 from playground.cli.serve import WithFlags
 from playground.cli.serve import serve as serve_api
 from playground.errors import MadangError
+from playground.escape import guard_rich, visible
 from playground.settings import Environment, Settings, load_settings
 from playground.system.ports import check_port
 from training.cli.data import data as data_verbs
@@ -175,10 +176,11 @@ def __getattr__(name: str) -> Any:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; a MadangError becomes two lines and a 2."""
+    guard_rich()
     try:
         cli(arguments)
     except MadangError as error:
-        sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
+        sys.stderr.write(visible(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else "")))
         return 2
     return 0
 

@@ -153,11 +153,11 @@ def _duration(seconds: float) -> str:
 @contextmanager
 def _bar(console: Console, told: ProgressFile[Progress]) -> Iterator[_Bar]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.fields[count]}"),
+        TextColumn("{task.fields[count]}", markup=False),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
+        TextColumn("{task.fields[left]}", markup=False),
     )
     with Bars(*columns, console=console, transient=True) as bars:
         yield _Bar(bars, told)

@@ -16,6 +16,7 @@ from eval.leaderboard import Leaderboard, Row
 from eval.paired import Difference, Loss, Score
 from eval.sentences import points, reason, sentence
 from eval.words import words
+from playground.escape import in_markdown, in_sheet
 from playground.page.words import Language
 
 FACTS = ("dtype", "size_bytes", "prefill_tokens_per_s", "decode_tokens_per_s", "first_token_s", "peak_memory_bytes")
@@ -33,10 +34,10 @@ def terminal(board: Leaderboard, language: Language = "en", width: int | None = 
     sentences say in full, and at last tasks from the right.
     """
     said = words(language)
-    table = RichTable(box=SIMPLE_HEAD, caption=caption(board, language), caption_justify="left")
+    table = RichTable(box=SIMPLE_HEAD, caption=Text(caption(board, language)), caption_justify="left")
     columns = _fitting(board, said, math.inf if width is None else width)
     for index, name in enumerate(columns):
-        table.add_column(name, justify="left" if index < 2 else "right", no_wrap=index == 0)
+        table.add_column(Text(name), justify="left" if index < 2 else "right", no_wrap=index == 0)
     for line in zip(*columns.values(), strict=True):
         table.add_row(*map(Text, line))  # as text: rich would read `m:a:Q8_0` as an emoji
     return table
@@ -68,8 +69,8 @@ def markdown(board: Leaderboard, language: Language = "en") -> str:
     """Return the board as a Markdown table, with its caption and sentences below."""
     columns = _columns(board, words(language), intervals=True)
     lines = [list(columns), ["---"] * len(columns), *zip(*columns.values(), strict=True)]
-    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    told = "\n".join(f"- {line}" for line in sentences(board, language))
+    table = "\n".join("| " + " | ".join(map(in_markdown, line)) + " |" for line in lines)
+    told = "\n".join(f"- {in_markdown(line)}" for line in sentences(board, language))
     return "\n\n".join(part for part in (table, caption(board, language), told) if part) + "\n"
 
 
@@ -246,8 +247,8 @@ def csv_text(board: Leaderboard) -> str:
     rows = records(board)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else ["variant"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer.writerow({name: in_sheet(name) for name in writer.fieldnames})
+    writer.writerows({name: in_sheet(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 
 

@@ -10,8 +10,9 @@ from urllib.parse import quote
 from eval.words import both, card, fault, texts
 from playground.catalogue.variants import Catalogue
 from playground.errors import MadangError
+from playground.escape import escaped
 from playground.page.cards import nothing
-from playground.page.markup import escaped, tab_button
+from playground.page.markup import tab_button
 from playground.page.words import Language, bilingual
 from playground.settings import Settings
 
@@ -138,7 +139,7 @@ def _said(board: "Leaderboard", row: "Row") -> str:
         return ""
     first = row.main
     top = lines.pop(first.task, "") if first else ""
-    rest = "".join(f"<li><b>{task.removeprefix('kobest_')}</b> {text}</li>" for task, text in lines.items())
+    rest = "".join(f"<li><b>{escaped(task.removeprefix('kobest_'))}</b> {text}</li>" for task, text in lines.items())
     folded = (
         f"<details{'' if top else ' open'}><summary>{both('leaderboard.tasks')}</summary><ul>{rest}</ul></details>"
         if rest
@@ -186,7 +187,7 @@ def download(board: "Leaderboard", form: str, language: Language = "en") -> str:
     text = written(board, form, language)
     if form == "csv":
         text = "\ufeff" + text  # spreadsheets read Korean names wrongly without it
-    return f'<a download="leaderboard.{form}" href="data:{FORMS[form]};charset=utf-8,{quote(text)}">{form}</a>'
+    return f'<a download="leaderboard.{form}" href="data:{escaped(FORMS[form])};charset=utf-8,{quote(text)}">{form}</a>'
 
 
 def choices(board: "Leaderboard") -> Sequence[tuple[str, str]]:

@@ -1,11 +1,11 @@
 """The documents that one variant answers right and another wrong, as HTML to read."""
 
-from html import escape
 from typing import TYPE_CHECKING
 
 from eval.ui.board import base_row, key
 from eval.words import both, fault
 from playground.errors import MadangError
+from playground.escape import escaped
 
 if TYPE_CHECKING:
     from eval.leaderboard import Leaderboard, Row
@@ -63,9 +63,9 @@ def _flip(flip: "Flip", base: str, variant: str) -> str:
 def _prompt(text: str) -> str:
     """Return the end of the prompt, where the question is; all of it folded away where examples stand before."""
     if len(text) <= PROMPT_END:
-        return f"<pre>{escape(text)}</pre>"
-    folded = f"<details><summary>{both('flips.whole_prompt')}</summary><pre>{escape(text)}</pre></details>"
-    return f"<pre>…{escape(text[-PROMPT_END:])}</pre>{folded}"
+        return f"<pre>{escaped(text)}</pre>"
+    folded = f"<details><summary>{both('flips.whole_prompt')}</summary><pre>{escaped(text)}</pre></details>"
+    return f"<pre>…{escaped(text[-PROMPT_END:])}</pre>{folded}"
 
 
 def _answers(flip: "Flip", base: str, variant: str) -> str:
@@ -73,17 +73,17 @@ def _answers(flip: "Flip", base: str, variant: str) -> str:
     if not choices:
         rows = ((base, flip.base), (variant, flip.variant))
         return "".join(
-            f"<p><small>{both('flips.generated', name=name)}</small> {escape(_generated(sample))}</p>"
+            f"<p><small>{both('flips.generated', name=name)}</small> {escaped(_generated(sample))}</p>"
             for name, sample in rows
         )
     right = gold(flip.variant)
     given = ((base, flip.base.answer), (variant, flip.variant.answer))
     lines = []
     for index, choice in enumerate(choices):
-        who = "".join(f'<span class="who">{escape(name)}</span>' for name, answer in given if answer == index)
+        who = "".join(f'<span class="who">{escaped(name)}</span>' for name, answer in given if answer == index)
         mark = f'<span class="right">✓ {both("flips.right")}</span>' if index == right else ""
         lines.append(
-            f'<li class="{"gold" if index == right else ""}"><span>{escape(choice.strip())}</span>{mark}{who}</li>'
+            f'<li class="{"gold" if index == right else ""}"><span>{escaped(choice.strip())}</span>{mark}{who}</li>'
         )
     return f"<ol>{''.join(lines)}</ol>"
 

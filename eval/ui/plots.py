@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from eval.ui.board import label
 from eval.words import both, texts, tooltip
+from playground.escape import escaped
 from playground.page import svg
-from playground.page.markup import escaped
 from playground.page.number import disk_size
 
 if TYPE_CHECKING:

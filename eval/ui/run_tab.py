@@ -12,11 +12,12 @@ from eval.progress import Progress
 from eval.words import both, card, form_error, problem, texts
 from playground.catalogue.variants import load_or_none
 from playground.errors import MadangError
+from playground.escape import Markup, escaped
 from playground.page import cards
 from playground.page.components import Command, Components, lead, plain, tab_here
 from playground.page.events import PRESSES, SILENT, Updates, Values, clocked, in_turn
 from playground.page.form import no_number, values_of, whole
-from playground.page.markup import Markup, button, escaped, tab_button
+from playground.page.markup import button, tab_button
 from playground.page.number import duration
 from playground.settings import Settings
 from playground.system import jobs
@@ -176,7 +177,8 @@ def html(settings: Settings) -> str:
 def _now(job: Job) -> str:
     body = {"done": _done, "failed": _failed, "running": _running, "cancelling": _running}.get(job.state, _stopped)(job)
     log = cards.log(job, live=job.active)
-    return f'<section class="job {job.state}" data-job="{job.id}"><header>{_head(job)}</header>{body}{log}</section>'
+    name = escaped(job.id)
+    return f'<section class="job {job.state}" data-job="{name}"><header>{_head(job)}</header>{body}{log}</section>'
 
 
 def _head(job: Job) -> str:

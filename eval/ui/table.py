@@ -1,10 +1,10 @@
 """The leaderboard as an HTML table: variants under their base, numbers with intervals, verdicts in words."""
 
 import math
-from html import escape
 from typing import TYPE_CHECKING
 
 from eval.words import both, texts, tooltip
+from playground.escape import escaped
 from playground.page.cards import badge
 from playground.page.number import disk_size
 
@@ -38,7 +38,7 @@ def _f1(board: "Leaderboard", grouped: bool) -> str:
     tasks = [task for task in board.tasks if any((cell := row.cells.get(task)) and cell.f1 for row in board.rows)]
     if not tasks:
         return ""
-    heads = "".join(f'<th scope="col">{escape(task.removeprefix("kobest_"))}</th>' for task in tasks)
+    heads = "".join(f'<th scope="col">{escaped(task.removeprefix("kobest_"))}</th>' for task in tasks)
     lines = ""
     for row in board.rows:
         scores = [cell.f1 if (cell := row.cells.get(task)) else None for task in tasks]
@@ -72,7 +72,7 @@ def _columns(board: "Leaderboard") -> list[str]:
 
 
 def _head(name: str, sort: tuple[str, bool]) -> str:
-    text = both(f"board.{name}") if f"board.{name}" in texts else escape(name.removeprefix("kobest_"))
+    text = both(f"board.{name}") if f"board.{name}" in texts else escaped(name.removeprefix("kobest_"))
     if name == "variant":
         back = (
             f'<button type="button" class="back" data-action="sort" data-name="">{both("leaderboard.grouped")}</button>'
@@ -82,7 +82,7 @@ def _head(name: str, sort: tuple[str, bool]) -> str:
     order = ("descending" if sort[1] else "ascending") if chosen else "none"
     return (
         f'<th scope="col" aria-sort="{order}"><button type="button" data-action="sort" '
-        f'data-name="{escape(name, quote=True)}" title="{tooltip("leaderboard.sort")}">{text}</button></th>'
+        f'data-name="{escaped(name)}" title="{tooltip("leaderboard.sort")}">{text}</button></th>'
     )
 
 
@@ -109,7 +109,7 @@ def _name(row: "Row", grouped: bool) -> str:
         notes.append(both("leaderboard.partial", n=f"{row.n:,}", total=f"{total:,}"))
     shown_notes = "".join(f'<span class="{"part" if "partial" in n else ""}">{n}</span>' for n in notes)
     star = '<sup title="' + tooltip("board.partial") + '">*</sup>' if row.partial else ""
-    return f"<b>{escape(row.variant)}</b>{star} {badge(row.kind)}<small>{shown_notes}</small>"
+    return f"<b>{escaped(row.variant)}</b>{star} {badge(row.kind)}<small>{shown_notes}</small>"
 
 
 def _cell(board: "Leaderboard", row: "Row", name: str) -> str:

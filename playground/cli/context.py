@@ -62,7 +62,7 @@ def progress_bar(console: Console) -> Iterator[Tell]:
     """Show a bar with a share, a description and the time; yields what moves it."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     with Progress(*columns, TimeElapsedColumn(), console=console) as bar:
         task = bar.add_task("Starting", total=1.0)
         yield lambda done, step: bar.update(task, completed=done, description=step)

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from playground.catalogue import gguf_files, variants
 from playground.catalogue.remarks import Remark
@@ -43,7 +43,7 @@ def list_models(
     reached = reach.reached([remote_spec(row) for row in catalogue if isinstance(row, Remote)])
     for variant in catalogue:
         base = "" if isinstance(variant, Base) else variant.base or ""
-        table.add_row(*map(escape, (variant.name, variant.kind, base, *_place(variant, reached))))
+        table.add_row(*map(Text, (variant.name, variant.kind, base, *_place(variant, reached))))
     console = Console()
     console.print(table)
     say(console, f"\nYour own variants: {settings.catalogue}", "dim")
@@ -93,8 +93,8 @@ def add(
         loader.foreseen(variant)
     if size and not yes and not typer.confirm(f"{source} is {size / hardware.GIB:.2f} GiB to download. Go on?"):
         raise typer.Exit(1)
-    with console.status(f"Checking {name}") as status:
-        loadable = loader.loadable(variant, lambda done, what: status.update(escape(f"{what} ({done:.0%})")))
+    with console.status(Text(f"Checking {name}")) as status:
+        loadable = loader.loadable(variant, lambda done, what: status.update(Text(f"{what} ({done:.0%})")))
         if isinstance(variant, Remote):
             reach.look(loadable.spec)
     variants.add(settings, variant)
@@ -129,11 +129,11 @@ def check(
     console, faults = Console(), 0
     for variant in [catalogue.get(name)] if name else list(catalogue):
         try:
-            verdict = "not here yet: on the Hub" if loader.download_bytes(variant) else _verdict(loader, variant)
+            verdict = Text("not here yet: on the Hub" if loader.download_bytes(variant) else _verdict(loader, variant))
         except MadangError as error:
             faults += 1
-            verdict = f"[red]{escape(error.message)}[/red] {escape(error.hint)}"
-        console.print(f"[bold]{variant.name}[/bold]  {verdict}", soft_wrap=True)
+            verdict = Text.assemble((error.message, "red"), f" {error.hint}")
+        console.print(Text.assemble((variant.name, "bold"), "  ", verdict), soft_wrap=True)
     if faults:
         raise typer.Exit(1)
 
@@ -143,10 +143,10 @@ def _verdict(loader: Loader, variant: Variant) -> str:
     loadable = loader.loadable(variant)
     if loadable.spec.remote is not None:
         found = reach.look(loadable.spec)
-        return escape(f"ok, answers; {found.model or 'its model'}, context {found.info.context:,}")
+        return f"ok, answers; {found.model or 'its model'}, context {found.info.context:,}"
     need, said = memory.need(loadable.spec), _said(loader.remarks(variant, loadable))
     apart = f"; answers apart from its base: {loadable.apart}" if loadable.apart else ""
-    return escape(
+    return (
         f"ok, needs about {(need.ram + need.vram) / hardware.GIB:.2f} GiB{apart}{''.join(f'. {text}' for text in said)}"
     )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 from typer.core import TyperCommand
 
 from playground.catalogue.hub import HuggingFaceHub
@@ -106,10 +106,10 @@ def _plans(ours: Program, engine: EngineName, names: list[str], wish: "Wish") ->
     check_flags(wish.flags)
     ours.prepare_embedded(names)
     console = Console(stderr=True)
-    with console.status(f"Looking at {', '.join(names)}") as status:
+    with console.status(Text(f"Looking at {', '.join(names)}")) as status:
         if engine == "llama-server":
             return llama_server.make(
-                catalogue, HuggingFaceHub(), names, wish, lambda done, what: status.update(escape(f"{what} {done:.0%}"))
+                catalogue, HuggingFaceHub(), names, wish, lambda done, what: status.update(Text(f"{what} {done:.0%}"))
             )
         plan, left = vllm.make(catalogue, HuggingFaceHub(), names, wish)
     for sentence in left:

@@ -87,7 +87,7 @@ class Pane:
         if self.note:
             parts.append(Text(self.note, style="red" if self.failed else "yellow"))
         parts.append(Text(self.line, style="dim"))
-        return Panel(Group(*parts), title=self.variant, title_align="left", width=width)
+        return Panel(Group(*parts), title=Text(self.variant), title_align="left", width=width)
 
 
 def show_answers(console: Console, comparison: Comparison, names: Sequence[str]) -> bool:
@@ -147,7 +147,7 @@ class Chat:
     def run(self) -> None:
         """Read questions until the end of input or /quit."""
         self.clear()
-        self.console.print(f"마당 Madang · {', '.join(self.names)}\n{HELP}", style="dim")
+        self.console.print(Text(f"마당 Madang · {', '.join(self.names)}\n{HELP}", "dim"))
         while True:
             try:
                 line = self.console.input("\n[bold]> [/bold]").strip()
@@ -158,7 +158,7 @@ class Chat:
             try:
                 self.take(line)
             except MadangError as error:
-                self.console.print(f"{error.message} {error.hint}", style="red", markup=False)
+                self.console.print(Text(f"{error.message} {error.hint}", "red"))
 
     def take(self, line: str) -> None:
         """Read one line: a command or a question."""

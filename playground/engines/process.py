@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 
 import httpx
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from playground.engines import registry
 from playground.engines.keeper import GRACE_S
@@ -157,7 +157,7 @@ def _run(plans: list[Plan], wish: Wish, limit_s: float, keep: bool) -> None:
         console.print("Stopped.")
     finally:
         for fault in registration.remove():
-            console.print(escape(fault), style="yellow", soft_wrap=True)
+            console.print(Text(fault, "yellow"), soft_wrap=True)
         for engine in engines:
             engine.stop()
 
@@ -185,17 +185,15 @@ def _claimed(plan: Plan, settings: Settings) -> AbstractContextManager[None]:
 
 def _until_ready(engine: Engine, console: Console, limit_s: float) -> None:
     title = f"Starting {engine.plan.title} on port {engine.plan.port}"
-    console.print(f"{title}. Its log: {engine.log}", soft_wrap=True, highlight=False)
-    with console.status(title) as status:
-        engine.wait_ready(
-            limit_s, lambda seconds, said: status.update(escape(f"{title}, {seconds:.0f} s: {said[:100]}"))
-        )
+    console.print(Text(f"{title}. Its log: {engine.log}"), soft_wrap=True)
+    with console.status(Text(title)) as status:
+        engine.wait_ready(limit_s, lambda seconds, said: status.update(Text(f"{title}, {seconds:.0f} s: {said[:100]}")))
 
 
 def _announce(console: Console, engine: Engine) -> None:
     names = [row.name for row in engine.plan.rows]
-    console.print(f"Ready at {engine.plan.address}/v1, in the catalogue as {', '.join(names)}.", soft_wrap=True)
-    console.print(f"Try it: madang chat -v {names[-1]}    Ctrl-C ends it.", soft_wrap=True)
+    console.print(Text(f"Ready at {engine.plan.address}/v1, in the catalogue as {', '.join(names)}."), soft_wrap=True)
+    console.print(Text(f"Try it: madang chat -v {names[-1]}    Ctrl-C ends it."), soft_wrap=True)
 
 
 def _until_one_ends(engines: Sequence[Engine]) -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from playground.page.markup import Markup, bar, button, escaped
+from playground.escape import Markup, escaped
+from playground.page.markup import bar, button
 from playground.page.number import duration
 from playground.page.words import Texts, both, texts
 from playground.system.jobs import Job
@@ -33,7 +34,7 @@ def head(state: str, word: Markup, name: str, chips: Iterable[str], when: str) -
     """Return the head line of a job: how it stands (which colours it, and a word), its name, chips, and when."""
     shown = "".join(f"<b>{escaped(chip)}</b>" for chip in chips)
     named = f'<span class="what">{escaped(name)}</span>{shown}'
-    return f'<span class="state-{COLOURS.get(state, state)}">{word}</span>{named}<small>{when}</small>'
+    return f'<span class="state-{escaped(COLOURS.get(state, state))}">{word}</span>{named}<small>{when}</small>'
 
 
 def when(job: Job | None, started: float) -> str:

@@ -107,7 +107,8 @@ def plain(value: str = "", js_on_load: str | None = None, **options: Any) -> gr.
 def lead(texts: Texts, section: str, sheet: Path) -> None:
     """Begin a wing's tab: the style sheet that dresses it, its heading and what it is for."""
     heading, purpose = (texts.both(f"{section}.{name}") for name in ("heading", "lead"))
-    plain(f"<style>{sheet.read_text(encoding='utf-8')}</style>", elem_classes="wing-style")
+    style = sheet.read_text(encoding="utf-8")
+    plain(f"<style>{style}</style>", elem_classes="wing-style")
     plain(f"<h2>{heading}</h2><p>{purpose}</p>", elem_classes="lead")
 
 

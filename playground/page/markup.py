@@ -1,24 +1,14 @@
-"""HTML that is safe to show: its type, the Markdown of answers, buttons and bars. Knows no language."""
+"""Pieces of HTML: the Markdown of answers, buttons, tables and bars. Knows no language."""
 
 from collections.abc import Iterable
 from functools import cache, lru_cache
-from html import escape
 
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 
-
-class Markup(str):
-    """HTML that is safe to show as it is."""
-
-    __slots__ = ()
-
-
-def escaped(value: object) -> str:
-    """Return Markup as it is, and anything else as text that is safe inside HTML and its attributes."""
-    return value if isinstance(value, Markup) else escape(str(value))
+from playground.escape import escaped
 
 
 @lru_cache(maxsize=64)

@@ -1,6 +1,6 @@
 """How times and sizes are written for people."""
 
-from playground.page.markup import Markup
+from playground.escape import Markup
 from playground.page.words import Language, bilingual
 from playground.system.hardware import GIB, MIB
 

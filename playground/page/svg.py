@@ -1,6 +1,6 @@
 """Pieces of the plots as SVG of our own, which the style sheets dress. Coordinates are units of the view box."""
 
-from playground.page.markup import escaped
+from playground.escape import escaped
 from playground.page.words import LANGUAGES, Texts
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from playground.errors import MadangError
-from playground.page.markup import Markup, escaped
+from playground.escape import Markup, escaped
 
 Language = Literal["ko", "en"]
 LANGUAGES: tuple[Language, ...] = ("ko", "en")

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,7 +12,7 @@ from playground.catalogue.variants import Remote, Variant
 from playground.compare import Playground
 from playground.engines.registry import sweep
 from playground.errors import ConfigError, MadangError
-from playground.page.markup import Markup
+from playground.escape import Markup, escaped
 from playground.page.number import size
 from playground.page.words import both, fault
 from playground.remote import reach
@@ -53,7 +52,7 @@ def table(playground: Playground, ask: bool = True) -> str:
 
 def lead(playground: Playground) -> str:
     """Return a line that says where the catalogue lives."""
-    path = Markup(f"<code>{escape(models_rows.tilde(str(playground.settings.catalogue)))}</code>")
+    path = Markup(f"<code>{escaped(models_rows.tilde(str(playground.settings.catalogue)))}</code>")
     return f"<h2>{both('models.heading')}</h2><p>{both('models.lead', path=path)}</p>"
 
 

@@ -2,12 +2,12 @@
 
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
-from html import escape
 from pathlib import Path
 
 from playground.catalogue import gguf_files
 from playground.catalogue.variants import Adapter, Base, Gguf, Remote, Stored, Variant
 from playground.errors import MadangError, VariantError
+from playground.escape import escaped
 from playground.page.cards import badge
 from playground.page.number import size
 from playground.page.words import LANGUAGES, both, tooltip, words
@@ -36,9 +36,9 @@ def worker_of(variant: Variant, loaded: list[Loaded]) -> Loaded | None:
 def _row(variant: Variant, loaded: Loaded | None, own: bool, reached: Reached) -> str:
     is_remote = isinstance(variant, Remote)
     base = getattr(variant, "base", None)
-    under = f"<small>{both('models.base')}: {escape(base)}</small>" if base else ""
+    under = f"<small>{both('models.base')}: {escaped(base)}</small>" if base else ""
     cells = {
-        "name": f"<b>{escape(variant.name)}</b>{under}",
+        "name": f"<b>{escaped(variant.name)}</b>{under}",
         "kind": badge(variant.kind),
         "source": _source(variant),
         "place": _place(variant),
@@ -52,8 +52,8 @@ def _row(variant: Variant, loaded: Loaded | None, own: bool, reached: Reached) -
 def _source(variant: Variant) -> str:
     """Return where its files are; of a remote variant the address, and its model's name there."""
     source = variant.url if isinstance(variant, Remote) else variant.source
-    model = f"<small>{escape(variant.model)}</small>" if isinstance(variant, Remote) and variant.model else ""
-    return f'<code title="{escape(source, quote=True)}">{escape(_short(source))}</code>{model}'
+    model = f"<small>{escaped(variant.model)}</small>" if isinstance(variant, Remote) and variant.model else ""
+    return f'<code title="{escaped(source)}">{escaped(_short(source))}</code>{model}'
 
 
 def _short(source: str) -> str:
@@ -94,7 +94,7 @@ def _bytes(variant: Stored) -> int:
 
 def _format(variant: Variant, loaded: Loaded | None) -> str:
     listed = variant.dtype if isinstance(variant, Base) else ""
-    parts = [escape(loaded.info.dtype if loaded else listed)]
+    parts = [escaped(loaded.info.dtype if loaded else listed)]
     if isinstance(variant, Base) and variant.load_in_4bit:
         parts.append(both("models.four_bit"))
     context = loaded.info.context if loaded else variant.context
@@ -117,7 +117,7 @@ def _reached(name: str, reached: Reached) -> str:
     error = reached[name]
     if error is None:
         return f'<span class="state on">{both("models.answers")}</span>'
-    title = escape(f"{error.message} {error.hint}", quote=True)
+    title = escaped(f"{error.message} {error.hint}")
     return f'<span class="state off" title="{title}">{both("models.silent")}</span>'
 
 
@@ -126,8 +126,8 @@ def _actions(name: str, loaded: bool, own: bool) -> str:
     offered = [*(["unload"] if loaded else []), "check", *(["remove"] if own else [])]
     questions = {code: words(code)["models.confirm"].format(name=name) for code in LANGUAGES}
     return "".join(
-        f'<button type="button" class="{action}" data-action="{action}" data-name="{escape(name, quote=True)}"'
-        + "".join(f' data-ask-{code}="{escape(text, quote=True)}"' for code, text in questions.items())
+        f'<button type="button" class="{action}" data-action="{action}" data-name="{escaped(name)}"'
+        + "".join(f' data-ask-{code}="{escaped(text)}"' for code, text in questions.items())
         + f' title="{tooltip(f"models.{action}")}">{both(f"models.{action}")}</button>'
         for action in offered
     )

@@ -1,8 +1,7 @@
 """One pane as HTML: its head, its turns, and the prompt that the variant received. Pure: answers in, HTML out."""
 
-from html import escape
-
 from playground.catalogue.variants import Variant
+from playground.escape import escaped
 from playground.events import Failed, Finished, Progress, Stats
 from playground.page.cards import badge
 from playground.page.markup import bar, markdown
@@ -13,8 +12,8 @@ from playground.ui.turns import Answer, Chat, Turn
 
 def head(variant: Variant, dtype: str) -> str:
     """Return name, kind and dtype."""
-    name = escape(variant.name, quote=True)
-    shown = f'<span class="pane-dtype" title="{tooltip("answer.dtype")}">{escape(dtype)}</span>' if dtype else ""
+    name = escaped(variant.name)
+    shown = f'<span class="pane-dtype" title="{tooltip("answer.dtype")}">{escaped(dtype)}</span>' if dtype else ""
     return f'<div class="pane-head"><h3 title="{name}">{name}</h3>{badge(variant.kind)}{shown}</div>'
 
 
@@ -44,7 +43,7 @@ def prompt(chat: Chat, variant: str) -> str:
     is_counted = last.prompt_tokens > 0  # a server elsewhere counts them at the end
     count = f"<small>{both('chat.prompt_tokens', count=f'{last.prompt_tokens:,}')}</small>" if is_counted else ""
     summary = f"<summary>{both('chat.prompt')}{count}</summary>"
-    return f'<details class="prompt">{summary}<pre>{escape(last.prompt)}</pre></details>'
+    return f'<details class="prompt">{summary}<pre>{escaped(last.prompt)}</pre></details>'
 
 
 def _empty(variant: Variant) -> str:
@@ -56,7 +55,7 @@ def _empty(variant: Variant) -> str:
 def _turn(turn: Turn, variant: str) -> str:
     answer = turn.answers[variant]
     return (
-        f'<article class="turn"><div class="ask">{escape(turn.question)}</div>'
+        f'<article class="turn"><div class="ask">{escaped(turn.question)}</div>'
         f"{_left_out(answer)}{_body(answer)}{_foot(answer)}</article>"
     )
 
@@ -112,7 +111,7 @@ def _awaited(answer: Answer) -> str:
         progress = Progress(variant=answer.started.variant, step="reading")
     step = progress.step if progress else "waiting"
     detail = progress.detail if progress else ""
-    file = f"<small>{escape(detail)}</small>" if step == "downloading" and detail else ""
+    file = f"<small>{escaped(detail)}</small>" if step == "downloading" and detail else ""
     shown = f"<p>{both(f'answer.{step}', detail=detail)}{file}</p>{bar(progress.fraction if progress else None)}"
     return f'<div class="awaited" role="status">{shown}</div>'
 
@@ -136,7 +135,7 @@ def _numbers(stats: Stats, seed: int | None) -> list[str]:
         "speed": _speed(stats.tokens_per_s) if stats.tokens_per_s else "",
         "length": both("answer.tokens", count=f"{stats.tokens:,}") if stats.tokens else "",
         "memory": size(stats.memory_bytes) if stats.memory_bytes else "",
-        "dtype": escape(stats.dtype),
+        "dtype": escaped(stats.dtype),
         "seed": both("answer.seeded", seed=seed) if seed is not None else "",
     }
     return [
@@ -152,4 +151,4 @@ def _speed(per_second: float) -> str:
 
 def _copy(text: str) -> str:
     label = tooltip("chat.copy")
-    return f'<button class="copy" type="button" data-copy="{escape(text, quote=True)}" aria-label="{label}"></button>'
+    return f'<button class="copy" type="button" data-copy="{escaped(text)}" aria-label="{label}"></button>'

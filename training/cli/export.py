@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from playground.catalogue.variants import Catalogue
 from playground.cli.context import program, progress_bar, say
@@ -184,7 +184,7 @@ def _show(prepared: "Prepared", made: "Made", console: Console) -> None:
         grade = verdict.verdict if verdict else ""
         size = f"{bytes_of(path) / 1e6:.1f}" if path.exists() else "not built"
         cells = (path.name, size, grade, made.variants.get(wanted.label, ""))
-        table.add_row(*map(escape, cells), style=COLOURS.get(grade, ""))
+        table.add_row(*map(Text, cells), style=COLOURS.get(grade, ""))
     Console().print(table)
     for label, verdict in made.verdicts.items():
         if verdict.verdict != "pass":

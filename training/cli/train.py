@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from playground.catalogue.templates import can_chat
 from playground.catalogue.variants import Catalogue
@@ -76,7 +76,7 @@ def runs(context: typer.Context) -> None:
             continue
         steps = f"{state.step}/{state.steps}" if state.steps else ""
         cells = (run.name, recipe.method, recipe.model, state.status, steps, state.variant)
-        table.add_row(*map(escape, cells))
+        table.add_row(*map(Text, cells))
     Console().print(table)
 
 
@@ -97,7 +97,7 @@ def _look(ours: Program, recipe: "Recipe", kobest: Path | None, told: Told, weig
     with console.status("Starting") as status:
 
         def progress(what: str) -> None:
-            status.update(escape(what))
+            status.update(Text(what))
             told.tell(stage=what)
 
         return preparing.look(ours.settings, recipe, lambda _: ours.benchmark_texts(kobest), progress, weights)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from playground.catalogue.variants import HUB_ID
+from playground.escape import in_markdown
 from playground.measure.drift import Drift
 from training.export.parity import Verdict
 from training.export.plan import Kind
@@ -80,7 +81,7 @@ def card(info: Info) -> str:
     """Return README.md: YAML for the Hub, then the same for people."""
     parts = [
         _front(info),
-        f"# {info.name}",
+        f"# {in_markdown(info.name)}",
         _opening(info),
         _made(info),
         _scores(info.scores),
@@ -156,17 +157,18 @@ def _opening(info: Info) -> str:
         "gptq": "4-bit GPTQ weights (format compressed-tensors), fine-tuned from",
     }[info.kind]
     how = f" Trained with {info.method.upper()}." if info.method else ""
-    return f"{what} {without_paths(info.base)}.{how}"
+    return f"{what} {in_markdown(without_paths(info.base))}.{how}"
 
 
 def _made(info: Info) -> str:
     parts = []
     if info.data:
-        name = without_paths(info.data.name)
+        name = in_markdown(without_paths(info.data.name))
         parts.append(f"## Data\n\n{name}: {info.data.rows:,} rows, format {info.data.format}.")
     if info.recipe:
         text = yaml.safe_dump(without_paths(info.recipe), allow_unicode=True, sort_keys=False).strip()
-        parts.append(f"## Recipe\n\n```yaml\n{text}\n```")
+        fence = "```" if "```" not in text else "~~~~"
+        parts.append(f"## Recipe\n\n{fence}yaml\n{text}\n{fence}")
     return "\n\n".join(parts)
 
 
@@ -235,5 +237,5 @@ def _versions(versions: Mapping[str, str]) -> str:
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [names, ["---"] * len(names), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    lines = [names, ["---"] * len(names), *(map(in_markdown, row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

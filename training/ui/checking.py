@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from playground.escape import Markup, escaped
 from playground.page.components import Command
-from playground.page.markup import Markup, escaped
 from playground.settings import Settings
 from playground.system.jobs import Job
 from playground.system.progress import OPTION

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from playground.escape import Markup, escaped, link
 from playground.page import cards
-from playground.page.markup import Markup, button, chat_button, escaped, tab_button, table
+from playground.page.markup import button, chat_button, tab_button, table
 from playground.settings import Settings
 from training.export.exports import State
 from training.export.parity import Cause, Grade, Verdict
@@ -107,7 +108,7 @@ def _ended(one: ExportRow) -> str:
 
 def _pushed(one: ExportRow) -> str:
     """Return where it lies on the Hub, why it does not, and the button that brings it there."""
-    links = [_link(event) for event in _events(one, "push")]
+    links = [link(event.url) for event in _events(one, "push")]
     failed = one.job is not None and one.job.state == "failed"
     fault = card("export.push_failed", *one.job.last_words()) if one.job and failed else ""
     push = button("push", one.name, both("export.push"))
@@ -158,11 +159,6 @@ def _notes(one: ExportRow) -> str:
 
 def _events(one: ExportRow, kind: str) -> list[Event]:
     return [event for event in one.folder.events() if event.kind == kind] if one.folder else []
-
-
-def _link(event: Event) -> str:
-    url = escaped(event.url)
-    return f'<a href="{url}" target="_blank" rel="noopener">{url.removeprefix("https://")}</a>'
 
 
 def _badge(verdict: Verdict | None) -> str:

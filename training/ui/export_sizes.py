@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playground.catalogue.variants import Adapter, Base, Catalogue
 from playground.errors import ConfigError, MadangError
-from playground.page.markup import Markup
+from playground.escape import Markup, escaped
 from playground.settings import Settings
 from training.export import exports, plan
 from training.export.plan import Wanted
@@ -85,7 +85,7 @@ def _folder(variant: Base | Adapter, file: str) -> Path:
 
 def called(label: str) -> Markup:
     """Return an artefact as people call it."""
-    return both(f"export.{label}") if label in ("adapter", "merged") else Markup(label)
+    return both(f"export.{label}") if label in ("adapter", "merged") else escaped(label)
 
 
 def _disk(settings: Settings, sizes: plan.Sizes) -> str:

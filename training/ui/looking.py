@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from playground.escape import escaped
 from playground.page.components import Command
-from playground.page.markup import button, escaped
+from playground.page.markup import button
 from playground.page.words import bilingual
 from playground.settings import Settings
 from playground.system import jobs
@@ -81,7 +82,7 @@ def _findings(job: Job, report: Report) -> str:
     found = report["findings"]
     if not found:
         return f'<p class="soft">{both("look.clean")}</p>'
-    rows = "".join(f'<li class="{finding["severity"]}">{_finding(finding)}</li>' for finding in found)
+    rows = "".join(f'<li class="{escaped(finding["severity"])}">{_finding(finding)}</li>' for finding in found)
     fixable = any(finding["fix"] for finding in found) and not report.get("fixed")
     cleaned = f"<footer>{button('fix', job.id, both('look.fix'))}</footer>" if fixable else ""
     return f'<ul class="findings">{rows}</ul>{cleaned}'

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from playground.escape import escaped
 from playground.page import svg
 from training.words import both, tooltip
 
@@ -40,7 +41,7 @@ def chart(name: str, series: Sequence[Series], steps: int, written: Written, wid
     grid = "".join(_tick(space, value, written) for value in ticks)
     lines = "".join(_curve(space, one) for one in drawn)
     newest = "".join(
-        f'<span class="{one.name}">{_named(one, drawn)}{written(one.points[-1][1])}</span>' for one in drawn
+        f'<span class="{escaped(one.name)}">{_named(one, drawn)}{written(one.points[-1][1])}</span>' for one in drawn
     )
     drawing = svg.drawing(width, height, tooltip(f"plot.{name}"), f"{grid}{_steps(space, wide)}{lines}")
     caption = f"<figcaption><b>{both(f'plot.{name}')}</b>{newest}</figcaption>"
@@ -90,7 +91,7 @@ def _curve(space: _Space, one: Series) -> str:
     calm = one.calm and len(points) >= SMOOTHED_FROM
     raw = f'<polyline class="raw" points="{_path(space, points)}"/>' if calm else ""
     line = f'<polyline points="{_path(space, smoothed(points) if calm else points)}"/>'
-    return f'<g class="{one.name}">{raw}{line}{dots}</g>'
+    return f'<g class="{escaped(one.name)}">{raw}{line}{dots}</g>'
 
 
 def _path(space: _Space, points: Points) -> str:

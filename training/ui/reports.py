@@ -6,8 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from playground.escape import escaped
 from playground.page import cards
-from playground.page.markup import escaped
 from playground.page.number import duration
 from playground.settings import Settings
 from playground.system import jobs

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from playground.escape import Markup, escaped
 from playground.page import cards
-from playground.page.markup import Markup, button, chat_button, escaped, tab_button
+from playground.page.markup import button, chat_button, tab_button
 from playground.page.number import duration
 from playground.settings import Settings
 from training.run.folders import Event, Progress

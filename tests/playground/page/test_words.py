@@ -8,8 +8,8 @@ import gradio as gr
 import pytest
 
 from playground.catalogue import remarks
+from playground.escape import Markup
 from playground.page.components import Components
-from playground.page.markup import Markup
 from playground.page.words import LANGUAGES, LOCALES, both, examples, words
 from playground.presets import presets
 from playground.traits import Notice

@@ -1,0 +1,54 @@
+"""Text that others wrote, made safe for where it is shown: HTML, a terminal, Markdown, a spreadsheet. All use these.
+
+Names, values and errors come out of files, servers and models: they are shown as text, and never do anything.
+"""
+
+import re
+from html import escape
+
+_UNSEEN = (*range(9), *range(11, 32), *range(127, 160))
+VISIBLE = {code: 0x2400 + code if code < 32 else 0x2421 if code == 127 else 0xFFFD for code in _UNSEEN}
+"""Control characters, which move a terminal's cursor and more, and the signs that stand for them."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Markup(str):
+    """HTML that is safe to show as it is."""
+
+    __slots__ = ()
+
+
+def escaped(value: object) -> Markup:
+    """Return Markup as it is, and anything else as text that is safe inside HTML and its attributes."""
+    return value if isinstance(value, Markup) else Markup(escape(str(value)))
+
+
+def link(url: str) -> Markup:
+    """Return a link to an address of the web, and any other address as text: `javascript:` is one, too."""
+    if not re.match(r"https?://", url):
+        return escaped(url)
+    shown = escaped(url.partition("://")[2])
+    return Markup(f'<a href="{escaped(url)}" target="_blank" rel="noopener">{shown}</a>')
+
+
+def visible(text: str) -> str:
+    """Return text for a terminal: control characters are seen instead of obeyed; tabs and line breaks stay."""
+    return text.translate(VISIBLE)
+
+
+def in_markdown(text: str) -> str:
+    """Return text for one line of Markdown: no HTML, link, code or table cell begins in it."""
+    flat = " ".join(visible(text).splitlines())
+    return re.sub(r"\](?=[(\[:])", r"\\]", re.sub(r"([\\`<|])", r"\\\1", flat))
+
+
+def in_sheet(value: object) -> object:
+    """Return a value for a CSV file: a text that spreadsheets would compute begins with an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def guard_rich() -> None:
+    """Have rich show control characters instead of passing them on, wherever it prints; its own styles still work."""
+    from rich import control
+
+    control._CONTROL_STRIP_TRANSLATE.update({code: sign for code, sign in VISIBLE.items() if code not in (7, 8, 13)})
