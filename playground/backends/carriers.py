@@ -12,6 +12,7 @@ from playground.backends.lora import Adapters
 from playground.backends.torch_tokenizer import TorchTokenizer
 from playground.backends.tree import TreeScorer
 from playground.catalogue.adapters import AdapterFiles, read
+from playground.catalogue.grown import needed
 from playground.errors import VariantError
 
 Stamp = tuple[tuple[str, int, int], ...]
@@ -55,17 +56,13 @@ class Carriers:
         return self._made[adapter][1]
 
     def _carrier(self, adapter: AdapterFiles, name: str) -> Carrier:
-        rows = self._resized(adapter)
-        tokenizer = self._tokenizer(adapter, rows or self._rows)
-        if rows is None and not adapter.beyond_plain and self._plain.attach(adapter, name):
+        rows = needed(adapter, self._rows)
+        tokenizer = self._tokenizer(adapter, rows)
+        as_it_is = rows == self._rows
+        if as_it_is and not adapter.beyond_plain and self._plain.attach(adapter, name):
             return Carrier(self._model, tokenizer, self.base.scorer, name)
-        model = adapted(self._bare, adapter, rows)
+        model = adapted(self._bare, adapter, None if as_it_is else rows)
         return Carrier(model, tokenizer, self._new_scorer(model))
-
-    def _resized(self, adapter: AdapterFiles) -> int | None:
-        """Return how many rows the vocabulary needs for an adapter; None where the base has as many."""
-        wanted = adapter.rows or max(self._rows, *(index + 1 for index in adapter.new_rows), 0)
-        return wanted if wanted != self._rows else None
 
     def _tokenizer(self, adapter: AdapterFiles, rows: int) -> TorchTokenizer:
         """Return the tokenizer that rows of an adapter read with: its own where it brings one, as its template."""

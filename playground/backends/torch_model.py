@@ -4,15 +4,10 @@ from typing import Any
 
 import psutil
 import torch
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForMultimodalLM,
-    BitsAndBytesConfig,
-)
+from transformers import AutoConfig, BitsAndBytesConfig
 from transformers.cache_utils import DynamicCache
 
+from playground.catalogue.architectures import auto_class
 from playground.errors import VariantError
 from playground.protocol import DEFAULT_CONTEXT, ModelInfo, ModelSpec
 from playground.system.hardware import cpu_has_bf16
@@ -67,8 +62,7 @@ def _dtype(spec: ModelSpec, device: torch.device) -> torch.dtype:
 def _load_model(spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> Any:
     try:
         config = AutoConfig.from_pretrained(spec.path, trust_remote_code=False)
-        auto = AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForMultimodalLM
-        model, report = auto.from_pretrained(
+        model, report = auto_class(config).from_pretrained(
             spec.path,
             config=config,
             dtype=dtype,

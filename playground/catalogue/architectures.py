@@ -77,6 +77,13 @@ def check_head(folder: Path, config: Mapping[str, Any], tensors: Iterable[str]) 
         raise VariantError(f"{folder.name} is {what}: it writes no text.", INSTEAD)
 
 
+def auto_class(config: Any) -> Any:
+    """Return the class of transformers that loads a base: of language models, or of those that see or hear as well."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, AutoModelForMultimodalLM
+
+    return AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForMultimodalLM
+
+
 def _classes(config: Mapping[str, Any]) -> list[str]:
     """Return the classes of transformers that a config.json names."""
     found = config.get("architectures")

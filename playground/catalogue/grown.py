@@ -22,7 +22,7 @@ def rows(adapter: AdapterFiles, base: Path, words: int = 0) -> int | None:
     here = next((int(stored[f"{name}.weight"]["shape"][0]) for name in EMBEDDINGS if f"{name}.weight" in stored), None)
     if here is None:
         return None
-    wanted = max(adapter.rows or here, max(adapter.new_rows, default=-1) + 1)
+    wanted = needed(adapter, here)
     place = f"{base.name} has rows for {here}"
     if words > wanted:
         raise _untrained(adapter, words - wanted, "embeddings", place)
@@ -31,6 +31,11 @@ def rows(adapter: AdapterFiles, base: Path, words: int = 0) -> int | None:
         if wanted > here and (parted or names is LEAVES) and not _holds(adapter, names, here, wanted):
             raise _untrained(adapter, wanted - here, f"rows in the {what}", place)
     return wanted if wanted != here else None
+
+
+def needed(adapter: AdapterFiles, here: int) -> int:
+    """Return how many rows a vocabulary of `here` rows has once it is resized for an adapter."""
+    return max(adapter.rows or here, *(index + 1 for index in adapter.new_rows), 0)
 
 
 def _holds(adapter: AdapterFiles, names: set[str], begin: int, end: int) -> bool:

@@ -75,6 +75,15 @@ def method(config: Mapping[str, Any]) -> str:
     return str(found.get("quant_method") or "?")
 
 
+def not_twice(name: str, packed: str) -> None:
+    """Refuse `load_in_4bit` for weights that are in a format already, unless that is what it makes."""
+    if packed not in ("", "bitsandbytes"):
+        raise VariantError(
+            f"{name} asks for load_in_4bit, and its weights are quantized already, in the format {packed}.",
+            "Take load_in_4bit out of its catalogue row.",
+        )
+
+
 def check(folder: Path, config: Mapping[str, Any], tensors: Iterable[str]) -> None:
     """Refuse quantized weights that transformers cannot read on this machine, with what reads them or replaces them."""
     found = method(config)

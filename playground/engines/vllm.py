@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from playground.catalogue import adapters, files
+from playground.catalogue import adapters, files, quantized
 from playground.catalogue.adapters import AdapterFiles, folder_template
 from playground.catalogue.hub import Hub
 from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf, Remote
@@ -55,7 +55,7 @@ def make(catalogue: Catalogue, hub: Hub, names: list[str], wish: Wish) -> tuple[
     """
     base, named, along = _chosen(catalogue, names, wish.adapters)
     folder = _folder(base)
-    quantized = _quantization(base, folder)
+    quantization = _quantization(base, folder)
     chat = _chat_format(catalogue, base, folder, [*named, *along])
     loras, left = [_lora(catalogue, hub, base, adapter, chat) for adapter in named], []
     for adapter in along:
@@ -67,19 +67,19 @@ def make(catalogue: Catalogue, hub: Hub, names: list[str], wish: Wish) -> tuple[
     served = [base, *(lora.adapter for lora in loras)]
     return Plan(
         title="vLLM",
-        command=(*(command or ("vllm",)), *_arguments(base, loras, quantized, chat, wish), *wish.flags),
+        command=(*(command or ("vllm",)), *_arguments(base, loras, quantization, chat, wish), *wish.flags),
         host=wish.settings.host,
         port=wish.settings.port,
         rows=tuple(plan.row(variant, ENGINE, wish, wish.settings.port) for variant in served),
         environment=unset(QUIET),
         key_variable="VLLM_API_KEY" if wish.key else None,
-        missing="" if command else _install(quantized),
+        missing="" if command else _install(quantization),
         wrong={ON_CPU: _mixed_up(base)} if loras else {},
     ), left
 
 
-def _install(quantized: str | None) -> str:
-    plugin = " --with vllm-bnb-plugin" if quantized == "bitsandbytes" else ""
+def _install(quantization: str | None) -> str:
+    plugin = " --with vllm-bnb-plugin" if quantization == "bitsandbytes" else ""
     return f"Install it in an environment of its own: uv tool install vllm{plugin} (or name it: --command PATH)."
 
 
@@ -135,13 +135,9 @@ def _folder(base: Base) -> Path | None:
 
 def _quantization(base: Base, folder: Path | None) -> str | None:
     """Return the value of --quantization; None where weights are not quantized, or vLLM sees by itself how they are."""
-    found = files.read_json(folder / "config.json").get("quantization_config") if folder else None
-    method = str(found.get("quant_method", "")) if isinstance(found, dict) else ""
-    if base.load_in_4bit and method and method != "bitsandbytes":
-        raise VariantError(
-            f"{base.name} asks for load_in_4bit, and its weights are quantized already ({method}).",
-            "Take load_in_4bit out of its catalogue row.",
-        )
+    method = quantized.method(files.read_json(folder / "config.json")) if folder else ""
+    if base.load_in_4bit:
+        quantized.not_twice(base.name, method)
     if base.load_in_4bit or method == "bitsandbytes":
         return "bitsandbytes"
     return method if method == "compressed-tensors" else None
@@ -196,15 +192,15 @@ def _chat_format(catalogue: Catalogue, base: Base, folder: Path | None, adapters
     return chosen
 
 
-def _arguments(base: Base, loras: list[_Lora], quantized: str | None, chat: str | None, wish: Wish) -> list[str]:
+def _arguments(base: Base, loras: list[_Lora], quantization: str | None, chat: str | None, wish: Wish) -> list[str]:
     """Return everything after `vllm` but the person's own flags, which come last and so win."""
     words = ["serve", base.source, "--served-model-name", base.name]
     if not base.is_local and base.revision:
         words += ["--revision", base.revision, "--tokenizer-revision", base.revision]
     words += ["--host", wish.settings.host, "--port", str(wish.settings.port), "--dtype", DTYPES[base.dtype]]
     words += ["--max-model-len", str(base.context or "auto"), *CLOSED]
-    if quantized:
-        words += ["--quantization", quantized]
+    if quantization:
+        words += ["--quantization", quantization]
     if chat:
         words += ["--chat-template", str(plan.template_file(wish.settings, chat)), *TOLD]
     if loras:

@@ -158,12 +158,8 @@ class Loader:
 
 def _check_4bit(base: Base, folder: Path) -> None:
     """Refuse a row that asks for 4 bits where the weights are packed otherwise, or where nothing computes with them."""
-    packed = quantized.method(files.read_json(folder / "config.json"))
-    if base.load_in_4bit and packed not in ("", "bitsandbytes"):
-        raise VariantError(
-            f"{base.name} asks for load_in_4bit, and its weights are quantized already, in the format {packed}.",
-            "Take load_in_4bit out of its catalogue row.",
-        )
+    if base.load_in_4bit:
+        quantized.not_twice(base.name, quantized.method(files.read_json(folder / "config.json")))
     if base.load_in_4bit and not hardware.vram_total():
         raise VariantError(
             f"{base.name} asks for load_in_4bit, and this machine has no NVIDIA GPU.",

@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from playground.catalogue.architectures import auto_class
 from playground.errors import ConfigError
-from training.run.parameters import auto_class
 
 if TYPE_CHECKING:
     import numpy as np

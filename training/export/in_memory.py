@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from playground.catalogue import adapters
 from playground.catalogue.adapters import AdapterFiles
+from playground.catalogue.architectures import auto_class
 from playground.errors import VariantError
 from training.export.deltas import UNMERGED
 from training.export.vocabulary import rows
-from training.run.parameters import auto_class
 
 if TYPE_CHECKING:
     import torch

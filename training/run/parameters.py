@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from playground.catalogue.architectures import auto_class
 from playground.catalogue.files import read_json
 from playground.errors import ConfigError, VariantError
 
@@ -153,13 +154,6 @@ def _empty_model(config: dict[str, Any]) -> Any:
             f"transformers cannot build a language model of the type {kind!r}: {_first_line(error)}",
             "Give the config.json of a causal language model that this version of transformers supports.",
         ) from error
-
-
-def auto_class(config: Any) -> Any:
-    """Return the class of transformers that loads a base: of language models, or of those that see or hear as well."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, AutoModelForMultimodalLM
-
-    return AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForMultimodalLM
 
 
 def _shape(model: Any) -> Shape:

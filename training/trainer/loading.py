@@ -8,11 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from playground.catalogue.architectures import auto_class
 from playground.errors import ConfigError, SetupError, VariantError
 from playground.settings import ChildEnvironment, set_defaults
 from playground.system import hardware
 from training.recipe import Recipe
-from training.run.parameters import auto_class
 from training.run.runs import Model, Plan
 
 UNSLOTH_FIELDS = (
