@@ -25,10 +25,11 @@ ENDS_FILE = Path(__file__).with_name("ends.toml")
 
 
 class PromptFormat(Value):
-    """A chat template in Jinja, and the strings at which an answer in it ends."""
+    """A chat template in Jinja, the strings at which an answer in it ends, and what a question has before an input."""
 
     template: str
     stop: tuple[str, ...] = ()
+    input: str = "\n\n"
 
 
 @cache

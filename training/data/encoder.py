@@ -19,7 +19,7 @@ from playground.typed.written import Written
 from training.data.examples import Example, Turn
 from training.data.thoughts import parted, written
 from training.data.tokenizing import FolderTokenizer, Pair, Text
-from training.data.tools import spoken
+from training.data.tools import spoken, with_input
 
 
 class Encoder(FolderTokenizer):
@@ -75,12 +75,16 @@ class Encoder(FolderTokenizer):
         if example.kind == "text":
             text = example.text if example.text.rstrip().endswith(self.eos) else example.text + self.eos
             return [Text(text, ((0, len(text)),))]
-        turns = [parted(turn, self.habits) for turn in example.turns]
+        turns = self._turns(example)
         spans = self._spans(turns)
         if spans is None:
             return [self._last_answer(turns[: end + 1]) for end in _answers(turns) if turns[end].learnt]
         whole = self._ended(self._said(turns, self._variables(turns)))
         return [Text(whole.text, spans if answers_only else ((0, len(whole.text)),), whole.typed)]
+
+    def _turns(self, example: Example) -> list[Turn]:
+        """Return turns with thoughts apart, and with an instruction's input in the section that the format has."""
+        return [with_input(parted(turn, self.habits), self.chosen.input) for turn in example.turns]
 
     def _spans(self, turns: Sequence[Turn]) -> tuple[tuple[int, int], ...] | None:
         """Return where the answers stand in the whole; None where a template rewrites turns, or leaves answers out."""
@@ -166,10 +170,10 @@ class Encoder(FolderTokenizer):
         Both have one prompt: where either answer was thought about, the other closes a thought that this opens.
         """
         if example.kind == "rated":
-            return [self._last_answer(example.turns)]
+            return [self._last_answer(self._turns(example))]
         sides = [parted(Turn("assistant", said), self.habits) for said in (example.chosen, example.rejected)]
         thinks = any(side.thought for side in sides)
-        return [self._last_answer((*example.turns, side), thinks) for side in sides]
+        return [self._last_answer((*self._turns(example), side), thinks) for side in sides]
 
     def pair(self, example: Example) -> Pair:
         """Return a preference as token ids."""

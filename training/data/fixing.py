@@ -39,7 +39,8 @@ def _mended(example: Example) -> Example:
     return replace(
         example,
         turns=tuple(
-            turn._replace(content=mended(turn.content), thought=mended(turn.thought)) for turn in example.turns
+            turn._replace(content=mended(turn.content), thought=mended(turn.thought), input=mended(turn.input))
+            for turn in example.turns
         ),
         text=mended(example.text),
         chosen=mended(example.chosen),
@@ -102,6 +103,7 @@ def _messages(turns: Iterable[Turn]) -> list[dict[str, Any]]:
     return [
         {"role": turn.role, "content": turn.content}
         | ({"reasoning_content": turn.thought} if turn.thought else {})
+        | ({"input": turn.input} if turn.input else {})
         | ({} if turn.mark is None else {"train": turn.mark} if turn.mark else {"weight": 0})
         for turn in turns
     ]

@@ -2,7 +2,7 @@
 
 | format     | columns                                                                                      |
 |------------|----------------------------------------------------------------------------------------------|
-| alpaca     | instruction, output; input may be empty, and follows the instruction after a blank line      |
+| alpaca     | instruction, output; input may be empty, and follows the instruction as its form has it      |
 | koalpaca   | instruction, output                                                                          |
 | sharegpt   | conversations: a list of {from, value}                                                       |
 | messages   | messages (or conversations): a list of {role, content}, as OpenAI's                          |
@@ -76,8 +76,8 @@ class Data:
 def convert(table: Table, format: str = "auto", columns: Mapping[str, str] | None = None) -> Data:  # noqa: A002
     """Turn the table's rows into Examples; rows that lack what the format needs become findings.
 
-    `columns`: a field of the format -> the column it stands in. An Alpaca `input` follows its instruction after a
-    blank line, in the same question.
+    `columns`: a field of the format -> the column it stands in. An Alpaca `input` is the end of the question, after
+    a blank line or in the section that a prompt format has for it.
     """
     table = _renamed(table, columns or {})
     if format not in ("auto", *KINDS):

@@ -92,7 +92,7 @@ def _turn(turn: Any, name: str) -> Turn:
     if role in turn:
         named = _role(turn[role])
         thought = _thought(turn, turn.get(said)) if named == "assistant" else ""
-        return Turn(named, _content(turn.get(said)), thought, _mark(turn))
+        return Turn(named, _content(turn.get(said)), thought, _mark(turn), _input(turn, named))
     raise Unfit(f"a turn of {name} says no role", 'Write turns as {"role": …, "content": …}.')
 
 
@@ -103,6 +103,11 @@ def _thought(turn: dict[str, Any], content: Any) -> str:
     inner = [part.get("thinking") for part in parts if part.get("type") == "thinking"]
     fields += [_content(one) for one in inner if one]
     return next((field for field in fields if field.strip()), "")
+
+
+def _input(turn: dict[str, Any], role: str) -> str:
+    """Return which end of a question is an input, as a cleaned copy says it."""
+    return _text(turn.get("input"), "input") if role == "user" and isinstance(turn.get("input"), str) else ""
 
 
 def _mark(turn: dict[str, Any]) -> bool | None:
@@ -120,17 +125,17 @@ def _alpaca(number: int, row: Row) -> Example:
     """Read instruction, input and output: an `input` that is not empty follows the instruction after a blank line."""
     question, extra = _text(row.get("instruction"), "instruction"), _text(row.get("input"), "input")
     if extra.strip():
-        question = f"{question}\n\n{extra}" if question.strip() else extra
-    return _pair(number, question, row)
+        question, extra = (f"{question}\n\n{extra}", extra) if question.strip() else (extra, "")
+    return _pair(number, question, row, extra)
 
 
 def _koalpaca(number: int, row: Row) -> Example:
     return _pair(number, _text(row.get("instruction"), "instruction"), row)
 
 
-def _pair(number: int, question: str, row: Row) -> Example:
+def _pair(number: int, question: str, row: Row, extra: str = "") -> Example:
     answer = Turn("assistant", _text(row.get("output"), "output"), _thought(row, None))
-    return _conversation(number, (Turn("user", question), answer))
+    return _conversation(number, (Turn("user", question, input=extra.strip() and extra), answer))
 
 
 def _conversation(number: int, turns: tuple[Turn, ...]) -> Example:

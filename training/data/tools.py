@@ -16,6 +16,14 @@ class Spoken(Message):
     tool_call_id: str | None = None
 
 
+def with_input(turn: Turn, section: str) -> Turn:
+    """Return a question with its input behind what a prompt format has between the two."""
+    ending = f"\n\n{turn.input}"
+    if not turn.input or not turn.content.endswith(ending):
+        return turn
+    return turn._replace(content=turn.content.removesuffix(ending) + section + turn.input, input="")
+
+
 def spoken(turns: Sequence[Turn]) -> list[Message]:
     """Return turns as messages for a template."""
     return [

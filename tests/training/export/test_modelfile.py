@@ -1,6 +1,7 @@
 """Ollama is told the format that a model's own template renders, and nothing where that is none it knows."""
 
 import json
+import operator
 import re
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,9 @@ CONVERSATIONS = {
     "one": [("user", "안녕?")],
     "system": [("system", "Be brief."), ("user", "안녕?")],
     "turns": [("system", "Be brief."), ("user", "A"), ("assistant", "B"), ("user", "C")],
+    "input": [("user", "옮겨\n\n### Input:\n마당"), ("assistant", "yard"), ("user", "C")],
+    "later input": [("user", "A"), ("assistant", "B"), ("user", "옮겨\n\n### Input:\n마당")],
+    "no input": [("user", "What does ### Input: mean in\n### Input:\n마당?")],
 }
 
 
@@ -140,16 +144,16 @@ def test_a_model_without_a_template_gets_none(tmp_path: Path) -> None:
 
 
 class Go:
-    """As much of Go's text/template as ollama.toml uses: range over .Messages, if/else if, eq, variables."""
+    """As much of Go's text/template as ollama.toml uses: define and template, range over .Messages, if, variables."""
 
     def __init__(self, text: str) -> None:
-        self._parts = re.split(r"(\{\{-?.*?\}\})", text)
+        self._parts = re.split(r"(\{\{-?.*?\}\})", text, flags=re.DOTALL)
 
     def render(self, turns: list[tuple[str, str]]) -> str:
         self._scope: dict[str, Any] = {".System": next((said for role, said in turns if role == "system"), "")}
-        self._turns, self._at = turns, 0
+        self._named: dict[str, int] = {}
+        self._turns, self._at = turns, 1
         assert self._parts[0].strip() == ""  # {{- trims what stands before it
-        self._at = 1
         out, _ = self._block(True)
         return out
 
@@ -161,23 +165,38 @@ class Go:
             if not part.startswith("{{"):
                 out += part if live else ""
                 continue
-            action = part.strip("{}-").strip()
+            out = out.rstrip() if part.startswith("{{-") else out
+            action = part.strip("{}").removeprefix("-").strip(" ")
             if action == "end" or action.startswith("else"):
                 return out, action
             out += self._action(action, live)
         return out, "end"
 
     def _action(self, action: str, live: bool) -> str:
+        word, _, rest = action.partition(" ")
+        if word == "define":
+            self._named[rest] = self._at
+            self._block(False)
+            return ""
+        if word == "template":
+            return self._template(*rest.split(" ", 1)) if live else ""
         if action == "range .Messages":
             return self._range(live)
-        if action.startswith("if "):
-            return self._if(action[3:], live)
+        if word == "if":
+            return self._if(rest, live)
         if "=" in action:
             name, value = re.split(r"\s*:?=\s*", action)
             if live:
                 self._scope[name] = self._value(value)
             return ""
         return str(self._value(action)) if live else ""
+
+    def _template(self, name: str, given: str) -> str:
+        back, scope = self._at, self._scope
+        self._at, self._scope = self._named[name], {".": self._value(given)}
+        out, _ = self._block(True)
+        self._at, self._scope = back, scope
+        return out
 
     def _range(self, live: bool) -> str:
         begin, out = self._at, ""
@@ -191,7 +210,7 @@ class Go:
         out, taken = "", False
         end = f"else if {condition}"
         while end != "end":
-            test = end.removeprefix("else").strip().removeprefix("if ").strip()
+            test = end.removeprefix("else").strip(" ").removeprefix("if ").strip(" ")
             chosen = live and not taken and (not test or bool(self._value(test)))
             taken = taken or chosen
             text, end = self._block(chosen)
@@ -199,9 +218,31 @@ class Go:
         return out
 
     def _value(self, text: str) -> Any:
-        if text.startswith("eq "):
-            left, right = text[3:].split()
-            return self._value(left) == self._value(right)
-        if text.startswith('"'):
-            return text.strip('"')
-        return {"true": True, "false": False}.get(text, self._scope.get(text))
+        words = re.findall(r'"[^"]*"|`[^`]*`|[()]|[^\s()]+', text)
+        return self._called(words)
+
+    def _called(self, words: list[str]) -> Any:
+        found = []
+        while words and (word := words.pop(0)) != ")":
+            found.append(self._called(words) if word == "(" else word if word in CALLS else self._one(word))
+        if len(found) == 1:
+            return found[0]
+        return CALLS[found[0]](*found[1:])
+
+    def _one(self, word: str) -> Any:
+        if word[0] in '"`':
+            return word[1:-1]
+        return int(word) if word.isdigit() else {"true": True, "false": False}.get(word, self._scope.get(word))
+
+
+def _cut(text: str, begin: int, end: int | None = None) -> str:
+    return text.encode(errors="surrogateescape")[begin:end].decode(errors="surrogateescape")
+
+
+CALLS: dict[str, Any] = {
+    "eq": operator.eq,
+    "lt": operator.lt,
+    "len": lambda text: len(text.encode(errors="surrogateescape")),
+    "slice": _cut,
+}
+"""Go's functions; it counts and cuts texts by bytes."""
