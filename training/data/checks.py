@@ -110,6 +110,15 @@ def wordless_answers(sight: Sight) -> Iterator[Finding]:
     return _found("wordless-answers", "warning", rows, what, "Look whether they are meant.")
 
 
+def placeholders(sight: Sight) -> Iterator[Finding]:
+    """Find texts that are nothing but what other programs write into an empty cell."""
+    said = {e.row: text.strip() for e in sight.sound for text in e.written if faults.is_placeholder(text)}
+    about = ", ".join(sorted(set(said.values()))[:3])
+    remedy = "Look whether they are meant: programs write these into empty cells. Else leave these rows out."
+    for found in _found("placeholders", "warning", said, f"with a text that is nothing but {about}", remedy):
+        yield replace(found, about=about)
+
+
 def wrong_encodings(sight: Sight) -> Iterator[Finding]:
     """Find traces of a wrong encoding: repaired where that can be undone, named where it cannot."""
     mangled = _where(sight, lambda text: encodings.unmangled(text) != text)
@@ -287,6 +296,18 @@ CONTENT: tuple[Check, ...] = (
     _fatal("half-characters", faults.halved, "with halves of characters (lone surrogates)", "--fix takes them out."),
 )
 OTHERS: tuple[Check, ...] = (
-    *(wordless_answers, wrong_encodings, decomposed, duplicates, ratings, moved, typed, thoughts, without_loss, cuts),
+    *(
+        wordless_answers,
+        placeholders,
+        wrong_encodings,
+        decomposed,
+        duplicates,
+        ratings,
+        moved,
+        typed,
+        thoughts,
+        without_loss,
+        cuts,
+    ),
     benchmark,
 )

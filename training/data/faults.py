@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from itertools import pairwise
 
+from training.data.cells import EMPTY
 from training.data.encodings import SURROGATES
 from training.data.examples import ROLES, Example, Turn
 from training.data.thoughts import thought_alone
@@ -14,6 +15,10 @@ SAID = re.compile(r"[^\W_]")
 FOLLOWS = {"user": ("assistant",), "assistant": ("user", "tool"), "tool": ("tool", "assistant")}
 """Which roles may follow one."""
 OUT_OF_PLACE = {"tool": "with a tool's result that follows no answer", "user": "with a tool's result without an answer"}
+
+PLACEHOLDER = 20
+PLACEHOLDERS = EMPTY | {"inf", "infinity", "undefined", "<noinput>", "#n/a", "n/a"}
+"""What other programs write where there is nothing, in lower case; none is as long as PLACEHOLDER."""
 
 
 def usable(example: Example) -> bool:
@@ -31,6 +36,11 @@ def empty(example: Example) -> bool:
 def meaningless(example: Example) -> bool:
     """Return whether there is no letter or digit in all of it."""
     return not any(SAID.search(text) for text in example.written)
+
+
+def is_placeholder(text: str) -> bool:
+    """Return whether a text is nothing but another program's word for an empty cell, or for a number without end."""
+    return len(text) < PLACEHOLDER and text.strip().lower().lstrip("+-") in PLACEHOLDERS
 
 
 def unanswered(example: Example) -> bool:

@@ -13,6 +13,7 @@ class Finding:
     """One kind of fault and every row that has it. fatal: training cannot use these rows, and refuses the file.
 
     `rows` is empty where it concerns the whole file. `fix`: whether `--fix` repairs these rows or leaves them out.
+    `about`: names or values out of the data that the message tells, for pages in other languages.
     """
 
     check: str
@@ -21,6 +22,7 @@ class Finding:
     message: str
     remedy: str
     fix: bool = False
+    about: str = ""
 
     @property
     def count(self) -> int:

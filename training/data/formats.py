@@ -1,56 +1,48 @@
 """Which of the known formats a table is in, and its rows as Examples. Judges no content: checks.py does.
 
-| format     | columns                                                                                      |
-|------------|----------------------------------------------------------------------------------------------|
-| alpaca     | instruction, output; input may be empty, and follows the instruction as its form has it      |
-| koalpaca   | instruction, output                                                                          |
-| sharegpt   | conversations: a list of {from, value}                                                       |
-| messages   | messages (or conversations): a list of {role, content}, as OpenAI's                          |
-| preference | chosen, rejected and prompt, each a text or a list of messages; whole conversations need no  |
-|            | prompt: what both begin with is it                                                           |
-| kto        | prompt, completion and label (true: a good answer), each of the first two a text or a list   |
-|            | of messages; or messages and label                                                           |
-| text       | text                                                                                         |
+FORMATS lists them: a conversation may have its system prompt, and a question its history, in a column of its own.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from playground.errors import ConfigError, UnknownNameError
+from training.data.cells import Cells, RowFault, Unfit, parsed
 from training.data.examples import Example, Kind, Row, Table
 from training.data.findings import Finding, many
-from training.data.rows import READERS, RowFault, Unfit, rating, turned
+from training.data.leftovers import NAMES, Leftovers
+from training.data.rows import PAIRS, READERS, SPOKEN, rating, turned
 from training.methods import METHODS
 
-KINDS: dict[str, Kind] = {
-    "alpaca": "conversation",
-    "koalpaca": "conversation",
-    "sharegpt": "conversation",
-    "messages": "conversation",
-    "preference": "preference",
-    "kto": "rated",
-    "text": "text",
+
+class Format(NamedTuple):
+    """What a format's rows become, the columns that it needs (of several, any one) and those that it may have."""
+
+    kind: Kind
+    needs: tuple[tuple[str, ...], ...]
+    may: tuple[str, ...] = ()
+
+
+BESIDE = ("system", "history", "reasoning_content", "weight")
+ASKED = (("prompt", *SPOKEN, "instruction", "question"),)
+FORMATS = {
+    "alpaca": Format("conversation", (("instruction",), ("output",)), ("input", *BESIDE)),
+    "koalpaca": Format("conversation", (("instruction",), ("output",)), BESIDE),
+    "sharegpt": Format("conversation", (("conversations", *SPOKEN),), ("system", "history", "weight")),
+    "messages": Format("conversation", (SPOKEN,), ("system", "history", "weight")),
+    "prompt-completion": Format("conversation", (("prompt",), ("completion",)), BESIDE),
+    "orca": Format("conversation", (("question",), ("response",)), ("system_prompt", *BESIDE)),
+    "xtuner": Format("conversation", (("conversation",),), ("system", "history", "weight")),
+    "preference": Format(
+        "preference", (("chosen",), ("rejected",)), (*ASKED[0], "input", "system", "system_prompt", "history")
+    ),
+    "kto": Format("rated", (("completion", "output", "response", *SPOKEN), ("label", "kto_tag")), (*ASKED[0], *BESIDE)),
+    "text": Format("text", (("text",),)),
 }
-WANTED = {
-    "alpaca": ("instruction", "output"),
-    "koalpaca": ("instruction", "output"),
-    "sharegpt": ("conversations",),
-    "messages": ("messages",),
-    "preference": ("chosen", "rejected"),
-    "kto": ("completion", "label"),
-    "text": ("text",),
-}
-OPTIONAL = {
-    "alpaca": ("input",),
-    "preference": ("prompt",),
-    "kto": ("prompt", "messages", "conversations"),
-    "messages": ("conversations",),
-    "sharegpt": ("messages",),
-}
-FIELDS = sorted({name for names in (*WANTED.values(), *OPTIONAL.values()) for name in names})
+FIELDS = sorted({name for one in FORMATS.values() for name in (*sum(one.needs, ()), *one.may)})
 FEW = 0.05
 """The share of rows in another format up to which they count as broken rows rather than as a mixed file."""
 
@@ -67,7 +59,7 @@ class Data:
     @property
     def kind(self) -> Kind:
         """Return what its examples are."""
-        return KINDS[self.format]
+        return FORMATS[self.format].kind
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -76,20 +68,19 @@ class Data:
 def convert(table: Table, format: str = "auto", columns: Mapping[str, str] | None = None) -> Data:  # noqa: A002
     """Turn the table's rows into Examples; rows that lack what the format needs become findings.
 
-    `columns`: a field of the format -> the column it stands in. An Alpaca `input` is the end of the question, after
-    a blank line or in the section that a prompt format has for it.
+    `columns`: a field of the format -> the column it stands in. What no format reads is a finding.
     """
     table = _renamed(table, columns or {})
-    if format not in ("auto", *KINDS):
-        raise UnknownNameError("format", format, ["auto", *KINDS])
+    if format not in ("auto", *FORMATS):
+        raise UnknownNameError("format", format, ["auto", *FORMATS])
     if not table.rows:
         chosen = "text" if format == "auto" else format
         return Data([], chosen, table.name, list(table.faults))
     chosen = detect(table) if format == "auto" else format
     if format != "auto":
         _check_columns(table, format)
-    examples, faults = _examples(table, chosen)
-    return Data(examples, chosen, table.name, [*table.faults, *faults, *_unused(table, chosen)])
+    examples, findings = _examples(table, chosen)
+    return Data(examples, chosen, table.name, [*table.faults, *findings])
 
 
 def check_method(data: Data, method: str) -> None:
@@ -105,7 +96,8 @@ def check_method(data: Data, method: str) -> None:
     elif data.kind == "rated":
         hint = f"Train it with {other}; --format messages reads good and bad answers alike, where there are messages."
     else:
-        hint = f"Train it with {other}, or give {' or '.join(f for f, k in KINDS.items() if k in wanted.kinds)} data."
+        formats = [name for name, one in FORMATS.items() if one.kind in wanted.kinds]
+        hint = f"Train it with {other}, or give {' or '.join(formats)} data."
     raise ConfigError(
         f"{method} learns from {wanted.wants}, and {data.name} holds {data.kind} rows ({data.format}).", hint
     )
@@ -123,66 +115,93 @@ def detect(table: Table) -> str:
                 f"{table.name} mixes formats: {many(count)} of {best}, {many(times)} of {other}.",
                 "Keep one format a file, or name the one to read with --format.",
             )
-    if best == "koalpaca" and any("input" in row for row in table.rows):
+    if best == "koalpaca" and "input" in table.columns:
         return "alpaca"
     return best
 
 
 def _format_of(row: Row) -> str | None:
-    """Return the one format of a row. Whole pairs, then turns, win over a `text` column, which often repeats them."""
+    """Return the one format of a row; None where there is none, or several."""
+    found = _formats_of(row)
+    return found.pop() if len(found) == 1 else None
+
+
+def _formats_of(row: Row) -> set[str]:
+    """Return the formats that fit a row. Whole pairs, then turns, win over a `text`, which often repeats them."""
     have = {name for name, value in row.items() if value is not None}
-    if {"chosen", "rejected"} <= have and ("prompt" in have or not isinstance(turned(row["chosen"]), str)):
-        return "preference"
-    if "label" in row and (row["label"] is None or rating(row["label"]) is not None) and _is_rated(row, have):
-        return "kto"
-    found = [_turns_format(row[name]) for name in ("messages", "conversations") if name in have]
-    found = [name for name in found if name]
-    if {"instruction", "output"} <= set(row) and "instruction" in have:
-        found.append("koalpaca")
-    if len(set(found)) > 1:
-        return None
-    return found[0] if found else "text" if isinstance(row.get("text"), str) else None
+    if {"chosen", "rejected"} <= have and (have & set(ASKED[0]) or not isinstance(turned(row["chosen"]), str)):
+        return {"preference"}
+    turns = [name for column in SPOKEN if column in have and (name := _turns_format(row[column]))]
+    if _is_rated(row, have, bool(turns)):
+        return {"kto"}
+    found = {*turns, *(QUESTIONS[asked] for asked, told in PAIRS if asked in have and told in row)}
+    return found or ({"text"} if isinstance(row.get("text"), str) else set())
 
 
-def _is_rated(row: Row, have: set[str]) -> bool:
-    """Return whether a row with a label holds the answer that it could be about."""
-    turns = any(_turns_format(row[name]) for name in ("messages", "conversations") if name in have)
-    return {"prompt", "completion"} <= have or (turns and row["label"] is not None)
+QUESTIONS = {"instruction": "koalpaca", "question": "orca", "prompt": "prompt-completion"}
+"""The column of a question -> the format of its row."""
+
+
+def _is_rated(row: Row, have: set[str], turns: bool) -> bool:
+    """Return whether a row has a label, and the answer that it could be about."""
+    label = row.get("label", row.get("kto_tag"))
+    if "kto_tag" in have:
+        return rating(label) is not None
+    if "label" not in row or (label is not None and rating(label) is None):
+        return False
+    return {"prompt", "completion"} <= have or (turns and label is not None)
 
 
 def _turns_format(value: Any) -> str | None:
-    turns = turned(value)
+    turns = parsed(value)
     if not isinstance(turns, list) or not turns or not isinstance(turns[0], dict):
         return None
-    keys = set(turns[0])
-    return "messages" if {"role", "content"} <= keys else "sharegpt" if {"from", "value"} <= keys else None
+    keys = turns[0].keys()
+    if keys & {"content", "value"} and keys & {"role", "from"}:
+        return "messages" if "role" in keys else "sharegpt"
+    return "xtuner" if {"input", "output"} <= keys else None
 
 
 def _unknown(table: Table) -> ConfigError:
     columns = table.columns
-    near = []
-    for name in FIELDS:
-        if name not in columns:
-            match = get_close_matches(name, [column.strip().lower() for column in columns], n=1, cutoff=0.75)
-            near += [f"--column {name}={c}" for c in columns if match and c.strip().lower() == match[0]]
-    wants = "; ".join(f"{name}: {', '.join(_columns_of(name))}" for name in KINDS)
-    both = [name for name in ("instruction", "messages", "conversations") if name in columns]
-    if len(both) > 1:
-        hint = f"Several formats would fit ({', '.join(both)}): name one with --format."
-    else:
-        hint = f"Did you mean {' '.join(near)}?" if near else "Say which column is which: --column instruction=…"
+    both = next((found for row in table.rows if len(found := _formats_of(row)) > 1), None)
+    hint = (
+        f"Several formats would fit: name one with --format {'|'.join(sorted(both))}." if both else _suggested(columns)
+    )
+    wants = "; ".join(f"{name}: {', '.join(names[0] for names in one.needs)}" for name, one in FORMATS.items())
     return ConfigError(
         f"{table.name} is in no known format; its columns are {', '.join(columns) or 'none'}.",
-        f"{hint} Known: {wants}.",
+        f"{hint} Known: {wants}; beside questions and turns system and history.",
     )
 
 
-def _columns_of(name: str) -> list[str]:
-    """Return a format's columns as people read them."""
-    return [
-        *WANTED[name],
-        *(f"({extra})" for extra in OPTIONAL.get(name, ()) if name in ("alpaca", "preference", "kto")),
-    ]
+LIKELY = (("instruction", "output"), ("prompt", "chosen", "rejected"), ("messages",), ("text",))
+"""Columns that are looked for under other names, where a file is in no format."""
+
+
+def _suggested(columns: list[str]) -> str:
+    """Return which columns to name: those of the first format that is there under other names, else what is near."""
+    near = [{name: _meant(name, columns) for name in wanted} for wanted in LIKELY]
+    whole = next((found for found in near if all(found.values())), None)
+    some = whole or next((found for found in near if any(found.values())), None)
+    if some is None:
+        return "Say which column is which: --column instruction=… --column output=…"
+    taken = set(some.values())
+    more = (
+        {} if not whole or "text" in some else {name: _meant(name, columns) for name in ("input", "system", "history")}
+    )
+    some = some | {name: column for name, column in more.items() if column and column not in taken}
+    said = " ".join(f"--column {name}={column or '…'}" for name, column in some.items() if name != column)
+    return f"Did you mean {said}?"
+
+
+def _meant(name: str, columns: list[str]) -> str:
+    """Return the column that a field may stand in; empty where there is none."""
+    if name in columns:
+        return name
+    known = next((column for other in NAMES.get(name, ()) for column in columns if column.strip().lower() == other), "")
+    match = get_close_matches(name, [column.strip().lower() for column in columns], n=1, cutoff=0.75)
+    return known or next((column for column in columns if match and column.strip().lower() == match[0]), "")
 
 
 def _renamed(table: Table, columns: Mapping[str, str]) -> Table:
@@ -195,7 +214,11 @@ def _renamed(table: Table, columns: Mapping[str, str]) -> Table:
             raise UnknownNameError(f"column in {table.name}", actual, table.columns)
     taken = set(columns.values())
     rows = [
-        {name: value for name, value in row.items() if name not in taken and name not in columns}
+        {
+            name if name not in columns else f"{name} (before --column)": value
+            for name, value in row.items()
+            if name not in taken
+        }
         | {wanted: row[actual] for wanted, actual in columns.items() if actual in row}
         for row in table.rows
     ]
@@ -205,34 +228,28 @@ def _renamed(table: Table, columns: Mapping[str, str]) -> Table:
 def _check_columns(table: Table, name: str) -> None:
     """Refuse a named format whose columns no row has: that is a mistake about the whole file."""
     columns = table.columns
-    spare = [other for other in OPTIONAL.get(name, ()) if other in ("messages", "conversations")]
-    missing = [wanted for wanted in WANTED[name] if not {wanted, *(spare if wanted != "label" else ())} & set(columns)]
+    missing = [names[0] for names in FORMATS[name].needs if not set(names) & set(columns)]
     if missing:
-        near = get_close_matches(missing[0], columns, n=1, cutoff=0.6)
-        column = near[0] if near else "…"
+        said = " ".join(f"--column {wanted}={_meant(wanted, columns) or '…'}" for wanted in missing)
         raise ConfigError(
             f"{table.name} has no column {', '.join(missing)}, which {name} needs; it has {', '.join(columns)}.",
-            f"Say which column it is: --column {missing[0]}={column}, or take another --format.",
+            f"Say which column it is: {said}, or take another --format.",
         )
 
 
 def _examples(table: Table, name: str) -> tuple[list[Example], list[Finding]]:
     examples: list[Example] = []
     wrong: dict[RowFault, list[int]] = defaultdict(list)
-    reader = READERS[name]
+    left = Leftovers(name, {*sum(FORMATS[name].needs, ()), *FORMATS[name].may}, len(table.rows))
     for number, row in zip(table.numbers, table.rows, strict=True):
+        cells = Cells(row)
         try:
-            examples.append(reader(number, row))
+            examples.append(READERS[name](number, cells))
         except Unfit as unfit:
             wrong[unfit.fault].append(number)
-    return examples, [
+        else:
+            left.add(examples[-1], cells)
+    unreadable = [
         Finding("unreadable", "fatal", tuple(rows), fault.message, fault.remedy, True) for fault, rows in wrong.items()
     ]
-
-
-def _unused(table: Table, name: str) -> Iterable[Finding]:
-    used = {*WANTED[name], *OPTIONAL.get(name, ())}
-    spare = [column for column in table.columns if column not in used]
-    if spare:
-        said = ", ".join(spare[:6]) + (" …" if len(spare) > 6 else "")
-        yield Finding("unused", "note", (), f"columns that {name} does not read: {said}", "Nothing to do.")
+    return examples, [*unreadable, *left.findings()]

@@ -94,8 +94,9 @@ def _finding(finding: Mapping[str, Any]) -> str:
     where = listed(finding["rows"])
     message, todo = finding["message"], finding["remedy"]
     if key in texts:
-        english = message
-        message, todo = bilingual(lambda code: words("ko")[key] if code == "ko" else english), both(f"{key}_todo")
+        english, about = message, finding["about"]
+        message = bilingual(lambda code: words("ko")[key].format(about=about) if code == "ko" else english)
+        todo = both(f"{key}_todo", remedy=todo)
     rows = f"<small>{both('look.where', rows=_where(finding['rows'], where))}</small>" if where else ""
     severity = both(f"look.{finding['severity']}")
     return f"<em>{severity}</em><div><strong>{escaped(message)}</strong>{rows}<p>{escaped(todo)}</p></div>"

@@ -124,7 +124,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], type[MadangError], str, str]] = {
     ),
     "pairs without a prompt": (
         *(converted(lambda f: rows(f, "a.jsonl", [{"chosen": "a", "rejected": "b"}])), ConfigError),
-        *("columns are chosen, rejected", "--column instruction"),
+        *("columns are chosen, rejected", "--column prompt=…"),
     ),
     "a format whose columns are missing": (
         *(converted(lambda f: rows(f, "a.jsonl", [{"txt": "a"}]), format="text"), ConfigError),

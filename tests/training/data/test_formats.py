@@ -73,7 +73,7 @@ def test_alpaca_joins_the_input_after_a_blank_line() -> None:
     assert second.turns[0].content == "Tell a joke."
     as_koalpaca = data(ALPACA, "koalpaca")
     assert as_koalpaca.examples[0].turns[0].content == "다음 문장을 영어로 옮기세요."
-    assert [(finding.check, finding.severity) for finding in as_koalpaca.findings] == [("unused", "note")]
+    assert [(finding.check, finding.severity) for finding in as_koalpaca.findings] == [("left-out", "warning")]
 
 
 def test_speakers_become_roles_and_parts_one_text() -> None:

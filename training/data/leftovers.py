@@ -1,0 +1,183 @@
+"""What a format leaves out of its rows, and what it reads otherwise than it stands: as findings. Reads no row."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from training.data.cells import Cells
+from training.data.examples import Example
+from training.data.findings import Finding, Severity, many
+
+PLAIN = re.compile(
+    r"(.*_)?(ids?|idx|index|uuid|guid|hash|md5|url|uri|link|source|src|dataset|date|time|timestamp|created|updated|"
+    r"lang|language|license|licence|model|generator|author|user|split|category|tags?|topic|title|subset|file|path|name|"
+    r"filename|tokens|length|num_\w+|\w+_count|metadata|meta|level)"
+)
+"""Names of columns that say something about a row and nothing that it teaches."""
+NAMES: dict[str, tuple[str, ...]] = {
+    "instruction": ("질문", "지시", "지시문", "명령", "query", "question", "user_input", "inputs"),
+    "output": ("답변", "답", "응답", "출력", "answer", "response", "reply", "completion", "target", "targets"),
+    "input": ("입력", "맥락", "문맥", "지문", "context", "passage", "document", "documents", "contexts"),
+    "system": ("시스템", "시스템_프롬프트", "system_message", "system_instruction", "sys_prompt", "persona"),
+    "history": ("대화_기록", "이전_대화", "chat_history", "previous_turns", "past"),
+    "messages": ("대화", "dialog", "dialogue", "dialogs", "turns", "chat", "message"),
+    "prompt": ("프롬프트", "질문", "question", "instruction", "query"),
+    "chosen": ("선택", "좋은_답", "preferred", "preferred_output", "chosen_response", "response_chosen", "accepted"),
+    "rejected": ("거절", "나쁜_답", "dispreferred", "non_preferred_output", "rejected_response", "response_rejected"),
+    "text": ("글", "본문", "내용", "문서", "content", "document", "body"),
+    "reasoning_content": ("생각", "cot", "thoughts", "chain_of_thought", "rationale", "reasoning_steps", "explanation"),
+}
+"""A field -> what its column, or a turn's key, is called elsewhere."""
+REMEDIES: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"images?|image_url|audios?|videos?|pictures?|files?"), "Leave these rows out: text alone is trained."),
+    (
+        re.compile(r"labels?|kto_tag|ratings?"),
+        "Rated answers are learnt by KTO: prompt, completion, --column label={}.",
+    ),
+    (re.compile(r"weights?|loss|train|scores?|reward|quality"), "Leave out the rows that should not count."),
+    (re.compile(r"(tool|function)s?|(tool|function)_calls?|tool_call_id"), "Leave out the rows that need it."),
+    (re.compile(r"system\w*|history|input|context"), "Name a --format that reads it, or write it into the text."),
+    (re.compile(r"train\w*_detail|refusal|prefix|suffix"), "Leave out the rows that need it."),
+)
+"""Names that carry meaning (in full, in lower case) and that no --column helps, and the remedy."""
+LOOK = "Nothing to do where it is no part of what is to be learnt; else write it into a column that is read."
+PROSE, WORDS, SHOWN = 60, 7, 12
+"""Characters and words from which on a text is more than a tag; the columns of no known name that are listed."""
+
+
+@dataclass
+class Column:
+    """A column, or a turn's key, that some rows hold and none of them had read."""
+
+    rows: list[int] = field(default_factory=list)
+    prose: bool = False
+    repeats: bool = True
+
+
+class Leftovers:
+    """Gathers, row by row, what was not read. `known`: the columns that the format could read."""
+
+    def __init__(self, name: str, known: Iterable[str], total: int) -> None:
+        self.format, self.total = name, total
+        self.known = set(known)
+        self.columns: dict[tuple[str, bool], Column] = {}
+        self.remarks: dict[str, tuple[list[int], dict[str, None]]] = {}
+
+    def add(self, example: Example, row: Cells) -> None:
+        """Take what is left of a row."""
+        for name, value in row.unread.items():
+            self._add(name, value, example, inner=False)
+        for name, value in row.turns:
+            self._add(name, value, example, inner=True)
+        for check, what in row.remarks:
+            rows, said = self.remarks.setdefault(check, ([], {}))
+            rows += [example.row] if rows[-1:] != [example.row] else []
+            if len(said) < 3:
+                said[what] = None
+
+    def _add(self, name: str, value: Any, example: Example, inner: bool) -> None:
+        column = self.columns.setdefault((name, inner), Column())
+        column.rows += [example.row] if column.rows[-1:] != [example.row] else []
+        column.prose = column.prose or _is_prose(value)
+        column.repeats = column.repeats and _repeats(value, example)
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield what is left out, what may carry meaning as warnings, and how values were read."""
+        prose, tags = list[str](), list[str]()
+        for (name, inner), column in self.columns.items():
+            remedy = None if column.repeats else self._remedy(name, inner)
+            said = f"{name}{' in turns' if inner else ''} ({len(column.rows) / max(1, self.total):.1%} of the rows)"
+            if remedy is not None:
+                yield self._left_out([said], remedy, column.rows)
+            elif column.prose and not column.repeats and not PLAIN.fullmatch(_plain(name)):
+                prose.append(said)
+            else:
+                tags.append(f"{said}, which repeats the row" if column.repeats else said)
+        if prose:
+            yield self._left_out(prose, LOOK)
+        if tags:
+            what, remedy = f"{self.format} does not read {_listed(tags)}", "Nothing to do: no part of what is learnt."
+            yield Finding("unused", "note", (), what, remedy, about=_listed(tags))
+        for check, (rows, examples) in self.remarks.items():
+            severity, what, remedy = REMARKS[check]
+            said = ", ".join(examples)
+            what = f"{many(len(rows))} {what}".format(said)
+            yield Finding(check, severity, tuple(rows), what, remedy, about=said)
+
+    def _left_out(self, names: list[str], remedy: str, rows: Iterable[int] = ()) -> Finding:
+        what = f"{self.format} does not read {_listed(names)}: it is left out"
+        return Finding("left-out", "warning", tuple(rows), what, remedy, about=_listed(names))
+
+    def _remedy(self, name: str, inner: bool) -> str | None:
+        """Return what to do about a name that carries meaning; None where it is not known to."""
+        meant = field_of(name)
+        if inner:
+            return f"Name the key {meant}." if meant == "reasoning_content" else _known_remedy(name)
+        wanted = meant if meant in self.known else _plain(name) if _plain(name) in self.known else None
+        if wanted and wanted != name:
+            return f"Read it with --column {wanted}={name}, or leave it where it is no part of what is to be learnt."
+        return _known_remedy(name)
+
+
+def _known_remedy(name: str) -> str | None:
+    found = next((remedy for names, remedy in REMEDIES if names.fullmatch(_plain(name))), None)
+    return found.format(name) if found else LOOK if field_of(name) else None
+
+
+REMARKS: Mapping[str, tuple[Severity, str, str]] = {
+    "not-text": (
+        *("note", "with a number or truth value where a text is meant, read as it is written: {}"),
+        "Nothing to do where that is right; 3.0 may be a 3 that another program wrote.",
+    ),
+    "empty-cells": (
+        *("warning", "in which another program's word for an empty cell is read as empty ({})"),
+        "Empty these cells in the source; where the word is meant, write a sentence.",
+    ),
+    "weights": (
+        *("warning", "with a weight other than 0 and 1 ({}): below 0 it is not learnt, else it counts as 1"),
+        "Write 0 or 1; a row that should count twice may stand twice.",
+    ),
+    "learnt-questions": (
+        *("warning", "with a turn marked to be learnt that is no answer ({}): it is not learnt"),
+        "Nothing to do where answers are what is to be learnt; data.answers_only: false learns everything.",
+    ),
+    "two-system-prompts": (
+        *("warning", "whose own system turn differs from the column system: the turn counts, the column is left out"),
+        "Leave one of them.",
+    ),
+    "prompt-as-question": (
+        *("note", "whose prompt and completion are texts: asked as a question in the model's prompt format"),
+        "Nothing to do for questions; a text that goes on belongs into one column, text.",
+    ),
+}
+"""What was read otherwise than it stands -> how bad that is, how it is said, and the remedy."""
+
+
+def field_of(name: str) -> str | None:
+    """Return the field that a column of that name usually holds, if it is known under another name."""
+    return next((field for field, names in NAMES.items() if _plain(name) in names), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s\-]+", "_", name.strip().lower())
+
+
+def _is_prose(value: Any) -> bool:
+    """Return whether a value is more than a tag or a number."""
+    return (
+        len(value) >= PROSE or value.count(" ") >= WORDS if isinstance(value, str) else isinstance(value, list | dict)
+    )
+
+
+def _repeats(value: Any, example: Example) -> bool:
+    """Return whether a text is one of the row's own, or holds all of them, as Alpaca's `text` does."""
+    if not isinstance(value, str):
+        return False
+    written = [text.strip() for text in example.written if text.strip()]
+    return value.strip() in written or all(text in value for text in written)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
