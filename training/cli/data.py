@@ -27,7 +27,7 @@ def check(  # noqa: PLR0913 - a parameter an option
     source: Annotated[str, typer.Argument(metavar="FILE", help="A file, a folder, or a Hub data set (owner/name).")],
     split: Annotated[str, typer.Option(help="Which rows of a Hub data set or a folder.")] = "train",
     form: Annotated[
-        str, typer.Option("--format", help="alpaca, koalpaca, sharegpt, messages, text, preference or kto.")
+        str, typer.Option("--format", help="A format of the guide, as alpaca or messages; default: found.")
     ] = "auto",
     column: Annotated[
         list[str] | None, typer.Option("--column", help="A field's column, as instruction=질문; repeat it.")

@@ -14,7 +14,8 @@ from training.data.cells import Cells, RowFault, Unfit, parsed
 from training.data.examples import Example, Kind, Row, Table
 from training.data.findings import Finding, many
 from training.data.leftovers import NAMES, Leftovers
-from training.data.rows import PAIRS, READERS, SPOKEN, rating, turned
+from training.data.rows import READERS, SPOKEN, rating
+from training.data.turns import PAIRS, turned
 from training.methods import METHODS
 
 
@@ -240,7 +241,8 @@ def _check_columns(table: Table, name: str) -> None:
 def _examples(table: Table, name: str) -> tuple[list[Example], list[Finding]]:
     examples: list[Example] = []
     wrong: dict[RowFault, list[int]] = defaultdict(list)
-    left = Leftovers(name, {*sum(FORMATS[name].needs, ()), *FORMATS[name].may}, len(table.rows))
+    known = {*sum(FORMATS[name].needs, ()), *FORMATS[name].may}
+    left = Leftovers(name, known | ({"input"} if name == "koalpaca" else set()), len(table.rows))  # else it is alpaca
     for number, row in zip(table.numbers, table.rows, strict=True):
         cells = Cells(row)
         try:

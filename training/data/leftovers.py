@@ -41,6 +41,7 @@ REMEDIES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"train\w*_detail|refusal|prefix|suffix"), "Leave out the rows that need it."),
 )
 """Names that carry meaning (in full, in lower case) and that no --column helps, and the remedy."""
+COLUMN = re.compile(r"--column \S+=\S+")
 LOOK = "Nothing to do where it is no part of what is to be learnt; else write it into a column that is read."
 PROSE, WORDS, SHOWN = 60, 7, 12
 """Characters and words from which on a text is more than a tag; the columns of no known name that are listed."""
@@ -89,25 +90,28 @@ class Leftovers:
             remedy = None if column.repeats else self._remedy(name, inner)
             said = f"{name}{' in turns' if inner else ''} ({len(column.rows) / max(1, self.total):.1%} of the rows)"
             if remedy is not None:
-                yield self._left_out([said], remedy, column.rows)
+                yield self._left_out(said, remedy, column.rows)
             elif column.prose and not column.repeats and not PLAIN.fullmatch(_plain(name)):
                 prose.append(said)
             else:
                 tags.append(f"{said}, which repeats the row" if column.repeats else said)
         if prose:
-            yield self._left_out(prose, LOOK)
+            yield self._left_out(_listed(prose), LOOK)
         if tags:
-            what, remedy = f"{self.format} does not read {_listed(tags)}", "Nothing to do: no part of what is learnt."
-            yield Finding("unused", "note", (), what, remedy, about=_listed(tags))
+            what, remedy = _listed(tags), "Nothing to do: no part of what is learnt."
+            yield Finding("unused", "note", (), f"{self.format} does not read {what}", remedy, about=_bare(what))
         for check, (rows, examples) in self.remarks.items():
             severity, what, remedy = REMARKS[check]
             said = ", ".join(examples)
             what = f"{many(len(rows))} {what}".format(said)
             yield Finding(check, severity, tuple(rows), what, remedy, about=said)
 
-    def _left_out(self, names: list[str], remedy: str, rows: Iterable[int] = ()) -> Finding:
-        what = f"{self.format} does not read {_listed(names)}: it is left out"
-        return Finding("left-out", "warning", tuple(rows), what, remedy, about=_listed(names))
+    def _left_out(self, said: str, remedy: str, rows: Iterable[int] = ()) -> Finding:
+        what = f"{self.format} does not read {said}: it is left out"
+        column = COLUMN.search(remedy)
+        return Finding(
+            "left-out", "warning", tuple(rows), what, remedy, about=f"{_bare(said)} {column[0] if column else ''}"
+        )
 
     def _remedy(self, name: str, inner: bool) -> str | None:
         """Return what to do about a name that carries meaning; None where it is not known to."""
@@ -176,6 +180,10 @@ def _repeats(value: Any, example: Example) -> bool:
         return False
     written = [text.strip() for text in example.written if text.strip()]
     return value.strip() in written or all(text in value for text in written)
+
+
+def _bare(said: str) -> str:
+    return said.replace(" of the rows", "").replace(", which repeats the row", "")
 
 
 def _listed(names: list[str]) -> str:

@@ -94,9 +94,9 @@ def _finding(finding: Mapping[str, Any]) -> str:
     where = listed(finding["rows"])
     message, todo = finding["message"], finding["remedy"]
     if key in texts:
-        english, about = message, finding["about"]
+        english, about = message, finding.get("about", "")
         message = bilingual(lambda code: words("ko")[key].format(about=about) if code == "ko" else english)
-        todo = both(f"{key}_todo", remedy=todo)
+        todo = both(f"{key}_todo")
     rows = f"<small>{both('look.where', rows=_where(finding['rows'], where))}</small>" if where else ""
     severity = both(f"look.{finding['severity']}")
     return f"<em>{severity}</em><div><strong>{escaped(message)}</strong>{rows}<p>{escaped(todo)}</p></div>"
