@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 EMPTY = frozenset(("nan", "none", "null", "<na>", "nat"))
 """What other programs write into a cell that holds nothing, in lower case."""
+LONGEST = 20
+"""Characters that such a cell has at most, with white space."""
 LITERAL = 1_000_000
 """Characters up to which a cell is read as a list that Python printed, which takes much memory."""
 
@@ -46,32 +48,32 @@ class Cells:
 
     def take(self, *names: str) -> Any:
         """Return what the first of these that holds something holds, else None; others that say the same are read."""
-        there = [name for name in names if name in self.unread]
-        value = self.unread[there[0]] if there else None
-        for name in there:
-            if self.unread[name] == value:
-                del self.unread[name]
+        value = None
+        for name in names:
+            if name in self.unread and (value is None or self.unread[name] == value):
+                value = self.unread.pop(name)
         return value
 
     def text(self, *names: str) -> str:
         """Return a column that the format needs as text, of the first name that holds something."""
-        name = next((name for name in names if name in self.unread), names[0])
-        return self.written(self.take(*names), name)
+        if len(names) > 1:
+            names = (next((name for name in names if name in self.unread), names[0]), *names)
+        return self.written(self.take(*names), names[0])
 
     def optional(self, *names: str) -> str:
         """Return a column that may be empty as text; empty, too, where another program wrote that it is."""
         said = self.text(*names)
-        if said.strip().lower() not in EMPTY:
+        if len(said) > LONGEST or said.strip().lower() not in EMPTY:
             return said
         self.remarks.append(("empty-cells", f"{names[0]}: {said.strip()}"))
         return ""
 
     def written(self, value: Any, name: str) -> str:
         """Return a value as text, as JSON writes it; Unfit where it is none."""
-        if value is None or value != value:  # NaN alone differs from itself
-            return ""
         if isinstance(value, str):
             return value
+        if value is None or value != value:  # NaN alone differs from itself
+            return ""
         if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
             said = json.dumps(value)
             self.remarks.append(("not-text", said))
@@ -82,7 +84,7 @@ class Cells:
 def blank(value: Any) -> bool:
     """Return whether a value holds nothing."""
     if isinstance(value, str):
-        return not value.strip()
+        return not value or value.isspace()
     return value is None or (isinstance(value, list | dict) and not value) or bool(value != value)
 
 

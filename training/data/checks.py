@@ -222,7 +222,7 @@ def thoughts(sight: Sight) -> Iterator[Finding]:
 def without_loss(sight: Sight) -> Iterator[Finding]:
     """Find answers that the data gives no loss."""
     rows = (example.row for example in sight.sound if any(not answer.learnt for answer in faults.answered(example)))
-    what = "with answers that are not learnt: weight 0, loss or train false"
+    what = "with answers that are not learnt: weight 0, loss or train false, or part of a prompt"
     return _found("no-loss", "note", rows, what, "Nothing to do where that is meant.")
 
 

@@ -27,16 +27,17 @@ class Format(NamedTuple):
     may: tuple[str, ...] = ()
 
 
-BESIDE = ("system", "history", "reasoning_content", "weight")
+BESIDE = ("system", "system_prompt", "history", "reasoning_content", "weight")
+SPOKEN_BESIDE = ("system", "system_prompt", "history", "weight")
 ASKED = (("prompt", *SPOKEN, "instruction", "question"),)
 FORMATS = {
     "alpaca": Format("conversation", (("instruction",), ("output",)), ("input", *BESIDE)),
     "koalpaca": Format("conversation", (("instruction",), ("output",)), BESIDE),
-    "sharegpt": Format("conversation", (("conversations", *SPOKEN),), ("system", "history", "weight")),
-    "messages": Format("conversation", (SPOKEN,), ("system", "history", "weight")),
+    "sharegpt": Format("conversation", (("conversations", *SPOKEN),), SPOKEN_BESIDE),
+    "messages": Format("conversation", (SPOKEN,), SPOKEN_BESIDE),
     "prompt-completion": Format("conversation", (("prompt",), ("completion",)), BESIDE),
-    "orca": Format("conversation", (("question",), ("response",)), ("system_prompt", *BESIDE)),
-    "xtuner": Format("conversation", (("conversation",),), ("system", "history", "weight")),
+    "orca": Format("conversation", (("question",), ("response",)), BESIDE),
+    "xtuner": Format("conversation", (("conversation",),), SPOKEN_BESIDE),
     "preference": Format(
         "preference", (("chosen",), ("rejected",)), (*ASKED[0], "input", "system", "system_prompt", "history")
     ),
@@ -176,7 +177,13 @@ def _unknown(table: Table) -> ConfigError:
     )
 
 
-LIKELY = (("instruction", "output"), ("prompt", "chosen", "rejected"), ("messages",), ("text",))
+LIKELY = (
+    ("instruction", "output"),
+    ("prompt", "completion"),
+    ("prompt", "chosen", "rejected"),
+    ("messages",),
+    ("text",),
+)
 """Columns that are looked for under other names, where a file is in no format."""
 
 

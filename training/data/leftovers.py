@@ -17,12 +17,13 @@ PLAIN = re.compile(
 """Names of columns that say something about a row and nothing that it teaches."""
 NAMES: dict[str, tuple[str, ...]] = {
     "instruction": ("질문", "지시", "지시문", "명령", "query", "question", "user_input", "inputs"),
-    "output": ("답변", "답", "응답", "출력", "answer", "response", "reply", "completion", "target", "targets"),
+    "output": ("답변", "답", "응답", "출력", "answer", "response", "reply", "target", "targets"),
     "input": ("입력", "맥락", "문맥", "지문", "context", "passage", "document", "documents", "contexts"),
     "system": ("시스템", "시스템_프롬프트", "system_message", "system_instruction", "sys_prompt", "persona"),
     "history": ("대화_기록", "이전_대화", "chat_history", "previous_turns", "past"),
     "messages": ("대화", "dialog", "dialogue", "dialogs", "turns", "chat", "message"),
-    "prompt": ("프롬프트", "질문", "question", "instruction", "query"),
+    "prompt": ("프롬프트", "질문", "question", "instruction", "query", "input"),
+    "completion": ("응답", "답변", "response", "answer", "output"),
     "chosen": ("선택", "좋은_답", "preferred", "preferred_output", "chosen_response", "response_chosen", "accepted"),
     "rejected": ("거절", "나쁜_답", "dispreferred", "non_preferred_output", "rejected_response", "response_rejected"),
     "text": ("글", "본문", "내용", "문서", "content", "document", "body"),
@@ -38,11 +39,11 @@ REMEDIES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"weights?|loss|train|scores?|reward|quality"), "Leave out the rows that should not count."),
     (re.compile(r"(tool|function)s?|(tool|function)_calls?|tool_call_id"), "Leave out the rows that need it."),
     (re.compile(r"system\w*|history|input|context"), "Name a --format that reads it, or write it into the text."),
-    (re.compile(r"train\w*_detail|refusal|prefix|suffix"), "Leave out the rows that need it."),
+    (re.compile(r"train\w*_detail|refusal|prefix|suffix|need_eos_token"), "Leave out the rows that need it."),
 )
 """Names that carry meaning (in full, in lower case) and that no --column helps, and the remedy."""
 COLUMN = re.compile(r"--column \S+=\S+")
-LOOK = "Nothing to do where it is no part of what is to be learnt; else write it into a column that is read."
+LOOK = "Write it into a column that is read, or leave it where it teaches nothing."
 PROSE, WORDS, SHOWN = 60, 7, 12
 """Characters and words from which on a text is more than a tag; the columns of no known name that are listed."""
 
@@ -98,7 +99,7 @@ class Leftovers:
         if prose:
             yield self._left_out(_listed(prose), LOOK)
         if tags:
-            what, remedy = _listed(tags), "Nothing to do: no part of what is learnt."
+            what, remedy = _listed(tags), "Nothing to do for ids, tags and what repeats the row."
             yield Finding("unused", "note", (), f"{self.format} does not read {what}", remedy, about=_bare(what))
         for check, (rows, examples) in self.remarks.items():
             severity, what, remedy = REMARKS[check]
@@ -116,17 +117,19 @@ class Leftovers:
     def _remedy(self, name: str, inner: bool) -> str | None:
         """Return what to do about a name that carries meaning; None where it is not known to."""
         meant = field_of(name)
+        if meant == "reasoning_content" and (inner or meant not in self.known):
+            return f"Name it {meant}, in the turn whose answer it stands before."
         if inner:
-            return f"Name the key {meant}." if meant == "reasoning_content" else _known_remedy(name)
+            return _known_remedy(name)
         wanted = meant if meant in self.known else _plain(name) if _plain(name) in self.known else None
         if wanted and wanted != name:
-            return f"Read it with --column {wanted}={name}, or leave it where it is no part of what is to be learnt."
+            return f"Read it with --column {wanted}={name}, or leave it where it teaches nothing."
         return _known_remedy(name)
 
 
 def _known_remedy(name: str) -> str | None:
     found = next((remedy for names, remedy in REMEDIES if names.fullmatch(_plain(name))), None)
-    return found.format(name) if found else LOOK if field_of(name) else None
+    return found.format(name) if found else LOOK if field_of(name) or _plain(name) in NAMES else None
 
 
 REMARKS: Mapping[str, tuple[Severity, str, str]] = {

@@ -22,11 +22,9 @@ NO_INPUT = frozenset(("<noinput>", "<no input>", "&lt;noinput&gt;"))
 def _conversation(number: int, row: Cells, turns: Sequence[Turn]) -> Example:
     """Return a conversation, none of whose answers is learnt where the row itself says so."""
     turns, mark = headed(row, turns), mark_of(row)
-    return Example(number, "conversation", _unlearnt(turns) if mark is False else turns)
-
-
-def _unlearnt(turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    return tuple(turn._replace(mark=False) for turn in turns)
+    return Example(
+        number, "conversation", tuple(turn._replace(mark=False) for turn in turns) if mark is False else turns
+    )
 
 
 def _question(row: Cells) -> Turn:
@@ -58,7 +56,8 @@ def _completion(number: int, row: Cells) -> Example:
     """Read TRL's pair, of texts or of turns: the completion carries the loss, and nothing of the prompt does."""
     if isinstance(row.values.get("prompt"), str) and not isinstance(turned(row.values["prompt"]), list | dict):
         row.remarks.append(("prompt-as-question", ""))
-    return _conversation(number, row, (*_unlearnt(_asked(row)), *_side(row, "completion")))
+    asked = (turn._replace(mark=False) if turn.role == "assistant" else turn for turn in _asked(row))
+    return _conversation(number, row, (*asked, *_side(row, "completion")))
 
 
 def _rated(number: int, row: Cells) -> Example:

@@ -63,13 +63,16 @@ def _turn(value: Any, name: str, row: Cells) -> Turn:
     if not role:
         raise Unfit(f"a turn of {name} says no role", 'Write turns as {"role": …, "content": …}.')
     role, said = SPEAKERS.get(role, role), turn.take("content", "value")
-    thought = thought_of(turn, said) if role == "assistant" else ""
-    content, mark = _content(said, turn), mark_of(turn)
-    if mark and role != "assistant":
-        row.remarks.append(("learnt-questions", role))
-    ends = role == "user" and content.endswith(f"\n\n{value.get('input')}")
-    extra = turn.text("input") if ends else ""  # a cleaned copy says which end of a question is one
-    row.turns += turn.unread.items()
+    content, thought, mark, extra = _content(said, turn), "", None, ""
+    if role == "assistant" and (turn.unread or isinstance(said, list)):
+        thought = thought_of(turn, said)
+    if turn.unread:
+        mark = mark_of(turn)
+        if mark and role != "assistant":
+            row.remarks.append(("learnt-questions", role))
+        if role == "user" and content.endswith(f"\n\n{value.get('input')}"):
+            extra = turn.text("input")  # a cleaned copy says which end of a question is one
+        row.turns += turn.unread.items()
     return Turn(role, content, thought, mark, extra)
 
 
