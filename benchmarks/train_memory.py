@@ -24,6 +24,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"batch": 2, "length": 512, "checkpointing": True, "lean_heap": True},
     {"batch": 2, "length": 512, "checkpointing": False},
     {"batch": 1, "length": 512, "checkpointing": True, "method": "dpo"},
+    {"batch": 2, "length": 512, "checkpointing": True, "method": "kto"},
+    {"batch": 1, "length": 512, "checkpointing": True, "method": "orpo"},
 ]
 
 
@@ -84,7 +86,8 @@ def trainer(model: Any, tokenizer: Any, lora: Any, setting: dict[str, Any], out:
     """TRL's trainer of a setting, its defaults kept but for fp32 and the CPU."""
     import torch
     from datasets import Dataset
-    from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+    from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
+    from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
     common = {
         "output_dir": out, "per_device_train_batch_size": setting["batch"], "max_length": setting["length"],
@@ -92,12 +95,15 @@ def trainer(model: Any, tokenizer: Any, lora: Any, setting: dict[str, Any], out:
         "report_to": "none", "save_strategy": "no", "disable_tqdm": True,
     }  # fmt: skip
     rows = torch.randint(1000, 40000, (3 * setting["batch"], setting["length"])).tolist()
-    if setting.get("method") == "dpo":
+    kinds = {"dpo": (DPOTrainer, DPOConfig), "kto": (KTOTrainer, KTOConfig), "orpo": (ORPOTrainer, ORPOConfig)}
+    if (method := setting.get("method")) in kinds:
+        kind, config = kinds[method]
         text, half = tokenizer.decode, setting["length"] // 2  # answers too long, so that every row is cut to length
+        if method == "orpo":  # which does not cut them so
+            rows, text = [row[:half] for row in rows], lambda ids: tokenizer.decode(ids[: half - 1])
         pairs = [{"prompt": text(row[:half]), "chosen": text(row), "rejected": text(row[::-1])} for row in rows]
         data = Dataset.from_list(pairs)
-        dpo = DPOConfig(**common)
-        return DPOTrainer(model, args=dpo, train_dataset=data, processing_class=tokenizer, peft_config=lora)
+        return kind(model, args=config(**common), train_dataset=data, processing_class=tokenizer, peft_config=lora)
     data = Dataset.from_dict({"input_ids": rows})
     sft = SFTConfig(dataset_kwargs={"skip_prepare_dataset": True}, loss_type=setting.get("loss"), **common)
     return SFTTrainer(model, args=sft, train_dataset=data, processing_class=tokenizer, peft_config=lora)

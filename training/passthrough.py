@@ -7,11 +7,14 @@ import dataclasses
 import typing
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from playground.errors import ConfigError
+from playground.settings import set_defaults
+from training.methods import METHODS
 from training.recipe import Recipe
 
 OURS = {
@@ -74,6 +77,8 @@ LEAST = {
 POSITIVE = ("learning_rate", "num_train_epochs", "beta", "max_grad_norm")
 KEEPS_BASE = (True, False, "gaussian", "orthogonal", "loftq")
 """Beginnings of an adapter that leave the base as it is; LoftQ in the form of loading.py."""
+WITHOUT_KL = "apo_zero_unpaired"
+"""The loss of KTO that compares no batch with itself."""
 TRACKERS = {"wandb": "wandb", "tensorboard": "tensorboard", "trackio": "trackio"}
 
 
@@ -81,7 +86,7 @@ def check(recipe: Recipe) -> None:
     """Raise one ConfigError with every fault of both blocks. Takes the recipe as written, or as resolved."""
     faults = [*_faults("lora", recipe.lora, lora_config()), *_faults("trainer", recipe.trainer, trainer_config(recipe))]
     faults += _tracker_faults(recipe.trainer.get("report_to", "none"))
-    faults = faults or list(_refusals(recipe))
+    faults = faults or [*_refusals(recipe), *_kl_faults(recipe)]
     if recipe.lora.get("init_lora_weights") == "loftq" and not recipe.load_in_4bit:
         faults.append("lora.init_lora_weights = 'loftq': it makes up for a 4-bit base; say load_in_4bit: true, too.")
     if faults:
@@ -90,6 +95,19 @@ def check(recipe: Recipe) -> None:
             "lora takes the fields of PEFT's LoraConfig, trainer those of TRL's "
             f"{trainer_config(recipe).__name__}, by their own names.",
         )
+
+
+def _kl_faults(recipe: Recipe) -> Iterator[str]:
+    """Yield what TRL's KTO trainer refuses after the start: it pairs each prompt with its neighbour's answer."""
+    trainer = recipe.trainer
+    if recipe.method != "kto" or trainer.get("loss_type") == WITHOUT_KL:
+        return
+    otherwise = f"or say loss_type: {WITHOUT_KL}."
+    batch = trainer.get("per_device_train_batch_size")
+    if batch is not None and int(batch) < METHODS["kto"].least_batch:
+        yield f"trainer.per_device_train_batch_size = {batch}: KTO's KL term needs 2 rows at once, {otherwise}"
+    if trainer.get("train_sampling_strategy", "sequential") != "sequential":
+        yield f"trainer.train_sampling_strategy: KTO's KL term needs sequential (rows are shuffled before), {otherwise}"
 
 
 def coerced(recipe: Recipe) -> Recipe:
@@ -110,9 +128,9 @@ def lora_config() -> type[Any]:
 
 def trainer_config(recipe: Recipe) -> type[Any]:
     """Return TRL's config class for the recipe's method."""
-    from trl import DPOConfig, SFTConfig
-
-    return typing.cast(type[Any], DPOConfig if recipe.method == "dpo" else SFTConfig)
+    set_defaults(TRL_EXPERIMENTAL_SILENCE="1")  # ORPO lies there, and there is no other
+    module, _, name = METHODS[recipe.method].config.partition(":")
+    return typing.cast(type[Any], getattr(import_module(module), name))
 
 
 def _refusals(recipe: Recipe) -> Iterator[str]:

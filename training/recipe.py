@@ -1,7 +1,7 @@
 """Read recipes: what a fine-tune is, as one typed Recipe in YAML; all faults in one error. Loads no engine.
 
-`lora:` and `trainer:` hold the fields of PEFT's LoraConfig and TRL's SFTConfig or DPOConfig by their own names: they
-are not declared again here. What they may be is checked against those very classes, in passthrough.py.
+`lora:` and `trainer:` hold the fields of PEFT's LoraConfig and TRL's config of the method by their own names: they are
+not declared again here. What they may be is checked against those very classes, in passthrough.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,9 @@ from playground.catalogue.names import PromptFormat, readable
 from playground.errors import ConfigError, UnknownNameError
 from playground.system import documents
 from playground.values import Value
+from training.methods import METHODS, Method
 
 FOLDER = Path(__file__).with_name("recipes")
-Method = Literal["sft", "dpo", "cpt"]
 Engine = Literal["auto", "unsloth", "peft"]
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -36,20 +36,6 @@ TRAINER: dict[str, Any] = {
     "save_steps": 100,
     "save_total_limit": 3,
     "report_to": "none",
-}
-OF_METHOD: dict[Method, dict[str, Any]] = {
-    "sft": {},
-    "dpo": {"num_train_epochs": 1, "learning_rate": 5e-7, "beta": 0.1},
-    "cpt": {
-        "num_train_epochs": 1,
-        "per_device_train_batch_size": 1,
-        "gradient_accumulation_steps": 8,
-        "learning_rate": 2e-5,
-        "warmup_steps": 0.1,  # below 1 it is a share of all steps
-        "packing": True,
-        "packing_strategy": "bfd_split",  # a long document goes on in the next pack instead of losing its end
-        "max_length": 4096,
-    },
 }
 ON_CARD: dict[str, Any] = {"optim": "adamw_8bit", "gradient_checkpointing": True}
 ON_CPU: dict[str, Any] = {"optim": "adamw_torch", "gradient_checkpointing": False, "bf16": False, "fp16": False}
@@ -107,7 +93,9 @@ class Recipe(Value):
     load_in_4bit: bool = Field(default=False, description="NF4 base (QLoRA); needs an NVIDIA GPU")
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     lora: dict[str, Any] = Field(default={}, description="fields of PEFT's LoraConfig")
-    trainer: dict[str, Any] = Field(default={}, description="fields of TRL's SFTConfig or DPOConfig")
+    trainer: dict[str, Any] = Field(
+        default={}, description="fields of TRL's SFTConfig, DPOConfig, KTOConfig or ORPOConfig"
+    )
     guards: Guards = Guards()
     devices: int = Field(default=1, ge=1, le=64, description="GPUs (or CPU processes) of this machine")
     deepspeed: Literal["zero2", "zero3"] | None = None
@@ -180,7 +168,7 @@ def resolved(recipe: Recipe, on_card: bool) -> Recipe:
     """Return the recipe with every default written out for this kind of machine; what it says itself wins."""
     device = ON_CARD if on_card else ON_CPU
     evaluated = EVALUATED if recipe.data.evaluation is not None else {}
-    trainer = TRAINER | device | OF_METHOD[recipe.method] | evaluated | recipe.trainer
+    trainer = TRAINER | device | METHODS[recipe.method].defaults | evaluated | recipe.trainer
     if evaluated and trainer["save_steps"] % trainer["eval_steps"]:  # the best checkpoint is one that was evaluated
         trainer["save_steps"] += trainer["eval_steps"] - trainer["save_steps"] % trainer["eval_steps"]
     if recipe.lora.get("target_modules") is None:

@@ -25,7 +25,7 @@ UNSLOTH = pytest.param(
     "unsloth", marks=pytest.mark.skipif(find_spec("unsloth") is None, reason="the extra unsloth is not installed")
 )
 ENGINES = pytest.mark.parametrize("engine", ["peft", UNSLOTH])
-METHODS = pytest.mark.parametrize("method", ["sft-messages", "dpo", "cpt"])
+METHODS = pytest.mark.parametrize("method", ["sft-messages", "dpo", "kto", "orpo", "cpt"])
 
 
 def probe(*asked: str | Path) -> dict[str, float]:
@@ -55,7 +55,7 @@ def test_each_method_learns(engine: str, method: str, train: Train) -> None:
     assert outcome(run)["engine"] == engine
     evaluated = losses(run, "eval_loss")
     assert evaluated[-1] < evaluated[0] - 0.05, evaluated
-    if method == "dpo":
+    if method in ("dpo", "kto", "orpo"):
         margins = losses(run, "eval_rewards/margins")
         assert margins[-1] > 0.1 > abs(margins[0])
     assert all(float(tensor.abs().max()) > 0 for tensor in learnt(run).values())

@@ -14,7 +14,7 @@ from tests.playground.backends.conftest import tiny
 __all__ = ["tiny"]
 
 PLACES = ("Seoul", "부산", "Jeju", "대구", "Suwon", "강릉", "Gyeongju", "전주", "Incheon", "여수")
-ROWS = {
+ROWS: dict[str, list[dict[str, Any]]] = {
     "sft": [
         {"instruction": f"Where is {place}, number {number}?", "output": f"In Korea; it is stop {number} of the trip."}
         for number in range(4)
@@ -29,12 +29,18 @@ ROWS = {
         for number in range(2)
         for place in PLACES
     ],
+    "kto": [
+        {"prompt": f"Name {place} {number}", "completion": f"{place}." if number else "Let me think!", "label": number}
+        for number in range(2)
+        for place in PLACES
+    ],
     "cpt": [
         {"text": f"{place}의 마당에는 바람이 {number}번 지나간다. A courtyard in {place}."}
         for number in range(4)
         for place in PLACES
     ],
 }
+ROWS["orpo"] = ROWS["dpo"]
 Write = Callable[..., Path]
 
 

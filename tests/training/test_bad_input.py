@@ -45,6 +45,20 @@ RECIPES: dict[str, Case] = {
     "no target of that name": ({}, ["lora.target_modules=[q_prof]"], "q_prof", "q_proj"),
     "no such file": ({}, ["data.source=rowz.jsonl"], "rowz.jsonl", "a folder or a Hub id"),
     "dpo without pairs": ({"rows": ROWS["sft"], "method": "dpo"}, [], "dpo learns from preference pairs", "sft"),
+    "orpo without pairs": ({"rows": ROWS["kto"], "method": "orpo"}, [], "orpo learns from preference pairs", "kto"),
+    "kto of conversations": ({"rows": ROWS["sft"], "method": "kto"}, [], "kto learns from rated answers", "sft"),
+    "a batch that KTO cannot use": (
+        *({"method": "kto", "rows": ROWS["kto"]}, ["trainer.per_device_train_batch_size=1"]),
+        *("per_device_train_batch_size = 1: KTO's KL term needs 2 rows", "KTOConfig"),
+    ),
+    "an order that KTO cannot use": (
+        *({"method": "kto", "rows": ROWS["kto"]}, ["trainer.train_sampling_strategy=random"]),
+        *("KL term needs sequential", "KTOConfig"),
+    ),
+    "a field of DPO's for ORPO": (
+        *({"method": "orpo", "rows": ROWS["dpo"]}, ["trainer.loss_type=sigmoid"]),
+        *("loss_type", "ORPOConfig"),
+    ),
     "cpt of conversations": ({"rows": ROWS["sft"], "method": "cpt"}, [], "cpt learns from plain text", "text"),
     "an unknown data format": ({}, ["data.format=alpca"], "alpca", "alpaca"),
     "no row to read": ({}, ["data.limit=0"], "data.limit = 0", "show the fields"),

@@ -22,7 +22,7 @@ PLAIN = "method: sft\nmodel: smollm2\ndata: {source: x.jsonl}\n"
 
 
 def test_the_recipes_that_come_along() -> None:
-    assert SHIPPED == ["cpt", "dpo", "sft", "sft-messages"]
+    assert SHIPPED == ["cpt", "dpo", "kto", "orpo", "sft", "sft-messages"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -63,6 +63,10 @@ def test_the_guides_defaults(tmp_path: Path) -> None:
     assert {name: sft.trainer[name] for name in expected} == expected
     dpo = recipes.resolved(made(PLAIN.replace("sft", "dpo"), tmp_path), on_card=True).trainer
     assert (dpo["learning_rate"], dpo["beta"], dpo["num_train_epochs"]) == (5e-7, 0.1, 1)
+    kto = recipes.resolved(made(PLAIN.replace("sft", "kto"), tmp_path), on_card=True)
+    assert (kto.trainer["learning_rate"], kto.trainer["beta"], kto.effective_batch) == (1e-6, 0.1, 16)
+    orpo = recipes.resolved(made(PLAIN.replace("sft", "orpo"), tmp_path), on_card=True).trainer
+    assert (orpo["learning_rate"], orpo["beta"], orpo["num_train_epochs"]) == (8e-6, 0.1, 1)
     cpt = recipes.resolved(made(PLAIN.replace("sft", "cpt"), tmp_path), on_card=True)
     assert (cpt.trainer["learning_rate"], cpt.trainer["packing"], cpt.trainer["warmup_steps"]) == (2e-5, True, 0.1)
     assert (cpt.trainer["num_train_epochs"], cpt.effective_batch) == (1, 8)

@@ -1,12 +1,13 @@
 """`madang data check`: what is wrong with training data, and how long its rows are. Prints; others decide."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from playground.cli.context import Program, print_json, program
 from playground.errors import ConfigError, VariantError
+from training.methods import Method
 
 if TYPE_CHECKING:
     from training.data.encoder import Encoder
@@ -35,9 +36,7 @@ def check(  # noqa: PLR0913 - a parameter an option
     model: Annotated[str, typer.Option(help="The variant whose tokens and template count.")] = "smollm2",
     prompt_format: Annotated[str | None, typer.Option(help="A named prompt format instead of its template.")] = None,
     max_length: Annotated[int | None, typer.Option(min=1, help="Tokens a row; default: the recommended.")] = None,
-    method: Annotated[
-        Literal["sft", "dpo", "cpt"] | None, typer.Option(help="Refuse data that this way of training cannot use.")
-    ] = None,
+    method: Annotated[Method | None, typer.Option(help="Refuse data that this way of training cannot use.")] = None,
     kobest: Annotated[Path | None, typer.Option(help="Folder of KoBEST's TSV files, to find its questions.")] = None,
     lengths: Annotated[bool, typer.Option(help="Measure lengths with the model's tokenizer.")] = True,
     fix: Annotated[Path | None, typer.Option(help="Write a cleaned copy here (.jsonl).")] = None,

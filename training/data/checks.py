@@ -184,7 +184,7 @@ def ratings(sight: Sight) -> Iterator[Finding]:
     if not (good and bad):
         what = f"every answer is rated {'good' if good else 'bad'}: KTO learns from the difference"
         remedy = "Add answers of the other kind." + (" Good ones alone are what sft is for." if good else "")
-        yield Finding("one-sided", "fatal", (), what, remedy)
+        yield Finding("one-sided", "warning", (), what, remedy)
     elif advised := _weights(good, bad):
         yield Finding("ratings", "note", (), f"{good:,} answers are rated good and {bad:,} bad", advised)
 

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from training.data.findings import Finding
+from training.methods import Kind
 
 Row = dict[str, Any]
 """Before anyone asks what it means."""
-Kind = Literal["conversation", "text", "preference", "rated"]
 ROLES = ("system", "user", "assistant", "tool")
 
 

@@ -5,18 +5,18 @@ FORMATS lists them: a conversation may have its system prompt, and a question it
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from playground.errors import ConfigError, UnknownNameError
 from training.data.cells import Cells, RowFault, Unfit, parsed
-from training.data.examples import Example, Kind, Row, Table
+from training.data.examples import Example, Row, Table, Turn
 from training.data.findings import Finding, many
 from training.data.leftovers import NAMES, Leftovers
 from training.data.rows import READERS, SPOKEN, rating
 from training.data.turns import PAIRS, turned
-from training.methods import METHODS
+from training.methods import METHODS, Kind
 
 
 class Format(NamedTuple):
@@ -87,9 +87,9 @@ def convert(table: Table, format: str = "auto", columns: Mapping[str, str] | Non
 
 def check_method(data: Data, method: str) -> None:
     """Refuse data that a way of training cannot learn from, with what to do instead."""
-    if method not in METHODS:
+    wanted = METHODS.get(method)
+    if wanted is None:
         raise UnknownNameError("way of training", method, METHODS)
-    wanted = METHODS[method]
     if data.kind in wanted.kinds:
         return
     other = next(name for name, way in METHODS.items() if data.kind in way.kinds)
@@ -103,6 +103,18 @@ def check_method(data: Data, method: str) -> None:
     raise ConfigError(
         f"{method} learns from {wanted.wants}, and {data.name} holds {data.kind} rows ({data.format}).", hint
     )
+
+
+def unpaired(data: Data) -> Data:
+    """Return preference pairs as rated answers, two of each row: what was chosen is good. Others stay as they are."""
+    if data.kind != "preference":
+        return data
+    rated = [
+        Example(pair.row, "rated", (*pair.turns, Turn("assistant", answer)), good=good)
+        for pair in data.examples
+        for answer, good in ((pair.chosen, True), (pair.rejected, False))
+    ]
+    return replace(data, examples=rated, format="kto")
 
 
 def detect(table: Table) -> str:

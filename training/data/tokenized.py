@@ -7,31 +7,37 @@ from typing import TYPE_CHECKING, Any
 from playground.system.atomic import replacing
 from training.data.encoder import Encoder
 from training.data.examples import Example
-from training.data.tokenizing import Pair, Tokens
+from training.data.tokenizing import Tokens
+from training.methods import Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 AT_ONCE = 512
-PAIRS = ("prompt_ids", "chosen_ids", "rejected_ids")
+COLUMNS: dict[Kind, tuple[str, ...]] = {
+    "preference": ("prompt_ids", "chosen_ids", "rejected_ids"),
+    "rated": ("prompt_ids", "completion_ids"),
+}
+"""Token ids of a row, for each kind that is no single sequence."""
 
 
 def write(path: Path, examples: Sequence[Example], encoder: Encoder, answers_only: bool) -> int:
     """Tokenize and write; return how many rows came of it (a template that rewrites turns makes one for each answer).
 
-    Columns: input_ids and labels [tokens], or prompt_ids, chosen_ids and rejected_ids, int32; row, the number in its
+    Columns: input_ids and labels [tokens], or those of COLUMNS, int32; label, of rated rows; row, the number in its
     source.
     """
     import pyarrow as pa
 
-    pairs = bool(examples) and examples[0].kind == "preference"
-    names = PAIRS if pairs else ("input_ids", "labels")
-    schema = pa.schema([*((name, pa.list_(pa.int32())) for name in names), ("row", pa.int64())])
+    kind = examples[0].kind if examples else "text"
+    names = COLUMNS.get(kind, ("input_ids", "labels"))
+    said = [("label", pa.bool_())] if kind == "rated" else []
+    schema = pa.schema([*((name, pa.list_(pa.int32())) for name in names), *said, ("row", pa.int64())])
     written = 0
     with replacing(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for start in range(0, len(examples), AT_ONCE):
             batch = examples[start : start + AT_ONCE]
-            rows = list(_pairs(batch, encoder) if pairs else _tokens(batch, encoder, answers_only))
+            rows = list(_apart(batch, encoder) if kind in COLUMNS else _tokens(batch, encoder, answers_only))
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
             written += len(rows)
     return written
@@ -58,11 +64,31 @@ def cut(table: "pa.Table", max_length: int) -> "pa.Table":
 
 
 def cut_pairs(table: "pa.Table", max_length: int) -> "pa.Table":
-    """Keep preferences whose prompt leaves room for an answer; TRL's collator cuts the answers."""
+    """Keep preferences and rated answers whose prompt leaves room for an answer; the answers are cut in a batch."""
     import pyarrow as pa
 
     fits = [len(prompt) < max_length for prompt in table["prompt_ids"]]
     return table.filter(pa.array(fits, pa.bool_()))
+
+
+def shuffled(table: "pa.Table", seed: int) -> "pa.Table":
+    """Return the rows in another order, always the same for a seed."""
+    import numpy as np
+
+    return table.take(np.random.default_rng(seed).permutation(len(table)))
+
+
+def with_neighbours(table: "pa.Table", batch: int) -> "pa.Table":
+    """Add KL_completion_ids, as TRL's KTO trainer does: in each batch, every prompt gets the answer of the row before.
+
+    A row that would be alone in the last batch gets that of the batch before, where TRL gives it its own.
+    """
+    import numpy as np
+
+    places = np.arange(len(table))
+    ends = np.minimum(places - places % batch + batch, len(table)) - 1
+    before = np.where((places % batch == 0) & (ends > places), ends, np.maximum(places - 1, 0))
+    return table.append_column("KL_completion_ids", table["completion_ids"].take(before))
 
 
 def with_row_of_each_token(table: "pa.Table") -> "pa.Table":
@@ -80,7 +106,8 @@ def _tokens(examples: Iterable[Example], encoder: Encoder, answers_only: bool) -
         yield {"input_ids": tokens.ids, "labels": tokens.labels, "row": row}
 
 
-def _pairs(examples: Iterable[Example], encoder: Encoder) -> Iterator[dict[str, Any]]:
+def _apart(examples: Iterable[Example], encoder: Encoder) -> Iterator[dict[str, Any]]:
     for example in examples:
-        pair: Pair = encoder.pair(example)
-        yield {"prompt_ids": pair.prompt, "chosen_ids": pair.chosen, "rejected_ids": pair.rejected, "row": example.row}
+        rated = example.kind == "rated"
+        ids = encoder.rated(example) if rated else encoder.pair(example)
+        yield dict(zip(COLUMNS[example.kind], ids, strict=True)) | {"label": example.good, "row": example.row}

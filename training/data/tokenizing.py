@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from playground import prompts
 from playground.errors import VariantError
@@ -38,8 +38,7 @@ class Tokens:
         return Tokens(self.ids[:length], self.labels[:length])
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """A preference as token ids: the prompt, and each answer after it."""
 
     prompt: list[int]

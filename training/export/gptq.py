@@ -85,11 +85,15 @@ def group_for(found: list[int], group: int | None = None) -> int:
     )
 
 
+CALIBRATING = ("input_ids", "prompt_ids", "chosen_ids", "completion_ids")
+"""Columns of tokenized rows that make up a text, in their order."""
+
+
 def rows_of(tokenized: Path) -> list[list[int]]:
     """Return the token ids of up to ROWS rows, spread over a run's file; of preferences, prompt and chosen answer."""
     table = read(tokenized)
     step = max(1, len(table) // ROWS)
-    columns = ("input_ids",) if "input_ids" in table.column_names else ("prompt_ids", "chosen_ids")
+    columns = [name for name in CALIBRATING if name in table.column_names]
     picked = table.select(columns).take(list(range(0, len(table), step))[:ROWS]).to_pylist()
     rows = [[token for name in columns for token in row[name]][:MAX_TOKENS] for row in picked]
     return [ids for ids in rows if ids]

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from playground.system.hardware import GIB, MIB, cards, usable_ram
 from playground.values import Value
+from training.methods import METHODS, Method
 from training.run.parameters import Shape
 
 NF4 = 0.5 + (1 + 4 / 256) / 64
@@ -26,8 +27,6 @@ BACKWARD_FFN = 2
 """What its backward pass adds at its peak: the gradients of gate and up."""
 CHUNK, CHUNK_COPIES = 256, 4
 """TRL's chunked loss head: tokens a chunk, fp32 copies of its logits (logits, log-probabilities, two in backward)."""
-FULL_COPIES = {"sft": 3, "cpt": 3, "dpo": 4}
-"""Without it, fp32 copies of all logits: logits, log-probabilities, gradient; in DPO one more, the reference's."""
 EIGHT_BIT_STATES = 2 * (1 + 4 / 256)
 """Bytes a parameter of 8-bit Adam: two moments with a 32-bit scale for 256 values."""
 CARD_RUNTIME, SLACK = int(0.75 * GIB), 0.1
@@ -49,7 +48,7 @@ class Plan(Value):
     """What of a run decides its memory. `full_logits`: None means what the method's trainer does by itself."""
 
     trainable: int = Field(ge=0)
-    method: Literal["sft", "dpo", "cpt"] = "sft"
+    method: Method = "sft"
     engine: Literal["unsloth", "peft"] = "peft"
     device: Literal["cuda", "cpu"] = "cuda"
     bits: Literal[4, 16, 32] = 4
@@ -66,8 +65,8 @@ class Plan(Value):
 
     @property
     def tokens(self) -> int:
-        """Return the most tokens of one forward pass; DPO puts both answers of a row into it."""
-        return self.batch * self.length * (2 if self.method == "dpo" else 1)
+        """Return the most tokens of one forward pass, into which some methods put both answers of a row."""
+        return self.batch * self.length * METHODS[self.method].answers
 
     @property
     def value(self) -> int:
@@ -170,10 +169,10 @@ def _activations(shape: Shape, plan: Plan) -> Iterator[tuple[str, int]]:
 
 def _logits(shape: Shape, plan: Plan) -> int:
     """Return the bytes of the loss head at its peak."""
-    full = plan.method == "dpo" if plan.full_logits is None else plan.full_logits
+    full = METHODS[plan.method].compares if plan.full_logits is None else plan.full_logits
     if not full:
         return min(CHUNK, plan.tokens) * shape.vocab * 4 * CHUNK_COPIES
-    return plan.tokens * shape.vocab * 4 * FULL_COPIES[plan.method]
+    return plan.tokens * shape.vocab * 4 * METHODS[plan.method].copies
 
 
 def _hidden_states(shape: Shape, plan: Plan) -> int:
@@ -264,8 +263,7 @@ def _fits(estimated: Estimate, machine: Machine) -> bool:
 
 def _smaller(plan: Plan) -> Iterator[tuple[Change, Plan]]:
     """Yield ever smaller plans, first those that change nothing of what is learnt; the effective batch stays."""
-    while plan.batch > 1:
-        batch = smaller_batch(plan.batch)
+    while batch := smaller_batch(plan.batch, METHODS[plan.method].least_batch):
         plan = plan.model_copy(update={"batch": batch, "accumulation": plan.accumulation * plan.batch // batch})
         yield "batch", plan
     if not plan.checkpointing:
@@ -281,9 +279,9 @@ def _smaller(plan: Plan) -> Iterator[tuple[Change, Plan]]:
         yield "rank", plan.model_copy(update={"trainable": plan.trainable // 2})
 
 
-def smaller_batch(batch: int) -> int:
-    """Return the next smaller batch, at most half, whose accumulation keeps the effective batch whole."""
-    return next(n for n in range(batch // 2, 0, -1) if batch % n == 0)
+def smaller_batch(batch: int, least: int = 1) -> int:
+    """Return the next smaller batch, at most half, whose accumulation keeps the effective batch whole; 0 for none."""
+    return next((n for n in range(batch // 2, least - 1, -1) if batch % n == 0), 0)
 
 
 def shorter(length: int) -> int:

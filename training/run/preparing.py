@@ -24,8 +24,9 @@ from training import recipe as recipes
 from training.data import mix, sources, tokenized
 from training.data.encoder import Encoder
 from training.data.findings import fatal, listed
-from training.data.formats import Data, check_method, convert
+from training.data.formats import Data, check_method, convert, unpaired
 from training.data.report import Report, inspect
+from training.methods import METHODS
 from training.recipe import Recipe, Source
 from training.run import memory, parameters
 from training.run.registering import find_base
@@ -114,6 +115,8 @@ def look(
     _refuse(report, "data.source")
     if evaluation is not None:
         _refuse(inspect(evaluation, encoder), "data.evaluation")
+    if recipe.method == "kto":
+        train, evaluation = unpaired(train), evaluation and unpaired(evaluation)
     plan = _plan(recipe, _max_length(written, recipe, report))
     progress("Counting parameters")
     counted = parameters.count(folder, recipe.lora)
@@ -165,7 +168,7 @@ def _whole_logits(recipe: Recipe, head: bool) -> bool:
             f"trainer.loss_type = {asked!r}: it passes over an adapter on the output layer (lora.target_modules).",
             "Leave it out, or say loss_type: nll.",
         )
-    return head and recipe.method != "dpo"
+    return head and not METHODS[recipe.method].compares
 
 
 def write(run: Run, prepared: Prepared) -> None:

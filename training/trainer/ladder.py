@@ -1,5 +1,6 @@
 """Decide what is given up, one thing at a time, when a run does not fit into memory."""
 
+from training.methods import METHODS
 from training.recipe import Recipe
 from training.run.memory import SHORTEST, shorter, smaller_batch
 from training.run.runs import Plan
@@ -15,8 +16,7 @@ def down(plan: Plan, recipe: Recipe) -> tuple[Plan, str, bool] | None:
     allows them.
     """
     change: dict[str, object]
-    if plan.batch > 1:
-        batch = smaller_batch(plan.batch)
+    if batch := smaller_batch(plan.batch, METHODS[recipe.method].least_batch):
         accumulation = plan.accumulation * (plan.batch // batch)
         change = {"batch": batch, "accumulation": accumulation}
         said = (

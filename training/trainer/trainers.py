@@ -3,21 +3,19 @@
 Runs in the trainer's process: torch, transformers, peft and trl are at home here.
 """
 
-import shutil
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer, pack_dataset
+from trl import pack_dataset
 
-from playground.errors import ConfigError, SetupError
-from playground.system.atomic import disk_full
+from playground.errors import ConfigError
 from training.data import tokenized
-from training.passthrough import OURS
+from training.methods import METHODS
+from training.passthrough import OURS, WITHOUT_KL, trainer_config
 from training.recipe import Recipe
-from training.run.runs import Plan, Run, mark_whole
+from training.run.runs import Plan, Run
+from training.trainer.guarded import GuardedDPO, GuardedKTO, GuardedSFT
 from training.trainer.guards import Overfitting, Recorder, Watch
 from training.trainer.loading import Loaded
 
@@ -31,88 +29,17 @@ DEEPSPEED: dict[str, dict[str, Any]] = {
 }
 
 
-class _Guarded:
-    """Mixed into TRL's trainers: the rows of each batch are known, and a checkpoint is whole or not there."""
-
-    watch: Watch
-    recorder: Recorder
-
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Compute the loss without `rows`, which no model takes."""
-        inputs.pop("rows", None)
-        return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
-
-    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Take one micro-batch; its rows are remembered until the step is known to be good."""
-        rows = inputs.pop("rows", None)
-        mask = inputs.get("attention_mask")
-        self.recorder.count(mask.sum() if mask is not None else inputs["input_ids"].numel())
-        loss = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
-        self.watch.saw(rows, loss)
-        return loss
-
-    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the gradient's norm, which decides whether the optimizer may step."""
-        norm = super()._get_grad_norm(*args, **kwargs)  # type: ignore[misc]
-        self.watch.step(self.state.global_step, norm)  # type: ignore[attr-defined]
-        return norm
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Save TRL's checkpoint with a mark that it is complete; remove one that the disk had no room for."""
-        step = self.state.global_step  # type: ignore[attr-defined]
-        folder = Path(self.args.output_dir) / f"checkpoint-{step}"  # type: ignore[attr-defined]
-        try:
-            super()._save_checkpoint(model, trial)  # type: ignore[misc]
-            self.accelerator.wait_for_everyone()  # type: ignore[attr-defined]
-            if self.args.should_save:  # type: ignore[attr-defined]
-                mark_whole(folder)
-        except Exception as error:
-            if not disk_full(error):
-                raise
-            shutil.rmtree(folder, ignore_errors=True)
-            raise SetupError(
-                f"The disk is full: the checkpoint of step {step} could not be written to {folder.parent}.",
-                "Free some space there, then `madang train --resume`: the last good checkpoint is kept.",
-            ) from error
-
-
-class GuardedSFT(_Guarded, SFTTrainer):  # type: ignore[misc]
-    """TRL's SFTTrainer, guarded; for continued pre-training, too."""
-
-
-class GuardedDPO(_Guarded, DPOTrainer):  # type: ignore[misc]
-    """TRL's DPOTrainer, guarded, with pairs that are tokenized already."""
-
-    def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
-        return dataset
-
-
-class _WithRows:
-    """A collator that adds `rows` [batch, rows of the widest]: which source rows each item holds; -1 pads."""
-
-    def __init__(self, collate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:
-        self._collate = collate
-
-    def __call__(self, items: list[dict[str, Any]]) -> dict[str, Any]:
-        held = [sorted(set(item["rows"])) if "rows" in item else [item["row"]] for item in items]
-        batch = self._collate(items)
-        width = max(map(len, held))
-        batch["rows"] = torch.tensor([rows + [-1] * (width - len(rows)) for rows in held])
-        return batch
-
-
 def build(run: Run, recipe: Recipe, plan: Plan, loaded: Loaded, on_card: bool) -> Any:
     """Return the trainer of a run, ready to train."""
     datasets = {split: _rows(run, recipe, plan, split) for split in ("train", "evaluation")}
     if datasets["train"] is None or not len(datasets["train"]):
         raise ConfigError("No row is left to train on.", "Raise trainer.max_length; `madang data check` shows why.")
     arguments = config(run, recipe, plan, on_card, datasets["evaluation"] is not None)
-    kind = GuardedDPO if recipe.method == "dpo" else GuardedSFT
     recorder = Recorder(run)
     callbacks = [recorder]
     if datasets["evaluation"] is not None:
         callbacks.append(Overfitting(run, recipe.guards.patience))
-    trainer = kind(
+    trainer = _guarded(recipe.method)(
         model=loaded.model,
         args=arguments,
         train_dataset=datasets["train"],
@@ -121,9 +48,18 @@ def build(run: Run, recipe: Recipe, plan: Plan, loaded: Loaded, on_card: bool) -
         peft_config=loaded.lora,
         callbacks=callbacks,
     )
-    trainer.data_collator = _WithRows(trainer.data_collator)
+    trainer.data_collator = trainer.with_rows(trainer.data_collator)
     trainer.watch, trainer.recorder = Watch(run, scaled=bool(arguments.fp16)), recorder
     return trainer
+
+
+def _guarded(method: str) -> type[Any]:
+    """Return the trainer of a method. ORPO's, which TRL keeps apart as an experiment, is imported for ORPO alone."""
+    if method == "orpo":
+        from training.trainer.orpo import GuardedORPO
+
+        return GuardedORPO
+    return {"dpo": GuardedDPO, "kto": GuardedKTO}.get(method, GuardedSFT)
 
 
 def config(run: Run, recipe: Recipe, plan: Plan, on_card: bool, evaluated: bool) -> Any:
@@ -149,7 +85,7 @@ def config(run: Run, recipe: Recipe, plan: Plan, on_card: bool, evaluated: bool)
     fields |= _precision(fields, on_card)
     if plan.whole_logits:
         fields.setdefault("loss_type", "nll")
-    if recipe.method != "dpo":
+    if not METHODS[recipe.method].compares:
         fields["dataset_kwargs"] = {"skip_prepare_dataset": True}
     if recipe.deepspeed:
         fields["deepspeed"] = deepspeed(recipe.deepspeed)
@@ -162,7 +98,7 @@ def config(run: Run, recipe: Recipe, plan: Plan, on_card: bool, evaluated: bool)
         }
     else:
         fields["eval_strategy"] = "no"
-    return (DPOConfig if recipe.method == "dpo" else SFTConfig)(**fields)
+    return trainer_config(recipe)(**fields)
 
 
 def deepspeed(stage: str) -> dict[str, Any]:
@@ -192,8 +128,9 @@ def _rows(run: Run, recipe: Recipe, plan: Plan, split: str) -> Dataset | None:
     if not path.exists():
         return None
     table = tokenized.read(path)
-    if recipe.method == "dpo":
-        return _dataset(tokenized.cut_pairs(table, plan.max_length))
+    if METHODS[recipe.method].compares:
+        table = tokenized.cut_pairs(table, plan.max_length)
+        return _dataset(_neighbours(table, recipe, plan, split) if recipe.method == "kto" else table, _Ready)
     packed = bool(recipe.trainer.get("packing"))
     strategy = recipe.trainer.get("packing_strategy") or "bfd"
     if not (packed and strategy != "bfd"):
@@ -206,7 +143,23 @@ def _rows(run: Run, recipe: Recipe, plan: Plan, split: str) -> Dataset | None:
     return made
 
 
-def _dataset(table: "pa.Table") -> Dataset:
+def _neighbours(table: "pa.Table", recipe: Recipe, plan: Plan, split: str) -> "pa.Table":
+    """Return rated rows in the order in which KTO sees them, each with a neighbour's answer for the KL term."""
+    batch = plan.batch
+    if split == "evaluation":
+        batch = int(recipe.trainer.get("per_device_eval_batch_size") or batch)
+    table = tokenized.shuffled(table, recipe.seed)
+    return table if recipe.trainer.get("loss_type") == WITHOUT_KL else tokenized.with_neighbours(table, batch)
+
+
+class _Ready(Dataset):  # type: ignore[misc]
+    """Rows that TRL's own preparation, such as ORPO's, leaves as they are."""
+
+    def map(self, *args: Any, **kwargs: Any) -> Dataset:
+        return self
+
+
+def _dataset(table: "pa.Table", kind: type[Dataset] = Dataset) -> Dataset:
     from datasets.table import InMemoryTable
 
-    return Dataset(InMemoryTable(table))
+    return kind(InMemoryTable(table))

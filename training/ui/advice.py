@@ -19,6 +19,8 @@ RATES = {
     "domain": ("2e-5", "5e-5"),
     "cpt": ("1e-5", "5e-5"),
     "dpo": ("5e-7",),
+    "kto": ("1e-6",),
+    "orpo": ("8e-6",),
 }
 """Learning rates by scenario: one, or the two ends of a range."""
 BATCHES = (("8", "1", "12 GB"), ("2", "4", "6 GB"), ("1", "8", ""))

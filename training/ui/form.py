@@ -13,11 +13,11 @@ from playground.catalogue.variants import HUB_ID, Base, load_or_none
 from playground.page.form import number, whole
 from playground.settings import Settings
 from training import recipe as recipes
-from training.recipe import LORA, OF_METHOD, TRAINER, Method, Recipe
+from training.methods import METHODS
+from training.recipe import LORA, TRAINER, Recipe
 from training.words import form_error
 
 Form = Mapping[str, Any]
-METHODS: tuple[Method, ...] = ("sft", "dpo", "cpt")
 TICKS = ("load_in_4bit", "packing", "kobest", "shorten", "lower_rank")
 OF_TRAINER = {
     "learning_rate": "learning_rate",
@@ -32,9 +32,9 @@ HELD_OUT = 0.1
 UPLOADS = "uploads"
 
 
-def defaults(method: Method) -> dict[str, Any]:
+def defaults(method: str) -> dict[str, Any]:
     """Return what the fields of a method begin as: the guide's values."""
-    trainer = TRAINER | OF_METHOD[method]
+    trainer = TRAINER | METHODS[method].defaults
     return {
         "rank": str(LORA["r"]),
         "learning_rate": f"{trainer['learning_rate']:.0e}".replace("e-0", "e-"),
@@ -97,11 +97,11 @@ def _trainer(form: Form) -> dict[str, Any]:
         made["max_length"] = _whole("max_length", form["max_length"])
     elif form["method"] == "cpt":
         made["max_length"] = None  # as long as the data needs, not the method's 4,096
-    if form["method"] != "dpo":
+    if not METHODS[form["method"]].compares:
         made["packing"] = bool(form["packing"])
     if made["num_train_epochs"] == int(made["num_train_epochs"]):
         made["num_train_epochs"] = int(made["num_train_epochs"])
-    usual = {"packing": False} | TRAINER | OF_METHOD[form["method"]]
+    usual = {"packing": False} | TRAINER | METHODS[form["method"]].defaults
     return {name: value for name, value in made.items() if name not in usual or value != usual[name]}
 
 

@@ -15,7 +15,7 @@ from playground.page.events import PRESSES, SILENT, Updates, Values, clocked, in
 from playground.page.form import last_form, no_number, values_of
 from playground.settings import Settings
 from playground.system import jobs
-from training.recipe import Method
+from training.methods import METHODS, Method
 from training.ui import advice, checking, form, looking, runs, showing
 from training.words import both, problem, texts
 
@@ -113,7 +113,7 @@ def _what(components: Components, settings: Settings, fields: dict[str, Any]) ->
     """Lay out method, model and data."""
     names = form.bases(settings)
     add = partial(components.field, fields, "train")
-    methods: dict[str, str] = {name: f"method.{name}" for name in form.METHODS}
+    methods: dict[str, str] = {name: f"method.{name}" for name in METHODS}
     add(gr.Radio, "method", spoken=methods, value="sft")
     plain("".join(f'<p class="soft" data-method="{name}">{both(f"method.{name}_info")}</p>' for name in methods))
     with gr.Row():
@@ -212,9 +212,8 @@ def _wire_form(settings: Settings, desk: Desk, seen: Callable[[str], Updates], o
 
     def method(name: Method) -> Updates:
         changed: Updates = {desk.fields[field]: value for field, value in form.defaults(name).items()}
-        return changed | {
-            desk.fields["packing"]: gr.update(value=form.defaults(name)["packing"], interactive=name != "dpo")
-        }
+        packing = gr.update(value=form.defaults(name)["packing"], interactive=not METHODS[name].compares)
+        return changed | {desk.fields["packing"]: packing}
 
     def uploaded(file: str) -> str:
         return form.kept(settings, file)

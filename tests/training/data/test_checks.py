@@ -109,8 +109,8 @@ def rated(good: int, bad: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("good", "bad", "severity", "said"),
     [
-        (3, 0, "fatal", "sft is for"),
-        (0, 3, "fatal", "other kind"),
+        (3, 0, "warning", "sft is for"),
+        (0, 3, "warning", "other kind"),
         (4, 3, "", ""),
         (30, 10, "note", "undesirable_weight between 2.25 and 3.00"),
         (10, 30, "note", "trainer.desirable_weight between 3.00 and 4.00"),

@@ -70,8 +70,14 @@ CPU = [
     ({"batch": 4, "length": 256, "lean_heap": True}, 1480),
     ({"batch": 2, "length": 256, "lean_heap": True, "checkpointing": False}, 2000),
     ({"batch": 1, "length": 256, "method": "dpo"}, 1974),
+    ({"batch": 2, "length": 256, "method": "kto"}, 2072),
+    ({"batch": 4, "length": 256, "method": "kto"}, 2841),
+    ({"batch": 2, "length": 512, "method": "kto", "checkpointing": False}, 4353),
+    ({"batch": 1, "length": 256, "method": "orpo"}, 1929),
+    ({"batch": 2, "length": 512, "method": "orpo"}, 4545),
+    ({"batch": 1, "length": 512, "method": "orpo", "checkpointing": False}, 4089),
 ]
-"""Peak MiB of RAM of TRL 1.14.2's SFTTrainer and DPOTrainer on two cores, 2026-11-24: SmolLM2-135M in fp32, LoRA r 16
+"""Peak MiB of RAM of TRL 1.14.2's trainers on two cores, 2026-11-24 and 30: SmolLM2-135M in fp32, LoRA r 16
 on seven layers, torch's AdamW, full rows, three steps (benchmarks/train_memory.py)."""
 
 

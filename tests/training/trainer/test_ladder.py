@@ -34,6 +34,24 @@ def test_batch_first_then_checkpointing_and_nothing_that_changes_what_is_learnt(
     assert {(plan.max_length, plan.rank) for plan, _ in way(recipe())} == {(900, 16)}
 
 
+def test_a_batch_that_compares_its_rows_never_becomes_one() -> None:
+    """KTO's KL term is nought in a batch of one, and TRL refuses it."""
+    kto = recipes.load(Path(recipes.FOLDER / "kto.yaml"))
+    for batch, fewer in ((4, [2]), (6, [3]), (3, []), (2, [])):
+        batches, plan = [], START.model_copy(update={"batch": batch})
+        while step := ladder.down(plan, kto):
+            plan = step[0]
+            batches.append(plan.batch)
+        assert batches == [*fewer, fewer[-1] if fewer else batch]  # then checkpointing
+        smaller = [
+            plan.batch
+            for name, plan in memory._smaller(
+                memory.Plan.model_validate({"trainable": 1, "method": "kto", "batch": batch})
+            )
+        ]
+        assert min(smaller) == (fewer[-1] if fewer else batch)
+
+
 def test_shorter_rows_and_a_lower_rank_only_where_the_recipe_allows_them() -> None:
     shorter = way(recipe(shorten=True))[3:]
     assert [(plan.max_length, afresh) for plan, afresh in shorter] == [(450, False), (256, False)]

@@ -138,9 +138,33 @@ def test_dpo_widens_the_margin_and_greedy_answers_follow(train: Train, demo_mode
     assert margins[0] == pytest.approx(0, abs=1e-3)
     assert margins[-1] > 1
     assert losses(run, "eval_loss")[-1] < math.log(2) - 0.2
-    prompts = [row["prompt"] for row in held_out(run)]
+    shorter(run, demo_models)
+
+
+def test_kto_parts_good_answers_from_bad_and_greedy_answers_follow(train: Train, demo_models: Path) -> None:
+    sets = ["trainer.max_steps=9", "trainer.learning_rate=1.5e-3", "trainer.max_length=64", "data.evaluation=0.134"]
+    run = train("kto", *QUICKLY, *batches(8), *sets)
+    margins = losses(run, "eval_rewards/margins")
+    assert margins[0] == pytest.approx(0, abs=1e-3)
+    assert margins[-1] > 1
+    assert losses(run, "eval_loss")[-1] < losses(run, "eval_loss")[0] - 0.05
+    shorter(run, demo_models)
+
+
+def test_orpo_learns_the_chosen_answers_and_prefers_them(train: Train, demo_models: Path) -> None:
+    sets = ["trainer.max_steps=7", "trainer.learning_rate=1.5e-3", "trainer.max_length=64", "data.evaluation=0.067"]
+    run = train("orpo", *QUICKLY, *batches(8), *sets)
+    odds = losses(run, "eval_log_odds_chosen")
+    assert odds[-1] > odds[0] + 0.5
+    assert losses(run, "eval_nll_loss")[-1] < losses(run, "eval_nll_loss")[0] - 0.3
+    shorter(run, demo_models)
+
+
+def shorter(run: Run, demo_models: Path) -> None:
+    """The preferred answers are short; trained on the others, it would talk on."""
+    prompts = [row["prompt"] for row in held_out(run)][:8]
     before, after = (words(greedy(demo_models / "smollm2", adapter, prompts, 64)) for adapter in (None, run.adapter))
-    assert after < 0.6 * before  # the preferred answers are short; trained on the others, it would talk on
+    assert after < 0.6 * before
 
 
 def words(answers: list[str]) -> float:

@@ -20,6 +20,7 @@ from playground.settings import Settings
 from tests.training.conftest import ROWS, Write
 from tests.training.trained import begin, losses
 from training.data import tokenized
+from training.methods import METHODS
 from training.run.runs import Run, step_of
 from training.trainer import process, trainers
 from training.trainer.guards import NotFinite
@@ -45,13 +46,13 @@ def same(one: Run, other: Run) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("method", ["sft", "dpo", "cpt"])
+@pytest.mark.parametrize("method", METHODS)
 def test_each_method_trains_and_plain_peft_loads_the_adapter(method: str, begun: Callable[..., Run]) -> None:
     run = begun(method, data={"source": str(begun(method).recipe().data.source), "evaluation": 0.2})
     assert process.train(run).status == "done"
     evaluated = losses(run, "eval_loss")
     assert evaluated[-1] < evaluated[0]
-    if method == "dpo":
+    if METHODS[method].compares:
         assert losses(run, "eval_rewards/margins")[-1] > losses(run, "eval_rewards/margins")[0]
     base = AutoModelForCausalLM.from_pretrained(run.model().folder, dtype=torch.float32)
     before = base(torch.tensor([[5, 6, 7]])).logits
@@ -62,7 +63,7 @@ def test_each_method_trains_and_plain_peft_loads_the_adapter(method: str, begun:
     assert (config["r"], config["lora_alpha"]) == (4, 4)
 
 
-@pytest.mark.parametrize("method", ["sft", "dpo"])
+@pytest.mark.parametrize("method", ["sft", "dpo", "kto", "orpo"])
 def test_an_adapter_on_the_output_layer(method: str, begun: Callable[..., Run]) -> None:
     """TRL's loss in chunks refuses it after the start; the loss over whole logits takes it."""
     run = begun(method, lora={"r": 4, "target_modules": ["q_proj", "lm_head"]})
@@ -133,13 +134,14 @@ class _Dies(TrainerCallback):  # type: ignore[misc]
             raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize("method", ["sft", "kto", "orpo"])
 def test_losses_after_a_resume_are_those_of_an_uninterrupted_run(
-    begun: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+    method: str, begun: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sets = ["lora.lora_dropout=0.1"]  # random numbers have to go on where they stopped, too
-    whole = begun("sft", *sets)
+    whole = begun(method, *sets)
     process.train(whole)
-    run = begun("sft", *sets)
+    run = begun(method, *sets)
     build = trainers.build
 
     def dying(*args: Any) -> Any:
@@ -185,6 +187,21 @@ def test_a_loss_that_is_no_number_names_step_and_rows_and_keeps_the_last_good_ch
     assert "33" in named
     assert len(named) <= (20 if packing else 2)  # the micro-batch, not the step
     assert [step_of(path) for path in run.whole_checkpoints()][-1:] == ([step - 1] if step > 1 else [])
+
+
+@pytest.mark.parametrize(("method", "answer"), [("kto", "completion"), ("orpo", "rejected")])
+def test_a_loss_that_is_no_number_names_its_rows_where_answers_are_compared(
+    method: str, answer: str, begun: Callable[..., Run], tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    rows = [dict(row) for row in ROWS[method]]
+    rows[12][answer] = "Z"
+    folder = poisoned(tiny, tmp_path, "Z")
+    run = begun(method, "trainer.gradient_accumulation_steps=1", rows=rows, model=str(folder))
+    with pytest.raises(NotFinite) as caught:
+        process.train(run)
+    named = caught.value.message.partition("Its rows: ")[2].rstrip(".").split(", ")
+    assert "13" in named
+    assert len(named) <= run.plan().batch
 
 
 def test_a_disk_that_fills_leaves_the_last_good_checkpoint(

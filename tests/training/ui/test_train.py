@@ -17,6 +17,7 @@ from playground.system import jobs
 from tests.training.program import REPORT, dry, log
 from tests.waiting import ended
 from training import recipe as recipes
+from training.methods import METHODS
 from training.run import runs as folders
 from training.run.runs import Run
 from training.ui import advice, checking, form, looking, plots, reports, rows, runs, showing, train_tab
@@ -90,7 +91,7 @@ def test_a_form_becomes_a_recipe_that_says_what_differs(settings: Settings, valu
 
 
 def test_each_method_leaves_its_own_defaults_out(settings: Settings, values: dict[str, Any]) -> None:
-    for method in form.METHODS:
+    for method in METHODS:
         made, _ = form.recipe(settings, values | {"method": method} | form.defaults(method))
         assert made.trainer == {}
         assert made.name == "rows"
