@@ -102,8 +102,12 @@ def scores_of(settings: Settings, names: Sequence[str]) -> "list[Score]":
 
     with suppress(MadangError):
         found = [result for result in load(settings.data / "results").current if result.variant in names]
-        rows = [(result, key.partition(",")[0], value) for result in found for key, value in result.scores.items()]
-        return [Score(one.task, metric, value, one.n, one.shots, one.variant) for one, metric, value in rows]
+        newest = sorted(found, key=lambda one: (not one.partial, one.date))  # a whole run before a part of one
+        rows = {(one.variant, one.task, one.metric, one.shots, one.chat, one.system): one for one in newest}
+        return [
+            Score(one.task, one.metric.partition(",")[0], one.value, one.n, one.shots, one.variant)
+            for one in rows.values()
+        ]
     return []
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from eval.joining import join
 from eval.paired import Difference, Loss, Score, Table, accuracy, difference, loss, macro_f1, mean_accuracy
-from eval.results import Result, join
+from eval.results import Result
 from eval.samples import ResultsError, labels, rights
 from eval.sentences import reason
 
@@ -22,6 +23,8 @@ class Cell:
     value: float
     score: Score | None
     f1: Score | None = None
+    error: float | None = None
+    higher: bool | None = True
     n: int = 0
     total: int | None = None
     partial: bool = False
@@ -46,27 +49,32 @@ class Comparison:
         """Return the cell of one task; where a comparison is not possible, the cell holds the reason."""
         right, pairs, why = None, None, None
         try:
-            right, pairs = result.rights(), labels(result.marks)
+            right = result.rights()
+            pairs = labels(result.documents.marks) if result.metric == "acc,none" else None
         except ResultsError as error:
             why = error.message
-        value = result.scores.get(result.metric or "", float("nan"))
         found = Cell(
-            task=result.task,
-            value=value,
-            score=accuracy(right) if right else _from_summary(result, value),
+            task=result.column,
+            value=result.value,
+            score=accuracy(right) if right else _from_summary(result),
             f1=macro_f1(*pairs) if pairs else None,
+            error=result.error,
+            higher=result.higher,
             n=result.n,
             total=result.total,
             partial=result.partial,
-            why_not=why,
+            why_not=None if result.is_group else why,
             result=result,
         )
-        if self.base_name and result.task not in self.base:
-            found = replace(found, unasked=result.task, why_not=reason(self.base_name, result.task))
+        if self.base_name and result.column not in self.base:
+            found = replace(found, unasked=result.column, why_not=reason(self.base_name, result.column))
         try:
             base, parent = self._table(self.base, result), self._table(self.parent, result)
         except ResultsError as error:
             return replace(found, why_not=error.message)
+        if base is None and not why and not result.is_group and result.column in self.base:
+            said = f"{result.column} is no share of right answers: both numbers stand side by side, without a test."
+            found = replace(found, why_not=said)
         return replace(
             found,
             difference=difference([base], self.alpha) if base else None,
@@ -106,19 +114,21 @@ class Comparison:
 
     def _table(self, others: Mapping[str, Result], result: Result) -> Table | None:
         """Return who was right where, of a result and the other's on the same task; None where there is no other."""
-        other = others.get(result.task)
-        if other is None or other is result or result.metric is None:
+        other = others.get(result.column)
+        if other is None or other is result or result.is_group:
             return None
+        if other.rights() is None or result.rights() is None:
+            return None  # loss of a language model, BLEU: no document is right or wrong
         joined = join(other, result)
         before, after = rights(joined.base, result.metric), rights(joined.variant, result.metric)
         return Table.of(before, after) if before is not None and after is not None else None
 
 
-def _from_summary(result: Result, value: float) -> Score | None:
+def _from_summary(result: Result) -> Score | None:
     """Return a score from lm-eval's own accuracy and n, for results whose documents are missing.
 
     An accuracy of n documents is a whole number of right answers, so rounding recovers it and Wilson's interval holds.
     """
-    if not result.n or (result.metric or "").partition(",")[0] not in ("acc", "exact_match"):
+    if not result.n or not result.is_share or result.higher is not True:
         return None
-    return accuracy([True] * (right := round(value * result.n)) + [False] * (result.n - right))
+    return accuracy([True] * (right := round(result.value * result.n)) + [False] * (result.n - right))

@@ -9,7 +9,7 @@ from playground.catalogue.variants import Catalogue
 
 QUANT = re.compile(r"(?:UD-)?(?:I?Q\d\w*|T?Q\d_\w+|B?F16|F32|MXFP4\w*)", re.IGNORECASE)
 MERGED = re.compile(r"merged?(?:[-_.]\w+)?", re.IGNORECASE)
-BUILDS = ("gguf", "merged", "gptq")
+BUILDS = ("gguf", "merged", "gptq", "quantized")
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,37 @@
-"""Read lm-eval's own result files: results_<iso>.json, samples_<task>_<iso>.jsonl, and beside them madang_<iso>.json
-with what lm-eval has no place for. Joins two runs document by document. writing.py writes the files.
+"""Read lm-eval's own result files, of 0.4.0 and newer, whoever made them: results_<iso>.json and
+samples_<task>_<iso>.jsonl; and beside them madang_<iso>.json with what lm-eval has no place for. writing.py writes.
+
+A result is one metric with its filter (`exact_match,strict-match`) of one task of one run; nothing is scaled.
 """
 
 import json
+import math
 import re
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from eval import origin as origins
 from eval import samples as files
-from eval.samples import Mark, ResultsError, Sample, by_document
+from eval.origin import Origin, Pairs
+from eval.samples import Mark, ResultsError, Sample
 from playground.measure.drift import Drift
 
 FILE = re.compile(r"(?P<stem>.+)_(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.json")
-OLD = "results.json"
-"""What lm-eval before 0.4.3 called its file, without samples that could be joined."""
-KEEP = " +-.=,()"
-SIGNS = {":": "~", "/": "@"}
-ESCAPED = {"~": "%7E"} | SIGNS
+OTHERS = ("madang", "samples_")
+BEGIN = re.compile(rb'\s*\{\s*"results"\s*:')
+"""How lm-eval's files of any name begin: before 0.4.3 they were called as --output_path said."""
+LARGEST = 64 * 2**20
+SHARES = ("acc", "acc_norm", "exact_match")
+LOWER = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "ter", "brier_score")
+HIGHER = (*SHARES, "acc_mutual_info", "acc_bytes", "acc_all", "likelihood", "f1", "mcc", "bleu", "chrf", "chrf++")
+"""The directions that lm-eval has for its own metrics, for files that do not tell them."""
 
 
 class Facts(BaseModel):
@@ -47,59 +55,88 @@ class Facts(BaseModel):
 
 
 @dataclass(frozen=True)
+class Documents:
+    """The samples file of one task of one run, which all its metrics share."""
+
+    results: Path
+    task: str
+    file: Path | None
+
+    @cached_property
+    def marks(self) -> list[Mark]:
+        """Return hashes and scores, in lm-eval's order; ResultsError where the file is broken."""
+        return files.read(self._file(), Mark)
+
+    def samples(self) -> list[Sample]:
+        """Read the documents with prompts and answers; they are large, so they are not kept."""
+        return files.read(self._file(), Sample)
+
+    def _file(self) -> Path:
+        if self.file is None:
+            raise ResultsError(
+                f"{self.results} has no samples of {self.task}, so documents cannot be compared.",
+                "Run lm-eval with --log_samples, and copy its samples_*.jsonl along.",
+            )
+        return self.file
+
+
+@dataclass(frozen=True)
 class Result:
-    """One task of one run: scores as lm-eval wrote them (`acc,none`), and where its documents lie."""
+    """One metric of one task of one run, as lm-eval wrote it (`acc,none`). `higher`: is better; None: nobody says.
+
+    `differs`: arguments by which runs of this variant are told apart; `column`: where it stands on a board.
+    """
 
     variant: str
     task: str
+    metric: str
+    value: float
     shots: int
     n: int
     total: int | None
-    scores: dict[str, float]
-    errors: dict[str, float]
     date: str
     file: Path
-    samples_file: Path | None = None
+    documents: Documents
+    error: float | None = None
+    higher: bool | None = True
+    is_group: bool = False
+    limited: bool = False
     chat: bool = False
     system: str | None = None
     version: str = ""
     task_version: str = ""
     facts: Facts | None = None
+    origin: Origin = field(default_factory=lambda: Origin(""))
+    differs: Pairs = ()
+    column: str = ""
 
     @property
     def partial(self) -> bool:
         """Return whether only some documents were asked: --limit, or a suite that samples."""
-        return self.total is not None and self.n < self.total
+        return self.limited if self.total is None else self.n < self.total
 
     @property
-    def metric(self) -> str | None:
-        """Return the score that is compared, with its filter: accuracy, else exact match, else the first there is."""
-        for name in ("acc", "exact_match"):
-            for key in self.scores:
-                if key.split(",")[0] == name:
-                    return key
-        return next(iter(self.scores), None)
-
-    @cached_property
-    def marks(self) -> list[Mark]:
-        """Return its documents' hashes and scores, in lm-eval's order; ResultsError where the file is broken."""
-        return files.read(self._samples(), Mark)
+    def is_share(self) -> bool:
+        """Return whether the value is a share of the documents, by what its metric means."""
+        return self.metric.partition(",")[0] in SHARES
 
     def rights(self) -> list[bool] | None:
-        """Return for each document whether it was answered right; None where the score is not right or wrong."""
-        return files.rights(self.marks, self.metric) if self.metric else None
+        """Return for each document whether it was answered right; None where the score is not right or wrong.
 
-    def samples(self) -> list[Sample]:
-        """Read its documents with prompts and answers; they are large, so they are not kept."""
-        return files.read(self._samples(), Sample)
-
-    def _samples(self) -> Path:
-        if self.samples_file is None:
+        ResultsError where the documents are not those of the result.
+        """
+        if self.higher is not True or (self.documents.file is None and not self.is_share):
+            return None
+        found = files.rights(self.documents.marks, self.metric)
+        if found is None:
+            return None
+        if self.n and len(found) != self.n:
             raise ResultsError(
-                f"{self.file} has no samples of {self.task}, so documents cannot be compared.",
-                "Run lm-eval with --log_samples, and copy its samples_*.jsonl along.",
+                f"{self.documents.file} holds {len(found):,} documents of {self.metric}, but {self.file} tells of "
+                f"{self.n:,}.",
+                "Copy the samples of the same run, or run it again.",
             )
-        return self.samples_file
+        return found if abs(sum(found) / len(found) - self.value) < 1e-6 else None
 
 
 @dataclass(frozen=True)
@@ -121,39 +158,6 @@ class Results:
         return found[0]
 
 
-@dataclass(frozen=True)
-class Joined:
-    """Two runs document by document: only documents that both were asked, in the base's order."""
-
-    base: list[Mark]
-    variant: list[Mark]
-
-
-@dataclass(frozen=True)
-class Flip:
-    """A document that one of two variants got right and the other wrong."""
-
-    base: Sample
-    variant: Sample
-    gained: bool
-
-
-def folder_name(variant: str) -> str:
-    """Return the name of the folder for a variant's files, readable and reversible: `:` becomes `~`, `/` becomes `@`.
-
-    lm-eval's `sanitize_model_name`, which would make both `__`, leaves these names as they are.
-    """
-    name = "".join(ESCAPED.get(sign) or quote(sign, safe=KEEP) if sign.isascii() else sign for sign in variant)
-    return f"%2E{name[1:]}" if name.startswith(".") else name
-
-
-def variant_name(folder: str) -> str:
-    """Return the variant whose files a folder holds: `folder_name` backwards."""
-    for sign, instead in SIGNS.items():
-        folder = folder.replace(instead, sign)
-    return unquote(folder)
-
-
 def load(folder: Path) -> Results:
     """Read every lm-eval result below a folder. Of several runs a whole one goes before a partial one, then the newest.
 
@@ -161,47 +165,70 @@ def load(folder: Path) -> Results:
     """
     if not folder.is_dir():
         raise ResultsError(f"There is no folder {folder}.", "Name the folder that holds lm-eval's output.")
-    runs: dict[tuple[object, ...], list[Result]] = defaultdict(list)
+    found: list[Result] = []
     faults: list[ResultsError] = []
     for path in sorted(folder.rglob("*.json")):
-        if not _is_results(path):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts) or not _is_results(path):
             continue
         try:
-            for result in read_run(path):
-                runs[result.variant, result.task, result.shots, result.chat, result.system].append(result)
+            found += read_run(path, faults)
         except ResultsError as error:
             faults.append(error)
-    if faults and not runs:
+    if faults and not found:
         raise faults[0]
+    runs: dict[tuple[object, ...], list[Result]] = defaultdict(list)
+    for one in _told_apart(found):
+        runs[one.variant, one.differs, one.task, one.metric, one.shots, one.chat, one.system].append(one)
     settings = sorted(runs.values(), key=lambda rows: (rows[0].variant, rows[0].shots, rows[0].chat))
     ranked = [sorted(rows, key=lambda r: (not r.partial, r.date), reverse=True) for rows in settings]
     return Results([rows[0] for rows in ranked], [old for rows in ranked for old in rows[1:]], faults)
 
 
+def _told_apart(found: Sequence[Result]) -> Iterator[Result]:
+    """Yield the results with the arguments in which runs of one variant differ: those make rows of their own."""
+    names: dict[str, dict[Path, Origin]] = defaultdict(dict)
+    for one in found:
+        names[one.variant][one.file] = one.origin
+    differ = {variant: origins.differing(list(runs.values())) for variant, runs in names.items()}
+    for one in found:
+        yield replace(one, differs=origins.told(one.origin, differ[one.variant]))
+
+
 def _is_results(path: Path) -> bool:
+    """Return whether a file is named as lm-eval names its results, or begins as they do."""
     match = FILE.fullmatch(path.name)
-    return path.name == OLD or bool(match and match["stem"] != "madang")
+    if match or path.name == "results.json":
+        return not path.name.startswith(OTHERS)
+    try:
+        with path.open("rb") as file:
+            return BEGIN.match(file.read(200)) is not None
+    except OSError:
+        return False
 
 
-def read_run(path: Path) -> list[Result]:
-    """Read the results of one file, one per task; groups, which only sum up their tasks, are left out."""
+def read_run(path: Path, faults: list[ResultsError] | None = None) -> list[Result]:
+    """Read the results of one file, one per task and metric; what in it is no number is added to the faults."""
     content = _json(path)
     tasks = content.get("results")
-    if not isinstance(tasks, dict) or not isinstance(content.get("config"), dict):
+    if not isinstance(tasks, dict) or not any(isinstance(content.get(key), dict) for key in ("config", "versions")):
         raise ResultsError(
             f"{path} is not a result of lm-eval: it has no `results` and `config`.", "Move it out of this folder."
         )
-    groups = {name for name, members in (content.get("group_subtasks") or {}).items() if members}
     _refuse_old(path, tasks)
     facts = _facts(path)
+    odd: list[str] = []
     try:
-        return [_result(path, content, task, facts) for task in tasks if task not in groups]
+        found = [one for task in tasks for one in _of_task(path, content, task, facts, odd)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ResultsError(
             f"{path} has another form than lm-eval {content.get('lm_eval_version', 'of this version')} should write "
             f"({type(error).__name__}: {error}).",
             "Madang reads the files of lm-eval 0.4.",
         ) from error
+    if odd and faults is not None:
+        said = "; ".join(odd[:3]) + (f"; and {len(odd) - 3:,} more" if len(odd) > 3 else "")
+        faults.append(ResultsError(f"{path} holds what is no score: {said}.", "The others are shown."))
+    return found
 
 
 def _refuse_old(path: Path, tasks: dict[str, Any]) -> None:
@@ -214,47 +241,88 @@ def _refuse_old(path: Path, tasks: dict[str, Any]) -> None:
             )
 
 
-def _result(path: Path, content: dict[str, Any], task: str, facts: Facts | None) -> Result:
+def _of_task(
+    path: Path, content: Mapping[str, Any], task: str, facts: Facts | None, odd: list[str]
+) -> Iterator[Result]:
+    """Yield the metrics of a task; what is no number, or no share of 1 where that is meant, is added to `odd`."""
     row = content["results"][task]
-    counts = (content.get("n-samples") or {}).get(task) or {}
-    config = (content.get("configs") or {}).get(task) or {}
-    numbers = {key: float(value) for key, value in row.items() if "," in key and isinstance(value, int | float)}
+    plain = _run(path, content, task, facts)
+    for key, value in row.items():
+        if "," not in key or "_stderr," in key:
+            continue
+        name, _, chosen = key.partition(",")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            odd.append(f"{key} of {task} is {value!r}")
+        elif name in SHARES and not 0 <= value <= 1:
+            odd.append(f"{key} of {task} is {value:g}, no share of 1")
+        else:
+            error = row.get(f"{name}_stderr,{chosen}")
+            is_number = isinstance(error, int | float) and math.isfinite(error)
+            yield replace(
+                plain,
+                metric=key,
+                value=float(value),
+                error=float(error) if is_number else None,
+                higher=_direction(content, task, name),
+            )
+
+
+def _run(path: Path, content: Mapping[str, Any], task: str, facts: Facts | None) -> Result:
+    """Return what all metrics of a task have in common."""
+    counts = _at(content, "n-samples", task) or {}
+    config = _at(content, "configs", task) or {}
     match = FILE.fullmatch(path.name)
-    beside = path.with_name(f"samples_{task}_{match['date']}.jsonl") if match else path
+    stem = f"samples_{task}_{match['date']}" if match and not {"/", "\\"} & set(task) else ""
+    beside = [path.with_name(f"{stem}.{end}") for end in ("jsonl", "json")] if stem else []
+    origin = origins.of(content, path.parent.name, facts.variant if facts else None)
+    if facts is None and origin.base:
+        facts = Facts(variant=origin.name, base=origin.base, kind="adapter")
+    is_group = bool(_at(content, "group_subtasks", task)) or task in (content.get("groups") or {})
     return Result(
-        variant=_variant(path, content, facts),
+        variant=origin.name,
         task=task,
-        shots=int((content.get("n-shot") or {}).get(task, config.get("num_fewshot") or 0)),
-        n=int(counts.get("effective", row.get("sample_len", 0)) or 0),
-        total=int(counts["original"]) if counts.get("original") else None,
-        scores={key: value for key, value in numbers.items() if "_stderr," not in key},
-        errors={key.replace("_stderr,", ","): value for key, value in numbers.items() if "_stderr," in key},
-        date=match["date"] if match else _date(content),
+        metric="",
+        value=math.nan,
+        shots=int(_at(content, "n-shot", task) or config.get("num_fewshot") or 0),
+        n=0 if is_group else int(counts.get("effective") or content["results"][task].get("sample_len") or 0),
+        total=int(counts["original"]) if counts.get("original") and not is_group else None,
+        date=match["date"] if match else _date(path, content),
         file=path,
-        samples_file=beside if match and beside.is_file() else None,
+        documents=Documents(path, task, next((one for one in beside if one.is_file()), None)),
+        is_group=is_group,
+        limited=bool(_at(content, "config", "limit")) and not is_group,
         chat=bool(content.get("chat_template_sha") or content.get("chat_template")),
         system=content.get("system_instruction"),
         version=str(content.get("lm_eval_version") or ""),
-        task_version=str((content.get("versions") or {}).get(task, "")),
+        task_version=str(version) if (version := _at(content, "versions", task)) not in (None, "N/A") else "",
         facts=facts,
+        origin=origin,
     )
 
 
-def _variant(path: Path, content: dict[str, Any], facts: Facts | None) -> str:
-    """Return whose results these are: by our own file, else by lm-eval's `model_name`, else by arguments or folder."""
-    if facts is not None:
-        return facts.variant
-    if name := content.get("model_name"):
-        return str(name)
-    given = content["config"].get("model_args")
-    given = (
-        given.get("pretrained") if isinstance(given, dict) else re.search(r"(?:pretrained|model)=([^,]+)", given or "")
-    )
-    return str(given if isinstance(given, str) else given[1] if given else variant_name(path.parent.name))
+def _at(content: Mapping[str, Any], *keys: str) -> Any:
+    """Return what lies at a path of keys; None where one of them is missing, or null."""
+    found: Any = content
+    for key in keys:
+        found = (found or {}).get(key)
+    return found
 
 
-def _date(content: dict[str, Any]) -> str:
-    return datetime.fromtimestamp(float(content.get("date") or 0)).isoformat().replace(":", "-")
+def _direction(content: Mapping[str, Any], task: str, name: str) -> bool | None:
+    """Return whether higher is better: by the file, by the task's own config in it, or by what lm-eval has."""
+    said = _at(content, "higher_is_better", task, name)
+    listed = _at(content, "configs", task, "metric_list") or ()
+    for one in listed if said is None else ():
+        if isinstance(one, dict) and one.get("metric") == name:
+            said = one.get("higher_is_better")
+    if isinstance(said, bool):
+        return said
+    return True if name in HIGHER else False if name in LOWER else None
+
+
+def _date(path: Path, content: Mapping[str, Any]) -> str:
+    seconds = float(content.get("date") or path.stat().st_mtime)
+    return datetime.fromtimestamp(seconds).isoformat().replace(":", "-")
 
 
 def _facts(path: Path) -> Facts | None:
@@ -273,7 +341,9 @@ def _facts(path: Path) -> Facts | None:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        if (size := path.stat().st_size) > LARGEST:
+            raise ResultsError(f"{path} has {size:,} bytes: no result of lm-eval.", "Move it out of this folder.")
+        text = path.read_text(encoding="utf-8-sig")
         content = json.loads(text)
     except UnicodeDecodeError as error:
         raise ResultsError(f"{path} is not UTF-8 text.", "Restore it, or run the benchmark again.") from error
@@ -283,66 +353,10 @@ def _json(path: Path) -> dict[str, Any]:
         raise ResultsError(
             f"{path}, line {error.lineno}: not valid JSON ({error.msg}).", "Restore it, or run the benchmark again."
         ) from error
+    except RecursionError as error:
+        raise ResultsError(f"{path} is nested too deeply for a result of lm-eval.", "Move it out.") from error
     except OSError as error:
         raise ResultsError(f"{path} cannot be read: {error.strerror}.", "It must be a file you may read.") from error
     if not isinstance(content, dict):
         raise ResultsError(f"{path} is not a result of lm-eval.", "Move it out of this folder.")
     return content
-
-
-def join(base: Result, variant: Result) -> Joined:
-    """Return the documents that both runs were asked; ResultsError with its cause where prompts or answers differ.
-
-    Paired statistics hold only for the same question with the same right answer, which lm-eval's hashes vouch for.
-    """
-    chosen = (base.metric or "").partition(",")[2]
-    mine, theirs = by_document(base.marks, chosen), by_document(variant.marks, chosen)
-    common = [key for key in mine if key in theirs]
-    if not common:
-        raise ResultsError(
-            f"{base.variant} and {variant.variant} have no document of {base.task} in common.",
-            f"Run both with the same suite, rows and limit ({_differences(base, variant)}).",
-        )
-    for what, key in (("prompt", "prompt_hash"), ("right answer", "target_hash")):
-        other = sum(getattr(mine[k], key) != getattr(theirs[k], key) for k in common)
-        if other:
-            raise ResultsError(
-                f"{base.variant} and {variant.variant} cannot be compared on {base.task}: {other:,} of {len(common):,} "
-                f"documents had another {what}.",
-                f"Likely cause: {_differences(base, variant)}. Run both the same way.",
-            )
-    return Joined([mine[key] for key in common], [theirs[key] for key in common])
-
-
-def flips(base: Result, variant: Result) -> list[Flip]:
-    """Return the documents that one run got right and the other wrong, lost ones first."""
-    join(base, variant)
-    name, _, chosen = (base.metric or "").partition(",")
-    mine, theirs = by_document(base.samples(), chosen), by_document(variant.samples(), chosen)
-    pairs = [(mine[key], theirs[key]) for key in mine if key in theirs]
-    found = [
-        Flip(one, other, gained=bool(other.values.get(name)))
-        for one, other in pairs
-        if bool(one.values.get(name)) != bool(other.values.get(name))
-    ]
-    return sorted(found, key=lambda flip: flip.gained)
-
-
-def _differences(base: Result, variant: Result) -> str:
-    """Say in what two runs differ, the likeliest cause first."""
-    found = []
-    if base.shots != variant.shots:
-        found.append(f"{base.shots} and {variant.shots} shots")
-    if base.chat != variant.chat:
-        found.append("one with a chat template, one without")
-    if base.system != variant.system:
-        found.append("another system instruction")
-    for what, one, other in (
-        ("lm-eval", base.version, variant.version),
-        ("task version", base.task_version, variant.task_version),
-    ):
-        if one != other:
-            found.append(f"{what} {one or 'unknown'} and {other or 'unknown'}")
-    if not found and base.n != variant.n:
-        found.append(f"{base.n:,} and {variant.n:,} documents, which draws other examples where there are shots")
-    return ", ".join(found) or "another prompt text, chat template or source of rows"

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from eval import kobest
+from eval.origin import folder_name
 from eval.progress import Progress
-from eval.results import Facts, folder_name
+from eval.results import Facts
 from eval.suites import Suite, samples
 from eval.writing import write
 from playground.catalogue.files import model_files
@@ -265,7 +266,14 @@ def _identity(loadable: Loadable, plan: Plan) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep bars and log lines of lm-eval and datasets off the screen: progress is told through `tell`."""
+    """Keep bars and log lines of lm-eval and datasets off the screen: progress is told through `tell`.
+
+    Outside a repository `git` complains on a stream of its own, so the commit is read from .git without it.
+    """
+    from lm_eval import evaluator
+    from lm_eval.loggers.utils import get_commit_from_path
+
+    asks_git, evaluator.get_git_commit_hash = evaluator.get_git_commit_hash, lambda: get_commit_from_path(Path.cwd())
     loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets", "evaluate")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -274,5 +282,6 @@ def quiet() -> Iterator[None]:
         with redirect_stderr(io.StringIO()):
             yield
     finally:
+        evaluator.get_git_commit_hash = asks_git
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -1,5 +1,6 @@
 """Read the documents of lm-eval's samples_<task>_<iso>.jsonl: what was asked, answered and earned. Not whole runs."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -89,8 +90,11 @@ def read(path: Path, kind: type[M]) -> list[M]:
 def _lines(path: Path) -> Iterator[str]:
     try:
         with path.open(encoding="utf-8", newline="\n") as file:
-            yield from file
-    except (OSError, UnicodeDecodeError) as error:
+            if path.suffix == ".json":  # lm-eval 0.4.3 alone wrote a list
+                yield from map(json.dumps, json.load(file))
+            else:
+                yield from file
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ResultsError(f"{path} cannot be read: {error}.", "Restore it, or run the benchmark again.") from error
 
 

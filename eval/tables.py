@@ -34,8 +34,10 @@ def terminal(board: Leaderboard, language: Language = "en", width: int | None = 
     sentences say in full, and at last tasks from the right.
     """
     said = words(language)
-    table = RichTable(box=SIMPLE_HEAD, caption=Text(caption(board, language)), caption_justify="left")
     columns = _fitting(board, said, math.inf if width is None else width)
+    missing = [name for task in board.tasks if (name := headed(board, task)) not in columns]
+    notes = caption(board, language) + (f" {said['board.narrow'].format(names=', '.join(missing))}" if missing else "")
+    table = RichTable(box=SIMPLE_HEAD, caption=Text(notes), caption_justify="left")
     for index, name in enumerate(columns):
         table.add_column(Text(name), justify="left" if index < 2 else "right", no_wrap=index == 0)
     for line in zip(*columns.values(), strict=True):
@@ -59,7 +61,7 @@ def _fitting(board: Leaderboard, said: dict[str, str], room: float) -> dict[str,
     mean = _task(MEAN, said)
     if narrow() and mean in columns:
         columns[mean] = [_score(row.mean, interval=False) for row in board.rows]
-    for name in (said["board.n"], *(_task(task, said) for task in reversed(board.tasks))):
+    for name in (said["board.n"], *(headed(board, task) for task in reversed(board.tasks))):
         if narrow():
             columns.pop(name, None)
     return columns
@@ -82,7 +84,12 @@ def caption(board: Leaderboard, language: Language = "en") -> str:
         notes.append(said["board.partial"])
     if any(row.chat for row in board.rows):
         notes.append(said["board.chat"])
-    if any(cell.f1 for row in board.rows for cell in row.cells.values()):
+    cells = [cell for row in board.rows for cell in row.cells.values()]
+    if any(cell.score is None for cell in cells):
+        notes.append(said["board.raw"])
+    if any(cell.higher is not True for cell in cells):
+        notes.append(said["board.direction"])
+    if any(cell.f1 for cell in cells):
         notes.append(said["board.f1_note"])
     return " ".join(notes)
 
@@ -95,14 +102,19 @@ def sentences(board: Leaderboard, language: Language = "en") -> list[str]:
             cell = row.cells.get(task)
             if cell is None:
                 continue
-            where = f"{row.variant}, {_task(task, said)}, {said['board.shots'].format(shots=row.shots)}"
+            where = f"{row.name}, {_task(task, said)}, {said['board.shots'].format(shots=row.shots)}"
             lines += [f"{where}: {line}" for line in _statements(row, cell, said, language)]
     lines += [line for row in board.rows if (line := _f1(board, row, said))]
     return lines + [
-        f"{row.variant}, {said['board.shots'].format(shots=row.shots)}: {line}"
+        f"{row.name}, {said['board.shots'].format(shots=row.shots)}: {line}"
         for row in board.rows
-        for line in thoughts(row, language)
+        for line in (*thoughts(row, language), *behind(row, language))
     ]
+
+
+def behind(row: Row, language: Language = "en") -> list[str]:
+    """Return how many runs of the same arguments a row stands for, where there are several."""
+    return [words(language)["board.behind"].format(count=row.behind)] if row.behind else []
 
 
 def thoughts(row: Row, language: Language = "en") -> list[str]:
@@ -121,7 +133,7 @@ def _f1(board: Leaderboard, row: Row, said: dict[str, str]) -> str:
     found = [
         f"{_task(task, said)} {_interval(cell.f1)}" for task in board.tasks if (cell := row.cells.get(task)) and cell.f1
     ]
-    where = f"{row.variant}, {said['board.shots'].format(shots=row.shots)}"
+    where = f"{row.name}, {said['board.shots'].format(shots=row.shots)}"
     return f"{where}: {said['board.f1']} {', '.join(found)}" if found else ""
 
 
@@ -142,25 +154,26 @@ def _columns(board: Leaderboard, said: dict[str, str], intervals: bool) -> dict[
     mains = [row.main for row in rows]
     facts = [row.facts for row in rows]
     columns = {
-        said["board.variant"]: ["  " * row.depth + row.variant + (" *" if row.partial else "") for row in rows],
+        said["board.variant"]: ["  " * row.depth + row.name + (" *" if row.partial else "") for row in rows],
         said["board.kind"]: [row.kind + (" + chat" if row.chat else "") for row in rows],
         _task(MEAN, said): [_score(row.mean) for row in rows],
     }
-    columns |= {_task(task, said): [_score(row.cells.get(task), intervals) for row in rows] for task in board.tasks}
+    columns |= {headed(board, task): [_score(row.cells.get(task), intervals) for row in rows] for task in board.tasks}
     columns |= {
         said["board.difference"]: [_signed(main.difference) if main and main.difference else "" for main in mains],
         said["board.verdict"]: [_verdict(main, said) for main in mains],
         said["board.size"]: [_size(row) for row in rows],
         said["board.speed"]: [f"{s:.0f}" if (s := fact and fact.decode_tokens_per_s) else "" for fact in facts],
         said["board.drift"]: [f"{fact.drift.mean_kl:.4f}" if fact and fact.drift else "" for fact in facts],
-        said["board.n"]: [f"{row.n:,}" + (f"/{_total(row):,}" if row.partial else "") for row in rows],
+        said["board.n"]: [f"{row.n:,}" + (f"/{row.total:,}" if row.partial else "") for row in rows],
         said["board.shot_count"]: [str(row.shots) for row in rows],
     }
     return {name: column for name, column in columns.items() if any(column)}
 
 
-def _total(row: Row) -> int:
-    return sum(cell.total or cell.n for task, cell in row.cells.items() if task != MEAN)
+def headed(board: Leaderboard, column: str) -> str:
+    """Return a column's heading; an arrow says which way is better where that is not up, a question mark who knows."""
+    return column.removeprefix("kobest_") + {True: "", False: " ↓", None: " ?"}[board.higher(column)]
 
 
 def _task(task: str, said: dict[str, str]) -> str:
@@ -171,10 +184,13 @@ def _score(cell: Cell | None, interval: bool = True) -> str:
     if cell is None or math.isnan(cell.value):
         return ""
     if cell.score is None:
-        return f"{cell.value:.3g}"
-    if not interval:
-        return points(cell.value)
-    return _interval(cell.score)
+        return raw(cell, interval)
+    return _interval(cell.score) if interval else points(cell.value)
+
+
+def raw(cell: Cell, error: bool = True) -> str:
+    """Return a number as lm-eval wrote it, with its standard error where there is one: scaled by nothing."""
+    return f"{cell.value:.4g}" + (f" ± {cell.error:.2g}" if error and cell.error is not None else "")
 
 
 def _interval(score: Score) -> str:
@@ -209,6 +225,7 @@ def records(board: Leaderboard) -> list[dict[str, Any]]:
     found = []
     for row in board.rows:
         record: dict[str, Any] = {name: getattr(row, name) for name in ("variant", "kind", "base", "parent", "shots")}
+        record |= {"differs": ", ".join(map("=".join, row.differs))}
         record |= {"chat_template": row.chat, "n": row.n, "partial": row.partial}
         for task in (MEAN, *board.tasks):
             record |= _flat(task, row.cells.get(task))
@@ -223,6 +240,7 @@ def _flat(task: str, cell: Cell | None) -> dict[str, Any]:
     score, f1, change, kept = (cell.score, cell.f1, cell.difference, cell.loss) if cell else (None,) * 4
     values = {
         "": _number(cell.value) if cell else None,
+        "stderr": cell.error if cell else None,
         "low": score.interval.low if score else None,
         "high": score.interval.high if score else None,
         "f1": f1.value if f1 else None,
@@ -265,13 +283,13 @@ def json_text(board: Leaderboard, language: Language = "en") -> str:
 
 
 def _row(board: Leaderboard, row: Row, language: Language) -> dict[str, Any]:
-    names = ("variant", "kind", "base", "parent", "shots", "chat", "system", "n", "partial", "facts")
+    names = ("variant", "kind", "base", "parent", "shots", "chat", "system", "n", "partial", "facts", "differs")
     cells = {task: _cell(row.cells[task], language) for task in (MEAN, *board.tasks) if task in row.cells}
     return {name: getattr(row, name) for name in names} | {"cells": cells}
 
 
 def _cell(cell: Cell, language: Language) -> dict[str, Any]:
-    names = ("value", "n", "total", "partial", "why_not", "score", "f1", "difference", "loss")
+    names = ("value", "error", "higher", "n", "total", "partial", "why_not", "score", "f1", "difference", "loss")
     results = [result for result in (cell.difference, cell.loss) if result]
     return {name: getattr(cell, name) for name in names} | {"sentences": [sentence(one, language) for one in results]}
 

@@ -9,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from eval.results import Facts, folder_name
+from eval.origin import folder_name
+from eval.results import Facts
 from playground.system.atomic import explained, replacing
 
 KEPT = ("model_source", "system_instruction", "fewshot_as_multiturn", "chat_template", "total_evaluation_time_seconds")

@@ -120,7 +120,7 @@ def turned(sort: tuple[str, bool], column: str) -> tuple[str, bool]:
 
 def base_row(board: "Leaderboard", row: "Row") -> "Row | None":
     """Return the row of a row's base at the same setting."""
-    found = [one for one in board.rows if one.variant == row.base and one.setting == row.setting]
+    found = [one for one in board.rows if one.name == row.base and one.setting == row.setting]
     return found[0] if found else None
 
 
@@ -145,7 +145,7 @@ def _said(board: "Leaderboard", row: "Row") -> str:
         if rest
         else ""
     )
-    who = f"<b>{escaped(row.variant)}</b> <small>{both('board.shots', shots=row.shots)}</small>"
+    who = f"<b>{escaped(row.name)}</b> <small>{both('board.shots', shots=row.shots)}</small>"
     return f'<div class="told"><p>{who}</p><div>{top}{folded}</div></div>'
 
 
@@ -197,9 +197,9 @@ def choices(board: "Leaderboard") -> Sequence[tuple[str, str]]:
 
 def label(row: "Row") -> str:
     """Return a row's name where no table stands around it."""
-    return f"{row.variant} · {row.shots}-shot" + (" · chat" if row.chat else "")
+    return f"{row.name} · {row.shots}-shot" + (" · chat" if row.chat else "")
 
 
 def key(row: "Row") -> str:
     """Return what tells a row from all others."""
-    return "\x1f".join([row.variant, str(row.shots), str(row.chat), row.system or ""])
+    return "\x1f".join([row.name, str(row.shots), str(row.chat), row.system or ""])

@@ -8,8 +8,8 @@ from playground.errors import MadangError
 from playground.escape import escaped
 
 if TYPE_CHECKING:
+    from eval.joining import Flip
     from eval.leaderboard import Leaderboard, Row
-    from eval.results import Flip
     from eval.samples import Sample
 
 SHOWN = 20
@@ -31,7 +31,7 @@ def _pair(board: "Leaderboard", row_key: str | None) -> "tuple[Row, Row] | None"
 
 def html(board: "Leaderboard", row_key: str | None, task: str | None) -> str:
     """Return all that flipped between a row and its base on a task."""
-    from eval.results import flips
+    from eval.joining import flips
 
     pair = _pair(board, row_key)
     if pair is None or task not in tasks(board, row_key):
@@ -45,11 +45,11 @@ def html(board: "Leaderboard", row_key: str | None, task: str | None) -> str:
     except MadangError as error:
         return fault("leaderboard.problem", error)
     if not found:
-        return f'<p class="soft">{both("flips.none", base=base.variant, variant=row.variant)}</p>'
+        return f'<p class="soft">{both("flips.none", base=base.name, variant=row.name)}</p>'
     gained = sum(flip.gained for flip in found)
-    count = both("flips.count", gained=gained, lost=len(found) - gained, base=base.variant, n=f"{other.n:,}")
+    count = both("flips.count", gained=gained, lost=len(found) - gained, base=base.name, n=f"{other.n:,}")
     more = both("flips.more", shown=SHOWN, all=len(found)) if len(found) > SHOWN else ""
-    shown = "".join(_flip(flip, base.variant, row.variant) for flip in found[:SHOWN])
+    shown = "".join(_flip(flip, base.name, row.name) for flip in found[:SHOWN])
     return f'<p class="soft">{count} {more}</p><div class="flips">{shown}</div>'
 
 

@@ -56,7 +56,7 @@ def points(board: "Leaderboard", x: "Callable[[Row], float | None]") -> list[Poi
             continue
         interval = cell.score.interval
         numbers = [100 * one for one in (cell.value, interval.low, interval.high)]
-        found.append(Point(label(row) if several else row.variant, row.kind, float(value), *numbers))
+        found.append(Point(label(row) if several else row.name, row.kind, float(value), *numbers))
     return found
 
 

@@ -3,8 +3,8 @@
 import math
 from typing import TYPE_CHECKING
 
-from eval.words import both, texts, tooltip
-from playground.escape import escaped
+from eval.words import both, tooltip
+from playground.escape import Markup, escaped
 from playground.page.cards import badge
 from playground.page.number import disk_size
 
@@ -20,7 +20,7 @@ GAP = '<span class="gap">–</span>'
 def html(board: "Leaderboard", sort: tuple[str, bool]) -> str:
     """Return the whole table; empty columns are left out. Macro-F1 is folded away below it."""
     columns = _columns(board)
-    heads = "".join(_head(name, sort) for name in columns)
+    heads = "".join(_head(board, name, sort) for name in columns)
     before = [None, *board.rows]
     lines = "".join(
         _line(board, row, columns, grouped=not sort[0], again=bool(last and last.variant == row.variant))
@@ -71,15 +71,20 @@ def _columns(board: "Leaderboard") -> list[str]:
     return ["variant", *(name for name, is_there in there.items() if is_there)]
 
 
-def _head(name: str, sort: tuple[str, bool]) -> str:
-    text = both(f"board.{name}") if f"board.{name}" in texts else escaped(name.removeprefix("kobest_"))
+def _head(board: "Leaderboard", name: str, sort: tuple[str, bool]) -> str:
+    there = name in board.tasks
+    text = escaped(name.removeprefix("kobest_")) if there else both(f"board.{name}")
+    higher = board.higher(name) if there else True
+    text = Markup(f"{text} ↓") if higher is False else text
     if name == "variant":
         back = (
             f'<button type="button" class="back" data-action="sort" data-name="">{both("leaderboard.grouped")}</button>'
         )
         return f'<th scope="col" class="first">{text}{back if sort[0] else ""}</th>'
+    if higher is None:
+        return f'<th scope="col" title="{tooltip("board.direction")}">{text} ?</th>'
     chosen = sort[0] == name
-    order = ("descending" if sort[1] else "ascending") if chosen else "none"
+    order = ("descending" if sort[1] is higher else "ascending") if chosen else "none"
     return (
         f'<th scope="col" aria-sort="{order}"><button type="button" data-action="sort" '
         f'data-name="{escaped(name)}" title="{tooltip("leaderboard.sort")}">{text}</button></th>'
@@ -105,11 +110,12 @@ def _name(row: "Row", grouped: bool) -> str:
     if row.base and not grouped:
         notes.append(both("leaderboard.against", name=row.base))
     if row.partial:
-        total = sum(cell.total or cell.n for task, cell in row.cells.items() if task != "mean")
-        notes.append(both("leaderboard.partial", n=f"{row.n:,}", total=f"{total:,}"))
+        notes.append(both("leaderboard.partial", n=f"{row.n:,}", total=f"{row.total:,}"))
+    if row.behind:
+        notes.append(both("board.behind", count=row.behind))
     shown_notes = "".join(f'<span class="{"part" if "partial" in n else ""}">{n}</span>' for n in notes)
     star = '<sup title="' + tooltip("board.partial") + '">*</sup>' if row.partial else ""
-    return f"<b>{escaped(row.variant)}</b>{star} {badge(row.kind)}<small>{shown_notes}</small>"
+    return f"<b>{escaped(row.name)}</b>{star} {badge(row.kind)}<small>{shown_notes}</small>"
 
 
 def _cell(board: "Leaderboard", row: "Row", name: str) -> str:
@@ -152,7 +158,8 @@ def _score(cell: "Cell | None", marks: bool) -> str:
     if cell is None or math.isnan(cell.value):
         return GAP
     if cell.score is None:
-        return f"{cell.value:.3g}"
+        error = "" if cell.error is None else f"<small>± {cell.error:.2g}</small>"
+        return f"{cell.value:.4g}{error}"
     change = cell.difference.verdict if marks and cell.difference else ""
     arrow = {"better": "▲", "worse": "▼"}.get(change, "")
     shown = f'<i class="{change}" title="{tooltip("board.confirmed")}">{arrow}</i>' if arrow else ""
@@ -180,5 +187,10 @@ def signed(share: float) -> str:
 
 
 def _notes(board: "Leaderboard") -> str:
-    partial = [both("board.partial")] if any(row.partial for row in board.rows) else []
-    return " ".join([both("leaderboard.interval"), *partial])
+    cells = [cell for row in board.rows for cell in row.cells.values()]
+    there = {
+        "partial": any(row.partial for row in board.rows),
+        "raw": any(cell.score is None for cell in cells),
+        "direction": any(cell.higher is not True for cell in cells),
+    }
+    return " ".join([both("leaderboard.interval"), *(both(f"board.{name}") for name, is_so in there.items() if is_so)])

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from eval import leaderboard, lineage, paired, tables
-from eval.leaderboard import KOBEST, Leaderboard
+from eval.columns import KOBEST
+from eval.leaderboard import Leaderboard
 from eval.lineage import Lineage
 from eval.results import Facts
 from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf
@@ -226,8 +227,9 @@ def test_scores_that_are_no_shares_are_shown_alone(tmp_path: Path) -> None:
     content["results"]["wmt"] = {"alias": "wmt", "bleu,none": 31.25, "bleu_stderr,none": 0.4}
     path.write_text(json.dumps(content))
     board = leaderboard.load(tmp_path)
-    assert (board.rows[0].cells["wmt"].value, board.rows[0].cells["wmt"].score) == (31.25, None)
-    assert "31.2" in shown(board)
+    cell = board.rows[0].cells["wmt bleu"]
+    assert (cell.value, cell.error, cell.score) == (31.25, 0.4, None)
+    assert "31.25 ± 0.4" in shown(board)
 
 
 def test_faults_do_not_hide_what_can_be_read(folder: Path) -> None:

@@ -70,7 +70,8 @@ def ours(
 ) -> dict[str, Result]:
     suite = Suite(name="all", tasks=TASKS, shots=[shots], limit=limit)
     path = Run(playground, out, measures=()).score(Plan(variant, suite, shots, data))
-    return {result.task: result for result in read_run(path)}
+    found = read_run(path)
+    return {f"{one.task} {one.metric}": one for one in found} | {one.task: one for one in found}
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def hf(folder: Path, adapter: Path | None = None, batch: int = 4) -> Any:
 def check(mine: dict[str, Result], other: dict[str, Any]) -> None:
     """Every log-likelihood within 1e-3, every accuracy and macro-F1 identical."""
     for task in TASKS:
-        samples = {row.doc_id: row for row in mine[task].samples()}
+        samples = {row.doc_id: row for row in mine[task].documents.samples()}
         rows = other["samples"][task]
         assert len(samples) == len(rows)
         for row in rows:
@@ -126,20 +127,20 @@ def check(mine: dict[str, Result], other: dict[str, Any]) -> None:
             assert samples[row["doc_id"]].doc_hash == row["doc_hash"]
             assert samples[row["doc_id"]].prompt_hash == row["prompt_hash"]
         for name in ("acc,none", "f1,none", "acc_norm,none"):
-            if name in mine[task].scores:
-                assert mine[task].scores[name] == other["results"][task][name]
+            if f"{task} {name}" in mine:
+                assert mine[f"{task} {name}"].value == other["results"][task][name]
 
 
 def margins(result: Result) -> dict[int, float]:
     """How far apart a document's two best scores are, by document."""
-    return {row.doc_id: sorted(row.scores)[-1] - sorted(row.scores)[-2] for row in result.samples()}
+    return {row.doc_id: sorted(row.scores)[-1] - sorted(row.scores)[-2] for row in result.documents.samples()}
 
 
 def check_up_to_drift(base: dict[str, Result], build: dict[str, Result]) -> None:
     """The same answers, up to documents whose two best scores differ by less than the scores drifted."""
     for task in TASKS:
-        first = {row.doc_id: row for row in base[task].samples()}
-        second = {row.doc_id: row for row in build[task].samples()}
+        first = {row.doc_id: row for row in base[task].documents.samples()}
+        second = {row.doc_id: row for row in build[task].documents.samples()}
         drifts = [abs(a - b) for key in first for a, b in zip(first[key].scores, second[key].scores, strict=True)]
         assert max(drifts) < 0.3
         clear = [key for key, margin in margins(base[task]).items() if margin > 2 * max(drifts)]

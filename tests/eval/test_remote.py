@@ -46,8 +46,8 @@ def playground(planted: Planted, tmp_path: Path) -> Iterator[Playground]:
 
 def choices(path: Path) -> list[list[float]]:
     """The log-probabilities of every document's choices."""
-    (result,) = read_run(path)
-    rows = [row.model_dump() for row in result.samples()]
+    (result, *_) = read_run(path)
+    rows = [row.model_dump() for row in result.documents.samples()]
     return [[float(answer[0][0]) for answer in row["resps"]] for row in rows]
 
 
@@ -67,7 +67,7 @@ def test_kobest_runs_over_an_api_without_a_tokenizer(
 ) -> None:
     planted.by_path = {"/v1/completions": letters}
     path = Run(playground, tmp_path / "out").score(Plan("far", COPA, 0, kobest_sample))
-    (result,) = read_run(path)
+    (result, *_) = read_run(path)
     assert result.n == 4
     assert result.facts == Facts(variant="far", kind="remote", base="a")
     sent = [prompt for body in planted.bodies("/v1/completions") for prompt in body["prompt"]]
@@ -118,6 +118,6 @@ def test_kobest_over_llama_server_is_kobest_here(demo_f16: Path, kobest_sample: 
             mine, its = (run.score(Plan(name, COPA, 0, kobest_sample)) for name in ("here", "there"))
         finally:
             playground.close()
-    assert read_run(mine)[0].scores["acc,none"] == read_run(its)[0].scores["acc,none"]
+    assert read_run(mine)[0].value == read_run(its)[0].value
     for own, other in zip(choices(mine), choices(its), strict=True):
         assert other == pytest.approx(own, abs=0.1)

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval import results
-from eval.results import Facts, folder_name, variant_name
+from eval.joining import flips, join
+from eval.origin import folder_name, variant_name
+from eval.results import Facts
 from eval.samples import Mark, ResultsError, Sample, labels, read, rights
 from eval.writing import write
 from playground.errors import MadangError
@@ -51,16 +53,15 @@ def test_folder_names_are_readable() -> None:
 def test_lm_evals_own_files_are_read(lm_eval_run: LmEvalRun) -> None:
     found = results.load(lm_eval_run.folder.parent)
     assert (found.older, found.faults) == ([], [])
-    by_task = {result.task: result for result in found.current}
-    assert len(by_task) == 5
-    one = by_task["kobest_hellaswag"]
+    assert len({result.task for result in found.current}) == 5
+    of_one = {result.metric: result for result in found.current if result.task == "kobest_hellaswag"}
+    one = of_one["acc,none"]
     assert (one.variant, one.shots, one.n, one.total, one.partial) == ("somebody/dummy:x", 2, 8, 8, False)
-    assert one.metric == "acc,none"
-    assert {"acc,none", "acc_norm,none", "f1,none"} <= one.scores.keys()
+    assert of_one.keys() == {"acc,none", "acc_norm,none", "f1,none"}
     right = one.rights()
     assert right is not None
-    assert sum(right) / 8 == one.scores["acc,none"]
-    for full in one.samples():
+    assert sum(right) / 8 == one.value
+    for full in one.documents.samples():
         assert len(full.choices) == 4
         assert (full.answer == int(full.target)) == bool(full.values["acc"])
 
@@ -125,7 +126,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(
     assert not list(tmp_path.rglob("*.part"))
     assert len(list(tmp_path.rglob("results_*.json"))) == 1
     assert {path: path.read_bytes() for path in kept} == kept
-    assert len(results.load(tmp_path).current) == 5
+    assert len(results.load(tmp_path).current) == 11
 
 
 COPA = {"kobest_copa": [True, False, True, True]}
@@ -137,8 +138,8 @@ class TestChoosingRuns:
         make_run(tmp_path, "a", {"kobest_copa": [False] * 4}, day=1)
         make_run(tmp_path, "a", COPA, day=3, shots=5)
         found = results.load(tmp_path)
-        assert [(r.shots, r.scores["acc,none"]) for r in found.current] == [(0, 0.75), (5, 0.75)]
-        assert [r.scores["acc,none"] for r in found.older] == [0.0]
+        assert [(r.shots, r.value) for r in found.current] == [(0, 0.75), (5, 0.75)]
+        assert [r.value for r in found.older] == [0.0]
 
     def test_a_whole_run_stands_before_a_newer_partial_one(self, tmp_path: Path) -> None:
         make_run(tmp_path, "a", COPA, day=1)
@@ -152,9 +153,12 @@ class TestChoosingRuns:
         make_run(tmp_path, "a", COPA, day=3, system_instruction="Be kind.")
         assert len(results.load(tmp_path).current) == 3
 
-    def test_groups_are_no_tasks(self, tmp_path: Path) -> None:
+    def test_groups_are_no_tasks_of_their_own(self, tmp_path: Path) -> None:
         make_run(tmp_path, "a", COPA | {"kobest": [True]}, group_subtasks={"kobest": ["kobest_copa"]})
-        assert [r.task for r in results.load(tmp_path).current] == ["kobest_copa"]
+        assert [(r.task, r.is_group, r.n) for r in results.load(tmp_path).current] == [
+            ("kobest_copa", False, 4),
+            ("kobest", True, 0),
+        ]
 
     def test_other_json_files_are_left_alone(self, tmp_path: Path) -> None:
         make_run(tmp_path, "a", COPA)
@@ -196,7 +200,7 @@ class TestJoining:
 
     def test_document_by_document(self, tmp_path: Path) -> None:
         base, variant = self.pair(tmp_path)
-        joined = results.join(base, variant)
+        joined = join(base, variant)
         assert rights(joined.base, "acc,none") == [True, False, True, True]
         assert rights(joined.variant, "acc,none") == [False, True, True, True]
 
@@ -204,15 +208,15 @@ class TestJoining:
         make_run(tmp_path, "a", COPA)
         make_run(tmp_path, "a:b", {"kobest_copa": [False, True]}, total=4)
         base, variant = results.load(tmp_path).current
-        assert [mark.doc_id for mark in results.join(base, variant).base] == [0, 1]
-        assert len(results.join(variant, base).variant) == 2
+        assert [mark.doc_id for mark in join(base, variant).base] == [0, 1]
+        assert len(join(variant, base).variant) == 2
 
     def test_in_whatever_order_they_stand(self, tmp_path: Path) -> None:
         base, variant = self.pair(tmp_path)
-        path = variant.samples_file
+        path = variant.documents.file
         assert path is not None
         path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
-        joined = results.join(base, variant)
+        joined = join(base, variant)
         assert rights(joined.variant, "acc,none") == [False, True, True, True]
 
     @pytest.mark.parametrize(
@@ -231,41 +235,41 @@ class TestJoining:
     ) -> None:
         base, variant = self.pair(tmp_path, **other)
         with pytest.raises(ResultsError, match="4 of 4 documents had another prompt") as error:
-            results.join(base, variant)
+            join(base, variant)
         assert cause in error.value.hint
 
     def test_other_documents_and_other_answers_are_refused(self, tmp_path: Path) -> None:
         base, variant = self.pair(tmp_path)
-        path = variant.samples_file
+        path = variant.documents.file
         assert path is not None
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         path.write_text("\n".join(json.dumps(row | {"target_hash": "0"}) for row in rows))
         with pytest.raises(ResultsError, match="another right answer"):
-            results.join(base, variant)
-        vars(variant).pop("marks")
+            join(base, variant)
+        vars(variant.documents).pop("marks")
         path.write_text("\n".join(json.dumps(row | {"doc_hash": "0"}) for row in rows))
         with pytest.raises(ResultsError, match="no document of kobest_copa in common"):
-            results.join(base, variant)
+            join(base, variant)
 
     def test_no_samples(self, tmp_path: Path) -> None:
         base, variant = self.pair(tmp_path, samples=False)
         with pytest.raises(ResultsError, match="no samples of kobest_copa") as error:
-            results.join(base, variant)
+            join(base, variant)
         assert "--log_samples" in error.value.hint
 
     def test_the_same_document_twice(self, tmp_path: Path) -> None:
         base, variant = self.pair(tmp_path)
         for result, wrong in ((base, 3), (variant, 2)):
             rows = [sample(0, index != wrong) for index in range(4)]
-            assert result.samples_file is not None
-            result.samples_file.write_text("\n".join(map(json.dumps, rows)))
-        joined = results.join(base, variant)
+            assert result.documents.file is not None
+            result.documents.file.write_text("\n".join(map(json.dumps, rows)))
+        joined = join(base, variant)
         assert rights(joined.base, "acc,none") == [True, True, True, False]
         assert rights(joined.variant, "acc,none") == [True, True, False, True]
 
     def test_flips_can_be_read(self, tmp_path: Path) -> None:
         base, variant = self.pair(tmp_path)
-        lost, gained = results.flips(base, variant)
+        lost, gained = flips(base, variant)
         assert (lost.gained, lost.base.doc["premise"]) == (False, "document 0")
         assert (gained.gained, gained.base.prompt, gained.base.choices) == (
             *(True, "kobest_copa 1", [" choice 0", " choice 1"]),

@@ -51,7 +51,7 @@ def playground(tmp_path: Path) -> Iterator[Playground]:
 
 
 def scored(path: Path) -> dict[str, Any]:
-    return {result.task: [row.scores for row in result.samples()] for result in read_run(path)}
+    return {result.task: [row.scores for row in result.documents.samples()] for result in read_run(path)}
 
 
 def test_a_run_leaves_lm_evals_files_and_nothing_else(
@@ -59,13 +59,25 @@ def test_a_run_leaves_lm_evals_files_and_nothing_else(
 ) -> None:
     heard: list[Progress] = []
     path = Run(playground, tmp_path / "out", heard.append, measures=()).score(Plan("a", COPA, 0, kobest_sample))
-    (result,) = read_run(path)
+    (result, *_) = read_run(path)
     assert result.task == "kobest_copa"
-    assert result.n == len(result.samples()) > 0
+    assert result.n == len(result.documents.samples()) > 0
     assert result.facts is not None
     assert result.facts.kind == "base"
     assert not list((tmp_path / "out").rglob("*.part*"))
     assert heard[-1].done == heard[-1].total > 0
+
+
+def test_lm_eval_asks_no_git_that_complains_on_the_screen(
+    playground: Playground,
+    kobest_sample: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)  # no repository
+    Run(playground, tmp_path / "out", measures=()).score(Plan("a", COPA, 0, kobest_sample))
+    assert "fatal" not in capfd.readouterr().err
 
 
 def test_a_suite_that_samples_asks_its_documents_alone(
@@ -74,7 +86,7 @@ def test_a_suite_that_samples_asks_its_documents_alone(
     quick = find("quick").chosen(["copa"])
     assert quick.sample is not None
     quick = quick.model_copy(update={"sample": quick.sample.model_copy(update={"documents": 2})})
-    (result,) = read_run(Run(playground, tmp_path, measures=()).score(Plan("a", quick, 0, kobest_sample)))
+    (result, *_) = read_run(Run(playground, tmp_path, measures=()).score(Plan("a", quick, 0, kobest_sample)))
     assert (result.n, result.partial) == (2, True)
 
 

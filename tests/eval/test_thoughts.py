@@ -85,7 +85,7 @@ def test_it_is_stored_with_the_result_and_said(
 ) -> None:
     plan = Plan(variant, COPA, 0, kobest_sample, chat_template=chat)
     out = tmp_path / "out"
-    (result,) = read_run(Run(playground, out, measures=()).score(plan))
+    (result, *_) = read_run(Run(playground, out, measures=()).score(plan))
     assert result.facts is not None
     assert (result.facts.thoughts_closed > 0) == closed
     board = leaderboard.load(out, Catalogue.load(playground.settings))

@@ -35,7 +35,7 @@ def keys_made_of_parts() -> set[str]:
     sliders = [f"controls.{name}" for name in controls.RANGES]
     return (
         {f"preset.{name}" for name in presets()}
-        | {f"kind.{kind}" for kind in (*kinds, "merged", "gptq")}
+        | {f"kind.{kind}" for kind in (*kinds, "merged", "gptq", "quantized")}
         | {f"chat.empty_{kind}" for kind in kinds}
         | {f"answer.{step}" for step in ("queued", "waiting", "downloading", "loading", "reading")}
         | {f"answer.{stat}" for stat in ("first_token", "speed", "length", "memory", "dtype", "seed")}

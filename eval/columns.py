@@ -1,0 +1,48 @@
+"""Say which column of a board a result stands in: its task, its metric where that is not accuracy, its version where
+runs asked several. So nothing stands below its like that is none. Computes nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from eval.kobest import LAYOUTS
+from eval.results import Result
+
+KOBEST = tuple(LAYOUTS)
+
+
+def placed(results: Sequence[Result]) -> list[Result]:
+    """Return the results with the names of their columns: `copa`, `gsm8k exact_match,strict-match`, `x acc (v2.0)`."""
+    versions: dict[str, set[str]] = defaultdict(set)
+    for one in results:
+        versions[one.task].add(one.task_version)
+    return [replace(one, column=_name(one, len(versions[one.task] - {""}) > 1)) for one in results]
+
+
+def _name(one: Result, several: bool) -> str:
+    metric = one.metric.removesuffix(",none")
+    shown = one.task if metric == "acc" else f"{one.task} {metric}"
+    return f"{shown} (v{one.task_version or '?'})" if several else shown
+
+
+def ordered(results: Iterable[Result]) -> list[str]:
+    """Return the columns: KoBEST's tasks in their order, then the others by name; metrics as the files have them."""
+    names = dict.fromkeys(one.column for one in results)
+    tasks = {one.column: one.task for one in results}
+
+    def place(column: str) -> tuple[int, str, bool]:
+        task = tasks[column]
+        return KOBEST.index(task) if task in KOBEST else len(KOBEST), task, column != task
+
+    return sorted(names, key=place)
+
+
+def heads(results: Sequence[Result]) -> list[str]:
+    """Return the column that stands for each task in a mean: accuracy, else exact match, else its first metric."""
+    found: dict[str, str] = {}
+    for wanted in ("acc", "exact_match", ""):
+        for one in results:
+            if not one.is_group and (not wanted or one.metric.partition(",")[0] == wanted):
+                found.setdefault(one.task + one.task_version, one.column)
+    return [column for column in ordered(results) if column in found.values()]
