@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from playground.errors import ConfigError, UnknownNameError
 from training.data.cells import Cells, RowFault, Unfit, parsed
+from training.data.encodings import composed
 from training.data.examples import Example, Row, Table, Turn
 from training.data.findings import Finding, many
 from training.data.leftovers import NAMES, Leftovers
@@ -227,6 +228,7 @@ def _meant(name: str, columns: list[str]) -> str:
 def _renamed(table: Table, columns: Mapping[str, str]) -> Table:
     if not columns:
         return table
+    columns = {wanted: composed(actual) for wanted, actual in columns.items()}
     for wanted, actual in columns.items():
         if wanted not in FIELDS:
             raise UnknownNameError("field of a format", wanted, FIELDS, "Write --column FIELD=COLUMN.")

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from playground.catalogue.variants import HUB_ID
 from playground.errors import ConfigError, HubError
+from playground.system.paths import as_stored
 from training.data import files
+from training.data.columns import composed_row
 from training.data.examples import Row, Table
 from training.data.findings import Finding
 
@@ -44,13 +46,13 @@ def read(source: str, split: str = "train", limit: int | None = None, fetch: Fet
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"A limit of {limit} leaves no row to read.", "Give 1 or more, or leave it out.")
-    path = Path(source).expanduser()
+    path = as_stored(Path(source).expanduser())
     if path.is_dir():
         table = _folder(path, split, limit)
     elif path.exists():
         table = files.read(path, split, limit)
     elif _on_the_hub(source, path):
-        rows = list(fetch(source, split, limit))[:limit]
+        rows = [composed_row(row) for row in fetch(source, split, limit)][:limit]
         table = Table(rows, list(range(1, len(rows) + 1)), source)
     else:
         raise _missing(source, path)

@@ -84,7 +84,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], type[MadangError], str, str]] = {
         *("line 2, column 2: not valid JSON", "JSONL"),
     ),
     "JSON with two lists": (
-        *(lambda f: read(write(f, "a.json", '{"x": [1], "y": [2]}')), ConfigError),
+        *(lambda f: read(write(f, "a.json", '{"x": [{}], "y": [{}]}')), ConfigError),
         *("the lists x, y", "one list of objects"),
     ),
     "JSON that is no rows": (
