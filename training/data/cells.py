@@ -13,6 +13,8 @@ EMPTY = frozenset(("nan", "none", "null", "<na>", "nat"))
 """What other programs write into a cell that holds nothing, in lower case."""
 LONGEST = 20
 """Characters that such a cell has at most, with white space."""
+SPEAK = frozenset(("role", "from", "input"))
+"""Keys of a turn that every turn of its kind has."""
 LITERAL = 1_000_000
 """Characters up to which a cell is read as a list that Python printed, which takes much memory."""
 
@@ -97,7 +99,18 @@ def a(value: Any) -> str:
 
 
 def parsed(value: Any) -> Any:
-    """Return a list or an object that a cell holds as JSON, or as Python prints it; anything else as it is."""
+    """Return a list or an object that a cell holds as JSON, or as Python prints it; anything else as it is.
+
+    Turns whose keys are lists, as `datasets` wrote them, become a list of turns.
+    """
+    found = _loaded(value)
+    if not isinstance(found, dict) or not found.keys() & SPEAK or not all(isinstance(v, list) for v in found.values()):
+        return found
+    same = len(set(map(len, found.values()))) == 1
+    return [dict(zip(found, turn, strict=True)) for turn in zip(*found.values(), strict=True)] if same else found
+
+
+def _loaded(value: Any) -> Any:
     if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
         return value
     try:

@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from playground.errors import ConfigError
-from tests.training.data.rows import KOALPACA, MESSAGES, jsonl
+from tests.training.data.rows import KOALPACA, MESSAGES, SHAREGPT, jsonl
 from training.data import encodings, json_rows
 from training.data.formats import convert
 from training.data.sources import read
@@ -158,6 +158,16 @@ def test_a_field_without_end_is_named_with_its_line(quote: str, tmp_path: Path) 
     with pytest.raises(ConfigError, match=f"line {3 if quote else 4}: a field is longer") as error:
         read(str(path))
     assert "quote that stays open" in error.value.hint
+
+
+@pytest.mark.parametrize("turns", [MESSAGES[0]["messages"], SHAREGPT[0]["conversations"]], ids=["messages", "sharegpt"])
+def test_turns_as_lists_of_their_keys_are_turns(turns: list[dict[str, str]], tmp_path: Path) -> None:
+    plain, lists = {"messages": turns}, {"messages": {key: [turn[key] for turn in turns] for key in turns[0]}}
+    stored(tmp_path, "a.parquet", pa.Table.from_pylist([lists]))
+    jsonl(tmp_path / "b.jsonl", [lists])
+    expected = convert(read(str(jsonl(tmp_path / "c.jsonl", [plain])))).examples
+    for name in ("a.parquet", "b.jsonl"):
+        assert convert(read(str(tmp_path / name))).examples == expected
 
 
 def test_a_column_is_found_in_whichever_form_it_is_typed(tmp_path: Path) -> None:
