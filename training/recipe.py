@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from playground.catalogue.names import PromptFormat, readable
 from playground.errors import ConfigError, UnknownNameError
@@ -19,6 +19,7 @@ from playground.values import Value
 from training.methods import METHODS, Method
 
 FOLDER = Path(__file__).with_name("recipes")
+Trained = Literal["system", "user", "assistant", "tool"]
 Engine = Literal["auto", "unsloth", "peft"]
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -64,7 +65,15 @@ class DataPart(Source):
     evaluation: float | str | None = Field(default=None, description="share held out, or a file of its own")
     mix: Mix | None = None
     answers_only: bool = Field(default=True, description="loss on the answers alone")
+    roles_to_train: tuple[Trained, ...] = Field(default=("assistant",), description="whose turns carry loss")
     prompt_format: PromptFormat = Field(default=None, description="named format for models without a chat template")
+
+    @field_validator("roles_to_train")
+    @classmethod
+    def _with_answers_only(cls, roles: tuple[Trained, ...], info: ValidationInfo) -> tuple[Trained, ...]:
+        if roles != ("assistant",) and not info.data.get("answers_only", True):
+            raise ValueError("answers_only: false has every role learnt; leave one of the two out")
+        return roles
 
     @field_validator("evaluation")
     @classmethod

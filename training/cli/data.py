@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from playground.cli.context import Program, print_json, program
-from playground.errors import ConfigError, VariantError
+from playground.errors import ConfigError, UnknownNameError, VariantError
 from training.methods import Method
 
 if TYPE_CHECKING:
@@ -37,17 +37,21 @@ def check(  # noqa: PLR0913 - a parameter an option
     prompt_format: Annotated[str | None, typer.Option(help="A named prompt format instead of its template.")] = None,
     max_length: Annotated[int | None, typer.Option(min=1, help="Tokens a row; default: the recommended.")] = None,
     method: Annotated[Method | None, typer.Option(help="Refuse data that this way of training cannot use.")] = None,
+    role: Annotated[
+        list[str] | None,
+        typer.Option("--roles-to-train", help="Whose turns are learnt; repeat it. Default: assistant."),
+    ] = None,
     kobest: Annotated[Path | None, typer.Option(help="Folder of KoBEST's TSV files, to find its questions.")] = None,
     lengths: Annotated[bool, typer.Option(help="Measure lengths with the model's tokenizer.")] = True,
     fix: Annotated[Path | None, typer.Option(help="Write a cleaned copy here (.jsonl).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Print what is wrong, row by row, and how long the rows are; exit 1 where training would refuse the data."""
-    from training.data.formats import check_method, convert
+    from training.data.formats import ANSWERS, check_method, convert
     from training.data.report import inspect
     from training.data.sources import read
 
-    rows = convert(read(source, split), form, _columns(column or []))
+    rows = convert(read(source, split), form, _columns(column or []), _roles(role or [*ANSWERS]))
     if method:
         check_method(rows, method)
     encoder = _encoder(program(context), model, prompt_format) if lengths else None
@@ -65,6 +69,16 @@ def _columns(given: list[str]) -> dict[str, str]:
     if wrong:
         raise ConfigError(f"--column {wrong[0]} names no field and column.", "Write it as instruction=질문.")
     return {field.strip(): name for field, name in columns.items()}
+
+
+def _roles(given: list[str]) -> list[str]:
+    """Return roles whose turns are learnt; an unknown one is an error with near matches."""
+    from training.data.examples import ROLES
+
+    for role in given:
+        if role not in ROLES:
+            raise UnknownNameError("role", role, ROLES)
+    return given
 
 
 def _encoder(ours: Program, model: str, prompt_format: str | None) -> "Encoder":

@@ -222,7 +222,7 @@ def thoughts(sight: Sight) -> Iterator[Finding]:
 def without_loss(sight: Sight) -> Iterator[Finding]:
     """Find answers that the data gives no loss."""
     rows = (example.row for example in sight.sound if any(not answer.learnt for answer in faults.answered(example)))
-    what = "with answers that are not learnt: weight 0, loss or train false, or part of a prompt"
+    what = "with answers that are not learnt: weight 0, loss or train false, roles_to_train, or part of a prompt"
     return _found("no-loss", "note", rows, what, "Nothing to do where that is meant.")
 
 
@@ -291,7 +291,7 @@ CONTENT: tuple[Check, ...] = (
     _fatal("meaningless", faults.meaningless, "without a letter or digit", LEFT_OUT),
     _fatal("missing-answers", faults.unanswered, "without an answer", ANSWER),
     roles,
-    _fatal("nothing-learnt", faults.unlearnt, "of which no answer is to be learnt", LEFT_OUT),
+    _fatal("nothing-learnt", faults.unlearnt, "of which nothing is to be learnt", LEFT_OUT),
     _fatal("same-answers", faults.same, "whose chosen and rejected answers are equal", LEFT_OUT),
     _fatal("half-characters", faults.halved, "with halves of characters (lone surrogates)", "--fix takes them out."),
 )

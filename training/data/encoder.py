@@ -1,11 +1,13 @@
 """A model's prompt format without transformers: examples become the text that it learns, and the places of the loss.
 
 Prompts are rendered by playground/prompts.py, so a model is trained on the very text that the chat will send. The loss
-is on answers: a token counts where it holds some of one, and an answer ends with the end of its turn.
+is on answers, or on the turns that the data marks: a token counts where it holds some of one, and a turn ends with what
+closes it.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from playground.thinking.tags import Tags
 from playground.traits import Notice, Traits, traits_of
 from playground.typed.control import Control, control_of
 from playground.typed.written import Written
+from training.data import loss
 from training.data.examples import Example, Turn
 from training.data.thoughts import parted, written
 from training.data.tokenizing import FolderTokenizer, Pair, Text
@@ -23,11 +26,17 @@ from training.data.tools import spoken, with_input
 
 
 class Encoder(FolderTokenizer):
-    """Renders and tokenizes for one model. `prompt_format`: a named one, for models without a chat template."""
+    """Renders and tokenizes for one model. `prompt_format`: a named one, for models without a chat template.
 
-    def __init__(self, folder: Path, prompt_format: str | None = None, name: str = "") -> None:
+    `answers_only` False has all learnt, the template's own text too, but for turns that are marked as not to be learnt.
+    """
+
+    def __init__(
+        self, folder: Path, prompt_format: str | None = None, name: str = "", answers_only: bool = True
+    ) -> None:
         super().__init__(folder, name)
         self.prompt_format = prompt_format
+        self.answers_only = answers_only
 
     @property
     def has_template(self) -> bool:
@@ -67,49 +76,84 @@ class Encoder(FolderTokenizer):
     def _own_template(self) -> str | None:
         return prompts.own_template(self.folder, self._config)
 
-    def render(self, example: Example, answers_only: bool = True) -> list[Text]:
+    def render(self, example: Example) -> list[Text]:
         """Return the text of a conversation or of plain text; several where the template rewrites earlier turns.
 
-        Plain text is learnt whole, and ends with EOS. `answers_only` False has the prompt learnt, too.
+        Plain text is learnt whole, and ends with EOS.
         """
         if example.kind == "text":
             text = example.text if example.text.rstrip().endswith(self.eos) else example.text + self.eos
             return [Text(text, ((0, len(text)),))]
-        turns = self._turns(example)
-        spans = self._spans(turns)
-        if spans is None:
-            return [self._last_answer(turns[: end + 1]) for end in _answers(turns) if turns[end].learnt]
-        whole = self._ended(self._said(turns, self._variables(turns)))
-        return [Text(whole.text, spans if answers_only else ((0, len(whole.text)),), whole.typed)]
+        turns, tools = self._turns(example), self._tools(example)
+        whole = self._whole(turns, tools)
+        return self._apart(turns, tools) if whole is None else [whole]
+
+    def _whole(self, turns: Sequence[Turn], tools: dict[str, Any]) -> Text | None:
+        """Return all turns as one text; None where a template rewrites turns, or leaves answers out."""
+        given = self._variables(turns) | tools
+        answers = self._spans(turns, given)
+        if answers is None:
+            return None
+        whole = self._ended(self._said(turns, given))
+        marked = {at for at, turn in enumerate(turns) if self._is_learnt(turn) is self.answers_only}
+        say = partial(self._said, given=given)
+        others = loss.places(
+            turns, marked - answers.keys(), whole.text, lambda said: self._ended(say(said)), self._ends
+        )
+        spans = sorted([*(answers[at] for at in marked & answers.keys()), *others])
+        learnt = tuple(spans) if self.answers_only else loss.between(spans, len(whole.text))
+        return Text(whole.text, learnt, whole.typed)
+
+    def _apart(self, turns: Sequence[Turn], tools: dict[str, Any]) -> list[Text]:
+        """Return a row for each answer, in which it is learnt, and what is learnt of the turns since the last one."""
+        rows, begin = [], 0
+        for end in _answers(turns):
+            row, thinks = self._last_answer(turns[: end + 1], tools=tools), bool(turns[end].thought)
+            marked = [at for at in range(begin, end) if self._is_learnt(turns[at])]
+            say = partial(self._prompt, given=self._variables(turns[end : end + 1]) | tools, thinks=thinks)
+            asked = row.text[: row.learnt[0][0]]
+            spans = loss.places(turns[:end], marked, asked, lambda said, say=say: say(said)[0], self._ends)  # type: ignore[misc]
+            spans += row.learnt if self._is_learnt(turns[end]) else ()
+            rows += [replace(row, learnt=tuple(sorted(spans)))] if spans else []
+            begin = end + 1
+        return rows
+
+    def _is_learnt(self, turn: Turn) -> bool:
+        return turn.learnt if self.answers_only else turn.mark is not False
 
     def _turns(self, example: Example) -> list[Turn]:
         """Return turns with thoughts apart, and with an instruction's input in the section that the format has."""
         return [with_input(parted(turn, self.habits), self.chosen.input) for turn in example.turns]
 
-    def _spans(self, turns: Sequence[Turn]) -> tuple[tuple[int, int], ...] | None:
+    def _tools(self, example: Example) -> dict[str, Any]:
+        """Return what the template is given of a row's tools."""
+        return {"tools": list(example.tools)} if example.tools else {}
+
+    def _spans(self, turns: Sequence[Turn], given: Mapping[str, Any]) -> dict[int, tuple[int, int]] | None:
         """Return where the answers stand in the whole; None where a template rewrites turns, or leaves answers out."""
         answers = _answers(turns)
         if not self.traits.answers or len({bool(turns[place].thought) for place in answers}) > 1:
             return None
-        given, spans = self._variables(turns), []
+        spans = {}
         whole = self._ended(self._said(turns, given)).text
         for place in answers:
             before = self._prompt(turns[:place], given, bool(turns[place].thought))[0].text
             after = whole if place == len(turns) - 1 else self._said(turns[: place + 1], given).text
             if not (whole.startswith(before) and whole.startswith(after) and self._holds(after, before, turns[place])):
                 return None
-            if turns[place].learnt:
-                spans.append((len(before), len(after)))
-        return tuple(spans)
+            spans[place] = (len(before), len(after))
+        return spans
 
-    def _last_answer(self, turns: Sequence[Turn], thinks: bool | None = None) -> Text:
+    def _last_answer(
+        self, turns: Sequence[Turn], thinks: bool | None = None, tools: dict[str, Any] | None = None
+    ) -> Text:
         """Return a row whose last answer alone is learnt; put together where its beginning is not the prompt.
 
         `thinks`: whether its prompt has it thought about; as its answer was, where that is not said.
         """
         turns = [parted(turn, self.habits) for turn in turns]
         last, thinks = turns[-1], bool(turns[-1].thought) if thinks is None else thinks
-        given = self._variables(turns[-1:], thinks)
+        given = self._variables(turns[-1:], thinks) | (tools or {})
         before, opened = self._prompt(turns[:-1], given, thinks)
         whole = self._ended(self._said(turns, given))
         begins = whole.text.startswith(before.text)
@@ -170,10 +214,11 @@ class Encoder(FolderTokenizer):
         Both have one prompt: where either answer was thought about, the other closes a thought that this opens.
         """
         if example.kind == "rated":
-            return [self._last_answer(self._turns(example))]
+            return [self._last_answer(self._turns(example), tools=self._tools(example))]
         sides = [parted(Turn("assistant", said), self.habits) for said in (example.chosen, example.rejected)]
         thinks = any(side.thought for side in sides)
-        return [self._last_answer((*self._turns(example), side), thinks) for side in sides]
+        turns, tools = self._turns(example), self._tools(example)
+        return [self._last_answer((*turns, side), thinks, tools) for side in sides]
 
     def pair(self, example: Example) -> Pair:
         """Return a preference as token ids."""

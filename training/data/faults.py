@@ -79,10 +79,9 @@ def halved(example: Example) -> bool:
 
 
 def unlearnt(example: Example) -> bool:
-    """Return whether the data gives none of the answers any loss."""
-    marked = [turn.learnt for turn in example.turns if turn.role == "assistant"]
-    rated = example.kind == "rated"
-    return example.kind != "preference" and bool(marked) and not any(marked[-1:] if rated else marked)
+    """Return whether nothing of a row's turns is to be learnt; of a rated one, its last answer."""
+    turns = example.turns[-1:] if example.kind == "rated" else example.turns
+    return example.kind in ("conversation", "rated") and bool(turns) and not any(turn.learnt for turn in turns)
 
 
 FAULTS: tuple[Callable[[Example], object], ...] = (

@@ -4,7 +4,7 @@ FORMATS lists them: a conversation may have its system prompt, and a question it
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -46,6 +46,7 @@ FORMATS = {
     "text": Format("text", (("text",),)),
 }
 FIELDS = sorted({name for one in FORMATS.values() for name in (*sum(one.needs, ()), *one.may)})
+ANSWERS = ("assistant",)
 FEW = 0.05
 """The share of rows in another format up to which they count as broken rows rather than as a mixed file."""
 
@@ -68,10 +69,16 @@ class Data:
         return len(self.examples)
 
 
-def convert(table: Table, format: str = "auto", columns: Mapping[str, str] | None = None) -> Data:  # noqa: A002
+def convert(
+    table: Table,
+    format: str = "auto",  # noqa: A002
+    columns: Mapping[str, str] | None = None,
+    roles: Sequence[str] = ANSWERS,
+) -> Data:
     """Turn the table's rows into Examples; rows that lack what the format needs become findings.
 
     `columns`: a field of the format -> the column it stands in. What no format reads is a finding.
+    `roles`: whose turns are learnt, where the data marks none of its own.
     """
     table = _renamed(table, columns or {})
     if format not in ("auto", *FORMATS):
@@ -83,7 +90,20 @@ def convert(table: Table, format: str = "auto", columns: Mapping[str, str] | Non
     if format != "auto":
         _check_columns(table, format)
     examples, findings = _examples(table, chosen)
+    if tuple(roles) != ANSWERS:
+        examples = [_learnt_by(example, roles, table.name) for example in examples]
     return Data(examples, chosen, table.name, [*table.faults, *findings])
+
+
+def _learnt_by(example: Example, roles: Sequence[str], name: str) -> Example:
+    """Give every turn without a mark one by its role."""
+    if example.kind != "conversation":
+        raise ConfigError(
+            f"roles_to_train names turns of conversations, and {name} holds {example.kind} rows.",
+            "Leave it out: plain text is learnt whole, and of rated answers and pairs the answers are.",
+        )
+    marked = (turn if turn.mark is not None else turn._replace(mark=turn.role in roles) for turn in example.turns)
+    return replace(example, turns=tuple(marked))
 
 
 def check_method(data: Data, method: str) -> None:

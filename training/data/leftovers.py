@@ -146,8 +146,8 @@ REMARKS: Mapping[str, tuple[Severity, str, str]] = {
         "Write 0 or 1; a row that should count twice may stand twice.",
     ),
     "learnt-questions": (
-        *("warning", "with a turn marked to be learnt that is no answer ({}): it is not learnt"),
-        "Nothing to do where answers are what is to be learnt; data.answers_only: false learns everything.",
+        *("note", "with a turn marked to be learnt that is no answer ({}): in conversations it is learnt, too"),
+        "Nothing to do where that is meant; else take the mark away.",
     ),
     "two-system-prompts": (
         *("warning", "whose own system turn differs from the column system: the turn counts, the column is left out"),

@@ -96,7 +96,7 @@ class Lengths:
         return float(np.minimum(self.tokens, maximum).sum() / max(1, self.total))
 
 
-def measure(data: Data, encoder: Encoder, answers_only: bool = True) -> Lengths:
+def measure(data: Data, encoder: Encoder) -> Lengths:
     """Measure every row that can be rendered, as training would encode it; rows with fatal faults are left out.
 
     Where none can be rendered, the reason of the first is raised.
@@ -112,7 +112,7 @@ def measure(data: Data, encoder: Encoder, answers_only: bool = True) -> Lengths:
         if not usable(example):
             continue
         try:
-            rendered = render(encoder, example, answers_only)
+            rendered = render(encoder, example)
         except VariantError as error:
             refused[example.row] = error
             continue
@@ -140,10 +140,10 @@ def _counted(counter: WordCounter, encoder: Encoder, rows: list[Text]) -> list[i
     return counts
 
 
-def render(encoder: Encoder, example: Example, answers_only: bool = True) -> list[Text]:
+def render(encoder: Encoder, example: Example) -> list[Text]:
     """Render any example; of a preference, which becomes two rows, and of a rated one the last answer is learnt."""
     compared = example.kind in ("preference", "rated")
-    return encoder.sides(example) if compared else encoder.render(example, answers_only)
+    return encoder.sides(example) if compared else encoder.render(example)
 
 
 def wholly_cut(data: Data, encoder: Encoder, rows: Iterable[int], maximum: int) -> tuple[int, ...]:

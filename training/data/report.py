@@ -43,24 +43,23 @@ def inspect(
     encoder: Encoder | None = None,
     max_length: int | None = None,
     benchmark: Iterable[tuple[str, str]] | None = None,
-    answers_only: bool = True,
 ) -> Report:
     """Measure and check; without an encoder there are neither lengths nor previews."""
     if encoder is None or not any(usable(example) for example in data.examples):
         return Report(data, check(data, benchmark=benchmark))
-    lengths = measure(data, encoder, answers_only)
+    lengths = measure(data, encoder)
     findings = check(data, encoder, max_length, lengths, benchmark)
-    return Report(data, findings, lengths, previews(data, encoder, lengths, answers_only))
+    return Report(data, findings, lengths, previews(data, encoder, lengths))
 
 
-def previews(data: Data, encoder: Encoder, lengths: Lengths, answers_only: bool = True) -> tuple[Preview, ...]:
+def previews(data: Data, encoder: Encoder, lengths: Lengths) -> tuple[Preview, ...]:
     """Render the first rows."""
     first = set(dict.fromkeys(lengths.rows[: 2 * PREVIEWS].tolist()))
     rendered = [
         Preview(example.row, _parts(text))
         for example in data.examples
         if example.row in first
-        for text in render(encoder, example, answers_only)
+        for text in render(encoder, example)
     ]
     return tuple(rendered[:PREVIEWS])
 

@@ -21,7 +21,7 @@ COLUMNS: dict[Kind, tuple[str, ...]] = {
 """Token ids of a row, for each kind that is no single sequence."""
 
 
-def write(path: Path, examples: Sequence[Example], encoder: Encoder, answers_only: bool) -> int:
+def write(path: Path, examples: Sequence[Example], encoder: Encoder) -> int:
     """Tokenize and write; return how many rows came of it (a template that rewrites turns makes one for each answer).
 
     Columns: input_ids and labels [tokens], or those of COLUMNS, int32; label, of rated rows; row, the number in its
@@ -37,7 +37,7 @@ def write(path: Path, examples: Sequence[Example], encoder: Encoder, answers_onl
     with replacing(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for start in range(0, len(examples), AT_ONCE):
             batch = examples[start : start + AT_ONCE]
-            rows = list(_apart(batch, encoder) if kind in COLUMNS else _tokens(batch, encoder, answers_only))
+            rows = list(_apart(batch, encoder) if kind in COLUMNS else _tokens(batch, encoder))
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
             written += len(rows)
     return written
@@ -99,8 +99,8 @@ def with_row_of_each_token(table: "pa.Table") -> "pa.Table":
     return table.drop_columns(["row"]).append_column("rows", pa.array(rows, pa.list_(pa.int64())))
 
 
-def _tokens(examples: Iterable[Example], encoder: Encoder, answers_only: bool) -> Iterator[dict[str, Any]]:
-    rendered = [(example.row, text) for example in examples for text in encoder.render(example, answers_only)]
+def _tokens(examples: Iterable[Example], encoder: Encoder) -> Iterator[dict[str, Any]]:
+    rendered = [(example.row, text) for example in examples for text in encoder.render(example)]
     encoded: list[Tokens] = encoder.encode([text for _, text in rendered])
     for (row, _), tokens in zip(rendered, encoded, strict=True):
         yield {"input_ids": tokens.ids, "labels": tokens.labels, "row": row}

@@ -6,7 +6,7 @@
 import json
 import platform
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -107,7 +107,8 @@ def look(
     base, catalogue = find_base(settings, recipe.model)
     loader = Loader(settings, catalogue, Playground(settings).hub)
     folder, coming = (Path(loader.loadable(base).spec.path), 0) if weights else loader.described(base)
-    encoder = Encoder(folder, recipe.data.prompt_format or catalogue.prompt_format(base), recipe.model)
+    named = recipe.data.prompt_format or catalogue.prompt_format(base)
+    encoder = Encoder(folder, named, recipe.model, recipe.data.answers_only)
     progress("Reading the data")
     train, evaluation = _data(recipe)
     progress("Checking the data")
@@ -173,7 +174,6 @@ def _whole_logits(recipe: Recipe, head: bool) -> bool:
 
 def write(run: Run, prepared: Prepared) -> None:
     """Fill the run's folder with what its trainer reads."""
-    recipe = prepared.recipe
     run.write("model.json", prepared.model.model_dump_json(indent=1))
     run.write("plan.json", prepared.plan.model_dump_json(indent=1))
     run.write("versions.json", json.dumps(versions(), indent=1))
@@ -182,7 +182,7 @@ def write(run: Run, prepared: Prepared) -> None:
     for split, data in (("train", prepared.train), ("evaluation", prepared.evaluation)):
         if data is not None:
             path = run.data / f"{split}.arrow"
-            tokenized.write(path, data.examples, prepared.encoder, recipe.data.answers_only)
+            tokenized.write(path, data.examples, prepared.encoder)
 
 
 def versions() -> dict[str, str]:
@@ -196,24 +196,25 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _read(source: Source) -> Data:
+def _read(source: Source, roles: Sequence[str]) -> Data:
     table = sources.read(source.source, source.split, source.limit)
-    return convert(table, source.format, source.columns)
+    return convert(table, source.format, source.columns, roles)
 
 
 def _data(recipe: Recipe) -> tuple[Data, Data | None]:
     """Read training and evaluation rows; general rows are mixed into the former alone."""
-    train = _read(recipe.data)
+    roles = recipe.data.roles_to_train
+    train = _read(recipe.data, roles)
     check_method(train, recipe.method)
     evaluation: Data | None = None
     asked = recipe.data.evaluation
     if isinstance(asked, str):
-        evaluation = _read(recipe.data.model_copy(update={"source": asked, "limit": None}))
+        evaluation = _read(recipe.data.model_copy(update={"source": asked, "limit": None}), roles)
         check_method(evaluation, recipe.method)
     elif asked is not None:
         train, evaluation = mix.held_out(train, float(asked), recipe.seed)
     if recipe.data.mix:
-        train = mix.mixed(train, _read(recipe.data.mix), recipe.data.mix.share, recipe.seed)
+        train = mix.mixed(train, _read(recipe.data.mix, roles), recipe.data.mix.share, recipe.seed)
     return train, evaluation
 
 

@@ -69,7 +69,8 @@ def test_every_answer_of_a_conversation_is_learnt_and_nothing_else(encoder: Enco
     (tokens,) = encoder.encode(encoder.render(TALKS["several turns"]))
     learnt = encoder.tokenizer.decode([t for t in tokens.labels if t != IGNORED], skip_special_tokens=False)
     assert learnt == "둘\n셋<|im_end|>\n12345 numbers<|im_end|>\n끝.<|im_end|>\n"
-    (whole,) = encoder.encode(encoder.render(TALKS["several turns"], answers_only=False))
+    everything = Encoder(encoder.folder, answers_only=False)
+    (whole,) = everything.encode(everything.render(TALKS["several turns"]))
     assert whole.labels == whole.ids == tokens.ids
     assert tokens.cut(3).labels == [IGNORED] * 3
 
