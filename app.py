@@ -21,7 +21,7 @@ from playground.cli.serve import WithFlags
 from playground.cli.serve import serve as serve_api
 from playground.errors import MadangError
 from playground.escape import guard_rich, visible
-from playground.settings import Environment, Settings, load_settings
+from playground.settings import Environment, Settings, load_settings, set_defaults
 from playground.system.ports import check_port
 from training.cli.data import data as data_verbs
 from training.cli.demo import demo as demo_verbs
@@ -66,6 +66,7 @@ def page(
     open_: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser on the page.")] = True,
 ) -> None:
     """Serve the page, or leave the settings to a verb."""
+    _heed_space()
     settings = load_settings(data=data, host=host, port=port)
     context.obj = Program(
         settings,
@@ -113,10 +114,14 @@ def scores_of(settings: Settings, names: Sequence[str]) -> "list[Score]":
 
 def serve(settings: Settings, open_browser: bool) -> None:
     """Prepare what is missing, then serve the page, and the API on its port, until they are stopped."""
+    from playground.compare import Playground
+    from playground.server.guards.keys import check_binding
+    from playground.server.serving import serve as serve_app
+
+    if settings.mode == "local":
+        check_binding(settings)
     check_port(settings.host, settings.port)
     ensure(settings)
-    from playground.compare import Playground
-    from playground.server.serving import serve as serve_app
 
     inbrowser = open_browser and sys.stdout.isatty() and not Environment().ci
     playground = Playground(settings)
@@ -131,11 +136,13 @@ def together(playground: "Playground") -> "FastAPI":
     from fastapi import FastAPI
 
     from playground.server.app import create, is_served_beside_the_page
+    from playground.ui.door import shut
     from playground.ui.page import build as build_page
     from playground.ui.page import launch_options, mounted
 
     settings, wings = playground.settings, tabs(playground.settings)
     app = create(playground) if is_served_beside_the_page(settings) else FastAPI(openapi_url=None)
+    shut(app, settings)
     return mounted(app, build_page(playground, settings, wings), launch_options(settings, wings))
 
 
@@ -165,9 +172,16 @@ def tabs(settings: Settings) -> "list[Tab]":
 
 def space() -> "gr.Blocks":
     """Make the embedded models, then build the page; on a Hugging Face Space, in Space mode."""
-    settings = load_settings(mode="space" if Environment().space_id else None)
+    _heed_space()
+    settings = load_settings()
     ensure(settings)
     return build(settings)
+
+
+def _heed_space() -> None:
+    """Where nothing else is said, a Hugging Face Space gets its own mode, open to the proxy in front of it."""
+    if Environment().space_id:
+        set_defaults(MADANG_MODE="space", MADANG_HOST="0.0.0.0")
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ No other module reads the environment (tests/test_environment.py). docs/settings
 
 import os
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -51,6 +52,10 @@ class Settings(BaseSettings):
         default="", description="Command that starts llama.cpp's server; default the one on PATH, or the package's"
     )
 
+    key_variables: str = Field(
+        default="*_API_KEY, *_API_KEYS",
+        description="Environment variables that a remote variant's `key_env` may name, with commas between; * for any",
+    )
     api_keys: SecretStr = Field(
         default=SecretStr(""),
         description="Keys of the API, with commas between; without one it serves this machine alone",
@@ -124,8 +129,22 @@ class ChildEnvironment(BaseSettings):
 
 
 def variable(name: str) -> str:
-    """Return a variable by its name (which a catalogue row's `key_env` gives); empty where it is not set."""
+    """Return a variable by its name; empty where it is not set."""
     return os.environ.get(name, "")
+
+
+def key_in(name: str) -> str:
+    """Return the key in a variable that a catalogue row's `key_env` names; empty where it is not set.
+
+    A row may be written by somebody else than the owner of the environment: other variables are a ConfigError.
+    """
+    allowed = load_settings().key_variables
+    if not any(fnmatchcase(name, pattern.strip()) for pattern in allowed.split(",")):
+        raise ConfigError(
+            f"{name} may not be sent as a key: allowed are {allowed}.",
+            f"Rename the variable, or add {name} to MADANG_KEY_VARIABLES where Madang starts.",
+        )
+    return variable(name)
 
 
 def unset(defaults: Mapping[str, str]) -> dict[str, str]:

@@ -19,7 +19,7 @@ import httpx
 from playground.errors import MadangError, VariantError, WorkerError, causes
 from playground.protocol import Address
 from playground.remote.sse import Events, Lines, TooLong
-from playground.settings import Environment, variable
+from playground.settings import Environment, key_in
 
 PAUSES_S = (0.5, 1.0, 2.0)
 """Between attempts where the server is out of reach or busy; a Retry-After replaces the pause, up to its limit."""
@@ -121,20 +121,20 @@ class Line:
         return (self.address.url.removesuffix("/v1") if root else self.address.url) + path
 
     def _headers(self) -> dict[str, str]:
-        key = self._key()
-        return {"authorization": f"Bearer {key}"} if key else {}
+        sent = self._key()
+        return {"authorization": f"Bearer {sent}"} if sent else {}
 
     def _key(self) -> str:
         named = self.address.key_env
-        key = variable(named) if named else ""
-        if named and not key.strip():
+        value = key_in(named) if named else ""
+        if named and not value.strip():
             raise VariantError(
                 f"{self.name} reads its key from {named}, which is not set.",
                 f"Start Madang with {named} in its environment, or take key_env out of the catalogue row.",
             )
-        if not all("!" <= letter <= "~" for letter in key.strip()):
+        if not all("!" <= letter <= "~" for letter in value.strip()):
             raise VariantError(f"What {named} holds is no key.", "A key is visible ASCII without spaces.")
-        return key.strip()
+        return value.strip()
 
     async def _json(self, method: str, url: str, body: dict[str, Any] | None) -> Any:
         response = await self._open(method, url, body)

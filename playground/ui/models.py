@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -135,10 +136,25 @@ def add(playground: Playground, form: Mapping[str, Any]) -> Outcome:
 
 
 def _allowed(playground: Playground, variant: Variant) -> Variant:
-    """Return the variant; refuse a visitor's address: only the machine's owner may have it ask other servers."""
-    if isinstance(variant, Remote) and playground.settings.mode != "local":
+    """Return the variant; refuse what only the machine's owner may say: addresses to ask, and where a key is sent."""
+    if not isinstance(variant, Remote):
+        return variant
+    if playground.settings.mode != "local":
         raise ConfigError("Addresses are not taken from this page.", "Write the row into variants.toml on the machine.")
+    known = {(row.key_env, _host(row)) for row in playground.catalogue if isinstance(row, Remote)}
+    if variant.key_env and (variant.key_env, _host(variant)) not in known:
+        raise ConfigError(
+            f"No key has gone from {variant.key_env} to {_host(variant)} yet: a page does not decide that.",
+            f"Say it once in the terminal: madang models add {variant.name} {variant.url}"
+            f" --set key_env={variant.key_env}",
+        )
     return variant
+
+
+def _host(row: Remote) -> str:
+    """Return the scheme, host and port of a row's address."""
+    parts = urlsplit(row.url)
+    return f"{parts.scheme}://{parts.netloc}".lower()
 
 
 def described(form: Mapping[str, Any]) -> Variant:

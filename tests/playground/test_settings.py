@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from playground.errors import ConfigError
-from playground.settings import Settings, load_settings
+from playground.settings import Settings, key_in, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +55,16 @@ def test_all_faults_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_port_that_is_none(port: int) -> None:
     with pytest.raises(ConfigError, match="port"):
         load_settings(port=port)
+
+
+def test_only_variables_that_the_owner_allows_are_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"):
+        monkeypatch.setenv(name, "secret")
+    assert key_in("OPENAI_API_KEY") == "secret"
+    assert key_in("NOT_SET_API_KEY") == ""
+    for name in ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "HOME"):
+        with pytest.raises(ConfigError, match=f"{name} may not be sent") as caught:
+            key_in(name)
+        assert "MADANG_KEY_VARIABLES" in caught.value.hint
+    monkeypatch.setenv("MADANG_KEY_VARIABLES", "*_API_KEY, HF_TOKEN")
+    assert key_in("HF_TOKEN") == "secret"

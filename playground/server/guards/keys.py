@@ -57,11 +57,11 @@ def _is_address(host: str) -> bool:
 
 
 def check_binding(settings: Settings) -> None:
-    """Refuse to serve the API alone to other machines without a key."""
+    """Refuse to serve other machines without a key."""
     if read_keys(settings) or all(map(is_loopback, _addresses(settings.host))):
         return
     raise SetupError(
-        f"The API would be open to other machines on {settings.host or 'every address'}, and no key is set.",
+        f"Madang would be open to other machines on {settings.host or 'every address'}, and no key is set.",
         "Set a key with MADANG_API_KEYS, or stay on this machine: MADANG_HOST=127.0.0.1",
     )
 
@@ -96,13 +96,46 @@ def _digest(key: str) -> bytes:
     return sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
+class Place:
+    """Tells requests of this machine from others: those of its programs, and of no web page but ours."""
+
+    def __init__(self, host: str) -> None:
+        self.names = {"localhost"} if _is_address(host) else {"localhost", host.lower()}
+
+    def fault(self, client: str, headers: Headers) -> str:
+        """Return what is foreign about a request: its place, the host it asks, or the page it comes from; or nothing.
+
+        `client`: the address of its other end. A name that only resolves to this machine may be a stranger's.
+        """
+        if not is_loopback(client) or any(name.startswith(BY_PROXY) for name in headers):
+            return "place"
+        if not self._is_here(headers.get("host", "")):
+            return "host"
+        return "origin" if of_another_site(headers) else ""
+
+    def _is_here(self, asked: str) -> bool:
+        try:
+            name = urlsplit(f"//{asked}").hostname or ""
+        except ValueError:
+            return False
+        return name in self.names or is_loopback(name)
+
+
+def of_another_site(headers: Headers) -> bool:
+    """Return whether a browser sends a request for a page of another site."""
+    hosts = [headers[name].lower() for name in ("host", "x-forwarded-host") if name in headers]
+    origin = headers.get("origin")
+    ours = origin is None or origin.lower() in [f"{scheme}://{host}" for scheme in ("http", "https") for host in hosts]
+    return not ours or headers.get("sec-fetch-site") in ("cross-site", "same-site")
+
+
 class Keys:
     """Passes on requests with a key; where no key is set, those of this machine."""
 
     def __init__(self, app: ASGIApp, keyring: Keyring, host: str) -> None:
         self.app = app
         self.keyring = keyring
-        self.names = {"localhost"} if _is_address(host) else {"localhost", host.lower()}
+        self.place = Place(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on or refuse."""
@@ -111,36 +144,32 @@ class Keys:
         await (refused.send if refused else self.app)(scope, receive, send)
 
     def _by_key(self, scope: Scope, headers: Headers) -> Refusal | None:
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not given.strip():
+        given = bearer(headers)
+        if not given:
             return _unknown("You didn't provide an API key. Send it as `Authorization: Bearer KEY`.")
-        number = self.keyring.number(given.strip())
+        number = self.keyring.number(given)
         if number is None:
             return _unknown("Incorrect API key provided. The owner of this server has the right ones.")
         record_of(scope).caller = f"key {number}"
         return None
 
     def _by_place(self, scope: Scope, headers: Headers) -> Refusal | None:
-        """Refuse other machines, names that are not this machine's, and pages of other sites in a browser here."""
         client = record_of(scope).caller = record_of(scope).client
-        if not is_loopback(client) or any(name.startswith(BY_PROXY) for name in headers):
-            return _foreign("place", f"Without a key the API serves its own machine alone. {SET_A_KEY}")
-        asked = headers.get("host", "")
-        if not self._is_here(asked):
-            return _foreign("host", f"Without a key the API answers at 127.0.0.1 or localhost alone. {SET_A_KEY}")
-        origin = headers.get("origin")
-        same = origin is None or origin.lower() in (f"http://{asked}".lower(), f"https://{asked}".lower())
-        if not same or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-            return _foreign("origin", f"Without a key the API serves no page of another site. {SET_A_KEY}")
-        return None
+        fault = self.place.fault(client, headers)
+        return _foreign(fault, f"Without a key the API {ONLY[fault]}. {SET_A_KEY}") if fault else None
 
-    def _is_here(self, asked: str) -> bool:
-        """Return whether a Host header names this machine: a name that only resolves to it may be a stranger's."""
-        try:
-            name = urlsplit(f"//{asked}").hostname or ""
-        except ValueError:
-            return False
-        return name in self.names or is_loopback(name)
+
+ONLY = {
+    "place": "serves its own machine alone",
+    "host": "answers at 127.0.0.1 or localhost alone",
+    "origin": "serves no page of another site",
+}
+
+
+def bearer(headers: Headers) -> str:
+    """Return the key that a request brings; empty where it brings none."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else ""
 
 
 def _unknown(message: str) -> Refusal:

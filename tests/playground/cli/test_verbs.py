@@ -293,9 +293,9 @@ def test_removing(shell: Shell) -> None:
 def test_an_address_is_added_listed_checked_and_asked(shell: Shell) -> None:
     with serving() as planted:
         planted.replies = [says("서울")]
-        code, _, err = shell("models", "add", "away", planted.url, "--base", "base", "--set", "key_env=FAR_KEY")
+        code, _, err = shell("models", "add", "away", planted.url, "--base", "base", "--set", "key_env=FAR_API_KEY")
         assert code == 2
-        assert "FAR_KEY" in err
+        assert "FAR_API_KEY" in err
         code, _, err = shell("models", "add", "away", planted.url, "--base", "base", "--set", "timeout_s=7")
         assert code == 0, err
         code, out, _ = shell("models")

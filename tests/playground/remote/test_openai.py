@@ -325,16 +325,16 @@ def test_a_key_is_sent_and_never_shown(
     planted: Planted, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setenv("FAR_KEY", KEY)
+    monkeypatch.setenv("FAR_API_KEY", KEY)
     planted.key, planted.replies = KEY, [says("a")]
-    assert end(ask(planted, more={"key_env": "FAR_KEY"})).text == "a"
+    assert end(ask(planted, more={"key_env": "FAR_API_KEY"})).text == "a"
     planted.key = "another"
-    error = refused(planted, more={"key_env": "FAR_KEY"})
+    error = refused(planted, more={"key_env": "FAR_API_KEY"})
     assert "401" in error.message
-    assert "FAR_KEY" in error.hint
+    assert "FAR_API_KEY" in error.hint
     assert KEY not in f"{error.message} {error.hint} {caplog.text}"
-    monkeypatch.delenv("FAR_KEY")
-    assert "not set" in refused(planted, more={"key_env": "FAR_KEY"}).message
+    monkeypatch.delenv("FAR_API_KEY")
+    assert "not set" in refused(planted, more={"key_env": "FAR_API_KEY"}).message
     assert "key_env" in refused(planted).hint
 
 

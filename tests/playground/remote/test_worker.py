@@ -268,7 +268,7 @@ def test_what_is_looked_up(planted: Planted) -> None:
 
 def test_a_remote_row_is_written_and_read(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path)
-    row = Remote(name="far", url="https://host:8443/v1/", model="m", base="smollm2", key_env="FAR_KEY", context=512)
+    row = Remote(name="far", url="https://host:8443/v1/", model="m", base="smollm2", key_env="FAR_API_KEY", context=512)
     variants.add(settings, row)
     assert Catalogue.load(settings).get("far") == row
     assert row.url == "https://host:8443/v1"

@@ -204,3 +204,25 @@ def test_a_model_on_the_hub_is_judged_by_its_config_when_it_is_added(
     hub.described = model_files.base(tmp_path / "scores", architectures=["LlamaForSequenceClassification"])
     refused = models.add(playground, form(name="scores", source="owner/scores"))
     assert (refused.good, "reward model" in refused.html) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("url", "variable", "allowed"),
+    [
+        ("https://api.example/v1", "ONE_API_KEY", True),
+        ("https://API.example/v1", "ONE_API_KEY", True),
+        ("https://api.example:8443/v1", "ONE_API_KEY", False),
+        ("http://api.example/v1", "ONE_API_KEY", False),
+        ("https://evil.example/v1", "ONE_API_KEY", False),
+        ("https://api.example/v1", "OTHER_API_KEY", False),
+    ],
+)
+def test_a_page_sends_a_key_only_where_it_went_before(
+    playground: Playground, settings: Settings, url: str, variable: str, allowed: bool
+) -> None:
+    row = variants.Remote(name="known", url="https://api.example/v1", model="m", key_env="ONE_API_KEY")
+    variants.add(settings, row)
+    said = models.add(playground, form(kind="remote", name="new", url=url, model="m", key_env=variable)).html
+    assert (f"No key has gone from {variable}" in said) is not allowed
+    assert ("--set key_env=" in said) is not allowed
+    assert "new" not in playground.catalogue.names
