@@ -12,6 +12,7 @@ from training.data.findings import Finding, listed
 from training.data.lengths import Lengths
 from training.data.report import Preview, Report
 
+UNLIKELIER = ("bad", "rejected")
 STYLES = {"fatal": "bold red", "warning": "yellow", "note": "dim"}
 BAR = 40
 SHOWN = 1200
@@ -31,7 +32,7 @@ def show(report: Report, model: str, fixed: dict[str, Any] | None) -> None:
         for line in lengths(report.lengths):
             say(console, line)
     if report.previews:
-        say(console, f"\nRow {report.previews[0].row} as the model sees it; what is learnt is green", "bold")
+        say(console, f"\n{title(report.previews[0])}", "bold")
         console.print(preview(report.previews[0]), soft_wrap=True)
     if fixed:
         done = ", ".join(f"{check} {count:,}" for check, count in fixed["done"].items()) or "nothing to do"
@@ -64,11 +65,19 @@ def lengths(measured: Lengths) -> Iterator[str]:
         yield f"{start:>8,} - {end:<8,} {'█' * -(-count * BAR // most)} {count:,}"
 
 
+def title(shown: Preview) -> str:
+    """Say which row it is, and what its colour means."""
+    if shown.said in UNLIKELIER:
+        return f"Row {shown.row} ({shown.said}) as the model sees it; what becomes less likely is red"
+    said, means = (f" ({shown.said})", "becomes likelier") if shown.said else ("", "is learnt")
+    return f"Row {shown.row}{said} as the model sees it; what {means} is green"
+
+
 def preview(shown: Preview) -> Text:
-    """Return a rendered row, its learnt parts in green; long ones are cut."""
+    """Return a rendered row, its learnt parts in green, or in red where they become less likely; long ones are cut."""
     text = Text()
     for part, learnt in shown.parts:
-        text.append(part, "green" if learnt else "dim")
+        text.append(part, ("red" if shown.said in UNLIKELIER else "green") if learnt else "dim")
     if len(text) > SHOWN:
         text.truncate(SHOWN)
         text.append(" …")

@@ -32,7 +32,7 @@ def show(prepared: Prepared, folder: Path, console: Console) -> None:
         for line in data_tables.lengths(prepared.report.lengths):
             console.print(Text(line), soft_wrap=True)
     for preview in prepared.report.previews:
-        console.print(Text(f"\nRow {preview.row} as the model sees it; what is learnt is green", "bold"))
+        console.print(Text(f"\n{data_tables.title(preview)}", "bold"))
         console.print(data_tables.preview(preview), soft_wrap=True)
 
 

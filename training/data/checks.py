@@ -186,14 +186,16 @@ def ratings(sight: Sight) -> Iterator[Finding]:
         remedy = "Add answers of the other kind." + (" Good ones alone are what sft is for." if good else "")
         yield Finding("one-sided", "warning", (), what, remedy)
     elif advised := _weights(good, bad):
-        yield Finding("ratings", "note", (), f"{good:,} answers are rated good and {bad:,} bad", advised)
+        what = f"{good:,} answers are rated good and {bad:,} bad: {advised} makes up for it"
+        todo = "Write that weight into the recipe, or leave it where the shares are meant."
+        yield Finding("ratings", "note", (), what, todo, about=f"{good:,} : {bad:,} ({advised})")
 
 
 def _weights(good: int, bad: int) -> str:
     """Return which weight makes up for an unequal number of ratings; empty where none is needed."""
     more, fewer, name = (good, bad, "undesirable_weight") if good > bad else (bad, good, "desirable_weight")
     low, high = (more / fewer / (4 / 3), more / fewer) if good > bad else (more / fewer, more / fewer * 4 / 3)
-    return "" if low <= 1 <= high else f"To make up for it, give trainer.{name} between {low:.2f} and {high:.2f}."
+    return "" if low <= 1 <= high else f"trainer.{name} between {low:.2f} and {high:.2f}"
 
 
 def thoughts(sight: Sight) -> Iterator[Finding]:

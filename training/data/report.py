@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import repeat
 from typing import Any
 
 from training.data.checks import check
 from training.data.encoder import Encoder
+from training.data.examples import Example
 from training.data.faults import usable
 from training.data.findings import Finding
 from training.data.formats import Data
@@ -17,10 +19,14 @@ PREVIEWS = 3
 
 @dataclass(frozen=True)
 class Preview:
-    """A rendered row, as parts that are learnt (True) and parts that are not."""
+    """A rendered row, as parts that are learnt (True) and parts that are not.
+
+    `said`: how its answer is rated (good, bad), or which one of a pair it is (chosen, rejected).
+    """
 
     row: int
     parts: tuple[tuple[str, bool], ...]
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,12 +62,19 @@ def previews(data: Data, encoder: Encoder, lengths: Lengths) -> tuple[Preview, .
     """Render the first rows."""
     first = set(dict.fromkeys(lengths.rows[: 2 * PREVIEWS].tolist()))
     rendered = [
-        Preview(example.row, _parts(text))
+        Preview(example.row, _parts(text), said)
         for example in data.examples
         if example.row in first
-        for text in render(encoder, example)
+        for said, text in zip(_said(example), render(encoder, example), strict=False)
     ]
     return tuple(rendered[:PREVIEWS])
+
+
+def _said(example: Example) -> Iterable[str]:
+    """Return what each rendered row of an example is held to be."""
+    if example.kind == "preference":
+        return ("chosen", "rejected")
+    return repeat({True: "good", False: "bad", None: ""}[example.good])
 
 
 def _parts(text: Text) -> tuple[tuple[str, bool], ...]:
@@ -83,7 +96,11 @@ def as_json(report: Report) -> dict[str, Any]:
         "findings": [asdict(finding) | {"count": finding.count} for finding in report.findings],
         "lengths": _lengths(report.lengths),
         "previews": [
-            {"row": shown.row, "parts": [{"text": text, "learnt": learnt} for text, learnt in shown.parts]}
+            {
+                "row": shown.row,
+                "said": shown.said,
+                "parts": [{"text": text, "learnt": learnt} for text, learnt in shown.parts],
+            }
             for shown in report.previews
         ],
     }

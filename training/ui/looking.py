@@ -122,12 +122,16 @@ def _lengths(report: Report) -> str:
 
 def _previews(report: Report) -> str:
     shown = "".join(
-        f"<figure><figcaption>{both('look.row', row=one['row'])}</figcaption><pre>{_parts(one['parts'])}</pre></figure>"
+        f"<figure><figcaption>{_row(one)}</figcaption><pre>{_parts(one['parts'])}</pre></figure>"
         for one in report["previews"]
     )
     if not shown:
         return ""
     return f'<h4>{both("look.previews")}</h4><p class="soft">{both("look.learnt")}</p><div class="rows">{shown}</div>'
+
+
+def _row(one: Mapping[str, Any]) -> str:
+    return both(f"look.row_{one['said']}" if one.get("said") else "look.row", row=one["row"])
 
 
 def _parts(parts: list[Mapping[str, Any]]) -> str:

@@ -17,7 +17,9 @@ from playground.settings import Settings
 from tests.places import ROOT
 from tests.training.data.conftest import tiny_model
 from tests.training.data.rows import KOALPACA, PREFERENCE, SHAREGPT, jsonl
+from training.cli import data_tables
 from training.cli.data import data as verbs
+from training.data.report import Preview
 
 BROKEN = {"instruction": "답이 없는 질문", "output": ""}
 
@@ -84,9 +86,23 @@ def test_one_json_object(tmp_path: Path, settings: Settings) -> None:
 @pytest.mark.models
 def test_a_named_prompt_format_and_pairs(tmp_path: Path, settings: Settings) -> None:
     said = run(settings, jsonl(tmp_path / "a.jsonl", PREFERENCE), "--json", "--prompt-format", "koalpaca")[1]
-    parts = json.loads(said)["previews"][0]["parts"]
+    previews = json.loads(said)["previews"]
+    assert [(shown["row"], shown["said"]) for shown in previews] == [(1, "chosen"), (1, "rejected"), (2, "chosen")]
+    parts = previews[0]["parts"]
     assert parts[0]["text"] == "### 질문: 하늘은 왜 파란가요?\n\n### 답변:"
     assert parts[1]["text"].startswith(" 빛이 산란하기 때문입니다.<|im_end|>")
+
+
+def test_what_becomes_less_likely_is_no_green() -> None:
+    for said, colour, means in (
+        ("", "green", "is learnt"),
+        ("good", "green", "likelier"),
+        ("bad", "red", "less likely"),
+    ):
+        shown = Preview(4, (("a", False), ("b", True)), said)
+        assert colour in data_tables.title(shown)
+        assert means in data_tables.title(shown)
+        assert [str(span.style) for span in data_tables.preview(shown).spans] == ["dim", colour]
 
 
 def test_without_lengths_nothing_is_loaded_and_columns_have_names(tmp_path: Path) -> None:
