@@ -48,7 +48,7 @@ class Source(Value):
 
     source: str = Field(min_length=1, description="file, folder, or Hub dataset (owner/name)")
     split: str = Field(default="train", description="which part of a Hub dataset")
-    format: str = Field(default="auto", description="alpaca, koalpaca, sharegpt, messages, text, preference, kto; auto")
+    format: str = Field(default="auto", description="auto, or a format of the guide: alpaca, messages …")
     columns: dict[str, str] = Field(default={}, description="what a column is called there: {instruction: 질문}")
     limit: int | None = Field(default=None, gt=0, description="only the first rows")
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from training.data.formats import Data
     from training.data.report import Report
 
+FORMATS = "alpaca, koalpaca, orca, prompt-completion, sharegpt, messages, xtuner, text, preference or kto"
 data = typer.Typer(help="Training data: check it before any step is trained.", no_args_is_help=True)
 
 
@@ -27,9 +28,7 @@ def check(  # noqa: PLR0913 - a parameter an option
     context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="FILE", help="A file, a folder, or a Hub data set (owner/name).")],
     split: Annotated[str, typer.Option(help="Which rows of a Hub data set or a folder.")] = "train",
-    form: Annotated[
-        str, typer.Option("--format", help="A format of the guide, as alpaca or messages; default: found.")
-    ] = "auto",
+    form: Annotated[str, typer.Option("--format", help=f"{FORMATS}; default: as found.")] = "auto",
     column: Annotated[
         list[str] | None, typer.Option("--column", help="A field's column, as instruction=질문; repeat it.")
     ] = None,

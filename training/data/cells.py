@@ -6,6 +6,7 @@ Values become texts here: numbers and truth values as JSON writes them, nothing 
 import ast
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -17,6 +18,9 @@ SPEAK = frozenset(("role", "from", "input"))
 """Keys of a turn that every turn of its kind has."""
 LITERAL = 1_000_000
 """Characters up to which a cell is read as a list that Python printed, which takes much memory."""
+
+PRINTED = re.compile(r"\s*(\[\s*[\[{(]|\{)\s*['\"]")
+"""How a list of pairs or of objects begins that Python printed."""
 
 
 class RowFault(NamedTuple):
@@ -118,6 +122,6 @@ def _loaded(value: Any) -> Any:
     except (ValueError, RecursionError):
         pass
     try:
-        return ast.literal_eval(value.strip()) if len(value) <= LITERAL else value
+        return ast.literal_eval(value.strip()) if len(value) <= LITERAL and PRINTED.match(value) else value
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return value

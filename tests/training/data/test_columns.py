@@ -8,6 +8,7 @@ import pytest
 
 from playground.errors import ConfigError
 from tests.training.data.rows import data, table
+from training.cli.data import FORMATS as listed
 from training.data.checks import check
 from training.data.formats import FORMATS, convert
 from training.data.sources import read
@@ -60,6 +61,10 @@ READ: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         f"nothing: {nothing!r}": ("alpaca", ALPACA | {"system": nothing, "history": nothing}, said(ASK, TELL))
         for nothing in (None, "", "  ", NAN, "None", "nan")
     },
+    "the oldest first": (
+        *("koalpaca", {"instruction": ASK, "output": TELL, "history": [["1", "2"], ["3", "4"]]}),
+        said("1", "2", "3", "4", ASK, TELL),
+    ),
     "no history": ("alpaca", ALPACA | {"history": []}, said(ASK, TELL)),
     "no history as JSON": ("alpaca", ALPACA | {"history": "[]"}, said(ASK, TELL)),
     "noinput": ("alpaca", ALPACA | {"input": "<noinput>"}, said(ASK, TELL)),
@@ -309,3 +314,4 @@ def test_every_format_is_in_the_guide() -> None:
     rows: dict[str, str] = {line.split("|")[1].strip(): line for line in guide.splitlines() if line.startswith("| `")}
     for name, one in FORMATS.items():
         assert all(names[0] in rows[f"`{name}`"] for names in one.needs), name
+        assert name in listed
