@@ -146,8 +146,8 @@ REMARKS: Mapping[str, tuple[Severity, str, str]] = {
         "Write 0 or 1; a row that should count twice may stand twice.",
     ),
     "learnt-questions": (
-        *("note", "with a turn marked to be learnt that is no answer ({}): in conversations it is learnt, too"),
-        "Nothing to do where that is meant; else take the mark away.",
+        *("note", "with a turn marked to be learnt that is no answer ({})"),
+        "Nothing to do where that is meant: it is learnt, but in pairs and rated rows, of which answers alone are.",
     ),
     "two-system-prompts": (
         *("warning", "whose own system turn differs from the column system: the turn counts, the column is left out"),
