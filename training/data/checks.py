@@ -103,6 +103,17 @@ def roles(sight: Sight) -> Iterator[Finding]:
         yield from _found("roles", "fatal", rows, what, remedy, True)
 
 
+def tools(sight: Sight) -> Iterator[Finding]:
+    """Find rows whose tools, calls or results the chat template has no place for."""
+    lost: dict[str, list[int]] = {}
+    for example in sight.left if sight.encoder is not None else ():
+        if what := sight.encoder.lacks(example):  # type: ignore[union-attr]
+            lost.setdefault(what, []).append(example.row)
+    remedy = "Train a model whose template writes them, or let --fix leave these rows out."
+    for what, rows in lost.items():
+        yield from _found("tools", "fatal", rows, f"of which the chat template has no place for {what}", remedy, True)
+
+
 def wordless_answers(sight: Sight) -> Iterator[Finding]:
     """Find answers of signs alone, which may be meant."""
     rows = (e.row for e in sight.sound if any(not faults.SAID.search(answer) for answer in faults.answers(e)))
@@ -293,6 +304,7 @@ CONTENT: tuple[Check, ...] = (
     _fatal("meaningless", faults.meaningless, "without a letter or digit", LEFT_OUT),
     _fatal("missing-answers", faults.unanswered, "without an answer", ANSWER),
     roles,
+    tools,
     _fatal("nothing-learnt", faults.unlearnt, "of which nothing is to be learnt", LEFT_OUT),
     _fatal("same-answers", faults.same, "whose chosen and rejected answers are equal", LEFT_OUT),
     _fatal("half-characters", faults.halved, "with halves of characters (lone surrogates)", "--fix takes them out."),

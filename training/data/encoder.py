@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from playground import prompts
+from playground.errors import VariantError
 from playground.thinking.asked import Thinking
 from playground.thinking.habits import Habits, habits, tail
 from playground.thinking.tags import Tags
@@ -22,7 +23,7 @@ from training.data import loss
 from training.data.examples import Example, Turn
 from training.data.thoughts import parted, written
 from training.data.tokenizing import FolderTokenizer, Pair, Text
-from training.data.tools import spoken, with_input
+from training.data.tools import Ways, lacks, spoken, uses, ways_of, with_calls, with_input
 
 
 class Encoder(FolderTokenizer):
@@ -57,6 +58,18 @@ class Encoder(FolderTokenizer):
     def habits(self) -> Habits:
         """Return what the format of conversations does about thoughts."""
         return habits(self.chosen.template)
+
+    @cached_property
+    def ways(self) -> Ways:
+        """Return what the format of conversations has a place for of tools."""
+        return ways_of(self.chosen.template, self.tokens)
+
+    def lacks(self, example: Example) -> str:
+        """Return what of a row's tools the format has no place for; empty where it writes all of them."""
+        if not uses(example):
+            return ""
+        typed = any(map(self.typed_in, example.called))
+        return lacks(example, self.ways) or ("control tokens in tools or calls" if typed else "")
 
     @cached_property
     def control(self) -> Control:
@@ -122,8 +135,9 @@ class Encoder(FolderTokenizer):
         return turn.learnt if self.answers_only else turn.mark is not False
 
     def _turns(self, example: Example) -> list[Turn]:
-        """Return turns with thoughts apart, and with an instruction's input in the section that the format has."""
-        return [with_input(parted(turn, self.habits), self.chosen.input) for turn in example.turns]
+        """Return turns as the format has them: thoughts apart, inputs in their section, calls in their form."""
+        turns = (with_input(parted(turn, self.habits), self.chosen.input) for turn in example.turns)
+        return [with_calls(turn, self.ways) for turn in turns] if uses(example) else list(turns)
 
     def _tools(self, example: Example) -> dict[str, Any]:
         """Return what the template is given of a row's tools."""
@@ -158,6 +172,11 @@ class Encoder(FolderTokenizer):
         whole = self._ended(self._said(turns, given))
         begins = whole.text.startswith(before.text)
         if not (self.traits.answers and begins and self._holds(whole.text, before.text, last)):
+            if last.extra:
+                raise VariantError(
+                    "The chat template writes calls of tools otherwise in a prompt than in an answer.",
+                    "Train a model whose template does not, or leave these rows out.",
+                )
             closed = self.habits.tags and self.traits.answers and last.content and last.content in whole.text
             end = whole.text.rpartition(last.content)[2] if closed else self.eos
             whole = before.with_answer(written(last, opened, next(iter(self.habits.tags), None))).plus(end)

@@ -1,8 +1,8 @@
 """Rows: as they stand in a file, and as the Example that every format becomes and every check reads."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from training.data.findings import Finding
@@ -44,7 +44,7 @@ class Turn(NamedTuple):
     thought: str = ""
     mark: bool | None = None
     input: str = ""
-    extra: Mapping[str, Any] = MappingProxyType({})
+    extra: dict[str, Any] = {}  # noqa: RUF012 - never changed
 
     @property
     def learnt(self) -> bool:
@@ -71,9 +71,16 @@ class Example:
     tools: tuple[Mapping[str, Any], ...] = ()
 
     @property
+    def called(self) -> tuple[str, ...]:
+        """Return its tools, and what each turn calls or answers for, as JSON; nothing of those without."""
+        given = (self.tools, *(turn.extra for turn in self.turns))
+        return tuple(json.dumps(one, ensure_ascii=False, sort_keys=True) for one in given if one)
+
+    @property
     def written(self) -> tuple[str, ...]:
         """Return every text in it, in order."""
         if self.kind == "text":
             return (self.text,)
         said = tuple(text for turn in self.turns for text in (turn.content, *([turn.thought] if turn.thought else [])))
+        said = (*said, *self.called)
         return (*said, self.chosen, self.rejected) if self.kind == "preference" else said

@@ -1,5 +1,6 @@
 """Why one row cannot be trained on, and which rows say the same. Each looks at a single row, nothing else."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -100,7 +101,7 @@ def answers(example: Example) -> list[str]:
     """Return the answers in it; none of plain text."""
     if example.kind == "preference":
         return [example.chosen, example.rejected]
-    return [turn.content for turn in example.turns if turn.role == "assistant"]
+    return [turn.content or "".join(_called(turn)) for turn in example.turns if turn.role == "assistant"]
 
 
 def answered(example: Example) -> list[Turn]:
@@ -118,11 +119,19 @@ def whole_key(example: Example) -> bytes:
 def prompt_key(example: Example) -> bytes:
     """Return a key that is equal for rows that ask the same: all turns before the last answer, or the plain text."""
     asked: tuple[Turn, ...] = example.turns if example.kind == "preference" else example.turns[:-1]
-    return _digest([*_parts(asked), example.text])
+    return _digest([*_parts(asked), *_tools(example), example.text])
+
+
+def _tools(example: Example) -> list[str]:
+    return [json.dumps(example.tools, ensure_ascii=False, sort_keys=True)] if example.tools else []
 
 
 def _parts(turns: Iterable[Turn]) -> list[str]:
-    return [part for turn in turns for part in (turn.role, turn.content, turn.thought)]
+    return [part for turn in turns for part in (turn.role, turn.content, turn.thought, *_called(turn))]
+
+
+def _called(turn: Turn) -> list[str]:
+    return [json.dumps(turn.extra, ensure_ascii=False, sort_keys=True)] if turn.extra else []
 
 
 def _digest(parts: Iterable[str]) -> bytes:

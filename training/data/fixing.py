@@ -39,13 +39,28 @@ def _mended(example: Example) -> Example:
     return replace(
         example,
         turns=tuple(
-            turn._replace(content=mended(turn.content), thought=mended(turn.thought), input=mended(turn.input))
+            turn._replace(
+                content=mended(turn.content),
+                thought=mended(turn.thought),
+                input=mended(turn.input),
+                extra=_mended_in(turn.extra),
+            )
             for turn in example.turns
         ),
+        tools=_mended_in(example.tools),
         text=mended(example.text),
         chosen=mended(example.chosen),
         rejected=mended(example.rejected),
     )
+
+
+def _mended_in(value: Any) -> Any:
+    """Return a value with every text in it repaired."""
+    if isinstance(value, str):
+        return mended(value)
+    if isinstance(value, dict):
+        return {name: _mended_in(inner) for name, inner in value.items()}
+    return type(value)(map(_mended_in, value)) if isinstance(value, list | tuple) else value
 
 
 def _without_new_faults(data: Data, done: Counter[str]) -> list[Example]:
@@ -86,6 +101,10 @@ def _check_target(target: Path, source: str) -> None:
 
 
 def _row(example: Example) -> dict[str, Any]:
+    return _said(example) | ({"tools": list(example.tools)} if example.tools else {})
+
+
+def _said(example: Example) -> dict[str, Any]:
     if example.kind == "text":
         return {"text": example.text}
     if example.kind == "conversation":
@@ -104,6 +123,7 @@ def _messages(turns: Iterable[Turn]) -> list[dict[str, Any]]:
         {"role": turn.role, "content": turn.content}
         | ({"reasoning_content": turn.thought} if turn.thought else {})
         | ({"input": turn.input} if turn.input else {})
+        | turn.extra
         | ({} if turn.mark is None else {"train": turn.mark} if turn.mark else {"weight": 0})
         for turn in turns
     ]

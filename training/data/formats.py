@@ -10,7 +10,8 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from playground.errors import ConfigError, UnknownNameError
-from training.data.cells import Cells, RowFault, Unfit, parsed
+from training.data.calls import schemas
+from training.data.cells import Cells, RowFault, Unfit, blank, parsed
 from training.data.encodings import composed
 from training.data.examples import Example, Row, Table, Turn
 from training.data.findings import Finding, many
@@ -28,8 +29,8 @@ class Format(NamedTuple):
     may: tuple[str, ...] = ()
 
 
-BESIDE = ("system", "system_prompt", "history", "reasoning_content", "weight")
-SPOKEN_BESIDE = ("system", "system_prompt", "history", "weight")
+BESIDE = ("system", "system_prompt", "history", "reasoning_content", "weight", "tools")
+SPOKEN_BESIDE = ("system", "system_prompt", "history", "weight", "tools")
 ASKED = (("prompt", *SPOKEN, "instruction", "question"),)
 FORMATS = {
     "alpaca": Format("conversation", (("instruction",), ("output",)), ("input", *BESIDE)),
@@ -40,7 +41,7 @@ FORMATS = {
     "orca": Format("conversation", (("question",), ("response",)), BESIDE),
     "xtuner": Format("conversation", (("conversation",),), SPOKEN_BESIDE),
     "preference": Format(
-        "preference", (("chosen",), ("rejected",)), (*ASKED[0], "input", "system", "system_prompt", "history")
+        "preference", (("chosen",), ("rejected",)), (*ASKED[0], "input", "system", "system_prompt", "history", "tools")
     ),
     "kto": Format("rated", (("completion", "output", "response", *SPOKEN), ("label", "kto_tag")), (*ASKED[0], *BESIDE)),
     "text": Format("text", (("text",),)),
@@ -287,7 +288,10 @@ def _examples(table: Table, name: str) -> tuple[list[Example], list[Finding]]:
     for number, row in zip(table.numbers, table.rows, strict=True):
         cells = Cells(row)
         try:
-            examples.append(READERS[name](number, cells))
+            example = READERS[name](number, cells)
+            if example.kind != "text" and not blank(row.get("tools")):
+                example = replace(example, tools=schemas(cells.take("tools"), example.turns))
+            examples.append(example)
         except Unfit as unfit:
             wrong[unfit.fault].append(number)
         else:

@@ -109,7 +109,7 @@ def measure(data: Data, encoder: Encoder) -> Lengths:
     refused: dict[int, VariantError] = {}
     texts: list[Text] = []
     for example in data.examples:
-        if not usable(example):
+        if not usable(example) or encoder.lacks(example):
             continue
         try:
             rendered = render(encoder, example)

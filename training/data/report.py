@@ -51,8 +51,8 @@ def inspect(
     benchmark: Iterable[tuple[str, str]] | None = None,
 ) -> Report:
     """Measure and check; without an encoder there are neither lengths nor previews."""
-    if encoder is None or not any(usable(example) for example in data.examples):
-        return Report(data, check(data, benchmark=benchmark))
+    if encoder is None or not any(usable(example) and not encoder.lacks(example) for example in data.examples):
+        return Report(data, check(data, encoder, benchmark=benchmark))
     lengths = measure(data, encoder)
     findings = check(data, encoder, max_length, lengths, benchmark)
     return Report(data, findings, lengths, previews(data, encoder, lengths))

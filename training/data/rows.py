@@ -116,6 +116,8 @@ def _preference(number: int, row: Cells) -> Example:
             "chosen and rejected differ in more than their last answer", "Both must end with one answer of their own."
         )
     chosen, rejected = (end[0] for end in ends)
+    if chosen.extra or rejected.extra:
+        raise Unfit("chosen or rejected calls tools, which no pair trains", "Leave such rows out.")
     if chosen.mark is False:
         raise Unfit("the chosen answer is marked as one that is not learnt", "Leave such rows out, or correct them.")
     prompt = sides[0][:shared] or _asked(row)

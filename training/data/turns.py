@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from playground.thinking.habits import FIELDS as THOUGHTS
+from training.data import calls
 from training.data.cells import Cells, Unfit, a, parsed
 from training.data.examples import Turn
 
@@ -57,12 +58,10 @@ def _turn(value: Any, name: str, row: Cells) -> Turn:
     if not isinstance(value, dict):
         raise Unfit(f"a turn of {name} is {a(value)}", 'Write turns as {"role": …, "content": …}.')
     turn = Cells(value, row)
-    if value.get("tool_calls"):
-        raise Unfit(f"a turn of {name} calls tools, which is not trained", "Leave such rows out.")
     role = turn.text("role", "from").strip().lower()
     if not role:
         raise Unfit(f"a turn of {name} says no role", 'Write turns as {"role": …, "content": …}.')
-    role, said = SPEAKERS.get(role, role), turn.take("content", "value")
+    role, said, called = calls.part(turn, SPEAKERS.get(role, role), turn.take("content", "value"))
     content, thought, mark, extra = _content(said, turn), "", None, ""
     if role == "assistant" and (turn.unread or isinstance(said, list)):
         thought = thought_of(turn, said)
@@ -73,7 +72,7 @@ def _turn(value: Any, name: str, row: Cells) -> Turn:
         if role == "user" and content.endswith(f"\n\n{value.get('input')}"):
             extra = turn.text("input")  # a cleaned copy says which end of a question is one
         row.turns += turn.unread.items()
-    return Turn(role, content, thought, mark, extra)
+    return Turn(role, content, thought, mark, extra, called)
 
 
 def thought_of(turn: Cells, content: Any) -> str:

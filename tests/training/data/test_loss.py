@@ -12,7 +12,6 @@ from tests.training.data.rows import PREFERENCE, TEXT, table
 from training.data.checks import check
 from training.data.encoder import Encoder
 from training.data.formats import convert
-from training.data.lengths import measure
 from training.data.tokenizing import Text
 
 CHATML = (
@@ -86,7 +85,7 @@ def test_a_turn_that_the_template_does_not_write_cannot_be_learnt(tmp_path: Path
     turns = [*TALK[1:3], {"role": "tool", "content": "R"}, TALK[4]]
     told = convert(table([{"messages": turns}]), roles=("tool", "assistant"))
     with pytest.raises(VariantError, match="turn of role tool"):
-        measure(told, Encoder(tiny_model(tmp_path, template)))
+        Encoder(tiny_model(tmp_path, template)).render(told.examples[0])
 
 
 def test_rows_of_which_nothing_is_learnt_are_refused_and_other_data_has_no_roles() -> None:
