@@ -98,7 +98,7 @@ def a(value: Any) -> str:
     """Return what a value is, with its article."""
     if isinstance(value, float) and math.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
-    names: dict[type, str] = {list: "a list", dict: "an object", str: "a text"}
+    names: dict[type, str] = {list: "a list", dict: "an object", str: "a text", type(None): "null"}
     return names.get(type(value), type(value).__name__)
 
 

@@ -15,7 +15,7 @@ from training.data.cells import Cells, RowFault, Unfit, blank, parsed
 from training.data.encodings import composed
 from training.data.examples import Example, Row, Table, Turn
 from training.data.findings import Finding, many
-from training.data.leftovers import NAMES, Leftovers
+from training.data.leftovers import Leftovers, columns_of, option
 from training.data.rows import READERS, SPOKEN, rating
 from training.data.turns import PAIRS, turned
 from training.methods import METHODS, Kind
@@ -233,7 +233,7 @@ def _suggested(columns: list[str]) -> str:
         {} if not whole or "text" in some else {name: _meant(name, columns) for name in ("input", "system", "history")}
     )
     some = some | {name: column for name, column in more.items() if column and column not in taken}
-    said = " ".join(f"--column {name}={column or '…'}" for name, column in some.items() if name != column)
+    said = " ".join(option(name, column or "…") for name, column in some.items() if name != column)
     return f"Did you mean {said}?"
 
 
@@ -241,7 +241,7 @@ def _meant(name: str, columns: list[str]) -> str:
     """Return the column that a field may stand in; empty where there is none."""
     if name in columns:
         return name
-    known = next((column for other in NAMES.get(name, ()) for column in columns if column.strip().lower() == other), "")
+    known = next(iter(columns_of(name, columns)), "")
     match = get_close_matches(name, [column.strip().lower() for column in columns], n=1, cutoff=0.75)
     return known or next((column for column in columns if match and column.strip().lower() == match[0]), "")
 
@@ -273,7 +273,7 @@ def _check_columns(table: Table, name: str) -> None:
     columns = table.columns
     missing = [names[0] for names in FORMATS[name].needs if not set(names) & set(columns)]
     if missing:
-        said = " ".join(f"--column {wanted}={_meant(wanted, columns) or '…'}" for wanted in missing)
+        said = " ".join(option(wanted, _meant(wanted, columns) or "…") for wanted in missing)
         raise ConfigError(
             f"{table.name} has no column {', '.join(missing)}, which {name} needs; it has {', '.join(columns)}.",
             f"Say which column it is: {said}, or take another --format.",

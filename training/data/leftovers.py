@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import Any
 
 from training.data.cells import Cells
@@ -34,7 +35,7 @@ REMEDIES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"images?|image_url|audios?|videos?|pictures?|files?"), "Leave these rows out: text alone is trained."),
     (
         re.compile(r"labels?|kto_tag|ratings?"),
-        "Rated answers are learnt by KTO: prompt, completion, --column label={}.",
+        "Where it rates answers, train KTO: --format kto, with prompt, completion and label.",
     ),
     (re.compile(r"weights?|loss|train|scores?|reward|quality"), "Leave out the rows that should not count."),
     (re.compile(r"(tool|function)s?|(tool|function)_calls?|tool_call_id"), "Leave out the rows that need it."),
@@ -42,7 +43,9 @@ REMEDIES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"train\w*_detail|refusal|prefix|suffix|need_eos_token"), "Leave out the rows that need it."),
 )
 """Names that carry meaning (in full, in lower case) and that no --column helps, and the remedy."""
-COLUMN = re.compile(r"--column \S+=\S+")
+BARE = re.compile(r"[\w=.,:/@%+…-]+")
+"""What a shell takes as it stands."""
+COLUMN = re.compile(r"--column (\S+=\S+|'[^']+')")
 LOOK = "Write it into a column that is read, or leave it where it teaches nothing."
 PROSE, WORDS, SHOWN = 60, 7, 12
 """Characters and words from which on a text is more than a tag; the columns of no known name that are listed."""
@@ -123,13 +126,13 @@ class Leftovers:
             return _known_remedy(name)
         wanted = meant if meant in self.known else _plain(name) if _plain(name) in self.known else None
         if wanted and wanted != name:
-            return f"Read it with --column {wanted}={name}, or leave it where it teaches nothing."
+            return f"Read it with {option(wanted, name)}, or leave it where it teaches nothing."
         return _known_remedy(name)
 
 
 def _known_remedy(name: str) -> str | None:
     found = next((remedy for names, remedy in REMEDIES if names.fullmatch(_plain(name))), None)
-    return found.format(name) if found else LOOK if field_of(name) or _plain(name) in NAMES else None
+    return found or (LOOK if field_of(name) or _plain(name) in NAMES else None)
 
 
 REMARKS: Mapping[str, tuple[Severity, str, str]] = {
@@ -163,7 +166,23 @@ REMARKS: Mapping[str, tuple[Severity, str, str]] = {
 
 def field_of(name: str) -> str | None:
     """Return the field that a column of that name usually holds, if it is known under another name."""
-    return next((field for field, names in NAMES.items() if _plain(name) in names), None)
+    return next((field for field, names in NAMES.items() if _squeezed(name) in map(_squeezed, names)), None)
+
+
+def columns_of(field: str, columns: Iterable[str]) -> list[str]:
+    """Return the columns that may hold a field by what they are called elsewhere, or in other letters."""
+    names = list(map(_squeezed, (field, *NAMES.get(field, ()))))
+    return sorted((column for column in columns if _squeezed(column) in names), key=lambda c: names.index(_squeezed(c)))
+
+
+def option(field: str, column: str) -> str:
+    """Write the option that has a field read out of a column, as a shell takes it."""
+    said = f"{field}={column}"
+    return f"--column {said if BARE.fullmatch(said) else quote(said)}"
+
+
+def _squeezed(name: str) -> str:
+    return _plain(name).replace("_", "")
 
 
 def _plain(name: str) -> str:

@@ -11,6 +11,8 @@ from training.data.examples import Turn
 SPEAKERS = {name: "assistant" for name in ("gpt", "bot", "chatgpt", "model", "ai")}
 SPEAKERS |= {"human": "user", "prompter": "user", "developer": "system"}
 """Names of the sides in ShareGPT files and others -> roles; other names stay, and the checks say which are none."""
+TEXTS = ("text", "input_text", "output_text")
+"""Kinds of parts that are text."""
 LOSS = ("weight", "loss", "train", "training", "output_with_loss")
 """Fields of a turn or of a row that say whether it carries loss."""
 SYSTEM = ("system", "system_prompt")
@@ -39,7 +41,7 @@ def _content(value: Any, turn: Cells, name: str = "content") -> str:
     for part in value:
         if isinstance(part, dict) and part.get("type") == "thinking":
             continue
-        if isinstance(part, dict) and part.get("type", "text") != "text":
+        if isinstance(part, dict) and part.get("type", "text") not in TEXTS:
             raise Unfit(f"a message holds {part['type']}, which is not trained", "Keep text parts alone.")
         parts.append(part.get("text") if isinstance(part, dict) else part)
     return "".join(turn.written(part, "a text part") for part in parts)

@@ -165,6 +165,8 @@ SUGGESTED = {
     ("instruction", "context", "response"): "--column output=response --column input=context",
     ("query", "preferred", "dispreferred"): "--column chosen=preferred --column rejected=dispreferred",
     ("dialogue",): "--column messages=dialogue",
+    ("질문", "답변", "이전대화", "시스템 프롬프트"): "--column 'system=시스템 프롬프트' --column history=이전대화",
+    ("prompt", "response"): "--column completion=response",
     ("input", "preferred_output", "non_preferred_output"): "--column chosen=preferred_output",
 }
 
