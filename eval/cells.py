@@ -16,7 +16,8 @@ MEAN = "mean"
 class Cell:
     """One variant on one task, or its mean over tasks; `why_not` says what stands in the way of a comparison.
 
-    `unasked` is the task that its base was not asked, where that is the reason: it can be said in any language.
+    `unasked` is the task that its base was not asked, or that has no right and wrong (`reason`), where that is the
+    reason: it can be said in any language.
     """
 
     task: str
@@ -32,6 +33,7 @@ class Cell:
     loss: Loss | None = None
     why_not: str | None = None
     unasked: str | None = None
+    reason: str = "unasked"
     result: Result | None = field(default=None, repr=False, compare=False)
 
 
@@ -49,14 +51,14 @@ class Comparison:
         """Return the cell of one task; where a comparison is not possible, the cell holds the reason."""
         right, pairs, why = None, None, None
         try:
-            right = result.rights()
+            right = result.rights
             pairs = labels(result.documents.marks) if result.metric == "acc,none" else None
         except ResultsError as error:
             why = error.message
         found = Cell(
             task=result.column,
             value=result.value,
-            score=accuracy(right) if right else _from_summary(result),
+            score=accuracy(right) if right and result.is_share else _from_summary(result),
             f1=macro_f1(*pairs) if pairs else None,
             error=result.error,
             higher=result.higher,
@@ -73,8 +75,8 @@ class Comparison:
         except ResultsError as error:
             return replace(found, why_not=error.message)
         if base is None and not why and not result.is_group and result.column in self.base:
-            said = f"{result.column} is no share of right answers: both numbers stand side by side, without a test."
-            found = replace(found, why_not=said)
+            said = reason(self.base_name or "", result.column, why="untested")
+            found = replace(found, unasked=result.column, why_not=said, reason="untested")
         return replace(
             found,
             difference=difference([base], self.alpha) if base else None,
@@ -101,6 +103,7 @@ class Comparison:
             loss=loss(tables[1], self.margin, self.alpha) if tables[1] else None,
             why_not=reasons[0].why_not if reasons else None,
             unasked=reasons[0].unasked if reasons else None,
+            reason=reasons[0].reason if reasons else "unasked",
         )
 
     def _tables(self, others: Mapping[str, Result], results: Sequence[Result]) -> list[Table]:
@@ -117,7 +120,7 @@ class Comparison:
         other = others.get(result.column)
         if other is None or other is result or result.is_group:
             return None
-        if other.rights() is None or result.rights() is None:
+        if other.rights is None or result.rights is None:
             return None  # loss of a language model, BLEU: no document is right or wrong
         joined = join(other, result)
         before, after = rights(joined.base, result.metric), rights(joined.variant, result.metric)

@@ -198,7 +198,8 @@ def leaderboard(  # noqa: PLR0913 - a parameter an option
 
 def _task(board: "boards.Leaderboard", name: str) -> str:
     """Return `kobest_copa` for `copa`, where the board has it; any other name as it is."""
-    return full if (full := f"kobest_{name}") in board.tasks else name
+    full = f"kobest_{name}"
+    return full if any(column.partition(" ")[0] == full for column in board.tasks) else name
 
 
 def _no_rows(board: "boards.Leaderboard", where: Path) -> ConfigError:

@@ -23,6 +23,8 @@ def placed(results: Sequence[Result]) -> list[Result]:
 def _name(one: Result, several: bool) -> str:
     metric = one.metric.removesuffix(",none")
     shown = one.task if metric == "acc" else f"{one.task} {metric}"
+    if one.value > 1 and replace(one, value=1).is_share:
+        shown = f"{one.task} {metric} (no share of 1)"
     return f"{shown} (v{one.task_version or '?'})" if several else shown
 
 

@@ -28,9 +28,9 @@ OTHERS = ("madang", "samples_")
 BEGIN = re.compile(rb'\s*\{\s*"results"\s*:')
 """How lm-eval's files of any name begin: before 0.4.3 they were called as --output_path said."""
 LARGEST = 64 * 2**20
-SHARES = ("acc", "acc_norm", "exact_match")
+SHARES = ("acc", "acc_norm", "exact_match", "acc_bytes", "acc_mutual_info")
 LOWER = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "ter", "brier_score")
-HIGHER = (*SHARES, "acc_mutual_info", "acc_bytes", "acc_all", "likelihood", "f1", "mcc", "bleu", "chrf", "chrf++")
+HIGHER = (*SHARES, "acc_all", "likelihood", "f1", "mcc", "bleu", "chrf", "chrf++")
 """The directions that lm-eval has for its own metrics, for files that do not tell them."""
 
 
@@ -117,9 +117,10 @@ class Result:
 
     @property
     def is_share(self) -> bool:
-        """Return whether the value is a share of the documents, by what its metric means."""
-        return self.metric.partition(",")[0] in SHARES
+        """Return whether the value is a share of the documents, by what its metric means and by its size."""
+        return self.metric.partition(",")[0] in SHARES and 0 <= self.value <= 1
 
+    @cached_property
     def rights(self) -> list[bool] | None:
         """Return for each document whether it was answered right; None where the score is not right or wrong.
 
@@ -244,7 +245,7 @@ def _refuse_old(path: Path, tasks: dict[str, Any]) -> None:
 def _of_task(
     path: Path, content: Mapping[str, Any], task: str, facts: Facts | None, odd: list[str]
 ) -> Iterator[Result]:
-    """Yield the metrics of a task; what is no number, or no share of 1 where that is meant, is added to `odd`."""
+    """Yield the metrics of a task; what is no number is added to `odd`."""
     row = content["results"][task]
     plain = _run(path, content, task, facts)
     for key, value in row.items():
@@ -253,8 +254,6 @@ def _of_task(
         name, _, chosen = key.partition(",")
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             odd.append(f"{key} of {task} is {value!r}")
-        elif name in SHARES and not 0 <= value <= 1:
-            odd.append(f"{key} of {task} is {value:g}, no share of 1")
         else:
             error = row.get(f"{name}_stderr,{chosen}")
             is_number = isinstance(error, int | float) and math.isfinite(error)
@@ -310,14 +309,12 @@ def _at(content: Mapping[str, Any], *keys: str) -> Any:
 
 def _direction(content: Mapping[str, Any], task: str, name: str) -> bool | None:
     """Return whether higher is better: by the file, by the task's own config in it, or by what lm-eval has."""
-    said = _at(content, "higher_is_better", task, name)
-    listed = _at(content, "configs", task, "metric_list") or ()
-    for one in listed if said is None else ():
-        if isinstance(one, dict) and one.get("metric") == name:
-            said = one.get("higher_is_better")
-    if isinstance(said, bool):
-        return said
-    return True if name in HIGHER else False if name in LOWER else None
+    said: dict[Any, Any] = {name: name in HIGHER} if name in (*HIGHER, *LOWER) else {}
+    for one in _at(content, "configs", task, "metric_list") or ():
+        if isinstance(one, dict) and "higher_is_better" in one:
+            said[one.get("metric")] = one["higher_is_better"]
+    said |= _at(content, "higher_is_better", task) or {}
+    return value if isinstance(value := said.get(name), bool) else None
 
 
 def _date(path: Path, content: Mapping[str, Any]) -> str:

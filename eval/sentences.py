@@ -19,9 +19,9 @@ def sentence(result: Difference | Loss, language: Language = "en") -> str:
     return text + (texts["paired.holm"].format(family=result.family) if result.family > 1 else "")
 
 
-def reason(base: str, task: str, language: Language = "en") -> str:
-    """Say why a row cannot be compared whose base has no result of a task at the same setting."""
-    return words(language)["difference.unasked"].format(base=base, task=task)
+def reason(base: str, task: str, language: Language = "en", why: str = "unasked") -> str:
+    """Say why a row cannot be compared: its base was not asked the task at the same setting, or it is `untested`."""
+    return words(language)[f"difference.{why}"].format(base=base, task=task)
 
 
 def points(share: float) -> str:

@@ -145,7 +145,7 @@ def _statements(row: Row, cell: Cell, said: dict[str, str], language: Language) 
         told.append(f"{said['board.against'].format(name=row.parent)} {sentence(cell.loss, language)}")
     if told or not (row.base and cell.why_not) or (cell is not row.main and row.main and row.main.why_not):
         return told  # nothing to compare it to, or the mean has said why
-    return [reason(row.base, cell.unasked, language) if cell.unasked else cell.why_not]
+    return [reason(row.base, cell.unasked, language, cell.reason) if cell.unasked else cell.why_not]
 
 
 def _columns(board: Leaderboard, said: dict[str, str], intervals: bool) -> dict[str, list[str]]:

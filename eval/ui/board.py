@@ -163,8 +163,8 @@ def _lines(row: "Row", cell: "Cell | None") -> str:
     )
     if compared or not (cell.why_not and row.base):
         return compared
-    base, task = row.base, cell.unasked
-    why = bilingual(lambda language: reason(base, task, language)) if task else escaped(cell.why_not)
+    base, task, said = row.base, cell.unasked, cell.reason
+    why = bilingual(lambda language: reason(base, task, language, said)) if task else escaped(cell.why_not)
     return f'<p class="soft">{why}</p>'
 
 

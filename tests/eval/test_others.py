@@ -211,10 +211,27 @@ class TestMetrics:
         with pytest.raises(ConfigError, match="whether higher is better in wiki taste"):
             board.sorted("wiki taste")
 
+    def test_numbers_without_right_and_wrong_stand_side_by_side(self, tmp_path: Path) -> None:
+        for day, name in enumerate(("m", "m:a"), start=1):
+            path = lm_eval(tmp_path, f"pretrained={name}", {"wiki": {"word_perplexity,none": 9.0 + day}}, day)
+            samples(path, "wiki", {("word_perplexity", "none"): [3, 4, 5, 6]})
+        board = leaderboard.load(tmp_path)
+        (said,) = tables.sentences(board)
+        assert said.endswith(
+            "wiki word_perplexity holds no right and wrong, document by document: "
+            "its number stands beside that of m, untested."
+        )
+        assert "검정하지 않습니다" in tables.sentences(board, "ko")[0]
+
     def test_directions_of_old_files_stand_in_the_tasks_config(self, tmp_path: Path) -> None:
         config = {"metric_list": [{"metric": "taste", "higher_is_better": False}]}
         lm_eval(tmp_path, "pretrained=o/m", {"own": {"taste,none": 7.0}}, configs={"own": config})
         assert leaderboard.load(tmp_path).higher("own taste") is False
+
+    def test_a_direction_that_the_file_leaves_open_is_not_guessed(self, tmp_path: Path) -> None:
+        lm_eval(tmp_path, "pretrained=o/m", ACC, higher_is_better={"arc_easy": {"acc": None}})
+        board = leaderboard.load(tmp_path)
+        assert (board.higher("arc_easy"), board.higher("arc_easy acc_norm")) == (None, True)
 
     def test_filters_are_paired_apart(self, tmp_path: Path) -> None:
         right = {"m": ([0, 0, 0, 1], [1, 1, 0, 0]), "m:a": ([1, 0, 0, 0], [1, 1, 1, 1])}
@@ -268,13 +285,20 @@ class TestMetrics:
 
 
 class TestOddFiles:
-    @pytest.mark.parametrize("value", ["N/A", "nan", None, True, [0.5], float("nan"), float("inf"), 45.3])
+    @pytest.mark.parametrize("value", ["N/A", "nan", None, True, [0.5], float("nan"), float("inf")])
     def test_what_is_no_score_is_told_and_the_rest_is_shown(self, tmp_path: Path, value: Any) -> None:
         lm_eval(tmp_path, "pretrained=o/m", {"arc_easy": {"acc,none": value, "acc_norm,none": 0.75}})
         board = leaderboard.load(tmp_path)
         assert board.tasks == ["arc_easy acc_norm"]
         (fault,) = board.faults
         assert "acc,none of arc_easy is" in fault.message
+
+    def test_an_accuracy_of_100_is_scaled_by_nothing_and_stands_apart(self, tmp_path: Path) -> None:
+        for day, value in enumerate((0.5, 45.3), start=1):
+            lm_eval(tmp_path, f"pretrained=o/{day}", {"arc_easy": {"acc,none": value}}, day)
+        board = leaderboard.load(tmp_path)
+        assert board.tasks == ["arc_easy", "arc_easy acc (no share of 1)"]
+        assert "| 45.3 |" in tables.markdown(board)
 
     @pytest.mark.parametrize("key", ["n-samples", "n-shot", "versions", "group_subtasks", "config", "lm_eval_version"])
     @pytest.mark.parametrize("gone", [True, False])
@@ -331,7 +355,7 @@ class TestOddFiles:
         lines.with_suffix(".json").write_text(json.dumps([json.loads(line) for line in lines.read_text().splitlines()]))
         lines.unlink()
         (result,) = results.load(tmp_path).current
-        assert result.rights() == [True, False, True, False]
+        assert result.rights == [True, False, True, False]
 
 
 def test_nothing_of_a_file_is_obeyed_by_the_terminal_or_a_sheet(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_lm_evals_own_files_are_read(lm_eval_run: LmEvalRun) -> None:
     one = of_one["acc,none"]
     assert (one.variant, one.shots, one.n, one.total, one.partial) == ("somebody/dummy:x", 2, 8, 8, False)
     assert of_one.keys() == {"acc,none", "acc_norm,none", "f1,none"}
-    right = one.rights()
+    right = one.rights
     assert right is not None
     assert sum(right) / 8 == one.value
     for full in one.documents.samples():
