@@ -48,7 +48,7 @@ def _without_nulls(value: Any) -> Any:
 def part(turn: Cells, role: str, content: Any) -> tuple[str, Any, dict[str, Any]]:
     """Return a turn's role, what it says, and its calls, or of a result whose it is."""
     if role in CALLS:
-        return "assistant", "", {"tool_calls": _calls(content)}
+        return "assistant", "", {"tool_calls": _calls(content, turn)}
     if role in RESULTS or role == "tool":
         named = {name: turn.text(name) for name in ("name", "tool_call_id") if not blank(turn.values.get(name))}
         return "tool", _result(content), named
@@ -56,7 +56,7 @@ def part(turn: Cells, role: str, content: Any) -> tuple[str, Any, dict[str, Any]
         return role, content, {}
     called, old = turn.take("tool_calls"), turn.take("function_call")
     called = called if not blank(called) else old
-    return role, content, {} if blank(called) else {"tool_calls": _calls(called)}
+    return role, content, {} if blank(called) else {"tool_calls": _calls(called, turn)}
 
 
 def _result(content: Any) -> Any:
@@ -65,9 +65,12 @@ def _result(content: Any) -> Any:
     return json.dumps(content, ensure_ascii=False) if isinstance(content, dict | list) and not parts else content
 
 
-def _calls(value: Any) -> tuple[Mapping[str, Any], ...]:
+def _calls(value: Any, turn: Cells) -> tuple[Mapping[str, Any], ...]:
     value = parsed(value)
-    return tuple(_call(parsed(one)) for one in (value if isinstance(value, list) else [value]))
+    calls = tuple(_call(parsed(one)) for one in (value if isinstance(value, list) else [value]))
+    given = (argument for call in calls for argument in call["function"]["arguments"].items())
+    turn.remarks.extend(("null-arguments", name) for name, said in given if said is None)
+    return calls
 
 
 def _call(value: Any) -> Mapping[str, Any]:

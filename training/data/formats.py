@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from playground.errors import ConfigError, UnknownNameError
 from training.data.calls import schemas
-from training.data.cells import Cells, RowFault, Unfit, blank, parsed
+from training.data.cells import Cells, RowFault, Unfit, parsed
 from training.data.encodings import composed
 from training.data.examples import Example, Row, Table, Turn
 from training.data.findings import Finding, many
@@ -29,8 +29,9 @@ class Format(NamedTuple):
     may: tuple[str, ...] = ()
 
 
-BESIDE = ("system", "system_prompt", "history", "reasoning_content", "weight", "tools")
-SPOKEN_BESIDE = ("system", "system_prompt", "history", "weight", "tools")
+TOOLS = ("tools", "functions")
+BESIDE = ("system", "system_prompt", "history", "reasoning_content", "weight", *TOOLS)
+SPOKEN_BESIDE = ("system", "system_prompt", "history", "weight", *TOOLS)
 ASKED = (("prompt", *SPOKEN, "instruction", "question"),)
 FORMATS = {
     "alpaca": Format("conversation", (("instruction",), ("output",)), ("input", *BESIDE)),
@@ -41,7 +42,7 @@ FORMATS = {
     "orca": Format("conversation", (("question",), ("response",)), BESIDE),
     "xtuner": Format("conversation", (("conversation",),), SPOKEN_BESIDE),
     "preference": Format(
-        "preference", (("chosen",), ("rejected",)), (*ASKED[0], "input", "system", "system_prompt", "history", "tools")
+        "preference", (("chosen",), ("rejected",)), (*ASKED[0], "input", "system", "system_prompt", "history", *TOOLS)
     ),
     "kto": Format("rated", (("completion", "output", "response", *SPOKEN), ("label", "kto_tag")), (*ASKED[0], *BESIDE)),
     "text": Format("text", (("text",),)),
@@ -289,8 +290,8 @@ def _examples(table: Table, name: str) -> tuple[list[Example], list[Finding]]:
         cells = Cells(row)
         try:
             example = READERS[name](number, cells)
-            if example.kind != "text" and not blank(row.get("tools")):
-                example = replace(example, tools=schemas(cells.take("tools"), example.turns))
+            if example.kind != "text" and any(name in cells.unread for name in TOOLS):
+                example = replace(example, tools=schemas(cells.take(*TOOLS), example.turns))
             examples.append(example)
         except Unfit as unfit:
             wrong[unfit.fault].append(number)

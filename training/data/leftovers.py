@@ -152,6 +152,10 @@ REMARKS: Mapping[str, tuple[Severity, str, str]] = {
         *("note", "with a turn marked to be learnt that is no answer ({})"),
         "Nothing to do where that is meant: it is learnt, but in pairs and rated rows, of which answers alone are.",
     ),
+    "null-arguments": (
+        *("warning", "with calls of tools that give null as an argument ({}): they are trained to say it"),
+        "Write arguments as JSON text where they were left out: tables fill them with null.",
+    ),
     "two-system-prompts": (
         *("warning", "whose own system turn differs from the column system: the turn counts, the column is left out"),
         "Leave one of them.",

@@ -159,6 +159,8 @@ def wholly_cut(data: Data, encoder: Encoder, rows: Iterable[int], maximum: int) 
 
 def _begins_within(encoder: Encoder, text: Text, maximum: int) -> bool:
     """Return whether the first answer begins within `maximum` tokens; encode where its place leaves a doubt."""
+    if not text.learnt:
+        return False
     before = len(text.text[: text.learnt[0][0]].encode())
     if MOST_TOKENS_A_BYTE * before + encoder.added(text.text) < maximum:
         return True

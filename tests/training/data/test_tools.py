@@ -82,6 +82,8 @@ WAYS: list[dict[str, Any]] = [
     {"messages": [ASKED, calling({"name": "weather", "arguments": {"city": "서울"}}), ONE[2], ANSWER], "tools": SCHEMA},
     {"messages": ONE, "tools": [TOOL | {"function": SCHEMA | {"strict": None}}]},
     SHAREGPT,
+    {"messages": [ASKED, {"role": "assistant", "function_call": call("서울", text=True)["function"]}, *ONE[2:]]}
+    | {"functions": [SCHEMA]},
     SHAREGPT | {"conversations": [*SHAREGPT["conversations"][:2], {"from": "tool", "value": "맑음"}, ANSWER]},
 ]
 
@@ -193,6 +195,12 @@ UNFIT: list[tuple[list[dict[str, Any]], Any, str]] = [
 def test_calls_and_tools_that_cannot_be_read_are_named(turns: list[dict[str, Any]], tools: Any, said: str) -> None:
     (found,) = (one for one in rows(turns, tools=tools).findings if one.severity == "fatal")
     assert said in found.message
+
+
+def test_null_as_an_argument_is_said() -> None:
+    given = {"function": {"name": "weather", "arguments": {"city": "서울", "unit": None}}}
+    (found,) = rows([ASKED, calling(given)]).findings
+    assert (found.check, found.severity, found.about) == ("null-arguments", "warning", "unit")
 
 
 def test_a_pair_has_tools_in_its_prompt_and_no_calls_in_its_answers(tmp_path: Path) -> None:
