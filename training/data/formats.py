@@ -285,7 +285,9 @@ def _examples(table: Table, name: str) -> tuple[list[Example], list[Finding]]:
     examples: list[Example] = []
     wrong: dict[RowFault, list[int]] = defaultdict(list)
     known = {*sum(FORMATS[name].needs, ()), *FORMATS[name].may}
-    left = Leftovers(name, known | ({"input"} if name == "koalpaca" else set()), len(table.rows))  # else it is alpaca
+    left = Leftovers(
+        name, known | ({"input"} - {*table.columns} if name == "koalpaca" else set()), len(table.rows)
+    )  # else it is alpaca
     for number, row in zip(table.numbers, table.rows, strict=True):
         cells = Cells(row)
         try:

@@ -124,6 +124,8 @@ class Leftovers:
             return f"Name it {meant}, in the turn whose answer it stands before."
         if inner:
             return _known_remedy(name)
+        if name in self.known:
+            return "Leave it out: another column of the same meaning was read in its place."
         wanted = meant if meant in self.known else _plain(name) if _plain(name) in self.known else None
         if wanted and wanted != name:
             return f"Read it with {option(wanted, name)}, or leave it where it teaches nothing."

@@ -121,7 +121,7 @@ def _preference(number: int, row: Cells) -> Example:
     if chosen.mark is False:
         raise Unfit("the chosen answer is marked as one that is not learnt", "Leave such rows out, or correct them.")
     prompt = sides[0][:shared] or _asked(row)
-    prompt = headed(row, prompt[:-1] if prompt[-1:] == (chosen,) else prompt)
+    prompt = headed(row, prompt[:-1] if prompt and prompt[-1][:2] in (chosen[:2], rejected[:2]) else prompt)
     _repeated(row, prompt, chosen)
     return Example(number, "preference", prompt, chosen=_whole(chosen), rejected=_whole(rejected))
 

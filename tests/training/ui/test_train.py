@@ -175,6 +175,15 @@ def test_a_look_at_the_data(settings: Settings, values: dict[str, Any]) -> None:
     assert f'data-action="fix" data-name="{made.id}"' in html
 
 
+def test_what_a_finding_is_about_stands_in_both_languages(settings: Settings, values: dict[str, Any]) -> None:
+    left = {"check": "left-out", "severity": "warning", "rows": [1], "fix": False, "remedy": "c"}
+    report = REPORT | {"findings": [left | {"message": "does not read <b>지문", "about": "<b>지문 (50.0%)"}]}
+    ended(settings, job(settings, f"print({json.dumps(report)!r})", looking.KIND, title="a.jsonl", form=values))
+    html = looking.html(settings)
+    assert "does not read &lt;b&gt;지문" in html
+    assert words("ko")["found.left-out"].format(about="&lt;b&gt;지문 (50.0%)") in html
+
+
 def test_a_cleaned_copy_can_be_taken(settings: Settings, values: dict[str, Any]) -> None:
     report = REPORT | {"fixed": {"file": "/x/rows-clean.jsonl", "rows": 1188, "done": {}}}
     ended(settings, job(settings, f"print({json.dumps(report)!r})", looking.KIND, title="rows", form=values))
