@@ -44,7 +44,9 @@ def in_markdown(text: str) -> str:
 
 def in_sheet(value: object) -> object:
     """Return a value for a CSV file: a text that spreadsheets would compute begins with an apostrophe."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    return f"'{visible(value)}" if value.startswith(FORMULA) else visible(value)
 
 
 def guard_rich() -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # statistics take a second to import: the page starts without
     from eval.leaderboard import Leaderboard, Row
 
 GROUPED = ("", True)
+FEW_FAULTS = 3
 FORMS = {"csv": "text/csv", "md": "text/markdown", "json": "application/json"}
 
 
@@ -169,8 +170,12 @@ def _lines(row: "Row", cell: "Cell | None") -> str:
 
 
 def faults(board: "Leaderboard") -> str:
-    """Return the files that could not be read, each with its reason."""
-    return "".join(fault("leaderboard.left_out", error) for error in board.faults)
+    """Return the files that could not be read, each with its reason; folded away where they are many."""
+    cards = "".join(fault("leaderboard.left_out", error) for error in board.faults)
+    if len(board.faults) <= FEW_FAULTS:
+        return cards
+    summary = f"{both('leaderboard.left_out')}: {len(board.faults):,}"
+    return f'<details class="left-out"><summary>{summary}</summary>{cards}</details>'
 
 
 def written(board: "Leaderboard", form: str, language: Language = "en") -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from eval.leaderboard import Leaderboard
+from eval.samples import ResultsError
 from eval.ui import board as boards
 from eval.ui import flips, plots, run_tab, table
 from eval.ui.board import Asked
@@ -229,3 +231,12 @@ def test_going_on_is_the_same_command(settings: Settings) -> None:
     assert newest.command == job.command
     assert 'role="alert"' in run_tab.act(settings, "again", "nobody")
     ended(settings, newest)
+
+
+def test_many_files_that_cannot_be_read_are_folded_away() -> None:
+    def shown(count: int) -> str:
+        return boards.faults(Leaderboard([], [], faults=[ResultsError(f"file {one}") for one in range(count)]))
+
+    assert "<details" not in shown(3)
+    assert "<summary>" in shown(40)
+    assert "file 39" in shown(40)

@@ -52,7 +52,14 @@ def test_markdown_of_names_is_text(text: str, written: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "written"),
-    [("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"), ("@x", "'@x"), ("-1+1", "'-1+1"), ("m:a", "m:a"), (-1.5, -1.5)],
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("@x", "'@x"),
+        ("-1+1", "'-1+1"),
+        ("m:a", "m:a"),
+        ("m\x1b[2J", "m␛[2J"),
+        (-1.5, -1.5),
+    ],
 )
 def test_spreadsheets_compute_no_name(value: object, written: object) -> None:
     assert escape.in_sheet(value) == written
