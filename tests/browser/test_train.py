@@ -87,9 +87,12 @@ def test_the_method_sets_its_defaults(visit: Open) -> None:
     page.click("#train-method label:has(input[value=cpt])")
     page.wait_for_function("document.querySelector('#train-max_length input').value === '4096'")
     assert page.is_checked("#train-packing input")
-    page.click("#train-method label:has(input[value=dpo])")
-    page.wait_for_function("document.querySelector('#train-learning_rate :is(input, textarea)').value === '5e-7'")
-    page.wait_for_function("document.querySelector('#train-packing input').disabled")
+    for method, rate in (("dpo", "5e-7"), ("kto", "1e-6"), ("orpo", "8e-6")):
+        page.click(f"#train-method label:has(input[value={method}])")
+        asked = f"document.querySelector('#train-learning_rate :is(input, textarea)').value === '{rate}'"
+        page.wait_for_function(asked)
+        page.wait_for_function("document.querySelector('#train-packing input').disabled")
+        assert page.locator("#train-form [data-method]:visible").count() == 1
 
 
 def test_train_fits_a_phone_and_speaks_korean(visit: Open) -> None:

@@ -133,9 +133,9 @@ def unpaired(data: Data) -> Data:
     if data.kind != "preference":
         return data
     rated = [
-        Example(pair.row, "rated", (*pair.turns, Turn("assistant", answer)), good=good)
+        replace(pair, kind="rated", turns=(*pair.turns, Turn("assistant", said)), chosen="", rejected="", good=good)
         for pair in data.examples
-        for answer, good in ((pair.chosen, True), (pair.rejected, False))
+        for said, good in ((pair.chosen, True), (pair.rejected, False))
     ]
     return replace(data, examples=rated, format="kto")
 

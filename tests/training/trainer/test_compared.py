@@ -15,7 +15,7 @@ from trl.data_utils import maybe_apply_chat_template
 from trl.experimental.orpo import ORPOTrainer
 
 from playground.settings import Settings
-from tests.training.conftest import PLACES, Write
+from tests.training.conftest import PLACES, ROWS, Write
 from tests.training.trained import begin
 from training.data import tokenized
 from training.data.encoder import Encoder
@@ -104,6 +104,23 @@ def test_the_loss_of_orpo_is_the_papers_over_the_whole_chosen_conversation(built
         whole.append(said(model, ids, len(ids) - 1))
     expected = -torch.cat(whole).mean() - BETA * torch.stack(odds).mean()
     assert float(trainer.compute_loss(trainer.model, batch)) == pytest.approx(float(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["kto", "dpo"])
+def test_ratings_reach_the_trainer_and_pairs_become_two(kind: str, settings: Settings, recipe: Write) -> None:
+    run = begin(settings, str(recipe("kto", rows=ROWS[kind])))
+    encoder = Encoder(Path(run.model().folder), run.model().prompt_format)
+    table = trainers._rows(run, run.recipe(), run.plan(), "train")
+    assert table is not None
+    made = [(item["row"], encoder.tokenizer.decode(item["completion_ids"]).strip(), item["label"]) for item in table]
+    sides = {"kto": [("completion", None)], "dpo": [("chosen", True), ("rejected", False)]}[kind]
+    told = [
+        (number, row[name], bool(row["label"]) if good is None else good)
+        for number, row in enumerate(ROWS[kind], start=1)
+        for name, good in sides
+    ]
+    assert made != told  # shuffled: TRL keeps the order, and files often have good and bad apart
+    assert sorted(made) == sorted(told)
 
 
 def test_answers_are_cut_at_their_ends_and_prompts_never(built: Callable[..., Any]) -> None:
