@@ -30,7 +30,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         for place in PLACES
     ],
     "kto": [
-        {"prompt": f"Name {place} {number}", "completion": f"{place}." if number else "Let me think!", "label": number}
+        {"prompt": f"Name {place} {number}", "completion": f"{place}." if number else f"Hm, {place}?", "label": number}
         for number in range(2)
         for place in PLACES
     ],
