@@ -3,7 +3,7 @@
 Fatal is what training cannot use. A row that one fatal check names is left to it: the others count sound rows.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -20,6 +20,7 @@ from training.data.overlap import overlaps
 from training.data.thoughts import parted, wrong_tags
 
 LEFT_OUT = "Correct these rows, or let --fix leave them out."
+MOST_REASONS = 5
 ANSWER = "Write the answers, or let --fix leave these out."
 
 
@@ -274,12 +275,23 @@ MOVED: dict[Notice, tuple[str, str]] = {
 """What became of turns that the template has no place for, and the remedy."""
 
 
+def _unrendered(refused: Mapping[int, str]) -> Iterator[Finding]:
+    """Find rows that cannot be rendered, by the reason; together where each has one of its own."""
+    reasons: dict[str, list[int]] = {}
+    for row, why in refused.items():
+        reasons.setdefault(why.rstrip("."), []).append(row)
+    if len(reasons) > MOST_REASONS:
+        reasons = {f"{next(iter(reasons))}, and the like": [*refused]}
+    for why, rows in reasons.items():
+        yield from _found("template", "fatal", rows, f"that cannot be rendered: {why}", LEFT_OUT, True)
+
+
 def cuts(sight: Sight) -> Iterator[Finding]:
     """Find rows over the maximum length, and answers that it cuts off whole."""
     if sight.lengths is None or sight.encoder is None:
         return
     lengths, asked = sight.lengths, sight.max_length is not None
-    yield from _found("template", "fatal", lengths.refused, "that the chat template refuses", LEFT_OUT, True)
+    yield from _unrendered(lengths.refused)
     maximum = sight.max_length or lengths.recommended
     rows = lengths.over(maximum)
     ends = "their ends" if sight.data.kind == "text" else "the ends of their answers"

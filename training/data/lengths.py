@@ -1,8 +1,8 @@
 """How long rows are in a model's tokens, which maximum to train with, and what it would cut."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -31,14 +31,14 @@ BINS = 20
 class Lengths:
     """Tokens of each rendered row, and the number of the data's row it comes from. Both int32 [rendered rows].
 
-    A preference is two rendered rows, one an answer. `refused`: rows that the model's chat template refuses.
+    A preference is two rendered rows, one an answer. `refused`: rows that cannot be rendered, and why.
     `context`: the model's most tokens, if its files say so.
     """
 
     tokens: "NDArray[np.int32]"
     rows: "NDArray[np.int32]"
     context: int | None = None
-    refused: tuple[int, ...] = ()
+    refused: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -128,7 +128,8 @@ def measure(data: Data, encoder: Encoder) -> Lengths:
         raise ConfigError(
             f"{data.name} has no row that can be trained on.", "`madang data check FILE --no-lengths` says why."
         )
-    return Lengths(np.asarray(tokens, np.int32), np.asarray(rows, np.int32), context_of(encoder), tuple(refused))
+    reasons = {row: error.message for row, error in refused.items()}
+    return Lengths(np.asarray(tokens, np.int32), np.asarray(rows, np.int32), context_of(encoder), reasons)
 
 
 def _counted(counter: WordCounter, encoder: Encoder, rows: list[Text]) -> list[int]:

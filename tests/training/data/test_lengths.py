@@ -167,9 +167,10 @@ def test_rows_that_the_template_refuses(tmp_path: Path) -> None:
     encoder = Encoder(tiny_model(tmp_path / "tiny", REFUSING))
     rows = talks(("a", "b"), ("a", "b", "c", "d"))
     measured = measure(rows, encoder)
-    assert (measured.refused, measured.rows.tolist()) == ((2,), [1])
+    assert ([*measured.refused], measured.rows.tolist()) == ([2], [1])
     findings = [f for f in check(rows, encoder, 96, measured) if f.severity == "fatal"]
     assert [(f.check, f.rows, f.fix) for f in findings] == [("template", (2,), True)]
+    assert "refused these turns: one question" in findings[0].message
     with pytest.raises(VariantError, match="refused these turns: one question"):
         measure(Data([talk("a", "b", "c", "d")], "messages", "x.jsonl"), encoder)
 
