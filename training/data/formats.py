@@ -6,7 +6,6 @@ FORMATS lists them: a conversation may have its system prompt, and a question it
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from playground.errors import ConfigError, UnknownNameError
@@ -15,7 +14,8 @@ from training.data.cells import Cells, RowFault, Unfit, parsed
 from training.data.encodings import composed
 from training.data.examples import Example, Row, Table, Turn
 from training.data.findings import Finding, many
-from training.data.leftovers import Leftovers, columns_of, option
+from training.data.leftovers import Leftovers
+from training.data.names import meant, option, suggested
 from training.data.rows import READERS, SPOKEN, rating
 from training.data.turns import PAIRS, turned
 from training.methods import METHODS, Kind
@@ -203,48 +203,13 @@ def _unknown(table: Table) -> ConfigError:
     columns = table.columns
     both = next((found for row in table.rows if len(found := _formats_of(row)) > 1), None)
     hint = (
-        f"Several formats would fit: name one with --format {'|'.join(sorted(both))}." if both else _suggested(columns)
+        f"Several formats would fit: name one with --format {'|'.join(sorted(both))}." if both else suggested(columns)
     )
     wants = "; ".join(f"{name}: {', '.join(names[0] for names in one.needs)}" for name, one in FORMATS.items())
     return ConfigError(
         f"{table.name} is in no known format; its columns are {', '.join(columns) or 'none'}.",
         f"{hint} Known: {wants}; beside questions and turns system and history.",
     )
-
-
-LIKELY = (
-    ("instruction", "output"),
-    ("prompt", "completion"),
-    ("prompt", "chosen", "rejected"),
-    ("messages",),
-    ("text",),
-)
-"""Columns that are looked for under other names, where a file is in no format."""
-
-
-def _suggested(columns: list[str]) -> str:
-    """Return which columns to name: those of the first format that is there under other names, else what is near."""
-    near = [{name: _meant(name, columns) for name in wanted} for wanted in LIKELY]
-    whole = next((found for found in near if all(found.values())), None)
-    some = whole or next((found for found in near if any(found.values())), None)
-    if some is None:
-        return "Say which column is which: --column instruction=… --column output=…"
-    taken = set(some.values())
-    more = (
-        {} if not whole or "text" in some else {name: _meant(name, columns) for name in ("input", "system", "history")}
-    )
-    some = some | {name: column for name, column in more.items() if column and column not in taken}
-    said = " ".join(option(name, column or "…") for name, column in some.items() if name != column)
-    return f"Did you mean {said}?"
-
-
-def _meant(name: str, columns: list[str]) -> str:
-    """Return the column that a field may stand in; empty where there is none."""
-    if name in columns:
-        return name
-    known = next(iter(columns_of(name, columns)), "")
-    match = get_close_matches(name, [column.strip().lower() for column in columns], n=1, cutoff=0.75)
-    return known or next((column for column in columns if match and column.strip().lower() == match[0]), "")
 
 
 def _renamed(table: Table, columns: Mapping[str, str]) -> Table:
@@ -274,7 +239,7 @@ def _check_columns(table: Table, name: str) -> None:
     columns = table.columns
     missing = [names[0] for names in FORMATS[name].needs if not set(names) & set(columns)]
     if missing:
-        said = " ".join(option(wanted, _meant(wanted, columns) or "…") for wanted in missing)
+        said = " ".join(option(wanted, meant(wanted, columns) or "…") for wanted in missing)
         raise ConfigError(
             f"{table.name} has no column {', '.join(missing)}, which {name} needs; it has {', '.join(columns)}.",
             f"Say which column it is: {said}, or take another --format.",
@@ -285,9 +250,9 @@ def _examples(table: Table, name: str) -> tuple[list[Example], list[Finding]]:
     examples: list[Example] = []
     wrong: dict[RowFault, list[int]] = defaultdict(list)
     known = {*sum(FORMATS[name].needs, ()), *FORMATS[name].may}
-    left = Leftovers(
-        name, known | ({"input"} - {*table.columns} if name == "koalpaca" else set()), len(table.rows)
-    )  # else it is alpaca
+    if name == "koalpaca" and "input" not in table.columns:
+        known.add("input")  # a column of that name would make it alpaca
+    left = Leftovers(name, known, len(table.rows))
     for number, row in zip(table.numbers, table.rows, strict=True):
         cells = Cells(row)
         try:

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from shlex import quote
 from typing import Any
 
 from training.data.cells import Cells
 from training.data.examples import Example
 from training.data.findings import Finding, Severity, many
+from training.data.names import NAMES, field_of, option, plain
 
 PLAIN = re.compile(
     r"(.*_)?(ids?|idx|index|uuid|guid|hash|md5|url|uri|link|source|src|dataset|date|time|timestamp|created|updated|"
@@ -16,21 +16,6 @@ PLAIN = re.compile(
     r"filename|tokens|length|num_\w+|\w+_count|metadata|meta|level)"
 )
 """Names of columns that say something about a row and nothing that it teaches."""
-NAMES: dict[str, tuple[str, ...]] = {
-    "instruction": ("질문", "지시", "지시문", "명령", "query", "question", "user_input", "inputs"),
-    "output": ("답변", "답", "응답", "출력", "answer", "response", "reply", "target", "targets"),
-    "input": ("입력", "맥락", "문맥", "지문", "context", "passage", "document", "documents", "contexts"),
-    "system": ("시스템", "시스템_프롬프트", "system_message", "system_instruction", "sys_prompt", "persona"),
-    "history": ("대화_기록", "이전_대화", "chat_history", "previous_turns", "past"),
-    "messages": ("대화", "dialog", "dialogue", "dialogs", "turns", "chat", "message"),
-    "prompt": ("프롬프트", "질문", "question", "instruction", "query", "input"),
-    "completion": ("응답", "답변", "response", "answer", "output"),
-    "chosen": ("선택", "좋은_답", "preferred", "preferred_output", "chosen_response", "response_chosen", "accepted"),
-    "rejected": ("거절", "나쁜_답", "dispreferred", "non_preferred_output", "rejected_response", "response_rejected"),
-    "text": ("글", "본문", "내용", "문서", "content", "document", "body"),
-    "reasoning_content": ("생각", "cot", "thoughts", "chain_of_thought", "rationale", "reasoning_steps", "explanation"),
-}
-"""A field -> what its column, or a turn's key, is called elsewhere."""
 REMEDIES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"images?|image_url|audios?|videos?|pictures?|files?"), "Leave these rows out: text alone is trained."),
     (
@@ -43,9 +28,7 @@ REMEDIES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"train\w*_detail|refusal|prefix|suffix|need_eos_token"), "Leave out the rows that need it."),
 )
 """Names that carry meaning (in full, in lower case) and that no --column helps, and the remedy."""
-BARE = re.compile(r"[\w=.,:/@%+…-]+")
-"""What a shell takes as it stands."""
-COLUMN = re.compile(r"--column (\S+=\S+|'[^']+')")
+COLUMN = re.compile(r"--column ('[^']+'|[^\s,]+)")
 LOOK = "Write it into a column that is read, or leave it where it teaches nothing."
 PROSE, WORDS, SHOWN = 60, 7, 12
 """Characters and words from which on a text is more than a tag; the columns of no known name that are listed."""
@@ -95,7 +78,7 @@ class Leftovers:
             said = f"{name}{' in turns' if inner else ''} ({len(column.rows) / max(1, self.total):.1%} of the rows)"
             if remedy is not None:
                 yield self._left_out(said, remedy, column.rows)
-            elif column.prose and not column.repeats and not PLAIN.fullmatch(_plain(name)):
+            elif column.prose and not column.repeats and not PLAIN.fullmatch(plain(name)):
                 prose.append(said)
             else:
                 tags.append(f"{said}, which repeats the row" if column.repeats else said)
@@ -113,9 +96,8 @@ class Leftovers:
     def _left_out(self, said: str, remedy: str, rows: Iterable[int] = ()) -> Finding:
         what = f"{self.format} does not read {said}: it is left out"
         column = COLUMN.search(remedy)
-        return Finding(
-            "left-out", "warning", tuple(rows), what, remedy, about=f"{_bare(said)} {column[0] if column else ''}"
-        )
+        about = f"{_bare(said)} {column[0]}" if column else _bare(said)
+        return Finding("left-out", "warning", tuple(rows), what, remedy, about=about)
 
     def _remedy(self, name: str, inner: bool) -> str | None:
         """Return what to do about a name that carries meaning; None where it is not known to."""
@@ -126,15 +108,15 @@ class Leftovers:
             return _known_remedy(name)
         if name in self.known:
             return "Leave it out: another column of the same meaning was read in its place."
-        wanted = meant if meant in self.known else _plain(name) if _plain(name) in self.known else None
+        wanted = meant if meant in self.known else plain(name) if plain(name) in self.known else None
         if wanted and wanted != name:
             return f"Read it with {option(wanted, name)}, or leave it where it teaches nothing."
         return _known_remedy(name)
 
 
 def _known_remedy(name: str) -> str | None:
-    found = next((remedy for names, remedy in REMEDIES if names.fullmatch(_plain(name))), None)
-    return found or (LOOK if field_of(name) or _plain(name) in NAMES else None)
+    found = next((remedy for names, remedy in REMEDIES if names.fullmatch(plain(name))), None)
+    return found or (LOOK if field_of(name) or plain(name) in NAMES else None)
 
 
 REMARKS: Mapping[str, tuple[Severity, str, str]] = {
@@ -168,31 +150,6 @@ REMARKS: Mapping[str, tuple[Severity, str, str]] = {
     ),
 }
 """What was read otherwise than it stands -> how bad that is, how it is said, and the remedy."""
-
-
-def field_of(name: str) -> str | None:
-    """Return the field that a column of that name usually holds, if it is known under another name."""
-    return next((field for field, names in NAMES.items() if _squeezed(name) in map(_squeezed, names)), None)
-
-
-def columns_of(field: str, columns: Iterable[str]) -> list[str]:
-    """Return the columns that may hold a field by what they are called elsewhere, or in other letters."""
-    names = list(map(_squeezed, (field, *NAMES.get(field, ()))))
-    return sorted((column for column in columns if _squeezed(column) in names), key=lambda c: names.index(_squeezed(c)))
-
-
-def option(field: str, column: str) -> str:
-    """Write the option that has a field read out of a column, as a shell takes it."""
-    said = f"{field}={column}"
-    return f"--column {said if BARE.fullmatch(said) else quote(said)}"
-
-
-def _squeezed(name: str) -> str:
-    return _plain(name).replace("_", "")
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s\-]+", "_", name.strip().lower())
 
 
 def _is_prose(value: Any) -> bool:

@@ -166,6 +166,7 @@ SUGGESTED = {
     ("query", "preferred", "dispreferred"): "--column chosen=preferred --column rejected=dispreferred",
     ("dialogue",): "--column messages=dialogue",
     ("질문", "답변", "이전대화", "시스템 프롬프트"): "--column 'system=시스템 프롬프트' --column history=이전대화",
+    ("messages",): "A --format says what is wrong",
     ("prompt", "response"): "--column completion=response",
     ("input", "preferred_output", "non_preferred_output"): "--column chosen=preferred_output",
 }
@@ -225,6 +226,7 @@ def test_what_is_left_out_is_told(case: str) -> None:
 def test_the_remedy_names_the_column() -> None:
     (one,) = data([{"instruction": ASK, "output": TELL, "지문": "글"}]).findings
     assert ("--column input=지문" in one.remedy, one.rows) == (True, (1,))
+    assert one.about == "지문 (100.0%) --column input=지문"
     replaced = convert(table([ALPACA | {"질문": SAY}]), columns={"instruction": "질문"}).findings
     assert ["instruction (before --column)" in one.message for one in replaced] == [True]
 
