@@ -106,7 +106,7 @@ def scores_of(settings: Settings, names: Sequence[str]) -> "list[Score]":
         newest = sorted(found, key=lambda one: (not one.partial, one.date))  # a whole run before a part of one
         rows = {(one.variant, one.task, one.metric, one.shots, one.chat, one.system): one for one in newest}
         return [
-            Score(one.task, one.metric.partition(",")[0], one.value, one.n, one.shots, one.variant)
+            Score(one.task, one.metric.removesuffix(",none"), one.value, one.n, one.shots, one.variant)
             for one in rows.values()
         ]
     return []

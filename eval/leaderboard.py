@@ -13,7 +13,7 @@ from eval import columns, lineage
 from eval import results as files
 from eval.cells import MEAN, Cell, Comparison
 from eval.lineage import Lineage
-from eval.origin import Pairs, is_quantized
+from eval.origin import Pairs, is_quantized, named
 from eval.paired import ALPHA, MARGIN, correct_differences, correct_losses
 from eval.results import Facts, Result, Results
 from eval.samples import ResultsError, labels
@@ -92,11 +92,6 @@ class Row:
 Column = Callable[[Row], float | None]
 Place = tuple[str, Pairs]
 """A variant, and what tells a row from others of it."""
-
-
-def named(variant: str, differs: Pairs) -> str:
-    """Return the name of a row."""
-    return variant + "".join(f" · {key}={value}" for key, value in differs)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Find what each variant descends from: in its run's own facts, in the catalogue, or by its name. Opens no model."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from eval.results import Facts
@@ -28,9 +28,17 @@ class Lineage:
 
 
 def of(names: Sequence[str], facts: Mapping[str, Facts], catalogue: Catalogue | None = None) -> dict[str, Lineage]:
-    """Return each variant's lineage; a name that nobody knows and that follows no convention stands alone as a base."""
-    steps = {name: _step(name, facts.get(name), catalogue) for name in names}
-    return {name: _lineage(name, steps, facts, catalogue) for name in names}
+    """Return each variant's lineage; a name that nobody knows and that follows no convention stands alone as a base.
+
+    The convention holds only below a name that is there: `llama3:8b` of another program is no adapter.
+    """
+    known = {
+        *names,
+        *(catalogue.names if catalogue else ()),
+        *((one.base or "").partition(":")[0] for one in facts.values()),
+    }
+    steps = {name: _step(name, facts.get(name), catalogue, known) for name in names}
+    return {name: _lineage(name, steps, facts, catalogue, known) for name in names}
 
 
 def _lineage(
@@ -38,19 +46,20 @@ def _lineage(
     steps: Mapping[str, tuple[str, str | None]],
     facts: Mapping[str, Facts],
     catalogue: Catalogue | None,
+    known: Container[str],
 ) -> Lineage:
     kind, parent = steps[name]
     path = [name]
     current = parent
     while current is not None and current not in path:
         path.insert(0, current)
-        current = (steps.get(current) or _step(current, facts.get(current), catalogue))[1]
+        current = (steps.get(current) or _step(current, facts.get(current), catalogue, known))[1]
     return Lineage(kind, parent, path[0] if parent else None, tuple(path))
 
 
-def _step(name: str, facts: Facts | None, catalogue: Catalogue | None) -> tuple[str, str | None]:
+def _step(name: str, facts: Facts | None, catalogue: Catalogue | None, known: Container[str]) -> tuple[str, str | None]:
     """Return the kind and the direct parent of one variant; facts come first, then the catalogue, then the name."""
-    kind, parent = _by_catalogue(name, catalogue) or _by_name(name)
+    kind, parent = _by_catalogue(name, catalogue) or _by_name(name, known)
     if facts is not None:
         return facts.kind or kind, facts.base or parent
     return kind, parent
@@ -63,10 +72,10 @@ def _by_catalogue(name: str, catalogue: Catalogue | None) -> tuple[str, str | No
     return variant.kind, getattr(variant, "base", None)
 
 
-def _by_name(name: str) -> tuple[str, str | None]:
+def _by_name(name: str, known: Container[str]) -> tuple[str, str | None]:
     """Return kind and parent by the convention `name`, `name:adapter`, `name:adapter:QUANT` and `name:QUANT`."""
     parent, _, last = name.rpartition(":")
-    if not parent:
+    if not parent or name.partition(":")[0] not in known:
         return "base", None
     if QUANT.fullmatch(last):
         return "gguf", parent

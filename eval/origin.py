@@ -17,6 +17,7 @@ HOW = re.compile(
     r"(tensor|data)_parallel_size|gpu_memory_utilization|trust_remote_code|.*(key|token|secret|password)"
 )
 """Arguments that say how it was computed, not what, and those that are nobody's business."""
+LONGEST = 60
 Pairs = tuple[tuple[str, str], ...]
 
 
@@ -41,7 +42,7 @@ def of(content: Mapping[str, Any], folder: str, own: str | None = None) -> Origi
     given |= {"path": whole} if name != whole else {}
     given |= {"pretrained": base} if base else {}
     given |= {key: str(config[key]) for key in ("limit", "gen_kwargs") if config.get(key)}
-    given |= {"system": system[:40]} if (system := str(content.get("system_instruction") or "")) else {}
+    given |= {"system": str(system)} if (system := content.get("system_instruction")) else {}
     found = {"dtype": config.get("model_dtype"), "sha": config.get("model_sha")}
     found |= {"template": content.get("chat_template_sha"), "seed": config.get("fewshot_seed")}
     told = {key: str(value).removeprefix("torch.") for key, value in found.items() if value not in (None, "")}
@@ -84,10 +85,18 @@ def differing(origins: Sequence[Origin]) -> list[str]:
 
 
 def told(origin: Origin, names: Iterable[str]) -> Pairs:
-    """Return those arguments of a run, as its row's name tells them; hashes are cut short."""
+    """Return those arguments of a run."""
     values = {**origin.found, **origin.given}
-    cut = {key: value[:8] if key in ("sha", "template") else value for key, value in values.items()}
-    return tuple((key, cut[key]) for key in names if key in cut)
+    return tuple((key, values[key]) for key in names if key in values)
+
+
+def named(variant: str, differs: Pairs) -> str:
+    """Return the name of a row: its variant, and what tells it from others of that; hashes and long texts are cut."""
+    longest = {"sha": 8, "template": 8}
+    shown = ((key, value, longest.get(key, LONGEST)) for key, value in differs)
+    return variant + "".join(
+        f" · {key}={value if len(value) <= most else value[:most] + '…'}" for key, value, most in shown
+    )
 
 
 def is_quantized(differs: Pairs) -> bool:

@@ -279,8 +279,11 @@ class TestLineage:
         ],
     )
     def test_by_name(self, name: str, kind: str, parent: str | None, base: str | None) -> None:
-        found = lineage.of([name], {})[name]
+        found = lineage.of([name, name.partition(":")[0]], {})[name]
         assert (found.kind, found.parent, found.base) == (kind, parent, base)
+
+    def test_a_tag_of_another_program_is_no_adapter(self) -> None:
+        assert lineage.of(["llama3:8b", "llama3:70b"], {})["llama3:8b"] == Lineage("base", path=("llama3:8b",))
 
     def test_a_runs_own_facts_come_first(self) -> None:
         facts = {"build": Facts(variant="build", base="m:a", kind="merged")}

@@ -107,7 +107,7 @@ class TestRows:
     def test_two_chat_templates_are_two_rows(self, tmp_path: Path) -> None:
         for day, sha in enumerate(("a" * 64, "b" * 64), start=1):
             lm_eval(tmp_path, "pretrained=o/m", ACC, day, chat_template="x", chat_template_sha=sha)
-        assert names(leaderboard.load(tmp_path)) == ["o/m · template=aaaaaaaa", "o/m · template=bbbbbbbb"]
+        assert names(leaderboard.load(tmp_path)) == ["o/m · template=aaaaaaaa…", "o/m · template=bbbbbbbb…"]
 
     def test_the_newest_of_the_same_arguments_stands_and_says_so(self, tmp_path: Path) -> None:
         for day in (1, 3, 2):
