@@ -88,12 +88,18 @@ def special_tokens(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
     `extra_special_tokens`, where it names them, are among them.
     """
     file = folder / "special_tokens_map.json"
-    older = (
-        json.loads(file.read_text(encoding="utf-8")) if "added_tokens_decoder" not in config and file.is_file() else {}
-    )
+    older = _object(file) if "added_tokens_decoder" not in config and file.is_file() else {}
     extra = config.get("extra_special_tokens")
     named = {**config, **older, **(extra if isinstance(extra, dict) else {})}
     return {name: text for name, text in map(_token, named.items()) if text}
+
+
+def _object(file: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise VariantError(f"{file} is not valid JSON: {error}.", "Copy the file again.") from error
+    return said if isinstance(said, dict) else {}
 
 
 def _token(named: tuple[str, Any]) -> tuple[str, str]:

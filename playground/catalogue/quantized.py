@@ -10,10 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from playground.errors import VariantError
-from playground.system import hardware
+from playground.system import documents, hardware
 
 
 class Reader(NamedTuple):
@@ -153,7 +151,7 @@ def _card(folder: Path) -> dict[str, Any]:
     try:
         with (folder / "README.md").open(encoding="utf-8", errors="replace") as file:
             text = file.read(LONGEST_CARD)
-        found = yaml.safe_load(text[3:].split("\n---", 1)[0]) if text.startswith("---") else {}
-    except (OSError, yaml.YAMLError):
+        found = documents.parse(text[3:].split("\n---", 1)[0], "YAML") if text.startswith("---") else {}
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -104,10 +104,10 @@ class Encoder(FolderTokenizer):
     def _whole(self, turns: Sequence[Turn], tools: dict[str, Any]) -> Text | None:
         """Return all turns as one text; None where a template rewrites turns, or leaves answers out."""
         given = self._variables(turns) | tools
-        answers = self._spans(turns, given)
+        whole = self._ended(self._said(turns, given))
+        answers = self._spans(turns, given, whole.text)
         if answers is None:
             return None
-        whole = self._ended(self._said(turns, given))
         marked = {at for at, turn in enumerate(turns) if self._is_learnt(turn) is self.answers_only}
         say = partial(self._said, given=given)
         others = loss.places(
@@ -143,13 +143,12 @@ class Encoder(FolderTokenizer):
         """Return what the template is given of a row's tools."""
         return {"tools": list(example.tools)} if example.tools else {}
 
-    def _spans(self, turns: Sequence[Turn], given: Mapping[str, Any]) -> dict[int, tuple[int, int]] | None:
+    def _spans(self, turns: Sequence[Turn], given: Mapping[str, Any], whole: str) -> dict[int, tuple[int, int]] | None:
         """Return where the answers stand in the whole; None where a template rewrites turns, or leaves answers out."""
         answers = _answers(turns)
         if not self.traits.answers or len({bool(turns[place].thought) for place in answers}) > 1:
             return None
         spans = {}
-        whole = self._ended(self._said(turns, given)).text
         for place in answers:
             before = self._prompt(turns[:place], given, bool(turns[place].thought))[0].text
             after = whole if place == len(turns) - 1 else self._said(turns[: place + 1], given).text

@@ -20,7 +20,7 @@ TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[][{}]', re.DOTALL)
 ONE_LIST = re.compile(rb'\s*\{\s*"([^"\\]*)"\s*:\s*(?=\[)')
 NO_OBJECTS = re.compile(rb'\s*\[\s*(["\[\w-])')
 TURNS = ("messages", "conversations")
-MOST_BYTES = 4 * LONGEST
+MOST_BYTES, MOST_KEYS = 4 * LONGEST, 50 * MOST_COLUMNS
 
 
 class Twice(ValueError):
@@ -54,6 +54,8 @@ def _lines(path: Path, encoding: str) -> Numbered:
 def _row(text: str, encoding: str = CLEAN) -> Row | str:
     if encoding == MIXED and ESCAPED.search(text):
         return NOT_UTF8
+    if text.count('":') > MOST_KEYS:  # parsed, each is some hundred bytes
+        return f"with more than {MOST_KEYS:,} keys"
     try:
         return _checked(json.loads(text, object_pairs_hook=_object))
     except (ValueError, RecursionError) as error:

@@ -181,6 +181,6 @@ def context_of(encoder: Encoder) -> int | None:
 def _json(encoder: Encoder, name: str) -> dict[str, Any]:
     try:
         content = json.loads((encoder.folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -223,6 +223,6 @@ def _json(path: Path) -> dict[str, Any]:
             f"{path.parent} has no tokenizer that can be read: {path.name}, {error.strerror}.",
             "Copy tokenizer.json and tokenizer_config.json beside the weights.",
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise VariantError(f"{path} is not valid JSON: {error}.", "Copy the file again.") from error
     return content if isinstance(content, dict) else {}

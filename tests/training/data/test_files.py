@@ -133,6 +133,7 @@ FAULTY: dict[str, tuple[str, Any, str]] = {
     ),
     "deep nesting": ("a.jsonl", '{"text": "a"}\n{"text": ' + "[" * 100_000, "nested too deeply"),
     "many keys": ("a.jsonl", '{"text": "a"}\n' + json.dumps(dict.fromkeys(map(str, range(2000)))), "1,000 columns"),
+    "keys without end": (*("a.json", [{"text": "a"}, dict.fromkeys(map(str, range(60_000)))]), "50,000 keys"),
     "no object": ("a.json", '[{"text": "a"}, 7]', "not a JSON object"),
 }
 LONG = "x" * (encodings.LONGEST + 1)
