@@ -36,6 +36,8 @@ OURS = {
         "remove_unused_columns": "the data is tokenized before the trainer sees it",
         "push_to_hub": "push the finished adapter instead",
         "load_best_model_at_end": "it is always so where `data.evaluation` is given",
+        "sync_ref_model": "the reference is the base without the adapter, which stays as it is",
+        "generate_during_eval": "ask the adapter in Chat, beside its base",
         "auto_find_batch_size": "the guards do that, and keep the effective batch",
         "logging_nan_inf_filter": "the guards stop at a loss that is not finite",
     },
@@ -86,7 +88,7 @@ def check(recipe: Recipe) -> None:
     """Raise one ConfigError with every fault of both blocks. Takes the recipe as written, or as resolved."""
     faults = [*_faults("lora", recipe.lora, lora_config()), *_faults("trainer", recipe.trainer, trainer_config(recipe))]
     faults += _tracker_faults(recipe.trainer.get("report_to", "none"))
-    faults = faults or [*_refusals(recipe), *_kl_faults(recipe)]
+    faults = faults or [*_refusals(recipe), *_dropout_faults(recipe), *_kl_faults(recipe)]
     if recipe.lora.get("init_lora_weights") == "loftq" and not recipe.load_in_4bit:
         faults.append("lora.init_lora_weights = 'loftq': it makes up for a 4-bit base; say load_in_4bit: true, too.")
     if faults:
@@ -95,6 +97,13 @@ def check(recipe: Recipe) -> None:
             "lora takes the fields of PEFT's LoraConfig, trainer those of TRL's "
             f"{trainer_config(recipe).__name__}, by their own names.",
         )
+
+
+def _dropout_faults(recipe: Recipe) -> Iterator[str]:
+    """Yield that dropout is asked for where TRL switches it off without a word."""
+    dropout = recipe.lora.get("lora_dropout")
+    if METHODS[recipe.method].compares and dropout and recipe.trainer.get("disable_dropout", True):
+        yield f"lora.lora_dropout = {dropout}: {recipe.method} trains without it, unless disable_dropout is false."
 
 
 def _kl_faults(recipe: Recipe) -> Iterator[str]:

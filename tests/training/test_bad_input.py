@@ -55,6 +55,10 @@ RECIPES: dict[str, Case] = {
         *({"method": "kto", "rows": ROWS["kto"]}, ["trainer.train_sampling_strategy=random"]),
         *("KL term needs sequential", "KTOConfig"),
     ),
+    "dropout that TRL switches off": (
+        *({"method": "dpo", "rows": ROWS["dpo"]}, ["lora.lora_dropout=0.1"]),
+        *("lora.lora_dropout = 0.1: dpo trains without it", "DPOConfig"),
+    ),
     "a field of DPO's for ORPO": (
         *({"method": "orpo", "rows": ROWS["dpo"]}, ["trainer.loss_type=sigmoid"]),
         *("loss_type", "ORPOConfig"),

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from datasets import Dataset
 from peft import get_peft_model
 from trl.experimental.orpo import ORPOTrainer
 
@@ -22,11 +23,21 @@ class GuardedORPO(Guarded, ORPOTrainer):  # type: ignore[misc]
             processing_class.pad_token = processing_class.eos_token
         if peft_config is not None and getattr(model, "is_loaded_in_4bit", False):
             model, peft_config = _put_on(model, peft_config), None
+        for name in ("train_dataset", "eval_dataset"):
+            if fields.get(name) is not None:
+                fields[name] = _Ready(fields[name].data)
         super().__init__(model=model, processing_class=processing_class, peft_config=peft_config, **fields)
 
     def with_rows(self, collate: Collate) -> Collate:
         """Return TRL's collator, given what it takes: both conversations with their labels."""
         return WithRows(lambda items: collate([_sides(item, self.max_length) for item in items]))
+
+
+class _Ready(Dataset):  # type: ignore[misc]
+    """Rows that are tokenized already, and stay so where TRL would render and tokenize them."""
+
+    def map(self, *args: Any, **kwargs: Any) -> Dataset:
+        return self
 
 
 def _put_on(model: Any, lora: Any) -> Any:

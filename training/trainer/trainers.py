@@ -130,7 +130,7 @@ def _rows(run: Run, recipe: Recipe, plan: Plan, split: str) -> Dataset | None:
     table = tokenized.read(path)
     if METHODS[recipe.method].compares:
         table = tokenized.cut_pairs(table, plan.max_length)
-        return _dataset(_neighbours(table, recipe, plan, split) if recipe.method == "kto" else table, _Ready)
+        return _dataset(_neighbours(table, recipe, plan, split) if recipe.method == "kto" else table)
     packed = bool(recipe.trainer.get("packing"))
     strategy = recipe.trainer.get("packing_strategy") or "bfd"
     if not (packed and strategy != "bfd"):
@@ -152,14 +152,7 @@ def _neighbours(table: "pa.Table", recipe: Recipe, plan: Plan, split: str) -> "p
     return table if recipe.trainer.get("loss_type") == WITHOUT_KL else tokenized.with_neighbours(table, batch)
 
 
-class _Ready(Dataset):  # type: ignore[misc]
-    """Rows that TRL's own preparation, such as ORPO's, leaves as they are."""
-
-    def map(self, *args: Any, **kwargs: Any) -> Dataset:
-        return self
-
-
-def _dataset(table: "pa.Table", kind: type[Dataset] = Dataset) -> Dataset:
+def _dataset(table: "pa.Table") -> Dataset:
     from datasets.table import InMemoryTable
 
-    return kind(InMemoryTable(table))
+    return Dataset(InMemoryTable(table))

@@ -63,6 +63,22 @@ def test_each_method_trains_and_plain_peft_loads_the_adapter(method: str, begun:
     assert (config["r"], config["lora_alpha"]) == (4, 4)
 
 
+@pytest.mark.parametrize(
+    ("method", "sets"),
+    [
+        ("kto", ["trainer.loss_type=apo_zero_unpaired", "trainer.per_device_train_batch_size=1"]),
+        ("kto", ["trainer.precompute_ref_log_probs=true", "trainer.undesirable_weight=2"]),
+        ("dpo", ["trainer.precompute_ref_log_probs=true"]),
+    ],
+)
+def test_other_ways_of_comparing(method: str, sets: list[str], begun: Callable[..., Run]) -> None:
+    source = str(begun(method).recipe().data.source)
+    run = begun(method, *sets, data={"source": source, "evaluation": 0.2})
+    assert process.train(run).status == "done"
+    evaluated = losses(run, "eval_loss")
+    assert evaluated[-1] < evaluated[0]
+
+
 @pytest.mark.parametrize("method", ["sft", "dpo", "kto", "orpo"])
 def test_an_adapter_on_the_output_layer(method: str, begun: Callable[..., Run]) -> None:
     """TRL's loss in chunks refuses it after the start; the loss over whole logits takes it."""
@@ -139,6 +155,7 @@ def test_losses_after_a_resume_are_those_of_an_uninterrupted_run(
     method: str, begun: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sets = ["lora.lora_dropout=0.1"]  # random numbers have to go on where they stopped, too
+    sets += ["trainer.disable_dropout=false"] if METHODS[method].compares else []
     whole = begun(method, *sets)
     process.train(whole)
     run = begun(method, *sets)
