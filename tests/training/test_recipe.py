@@ -165,3 +165,14 @@ def test_what_the_classes_refuse_is_a_fault_too(tmp_path: Path) -> None:
 def test_loftq_needs_a_4_bit_base(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="it makes up for a 4-bit base"):
         passthrough.check(made(PLAIN + "lora: {init_lora_weights: loftq}\n", tmp_path))
+
+
+def test_whose_turns_are_learnt(tmp_path: Path) -> None:
+    assert made(PLAIN, tmp_path).data.roles_to_train == ("assistant",)
+    assert made(PLAIN, tmp_path, "data.roles_to_train=[user, tool]").data.roles_to_train == ("user", "tool")
+    for sets, said in (
+        (("data.roles_to_train=[gpt]",), "data.roles_to_train.0 = 'gpt'"),
+        (("data.roles_to_train=[user]", "data.answers_only=false"), "leave one of the two out"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            made(PLAIN, tmp_path, *sets)

@@ -1,7 +1,7 @@
 """Tools, their calls and results as files write them, read as OpenAI and transformers have them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from training.data.cells import Cells, Unfit, a, blank, parsed
@@ -57,6 +57,19 @@ def part(turn: Cells, role: str, content: Any) -> tuple[str, Any, dict[str, Any]
     called, old = turn.take("tool_calls"), turn.take("function_call")
     called = called if not blank(called) else old
     return role, content, {} if blank(called) else {"tool_calls": _calls(called, turn)}
+
+
+def joined(turns: Sequence[tuple[Mapping[str, Any], Turn]]) -> tuple[Turn, ...]:
+    """Make one answer of an answer and the turns of calls that follow it, as ms-swift writes several calls."""
+    found: list[Turn] = []
+    for written, turn in turns:
+        named = str(written.get("role") or written.get("from")).strip().lower()
+        if named in CALLS and found and found[-1].role == "assistant":
+            known = found.pop()
+            both = (*known.extra.get("tool_calls", ()), *turn.extra["tool_calls"])
+            turn = known._replace(extra={"tool_calls": both})
+        found.append(turn)
+    return tuple(found)
 
 
 def _result(content: Any) -> Any:

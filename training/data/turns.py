@@ -53,7 +53,7 @@ def turns_in(value: Any, name: str, row: Cells) -> tuple[Turn, ...]:
     value = [value] if isinstance(value, dict) else value
     if not isinstance(value, list):
         raise Unfit(f"{name} is {a(value) if value is not None else 'missing'}", f"{name} must be a list of turns.")
-    return tuple(_turn(turn, name, row) for turn in value)
+    return calls.joined([(turn, _turn(turn, name, row)) for turn in value])
 
 
 def _turn(value: Any, name: str, row: Cells) -> Turn:

@@ -110,6 +110,27 @@ def test_from_recipe_to_catalogue_with_a_stop_and_a_resume(
     assert madang(settings, "models", "check", name) == 0
 
 
+@pytest.mark.slow
+def test_rows_that_call_tools_are_trained_and_their_results_are_not(
+    settings: Settings, recipe: Write, tmp_path: Path
+) -> None:
+    from tests.training.data.test_tools import HERMES, ONE, TOOL
+    from training.data import tokenized
+    from training.data.encoder import Encoder
+
+    source = yaml.safe_load(recipe().read_text(encoding="utf-8"))["model"]
+    folder = shutil.copytree(source, tmp_path / "calls")
+    (folder / "chat_template.jinja").write_text(HERMES, encoding="utf-8")
+    path = recipe(rows=[{"messages": ONE, "tools": json.dumps([TOOL])}] * 4, model=str(folder))
+    assert madang(settings, "train", str(path), "--set", "trainer.max_steps=2", "--set", "trainer.packing=true") == 0
+    (run,) = runs.listed(settings)
+    assert run.state().status == "done"
+    labels = tokenized.read(run.data / "train.arrow").to_pylist()[0]["labels"]
+    learnt = Encoder(folder).tokenizer.decode([one for one in labels if one >= 0], skip_special_tokens=False)
+    assert '"arguments": {"city": "서울"}' in learnt
+    assert learnt.count("맑") == 1
+
+
 def test_a_model_without_a_template_takes_alpacas_format_along(
     settings: Settings, recipe: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

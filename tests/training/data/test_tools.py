@@ -121,6 +121,14 @@ def test_real_templates_write_what_transformers_has_them_write(tmp_path: Path, n
     assert not any("맑음" in part for part in learnt)
 
 
+def test_calls_in_turns_of_their_own_are_one_answer(tmp_path: Path) -> None:
+    """As ms-swift writes them."""
+    apart = [{"role": "tool_call", "content": json.dumps(one["function"])} for one in TWO[1]["tool_calls"]]
+    results = [{"role": "tool_response", "content": one["content"]} for one in TWO[2:4]]
+    (text,) = Encoder(tiny_model(tmp_path, HERMES)).render(rows([ASKED, *apart, *results, ANSWER]).examples[0])
+    assert text.text == reference(HERMES, TWO)
+
+
 def test_arguments_are_a_text_where_the_template_wants_one(tmp_path: Path) -> None:
     (text,) = Encoder(tiny_model(tmp_path, TEXTS)).render(rows(ONE).examples[0])
     assert '<tool_call>weather{"city": "서울"}</tool_call>' in text.text
