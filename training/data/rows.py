@@ -152,7 +152,9 @@ def _asked(row: Cells) -> tuple[Turn, ...]:
     name = next((name for name in ("prompt", *SPOKEN) if name in row.unread), "")
     value = turned(row.values.get(name))
     if isinstance(value, dict) and "messages" in value:  # OpenAI's own preference format
-        value = value["messages"]
+        whole = Cells(value, row)
+        value = whole.take("messages")
+        row.turns += whole.unread.items()
     if isinstance(value, list | dict) or name in SPOKEN:
         row.take(name)
         return turns_in(value, name, row)

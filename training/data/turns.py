@@ -124,13 +124,21 @@ def _history(row: Cells) -> tuple[Turn, ...]:
         return turns_in(value, "history", row)
     turns: list[Turn] = []
     for pair in value if isinstance(value, list) else [value]:
-        if isinstance(pair, dict):
-            pair = next(([pair[ask], pair[tell]] for ask, tell in PAST if {ask, tell} <= pair.keys()), None)
+        pair, mark = _of_object(Cells(pair, row), row) if isinstance(pair, dict) else (pair, None)
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise Unfit("history is no list of pairs", 'Write history as [["question", "answer"], …], oldest first.')
         asked, told = (row.written(said, "history") for said in pair)
-        turns += [Turn("user", asked), Turn("assistant", told)]
+        turns += [Turn("user", asked), Turn("assistant", told, mark=mark)]
     return tuple(turns)
+
+
+def _of_object(pair: Cells, row: Cells) -> tuple[list[Any] | None, bool | None]:
+    """Return question and answer of an object in `history`, and its mark; what else it holds stays unread."""
+    names = next((names for names in PAST if set(names) <= pair.values.keys()), None)
+    said = [pair.take(name) for name in names] if names else None
+    mark = mark_of(pair)
+    row.turns += pair.unread.items()
+    return said, mark
 
 
 def headed(row: Cells, turns: Sequence[Turn]) -> tuple[Turn, ...]:

@@ -203,6 +203,14 @@ LEFT: dict[str, tuple[dict[str, Any], str, str]] = {
         "warning",
         "cot in turns (50.0%",
     ),
+    "a key of a pair in history": (
+        {**ALPACA, "history": [{"user": SAY, "assistant": REPLY, "cot": "음"}]},
+        *("warning", "cot in turns (50.0%"),
+    ),
+    "a key beside the messages of a prompt": (
+        {**PAIR, "prompt": {"messages": spoken(ASK), "tools": ["a"]}, "instruction": ""},
+        *("warning", "tools in turns (50.0%"),
+    ),
     "a name": ({"messages": [*spoken(ASK), {**spoken(ASK, TELL)[1], "name": "a"}]}, "note", "name in turns (50.0%"),
     "loss by letters": (
         {"messages": [*spoken(ASK), {**spoken(ASK, TELL)[1], "train_detail": [{"train": False}]}]},
@@ -305,6 +313,11 @@ def test_a_chosen_answer_marked_as_wrong_is_refused_and_a_rejected_one_is_not() 
     for name, wanted in (("chosen", ["unreadable"]), ("rejected", [])):
         marked = pair | {name: [*pair[name][:1], pair[name][1] | {"weight": 0}]}
         assert [one[0] for one in found(marked)] == wanted
+
+
+def test_an_earlier_answer_marked_as_wrong_is_not_learnt() -> None:
+    row = ALPACA | {"history": [{"user": SAY, "assistant": REPLY, "weight": 0}]}
+    assert [turn.learnt for turn in data([row]).examples[0].turns] == [False, False, False, True]
 
 
 def test_two_system_prompts_that_differ() -> None:
