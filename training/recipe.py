@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_va
 from playground.catalogue.names import PromptFormat, readable
 from playground.errors import ConfigError, UnknownNameError
 from playground.system import documents
+from playground.system.paths import refuse_special
 from playground.values import Value
 from training.methods import METHODS, Method
 
@@ -136,6 +137,7 @@ def names() -> list[str]:
 
 def find(name: str) -> Path:
     """Return a recipe's file, by its path or by the name of a shipped one."""
+    refuse_special(Path(name))
     if Path(name).is_file():
         return Path(name)
     if name in names():
@@ -219,7 +221,9 @@ def _set(row: dict[str, Any], pair: str) -> None:
     try:
         place[last] = documents.parse(value, "YAML")
     except ValueError as error:
-        raise ConfigError(f"--set {pair}: {value!r} is not valid YAML.", "Quote it, or write a number.") from error
+        raise ConfigError(
+            f"--set {name}={value[:60]}: not valid YAML: {error}.", "Quote it, or write a number."
+        ) from error
 
 
 def _fault(fault: Any) -> str:
