@@ -130,8 +130,10 @@ class Comparison:
 def _from_summary(result: Result) -> Score | None:
     """Return a score from lm-eval's own accuracy and n, for results whose documents are missing.
 
-    An accuracy of n documents is a whole number of right answers, so rounding recovers it and Wilson's interval holds.
+    An accuracy of n documents is a whole number of right answers, so rounding recovers it and Wilson's interval holds;
+    one that is not has documents that are right in part, and stands as it is.
     """
-    if not result.n or not result.is_share or result.higher is not True:
+    right = round(result.value * result.n)
+    if result.n < 1 or not result.is_share or result.higher is not True or abs(right / result.n - result.value) > 1e-6:
         return None
-    return accuracy([True] * (right := round(result.value * result.n)) + [False] * (result.n - right))
+    return accuracy([True] * right + [False] * (result.n - right))

@@ -197,9 +197,9 @@ def leaderboard(  # noqa: PLR0913 - a parameter an option
 
 
 def _task(board: "boards.Leaderboard", name: str) -> str:
-    """Return `kobest_copa` for `copa`, where the board has it; any other name as it is."""
-    full = f"kobest_{name}"
-    return full if any(column.partition(" ")[0] == full for column in board.tasks) else name
+    """Return `kobest_copa` for `copa`, where the board has that alone; any other name as it is."""
+    there = {column.partition(" ")[0] for column in board.tasks}
+    return f"kobest_{name}" if f"kobest_{name}" in there and name not in there else name
 
 
 def _no_rows(board: "boards.Leaderboard", where: Path) -> ConfigError:

@@ -115,14 +115,13 @@ class Leaderboard:
         """Return fewer rows or columns: variants by name or pattern, kinds, shots, tasks, or whole runs alone."""
         for task in tasks:
             if not any(_is_of(column, task) for column in self.tasks):
-                short = [one.removeprefix("kobest_") for one in self.tasks]
-                raise UnknownNameError("task on this leaderboard", task, {*self.tasks, *short})
+                raise UnknownNameError("task on this leaderboard", task, {*self.tasks, *map(self.short, self.tasks)})
         rows = [
             row
             for row in self.rows
             if (
                 not variants
-                or any(fnmatchcase(name, pattern) for name in (row.variant, row.name) for pattern in variants)
+                or any(name == one or fnmatchcase(name, one) for name in (row.variant, row.name) for one in variants)
             )
             and (not kinds or row.kind in kinds)
             and shots in (None, row.shots)
@@ -133,6 +132,11 @@ class Leaderboard:
             rows=rows,
             tasks=[column for column in self.tasks if not tasks or any(_is_of(column, task) for task in tasks)],
         )
+
+    def short(self, column: str) -> str:
+        """Return a column's name without KoBEST's, unless that is another task's: English BoolQ stands beside it."""
+        plain = column.removeprefix("kobest_")
+        return column if plain in self.tasks else plain
 
     def higher(self, column: str) -> bool | None:
         """Return whether higher is better in a column; None where a row does not say, or rows say different things."""

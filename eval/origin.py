@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -14,10 +15,12 @@ NAMED = ("peft", "delta", "pretrained", "model", "path", "engine")
 QUANTIZED = ("load_in_4bit", "load_in_8bit", "gptqmodel", "autogptq", "gguf_file", "quantization")
 HOW = re.compile(
     r"batch_size|max_batch_size|device|device_map\w*|parallelize|num_concurrent|max_retries|timeout|eos_string|"
-    r"(tensor|data)_parallel_size|gpu_memory_utilization|trust_remote_code|.*(key|token|secret|password)"
+    r"(tensor|data)_parallel_size|gpu_memory_utilization|trust_remote_code|header|.*(key|secret|password)|"
+    r"((hf|auth|access|use_auth|api)_)?token"
 )
 """Arguments that say how it was computed, not what, and those that are nobody's business."""
 LONGEST = 60
+"""Characters of an argument in a row's name."""
 Pairs = tuple[tuple[str, str], ...]
 
 
@@ -43,8 +46,9 @@ def of(content: Mapping[str, Any], folder: str, own: str | None = None) -> Origi
     given |= {"pretrained": base} if base else {}
     given |= {key: str(config[key]) for key in ("limit", "gen_kwargs") if config.get(key)}
     given |= {"system": str(system)} if (system := content.get("system_instruction")) else {}
-    found = {"dtype": config.get("model_dtype"), "sha": config.get("model_sha")}
+    found = {"backend": config.get("model"), "dtype": config.get("model_dtype"), "sha": config.get("model_sha")}
     found |= {"template": content.get("chat_template_sha"), "seed": config.get("fewshot_seed")}
+    found |= {"multiturn": content.get("fewshot_as_multiturn")} if content.get("chat_template") else {}
     told = {key: str(value).removeprefix("torch.") for key, value in found.items() if value not in (None, "")}
     return Origin(name, short(base) if base else None, given, told)
 
@@ -52,7 +56,7 @@ def of(content: Mapping[str, Any], folder: str, own: str | None = None) -> Origi
 def parsed(arguments: str | Mapping[str, Any] | None) -> dict[str, str]:
     """Return lm-eval's `model_args`, a text or a table; a comma without a name behind it belongs to the value."""
     if isinstance(arguments, Mapping):
-        return {str(key): str(value) for key, value in arguments.items() if value is not None}
+        return {str(key): _value(str(value)) for key, value in arguments.items() if value is not None}
     found: dict[str, str] = {}
     for part in str(arguments or "").split(","):
         key, is_pair, value = part.partition("=")
@@ -60,7 +64,12 @@ def parsed(arguments: str | Mapping[str, Any] | None) -> dict[str, str]:
             found[last := key.strip()] = value
         elif found:
             found[last] += f",{part}"
-    return found
+    return {key: _value(value) for key, value in found.items()}
+
+
+def _value(text: str) -> str:
+    """Return an argument as lm-eval reads it: truth values in any case; passwords in addresses are nobody's."""
+    return text.capitalize() if text.lower() in ("true", "false") else re.sub(r"(?<=://)[^/@\s]*@", "", text)
 
 
 def _whole(content: Mapping[str, Any], arguments: Mapping[str, str]) -> str:
@@ -92,16 +101,19 @@ def told(origin: Origin, names: Iterable[str]) -> Pairs:
 
 def named(variant: str, differs: Pairs) -> str:
     """Return the name of a row: its variant, and what tells it from others of that; hashes and long texts are cut."""
-    longest = {"sha": 8, "template": 8}
-    shown = ((key, value, longest.get(key, LONGEST)) for key, value in differs)
-    return variant + "".join(
-        f" · {key}={value if len(value) <= most else value[:most] + '…'}" for key, value, most in shown
-    )
+    return variant + "".join(f" · {key}={_cut(key, value)}" for key, value in differs)
+
+
+def _cut(key: str, value: str) -> str:
+    """Return the beginning of a value; of a text with a hash of the whole, which may differ in its end alone."""
+    if key in ("sha", "template"):
+        return f"{value[:8]}…" if len(value) > 8 else value
+    return value if len(value) <= LONGEST else f"{value[:LONGEST]}… {sha256(value.encode()).hexdigest()[:8]}"
 
 
 def is_quantized(differs: Pairs) -> bool:
     """Return whether what tells a row from others of its name says that its weights were quantized on loading."""
-    return any(key in QUANTIZED and value not in ("False", "None", "") for key, value in differs)
+    return any(key in QUANTIZED and value.lower() not in ("false", "none", "0", "") for key, value in differs)
 
 
 def folder_name(variant: str) -> str:

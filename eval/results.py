@@ -22,11 +22,13 @@ from eval import samples as files
 from eval.origin import Origin, Pairs
 from eval.samples import Mark, ResultsError, Sample
 from playground.measure.drift import Drift
+from playground.system.paths import refuse_special
 
 FILE = re.compile(r"(?P<stem>.+)_(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.json")
 OTHERS = ("madang", "samples_")
-BEGIN = re.compile(rb'\s*\{\s*"results"\s*:')
-"""How lm-eval's files of any name begin: before 0.4.3 they were called as --output_path said."""
+KEYS = (re.compile(rb'"results"\s*:\s*\{'), re.compile(rb'"(versions|config)"\s*:\s*\{'))
+"""What lm-eval's files of any name hold: before 0.4.3 they were called as --output_path said."""
+HALF = re.compile(r"\\u[dD][89a-fA-F]")
 LARGEST = 64 * 2**20
 SHARES = ("acc", "acc_norm", "exact_match", "acc_bytes", "acc_mutual_info")
 LOWER = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "ter", "brier_score")
@@ -196,15 +198,18 @@ def _told_apart(found: Sequence[Result]) -> Iterator[Result]:
 
 
 def _is_results(path: Path) -> bool:
-    """Return whether a file is named as lm-eval names its results, or begins as they do."""
-    match = FILE.fullmatch(path.name)
-    if match or path.name == "results.json":
-        return not path.name.startswith(OTHERS)
+    """Return whether a file is named as lm-eval names its results, or holds what they do."""
+    if path.name.startswith(OTHERS):
+        return False
+    if FILE.fullmatch(path.name) or path.name == "results.json":
+        return True
     try:
-        with path.open("rb") as file:
-            return BEGIN.match(file.read(200)) is not None
+        if not path.is_file() or path.stat().st_size > LARGEST:
+            return False
+        content = path.read_bytes()
     except OSError:
         return False
+    return all(key.search(content) for key in KEYS)
 
 
 def read_run(path: Path, faults: list[ResultsError] | None = None) -> list[Result]:
@@ -220,15 +225,18 @@ def read_run(path: Path, faults: list[ResultsError] | None = None) -> list[Resul
     odd: list[str] = []
     try:
         found = [one for task in tasks for one in _of_task(path, content, task, facts, odd)]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, OSError, RecursionError) as error:
         raise ResultsError(
             f"{path} has another form than lm-eval {content.get('lm_eval_version', 'of this version')} should write "
             f"({type(error).__name__}: {error}).",
             "Madang reads the files of lm-eval 0.4.",
         ) from error
+    if not found and not odd:
+        odd = [f"no number of {', '.join(map(str, tasks)) or 'any task'} is a metric with its filter"]
     if odd and faults is not None:
         said = "; ".join(odd[:3]) + (f"; and {len(odd) - 3:,} more" if len(odd) > 3 else "")
-        faults.append(ResultsError(f"{path} holds what is no score: {said}.", "The others are shown."))
+        hint = "Its other scores are shown." if found else "Have lm-eval 0.4 score it again."
+        faults.append(ResultsError(f"{path} holds what is no score: {said}.", hint))
     return found
 
 
@@ -252,7 +260,9 @@ def _of_task(
         if "," not in key or "_stderr," in key:
             continue
         name, _, chosen = key.partition(",")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if name == "bypass":
+            odd.append(f"{task} has answers that nobody scored (--predict_only)")
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             odd.append(f"{key} of {task} is {value!r}")
         else:
             error = row.get(f"{name}_stderr,{chosen}")
@@ -269,7 +279,6 @@ def _of_task(
 def _run(path: Path, content: Mapping[str, Any], task: str, facts: Facts | None) -> Result:
     """Return what all metrics of a task have in common."""
     counts = _at(content, "n-samples", task) or {}
-    config = _at(content, "configs", task) or {}
     match = FILE.fullmatch(path.name)
     stem = f"samples_{task}_{match['date']}" if match and not {"/", "\\"} & set(task) else ""
     beside = [path.with_name(f"{stem}.{end}") for end in ("jsonl", "json")] if stem else []
@@ -277,12 +286,13 @@ def _run(path: Path, content: Mapping[str, Any], task: str, facts: Facts | None)
     if facts is None and origin.base:
         facts = Facts(variant=origin.name, base=origin.base, kind="adapter")
     is_group = bool(_at(content, "group_subtasks", task)) or task in (content.get("groups") or {})
+    system = content.get("system_instruction")
     return Result(
         variant=origin.name,
         task=task,
         metric="",
         value=math.nan,
-        shots=int(_at(content, "n-shot", task) or config.get("num_fewshot") or 0),
+        shots=_shots(content, task),
         n=0 if is_group else int(counts.get("effective") or content["results"][task].get("sample_len") or 0),
         total=int(counts["original"]) if counts.get("original") and not is_group else None,
         date=match["date"] if match else _date(path, content),
@@ -291,12 +301,20 @@ def _run(path: Path, content: Mapping[str, Any], task: str, facts: Facts | None)
         is_group=is_group,
         limited=bool(_at(content, "config", "limit")) and not is_group,
         chat=bool(content.get("chat_template_sha") or content.get("chat_template")),
-        system=content.get("system_instruction"),
+        system=None if system is None else str(system),
         version=str(content.get("lm_eval_version") or ""),
         task_version=str(version) if (version := _at(content, "versions", task)) not in (None, "N/A") else "",
         facts=facts,
         origin=origin,
     )
+
+
+def _shots(content: Mapping[str, Any], task: str) -> int:
+    """Return the examples before each question; a group that tells none has its tasks', the fewest of them."""
+    given = _at(content, "n-shot", task)
+    if given is None and (inside := _at(content, "group_subtasks", task)):
+        return min((_shots(content, one) for one in inside if one != task), default=0)
+    return int(given or _at(content, "configs", task, "num_fewshot") or 0)
 
 
 def _at(content: Mapping[str, Any], *keys: str) -> Any:
@@ -337,11 +355,14 @@ def _facts(path: Path) -> Facts | None:
 
 
 def _json(path: Path) -> dict[str, Any]:
+    refuse_special(path, ResultsError)
     try:
         if (size := path.stat().st_size) > LARGEST:
             raise ResultsError(f"{path} has {size:,} bytes: no result of lm-eval.", "Move it out of this folder.")
         text = path.read_text(encoding="utf-8-sig")
         content = json.loads(text)
+        if HALF.search(text):  # half of a sign can neither be written nor shown
+            content = json.loads(json.dumps(content, ensure_ascii=False).encode(errors="replace"))
     except UnicodeDecodeError as error:
         raise ResultsError(f"{path} is not UTF-8 text.", "Restore it, or run the benchmark again.") from error
     except json.JSONDecodeError as error:
@@ -352,6 +373,8 @@ def _json(path: Path) -> dict[str, Any]:
         ) from error
     except RecursionError as error:
         raise ResultsError(f"{path} is nested too deeply for a result of lm-eval.", "Move it out.") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise ResultsError(f"{path} is no result of lm-eval: {error}.", "Move it out of this folder.") from error
     except OSError as error:
         raise ResultsError(f"{path} cannot be read: {error.strerror}.", "It must be a file you may read.") from error
     if not isinstance(content, dict):

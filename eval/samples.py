@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from playground.errors import MadangError
+from playground.system.paths import refuse_special
 
 
 class ResultsError(MadangError):
@@ -88,8 +89,9 @@ def read(path: Path, kind: type[M]) -> list[M]:
 
 
 def _lines(path: Path) -> Iterator[str]:
+    refuse_special(path, ResultsError)
     try:
-        with path.open(encoding="utf-8", newline="\n") as file:
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
             if path.suffix == ".json":  # lm-eval 0.4.3 alone wrote a list
                 yield from map(json.dumps, json.load(file))
             else:

@@ -58,7 +58,7 @@ def _fitting(board: Leaderboard, said: dict[str, str], room: float) -> dict[str,
     for fact in (*same, "drift", "size", "kind", "speed", "verdict", "difference"):
         if narrow():
             columns.pop(said[f"board.{fact}"], None)
-    mean = _task(MEAN, said)
+    mean = _task(board, MEAN, said)
     if narrow() and mean in columns:
         columns[mean] = [_score(row.mean, interval=False) for row in board.rows]
     for name in (said["board.n"], *(headed(board, task) for task in reversed(board.tasks))):
@@ -102,7 +102,7 @@ def sentences(board: Leaderboard, language: Language = "en") -> list[str]:
             cell = row.cells.get(task)
             if cell is None:
                 continue
-            where = f"{row.name}, {_task(task, said)}, {said['board.shots'].format(shots=row.shots)}"
+            where = f"{row.name}, {_task(board, task, said)}, {said['board.shots'].format(shots=row.shots)}"
             lines += [f"{where}: {line}" for line in _statements(row, cell, said, language)]
     lines += [line for row in board.rows if (line := _f1(board, row, said))]
     return lines + [
@@ -131,7 +131,9 @@ def thoughts(row: Row, language: Language = "en") -> list[str]:
 def _f1(board: Leaderboard, row: Row, said: dict[str, str]) -> str:
     """Return a row's macro-F1 task by task, each with its bootstrap interval; nothing where no task has it."""
     found = [
-        f"{_task(task, said)} {_interval(cell.f1)}" for task in board.tasks if (cell := row.cells.get(task)) and cell.f1
+        f"{_task(board, task, said)} {_interval(cell.f1)}"
+        for task in board.tasks
+        if (cell := row.cells.get(task)) and cell.f1
     ]
     where = f"{row.name}, {said['board.shots'].format(shots=row.shots)}"
     return f"{where}: {said['board.f1']} {', '.join(found)}" if found else ""
@@ -156,7 +158,7 @@ def _columns(board: Leaderboard, said: dict[str, str], intervals: bool) -> dict[
     columns = {
         said["board.variant"]: ["  " * row.depth + row.name + (" *" if row.partial else "") for row in rows],
         said["board.kind"]: [row.kind + (" + chat" if row.chat else "") for row in rows],
-        _task(MEAN, said): [_score(row.mean) for row in rows],
+        _task(board, MEAN, said): [_score(row.mean) for row in rows],
     }
     columns |= {headed(board, task): [_score(row.cells.get(task), intervals) for row in rows] for task in board.tasks}
     columns |= {
@@ -173,11 +175,11 @@ def _columns(board: Leaderboard, said: dict[str, str], intervals: bool) -> dict[
 
 def headed(board: Leaderboard, column: str) -> str:
     """Return a column's heading; an arrow says which way is better where that is not up, a question mark who knows."""
-    return column.removeprefix("kobest_") + {True: "", False: " ↓", None: " ?"}[board.higher(column)]
+    return board.short(column) + {True: "", False: " ↓", None: " ?"}[board.higher(column)]
 
 
-def _task(task: str, said: dict[str, str]) -> str:
-    return said["board.mean"] if task == MEAN else task.removeprefix("kobest_")
+def _task(board: Leaderboard, task: str, said: dict[str, str]) -> str:
+    return said["board.mean"] if task == MEAN else board.short(task)
 
 
 def _score(cell: Cell | None, interval: bool = True) -> str:

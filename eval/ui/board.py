@@ -91,8 +91,8 @@ def _load(data: str, folder: Path, margin: float, stamp: object) -> "Leaderboard
 
 def _stamp(settings: Settings, folder: Path) -> tuple[object, ...]:
     """Return what changes with any results file and with the catalogue, which says what descends from what."""
-    files = [*sorted(folder.rglob("*.json")), *([settings.catalogue] if settings.catalogue.exists() else [])]
-    return tuple((str(file), file.stat().st_mtime_ns) for file in files)
+    files = [*sorted(folder.rglob("*.json")), *sorted(folder.rglob("samples_*.jsonl")), settings.catalogue]
+    return tuple((str(file), file.stat().st_mtime_ns) for file in files if file.exists())
 
 
 def _filtered(board: "Leaderboard", wanted: Asked) -> "Leaderboard":
@@ -140,7 +140,7 @@ def _said(board: "Leaderboard", row: "Row") -> str:
         return ""
     first = row.main
     top = lines.pop(first.task, "") if first else ""
-    rest = "".join(f"<li><b>{escaped(task.removeprefix('kobest_'))}</b> {text}</li>" for task, text in lines.items())
+    rest = "".join(f"<li><b>{escaped(board.short(task))}</b> {text}</li>" for task, text in lines.items())
     folded = (
         f"<details{'' if top else ' open'}><summary>{both('leaderboard.tasks')}</summary><ul>{rest}</ul></details>"
         if rest

@@ -110,7 +110,7 @@ def _flipped(board: Any, row: str | None, task: str | None) -> tuple[Any, Any, s
     row = row if row in [value for _, value in offered] else offered[0][1] if offered else None
     there = flips.tasks(board, row)
     task = task if task in there else there[0] if there else None
-    short = [(one.removeprefix("kobest_"), one) for one in there]
+    short = [(board.short(one), one) for one in there]
     return gr.update(choices=offered, value=row), gr.update(choices=short, value=task), flips.html(board, row, task)
 
 

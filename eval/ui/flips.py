@@ -17,9 +17,10 @@ PROMPT_END = 600
 
 
 def tasks(board: "Leaderboard", row_key: str | None) -> list[str]:
-    """Return the tasks that a row and its base were both asked."""
+    """Return the tasks that a row and its base were both asked, and that have right answers."""
     pair = _pair(board, row_key)
-    return [task for task in board.tasks if all(task in row.cells for row in pair)] if pair else []
+    asked = [task for task in board.tasks if all(task in row.cells for row in pair)] if pair else []
+    return [task for task in asked if pair and pair[0].cells[task].reason != "untested"]
 
 
 def _pair(board: "Leaderboard", row_key: str | None) -> "tuple[Row, Row] | None":

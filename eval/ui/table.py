@@ -38,7 +38,7 @@ def _f1(board: "Leaderboard", grouped: bool) -> str:
     tasks = [task for task in board.tasks if any((cell := row.cells.get(task)) and cell.f1 for row in board.rows)]
     if not tasks:
         return ""
-    heads = "".join(f'<th scope="col">{escaped(task.removeprefix("kobest_"))}</th>' for task in tasks)
+    heads = "".join(f'<th scope="col">{escaped(board.short(task))}</th>' for task in tasks)
     lines = ""
     for row in board.rows:
         scores = [cell.f1 if (cell := row.cells.get(task)) else None for task in tasks]
@@ -73,7 +73,7 @@ def _columns(board: "Leaderboard") -> list[str]:
 
 def _head(board: "Leaderboard", name: str, sort: tuple[str, bool]) -> str:
     there = name in board.tasks
-    text = escaped(name.removeprefix("kobest_")) if there else both(f"board.{name}")
+    text = escaped(board.short(name)) if there else both(f"board.{name}")
     higher = board.higher(name) if there else True
     text = Markup(f"{text} ↓") if higher is False else text
     if name == "variant":

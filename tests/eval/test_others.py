@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 from rich.console import Console
 
 from eval import leaderboard, origin, results, tables
+from eval.cli import _task
 from eval.leaderboard import Leaderboard
 from playground.catalogue.variants import Catalogue
-from playground.errors import ConfigError
+from playground.errors import ConfigError, MadangError
 from playground.escape import guard_rich
 
 from .runs import digest
@@ -80,6 +82,11 @@ class TestRows:
                 "model=gpt,base_url=http://b",
                 ["gpt · base_url=http://a", "gpt · base_url=http://b"],
             ),
+            ("pretrained=o/m", "pretrained=o/m,add_bos_token=True", ["o/m", "o/m · add_bos_token=True"]),
+            ("pretrained=o/m", "pretrained=o/m,think_end_token=</t>", ["o/m", "o/m · think_end_token=</t>"]),
+            ({"model": "gpt", "header": {"Authorization": "x"}}, "model=gpt,hf_token=y,auth_token=z", ["gpt"]),
+            ("model=gpt,base_url=http://me:secret@a/v1", "model=gpt,base_url=http://a/v1", ["gpt"]),
+            ("pretrained=o/m,load_in_4bit=true", {"pretrained": "o/m", "load_in_4bit": True}, ["o/m"]),
         ],
     )
     def test_other_arguments_are_other_rows(self, tmp_path: Path, first: Any, second: Any, rows: list[str]) -> None:
@@ -94,6 +101,7 @@ class TestRows:
             ({"config": {"gen_kwargs": {"temperature": 1}}}, "o/m · gen_kwargs={'temperature': 1}"),
             ({"config": {"model_dtype": "torch.float16"}}, "o/m · dtype=float16"),
             ({"system_instruction": "Be kind."}, "o/m · system=Be kind."),
+            ({"config": {"model": "vllm"}}, "o/m · backend=vllm"),
             ({"chat_template": "x", "chat_template_sha": "abcdef0123"}, "o/m"),
         ],
     )
@@ -108,6 +116,27 @@ class TestRows:
         for day, sha in enumerate(("a" * 64, "b" * 64), start=1):
             lm_eval(tmp_path, "pretrained=o/m", ACC, day, chat_template="x", chat_template_sha=sha)
         assert names(leaderboard.load(tmp_path)) == ["o/m · template=aaaaaaaa…", "o/m · template=bbbbbbbb…"]
+
+    def test_turns_before_the_question_are_another_way_to_ask(self, tmp_path: Path) -> None:
+        for day, turns in enumerate((False, True), start=1):
+            lm_eval(tmp_path, "pretrained=o/m", ACC, day, chat_template="x", fewshot_as_multiturn=turns)
+        assert names(leaderboard.load(tmp_path)) == ["o/m · multiturn=False", "o/m · multiturn=True"]
+
+    def test_long_arguments_that_differ_at_their_end_are_told_apart(self, tmp_path: Path) -> None:
+        for day in (1, 2):
+            lm_eval(tmp_path, "pretrained=o/m", ACC, day, system_instruction="Be kind. " * 50 + str(day))
+        first, second = names(leaderboard.load(tmp_path))
+        assert first != second
+        assert max(map(len, (first, second))) < 130
+
+    def test_a_truth_value_in_any_case_quantizes_or_not(self, tmp_path: Path) -> None:
+        for day, more in enumerate(("", ",load_in_4bit=false"), start=1):
+            lm_eval(tmp_path, f"pretrained=o/m{more}", ACC, day)
+        assert [row.kind for row in leaderboard.load(tmp_path).rows] == ["base", "base"]
+
+    def test_a_name_that_looks_like_a_pattern_is_chosen_by_itself(self, tmp_path: Path) -> None:
+        lm_eval(tmp_path, "pretrained=o/m[1]", ACC)
+        assert names(leaderboard.load(tmp_path).only(variants=["o/m[1]"])) == ["o/m[1]"]
 
     def test_the_newest_of_the_same_arguments_stands_and_says_so(self, tmp_path: Path) -> None:
         for day in (1, 3, 2):
@@ -277,6 +306,39 @@ class TestMetrics:
         assert row.mean.value == pytest.approx(0.375)
         assert "0.4 ± 0.1" in tables.markdown(leaderboard.load(tmp_path))
 
+    @pytest.mark.parametrize("shots", [{"a": 5, "b": 5}, {"a": 5, "b": 5, "sub": 5}])
+    def test_a_group_without_shots_has_those_of_its_tasks(self, tmp_path: Path, shots: dict[str, int]) -> None:
+        scores: dict[str, dict[str, Any]] = {name: {"acc,none": 0.5} for name in ("all", "sub", "a", "b")}
+        members = {"all": ["sub"], "sub": ["a", "b"]}
+        more: dict[str, Any] = {"n-shot": shots}
+        lm_eval(tmp_path, "pretrained=o/m", scores, group_subtasks=members, **more)
+        assert [row.shots for row in leaderboard.load(tmp_path).rows] == [5]
+
+    def test_english_tasks_stand_beside_kobests_of_their_name(self, tmp_path: Path) -> None:
+        scores = {"boolq": 0.75, "kobest_boolq": 0.25, "kobest_wic": 0.5}
+        lm_eval(tmp_path, "pretrained=o/m", {task: {"acc,none": value} for task, value in scores.items()})
+        board = leaderboard.load(tmp_path)
+        heading, _, line, *_ = tables.markdown(board).splitlines()
+        assert "| kobest_boolq | wic | boolq |" in heading
+        assert all(one in line for one in ("75.0", "25.0", "50.0"))
+        assert (_task(board, "boolq"), _task(board, "wic")) == ("boolq", "kobest_wic")
+
+    def test_a_task_named_as_another_column_loses_it_nowhere(self, tmp_path: Path) -> None:
+        odd = ("mean", "n", "size", "variant", "Kind", "종류", "dtype", "arc", "arc_n", "arc_difference_low")
+        lm_eval(tmp_path, "pretrained=o/m", {task: {"acc,none": (7 + i) / 20} for i, task in enumerate(odd)})
+        board = leaderboard.load(tmp_path)
+        assert len(board.tasks) == len(odd)
+        (record,) = tables.records(board)
+        assert [record[column] for column in board.tasks] == [board.rows[0].cells[c].value for c in board.tasks]
+        assert (record["variant"], record["arc_n"], record["n"]) == ("o/m", 4, 40)
+        for language in ("en", "ko"):
+            heading = tables.markdown(board, language).splitlines()[0]
+            assert all(f"| {board.short(column)} |" in heading for column in board.tasks)
+
+    def test_an_accuracy_that_no_count_of_right_answers_gives_stays_as_it_is(self, tmp_path: Path) -> None:
+        lm_eval(tmp_path, "pretrained=o/m", {"own": {"exact_match,none": 0.33, "exact_match_stderr,none": 0.1}})
+        assert "| 0.33 ± 0.1 |" in tables.markdown(leaderboard.load(tmp_path))
+
     def test_a_limit_is_told(self, tmp_path: Path) -> None:
         counts = {"arc_easy": {"original": 2376, "effective": 4}}
         more: dict[str, Any] = {"n-samples": counts}
@@ -315,6 +377,15 @@ class TestOddFiles:
             ("[" * 100_000, "nested too deeply"),
             ('{"results": {"a": []}, "config": {}}', "another form"),
             ('{"results": {"a": {"acc,none": 1}}, "config": {}, "n-shot": {"a": "many"}}', "another form"),
+            ('{"results": {"a": {"acc,none": 1}}, "config": {}, "n-shot": {"a": Infinity}}', "another form"),
+            ('{"results": {"a": {"acc,none": %s}}, "config": {}}' % ("1" * 400), "another form"),
+            ('{"results": {"a": {"acc,none": %s}}, "config": {}}' % ("1" * 5000), "limit (4300 digits)"),
+            (
+                '{"results": {"a": {"acc,none": 1}}, "config": {}, "group_subtasks": {"a": ["b"], "b": ["a"]}}',
+                "recursion",
+            ),
+            ('{"results": {"a": {"bypass,none": 999}}, "config": {}}', "a has answers that nobody scored"),
+            ('{"results": {"a": {"perplexity": 3}}, "config": {}}', "no number of a is a metric"),
         ],
     )
     def test_a_broken_file_is_named_and_the_others_are_shown(self, tmp_path: Path, text: str, said: str) -> None:
@@ -323,6 +394,38 @@ class TestOddFiles:
         board = leaderboard.load(tmp_path)
         assert names(board) == ["o/m"]
         assert said in board.faults[0].message
+
+    def test_a_date_out_of_range_and_instructions_that_are_no_text_cost_no_traceback(self, tmp_path: Path) -> None:
+        (tmp_path / "results.json").write_text('{"results": {"a": {"acc,none": 1}}, "config": {}, "date": 1e30}')
+        with pytest.raises(MadangError, match="another form"):
+            leaderboard.load(tmp_path)
+        (tmp_path / "results.json").write_text(
+            '{"results": {"a": {"acc,none": 1}}, "config": {}, "system_instruction": []}'
+        )
+        assert len(leaderboard.load(tmp_path).rows) == 1
+
+    def test_half_signs_are_shown_and_written(self, tmp_path: Path) -> None:
+        path = lm_eval(tmp_path, "pretrained=o/m", ACC)
+        path.write_text(path.read_text().replace("arc_easy", "arc\\ud800").replace("o/m", "o/\\udc80\\ud83d\\ude00"))
+        board = leaderboard.load(tmp_path)
+        assert names(board) == ["o/?😀"]
+        for text in (tables.markdown(board), tables.csv_text(board), tables.json_text(board)):
+            assert text.encode()
+
+    def test_a_pipe_is_refused(self, tmp_path: Path) -> None:
+        lm_eval(tmp_path, "pretrained=o/m", ACC)
+        os.mkfifo(tmp_path / "results_2026-01-01T00-00-00.json")
+        os.mkfifo(tmp_path / "other.json")
+        (fault,) = leaderboard.load(tmp_path).faults
+        assert "is a pipe" in fault.message
+
+    @pytest.mark.parametrize("begin", ["", "\ufeff"])
+    def test_files_of_any_name_are_known_by_what_they_hold(self, tmp_path: Path, begin: str) -> None:
+        path = lm_eval(tmp_path, "pretrained=o/m", ACC)
+        sorted_keys = json.dumps(json.loads(path.read_text()), sort_keys=True)
+        path.unlink()
+        (tmp_path / "mine.json").write_text(begin + sorted_keys, encoding="utf-8")
+        assert names(leaderboard.load(tmp_path)) == ["o/m"]
 
     def test_a_huge_file_is_not_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         lm_eval(tmp_path, "pretrained=o/m", ACC)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from eval import leaderboard
 from eval.leaderboard import Leaderboard
 from eval.samples import ResultsError
 from eval.ui import board as boards
@@ -19,6 +20,7 @@ from playground.system import jobs
 from tests.waiting import ended
 
 from .runs import make_run
+from .test_others import lm_eval, samples
 
 FORM: dict[str, Any] = {
     "variants": ["m", "m:a"],
@@ -55,6 +57,25 @@ def shown(settings: Settings, wanted: Asked) -> Any:
     found = boards.show(settings, wanted)
     assert found.board is not None
     return found.board
+
+
+def test_samples_that_are_copied_along_are_read_at_once(settings: Settings, asked: Asked, tmp_path: Path) -> None:
+    found = next(one for one in asked.folder.rglob("samples_*.jsonl") if one.parent.name == "m__a")
+    away = found.rename(tmp_path / "away")
+    (asked.folder / "gone.json").symlink_to(tmp_path / "nowhere")
+    assert [row.cells[COPA].difference for row in shown(settings, asked).rows if row.variant == "m:a"] == [None]
+    away.rename(found)
+    assert all(row.cells[COPA].difference for row in shown(settings, asked).rows if row.variant == "m:a")
+
+
+def test_numbers_without_right_and_wrong_are_offered_no_flips(tmp_path: Path) -> None:
+    rows = {"wiki": {"word_perplexity,none": 9.0}, "arc": {"acc,none": 0.5}}
+    for day, name in enumerate(("m", "m:a"), start=1):
+        path = lm_eval(tmp_path, f"pretrained={name}", rows, day)
+        samples(path, "wiki", {("word_perplexity", "none"): [3, 4, 5, 6]})
+        samples(path, "arc", {("acc", "none"): [1, 0, 1, 0]})
+    board = leaderboard.load(tmp_path)
+    assert flips.tasks(board, boards.key(board.rows[1])) == ["arc"]
 
 
 def test_nothing_scored_invites_to_evaluate(settings: Settings) -> None:
