@@ -1,15 +1,16 @@
 """Tools, their calls and results as files write them, read as OpenAI and transformers have them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from training.data.cells import Cells, Unfit, a, blank, parsed
+from training.data.cells import EMPTY, Cells, Unfit, a, blank, parsed
 from training.data.examples import Turn
 
 CALLS = frozenset(("function_call", "tool_call", "tool_calls"))
 RESULTS = frozenset(("observation", "function", "ipython", "tool_response", "tool_responses", "function_response"))
 """Roles of LLaMA-Factory, ms-swift and others for an answer that is nothing but calls, and for what came of them."""
+CALL = frozenset(("id", "type", "function", "name", "arguments", "parameters"))
 TAG = "<tools>"
 REMEDY = 'Write calls as OpenAI does: {"function": {"name": …, "arguments": {…}}}.'
 
@@ -19,23 +20,25 @@ def schemas(value: Any, turns: tuple[Turn, ...] = ()) -> tuple[Mapping[str, Any]
 
     Those that the system turn writes out in full, as Hermes does, are not given to the template a second time.
     """
-    value = parsed(value)
-    if blank(value):
+    if blank(value) or str(value).strip().lower() in EMPTY:
         return ()
-    found = tuple(_schema(parsed(tool)) for tool in (value if isinstance(value, list) else [value]))
+    given = parsed(value)
+    filled = not isinstance(value, str)  # which a table does; text has what was written
+    found = tuple(_schema(tool, filled) for tool in (given if isinstance(given, list) else [given]))
     system = turns[0].content if turns and turns[0].role == "system" else ""
     told = TAG in system and all(f'"{tool["function"]["name"]}"' in system for tool in found)
     return () if told else found
 
 
-def _schema(tool: Any) -> dict[str, Any]:
+def _schema(value: Any, filled: bool) -> dict[str, Any]:
+    tool, filled = parsed(value), filled and not isinstance(value, str)
     function = tool.get("function", tool) if isinstance(tool, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise Unfit(
             f"tools holds {a(tool)} that is no schema of a function", "Write each with its name and parameters."
         )
     whole = {"type": "function", **tool} if function is not tool else {"type": "function", "function": tool}
-    return {name: _without_nulls(value) for name, value in whole.items() if value is not None}
+    return _without_nulls(whole) if filled else whole
 
 
 def _without_nulls(value: Any) -> Any:
@@ -80,13 +83,18 @@ def _result(content: Any) -> Any:
 
 def _calls(value: Any, turn: Cells) -> tuple[Mapping[str, Any], ...]:
     value = parsed(value)
-    calls = tuple(_call(parsed(one)) for one in (value if isinstance(value, list) else [value]))
-    given = (argument for call in calls for argument in call["function"]["arguments"].items())
-    turn.remarks.extend(("null-arguments", name) for name, said in given if said is None)
-    return calls
+    return tuple(_call(parsed(one), turn) for one in (value if isinstance(value, list) else [value]))
 
 
-def _call(value: Any) -> Mapping[str, Any]:
+def _nulls(value: Any) -> Iterator[str]:
+    """Yield the names of what a table left without a value, at any depth; text says null where it means it."""
+    inside = value.items() if isinstance(value, dict) else ()
+    yield from (name for name, inner in inside if inner is None)
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _nulls(inner)
+
+
+def _call(value: Any, turn: Cells) -> Mapping[str, Any]:
     function = parsed(value.get("function", value)) if isinstance(value, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise Unfit(f"a call of a tool is {a(value)} without a name", REMEDY)
@@ -94,5 +102,9 @@ def _call(value: Any) -> Mapping[str, Any]:
     arguments = {} if blank(given) else parsed(given)
     if not isinstance(arguments, dict):
         raise Unfit(f"the arguments of a call are {a(arguments)} and no object", REMEDY)
+    turn.remarks.extend(("null-arguments", name) for name in _nulls(given))
+    for name, said in {**value, **function}.items():
+        if name not in CALL and not blank(said):
+            turn.unread[f"tool_calls.{name}"] = said
     own = {"id": value["id"]} if isinstance(value.get("id"), str) else {}
     return {**own, "type": "function", "function": {"name": function["name"], "arguments": arguments}}

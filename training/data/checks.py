@@ -124,7 +124,8 @@ def wordless_answers(sight: Sight) -> Iterator[Finding]:
 
 def placeholders(sight: Sight) -> Iterator[Finding]:
     """Find texts that are nothing but what other programs write into an empty cell."""
-    said = {e.row: text.strip() for e in sight.sound for text in e.written if faults.is_placeholder(text)}
+    texts = ((e.row, text) for e in sight.sound for text in (*e.written, *(turn.input for turn in e.turns)))
+    said = {row: text.strip() for row, text in texts if faults.is_placeholder(text)}
     about = ", ".join(sorted(set(said.values()))[:3])
     remedy = "Look whether they are meant: programs write these into empty cells. Else leave these rows out."
     for found in _found("placeholders", "warning", said, f"with a text that is nothing but {about}", remedy):

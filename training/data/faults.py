@@ -18,7 +18,7 @@ FOLLOWS = {"user": ("assistant",), "assistant": ("user", "tool"), "tool": ("tool
 OUT_OF_PLACE = {"tool": "with a tool's result that follows no answer", "user": "with a tool's result without an answer"}
 
 PLACEHOLDER = 20
-PLACEHOLDERS = EMPTY | {"inf", "infinity", "undefined", "<noinput>", "#n/a", "n/a"}
+PLACEHOLDERS = EMPTY | {"inf", "infinity", "undefined", "<noinput>", "noinput", "no input", "#n/a", "n/a"}
 """What other programs write where there is nothing, in lower case; none is as long as PLACEHOLDER."""
 
 
@@ -113,7 +113,18 @@ def answered(example: Example) -> list[Turn]:
 
 def whole_key(example: Example) -> bytes:
     """Return a key that is equal for rows that say the same, spaces and Unicode composition aside."""
-    return _digest([*_parts(example.turns), example.text, example.chosen, example.rejected, str(example.good)])
+    learnt = str([turn.learnt for turn in example.turns])
+    return _digest(
+        [
+            *_parts(example.turns),
+            *_tools(example),
+            learnt,
+            example.text,
+            example.chosen,
+            example.rejected,
+            str(example.good),
+        ]
+    )
 
 
 def prompt_key(example: Example) -> bytes:

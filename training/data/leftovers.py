@@ -11,9 +11,9 @@ from training.data.findings import Finding, Severity, many
 from training.data.names import NAMES, field_of, option, plain
 
 PLAIN = re.compile(
-    r"(.*_)?(ids?|idx|index|uuid|guid|hash|md5|url|uri|link|source|src|dataset|date|time|timestamp|created|updated|"
+    r"(.*[_.])?(ids?|idx|index|uuid|guid|hash|md5|url|uri|link|source|src|dataset|date|time|timestamp|created|updated|"
     r"lang|language|license|licence|model|generator|author|user|split|category|tags?|topic|title|subset|file|path|name|"
-    r"filename|tokens|length|num_\w+|\w+_count|metadata|meta|level)"
+    r"filename|tokens|length|num_\w+|\w+_count|metadata|meta|level|turn|round|order|position|strict|parallel_tool_calls)"
 )
 """Names of columns that say something about a row and nothing that it teaches."""
 REMEDIES: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -41,6 +41,7 @@ class Column:
     rows: list[int] = field(default_factory=list)
     prose: bool = False
     repeats: bool = True
+    flags: bool = True
 
 
 class Leftovers:
@@ -69,12 +70,15 @@ class Leftovers:
         column.rows += [example.row] if column.rows[-1:] != [example.row] else []
         column.prose = column.prose or _is_prose(value)
         column.repeats = column.repeats and _repeats(value, example)
+        column.flags = column.flags and _is_flag(value, inner)
 
     def findings(self) -> Iterator[Finding]:
         """Yield what is left out, what may carry meaning as warnings, and how values were read."""
         prose, tags = list[str](), list[str]()
         for (name, inner), column in self.columns.items():
             remedy = None if column.repeats else self._remedy(name, inner)
+            if remedy is None and column.flags and not PLAIN.fullmatch(plain(name)):
+                remedy = self._learnt(name, inner)
             said = f"{name}{' in turns' if inner else ''} ({len(column.rows) / max(1, self.total):.1%} of the rows)"
             if remedy is not None:
                 yield self._left_out(said, remedy, column.rows)
@@ -92,6 +96,16 @@ class Leftovers:
             said = ", ".join(examples)
             what = f"{many(len(rows))} {what}".format(said)
             yield Finding(check, severity, tuple(rows), what, remedy, about=said)
+
+    def _learnt(self, name: str, inner: bool) -> str:
+        """Return how what may say whose answers are right or learnt would be read."""
+        if inner:
+            return "Where 0 or false marks turns that are not to be learnt, name it weight; else leave it."
+        if "weight" not in self.known:
+            return "Leave out the rows that should not count."
+        return (
+            f"Where false marks rows that are not to be learnt, read it with {option('weight', name)}; else leave it."
+        )
 
     def _left_out(self, said: str, remedy: str, rows: Iterable[int] = ()) -> Finding:
         what = f"{self.format} does not read {said}: it is left out"
@@ -150,6 +164,12 @@ REMARKS: Mapping[str, tuple[Severity, str, str]] = {
     ),
 }
 """What was read otherwise than it stands -> how bad that is, how it is said, and the remedy."""
+
+
+def _is_flag(value: Any, inner: bool) -> bool:
+    """Return whether a value says yes or no, or in a turn how much."""
+    number = inner and isinstance(value, int | float) and 0 <= value <= 1
+    return number or isinstance(value, bool) or str(value).strip().lower() in ("true", "false")
 
 
 def _is_prose(value: Any) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from playground.thinking.tags import common
-from training.data.cells import Cells, Unfit, parsed
+from training.data.cells import Cells, Unfit, blank, parsed
 from training.data.examples import Example, Turn
 from training.data.turns import PAIRS, headed, is_turn, mark_of, thought_of, turned, turns_in
 
@@ -152,9 +152,8 @@ def _asked(row: Cells) -> tuple[Turn, ...]:
     name = next((name for name in ("prompt", *SPOKEN) if name in row.unread), "")
     value = turned(row.values.get(name))
     if isinstance(value, dict) and "messages" in value:  # OpenAI's own preference format
-        whole = Cells(value, row)
-        value = whole.take("messages")
-        row.turns += whole.unread.items()
+        row.unread = {key: inner for key, inner in value.items() if not blank(inner)} | row.unread
+        value = row.unread.pop("messages")
     if isinstance(value, list | dict) or name in SPOKEN:
         row.take(name)
         return turns_in(value, name, row)

@@ -90,4 +90,6 @@ def written(turn: Turn, opened: Tags | None, tags: Tags | None) -> str:
     """Return a thought and its answer as they follow a prompt; `opened`: the tags of the thought it ends within."""
     if opened is not None:
         return turn.thought.strip() + opened.closing + turn.content
-    return tags.around(turn.thought, turn.content) if tags and turn.thought else turn.content
+    if tags is None:
+        return turn.content
+    return tags.around(turn.thought, turn.content) if turn.thought else tags.empty + turn.content

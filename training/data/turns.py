@@ -99,7 +99,7 @@ def mark_of(cells: Cells) -> bool | None:
 def _weight(cells: Cells, value: Any) -> bool:
     said = str(value).strip().lower()
     try:
-        number = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}.get(said)
+        number = {"true": 1.0, "yes": 1.0, "on": 1.0, "false": 0.0, "no": 0.0, "off": 0.0}.get(said)
         number = float(said) if number is None else number
     except ValueError:
         number = float("nan")

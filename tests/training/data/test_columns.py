@@ -208,10 +208,17 @@ LEFT: dict[str, tuple[dict[str, Any], str, str]] = {
         *("warning", "cot in turns (50.0%"),
     ),
     "a key beside the messages of a prompt": (
-        {**PAIR, "prompt": {"messages": spoken(ASK), "tools": ["a"]}, "instruction": ""},
-        *("warning", "tools in turns (50.0%"),
+        {**PAIR, "prompt": {"messages": spoken(ASK), "cot": "음"}, "instruction": ""},
+        *("warning", "cot (50.0%"),
     ),
     "a name": ({"messages": [*spoken(ASK), {**spoken(ASK, TELL)[1], "name": "a"}]}, "note", "name in turns (50.0%"),
+    "a mark of another name": (
+        {"messages": [*spoken(ASK), {**spoken(ASK, TELL)[1], "mask": 0}]},
+        *("warning", "mask in turns (50.0%"),
+    ),
+    "an answer marked as wrong": ({**CHAT, "is_correct": False}, "warning", "is_correct (50.0%"),
+    "the same in a sheet": ({"text": ASK, "정답": "False"}, "warning", "정답 (50.0%"),
+    "the number of a turn": ({"messages": [*spoken(ASK), {**spoken(ASK, TELL)[1], "turn": 1}]}, "note", "turn in tu"),
     "loss by letters": (
         {"messages": [*spoken(ASK), {**spoken(ASK, TELL)[1], "train_detail": [{"train": False}]}]},
         *("warning", "train_detail in turns (50.0%"),
@@ -237,6 +244,28 @@ def test_the_remedy_names_the_column() -> None:
     assert one.about == "지문 (100.0%) --column input=지문"
     replaced = convert(table([ALPACA | {"질문": SAY}]), columns={"instruction": "질문"}).findings
     assert ["instruction (before --column)" in one.message for one in replaced] == [True]
+
+
+def test_a_column_that_says_which_rows_are_wrong_is_read_by_its_remedy() -> None:
+    rows = [ALPACA | {"정답 여부": right} for right in (True, "False")]
+    (one,) = data(rows).findings
+    assert "--column 'weight=정답 여부'" in one.remedy
+    made = convert(table(rows), columns={"weight": "정답 여부"})
+    assert [example.turns[-1].learnt for example in made.examples] == [True, False]
+
+
+def test_openais_pairs_lose_no_tools() -> None:
+    prompt = {"messages": spoken(ASK), "tools": [{"name": "get"}], "parallel_tool_calls": True, "store": ""}
+    row = {"prompt": prompt, "chosen": spoken(ASK, TELL)[1:], "rejected": spoken(ASK, SAY)[1:]}
+    made = data([row])
+    assert [tool["function"]["name"] for tool in made.examples[0].tools] == ["get"]
+    assert [(one.check, one.about) for one in made.findings] == [("unused", "parallel_tool_calls (100.0%)")]
+
+
+def test_an_input_of_nothing_is_a_finding() -> None:
+    rows = [ALPACA | {"instruction": f"{SAY} {value}", "input": value} for value in ("inf", "N/A", "No input", "글")]
+    (one,) = check(data(rows))
+    assert (one.check, one.rows) == ("placeholders", (1, 2, 3))
 
 
 def test_empty_columns_are_no_findings() -> None:
@@ -273,7 +302,7 @@ def test_values_are_read_as_they_are_meant_or_told(case: str, place: str) -> Non
 @pytest.mark.parametrize(
     ("mark", "learnt", "named"),
     [
-        *(({"weight": value}, False, False) for value in (0, 0.0, "0", "0.0", False, "False", "no")),
+        *(({"weight": value}, False, False) for value in (0, 0.0, "0", "0.0", False, "False", "no", "off")),
         *(({name: False}, False, False) for name in ("train", "loss", "training")),
         *(
             ({"train": "false"}, False, False),

@@ -210,6 +210,43 @@ def test_null_as_an_argument_is_said() -> None:
     (found,) = rows([ASKED, calling(given)]).findings
     assert (found.check, found.severity, found.about) == ("null-arguments", "warning", "unit")
 
+    deep = {"function": {"name": "weather", "arguments": {"place": [{"city": None}]}, "strict": True}, "cost": 3}
+    meant = {"function": {"name": "weather", "arguments": '{"city": null}'}}
+    seen = rows([ASKED, calling(deep, meant)]).findings
+    named = {one.check: one.about.partition(" ")[0] for one in seen}
+    assert named == {"unused": "tool_calls.cost", "null-arguments": "city"}
+
+
+@pytest.mark.parametrize(
+    ("tools", "kept"),
+    [
+        ([SCHEMA | {"strict": None, "default": {"a": None}}], {**SCHEMA, "default": {}}),
+        (json.dumps([SCHEMA | {"default": None}]), {**SCHEMA, "default": None}),
+        ([json.dumps(SCHEMA | {"default": None})], {**SCHEMA, "default": None}),
+        ("None", None),
+    ],
+)
+def test_null_in_a_schema_stays_where_it_was_written(tools: Any, kept: dict[str, Any] | None) -> None:
+    (example,) = rows([ASKED, ANSWER], tools=tools).examples
+    assert [tool["function"] for tool in example.tools] == ([] if kept is None else [kept])
+
+
+def test_rows_with_other_tools_or_marks_are_not_the_same() -> None:
+    one, other = {"messages": [ASKED, ANSWER], "tools": [TOOL]}, {"messages": [ASKED, ANSWER]}
+    marked = {"messages": [ASKED, {**ANSWER, "weight": 0}, *ONE]}
+    made = convert(table([one, other, other, marked, {"messages": [ASKED, ANSWER, *ONE]}]))
+    assert [found.rows for found in inspect(made).findings if found.check == "duplicates"] == [(3,)]
+
+
+@pytest.mark.parametrize("turn", [calling(call("서울"), content="볼게요."), calling(call("서울")) | {"thinking": "음"}])
+def test_an_answer_behind_a_call_with_a_thought_has_its_heading(tmp_path: Path, turn: dict[str, Any]) -> None:
+    pytest.importorskip("trl")
+    template = files("trl").joinpath("chat_templates/gptoss.jinja").read_text(encoding="utf-8")
+    texts = Encoder(tiny_model(tmp_path, template)).render(rows([ASKED, turn, result("맑음"), ANSWER]).examples[0])
+    learnt = [text.text[begin:end] for text in texts for begin, end in text.learnt]
+    assert learnt[-1] == "<|channel|>final<|message|>맑아요.<|return|>"
+    assert texts[-1].text.endswith("<|start|>assistant" + learnt[-1])
+
 
 def test_a_pair_has_tools_in_its_prompt_and_no_calls_in_its_answers(tmp_path: Path) -> None:
     sides = {"chosen": [*ONE[:3], ANSWER], "rejected": [*ONE[:3], {"role": "assistant", "content": "몰라요."}]}
