@@ -70,7 +70,9 @@ def joined(turns: Sequence[tuple[Mapping[str, Any], Turn]]) -> tuple[Turn, ...]:
         if named in CALLS and found and found[-1].role == "assistant":
             known = found.pop()
             both = (*known.extra.get("tool_calls", ()), *turn.extra["tool_calls"])
-            turn = known._replace(extra={"tool_calls": both})
+            mark = known.mark if turn.mark is None else turn.mark and known.mark is not False
+            thought = "\n\n".join(filter(None, (known.thought, turn.thought)))
+            turn = known._replace(extra={"tool_calls": both}, mark=mark, thought=thought)
         found.append(turn)
     return tuple(found)
 

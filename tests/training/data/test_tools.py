@@ -129,6 +129,23 @@ def test_calls_in_turns_of_their_own_are_one_answer(tmp_path: Path) -> None:
     assert text.text == reference(HERMES, TWO)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "mark"),
+    [
+        ({}, {}, None),
+        ({}, {"loss": False}, False),
+        ({"loss": False}, {"loss": True}, False),
+        ({"loss": True}, {}, True),
+    ],
+)
+def test_a_call_marked_as_wrong_is_not_learnt_with_the_one_before(
+    first: dict[str, Any], second: dict[str, Any], mark: bool | None
+) -> None:
+    one = {"role": "tool_call", "content": json.dumps(call("서울")["function"])}
+    (example,) = rows([ASKED, one | first, one | second | {"thinking": "음"}, result("맑음"), ANSWER]).examples
+    assert (example.turns[1].mark, example.turns[1].thought) == (mark, "음")
+
+
 def test_arguments_are_a_text_where_the_template_wants_one(tmp_path: Path) -> None:
     (text,) = Encoder(tiny_model(tmp_path, TEXTS)).render(rows(ONE).examples[0])
     assert '<tool_call>weather{"city": "서울"}</tool_call>' in text.text
