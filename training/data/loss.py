@@ -6,8 +6,8 @@ from playground.errors import VariantError
 from playground.typed.written import Written
 from training.data.examples import Turn
 
-SIGN = "madangturncourtyard"
-"""Stands for what a turn says, to find where a template writes it."""
+BEGIN, END = "madangturncourtyard", "madangcourtyardturn"
+"""Stand around what a turn says, to find where a template writes it."""
 Span = tuple[int, int]
 
 
@@ -18,7 +18,7 @@ def places(
     say: Callable[[Sequence[Turn]], Written],
     ends: Sequence[str],
 ) -> list[Span]:
-    """Return where turns stand in a text: what changes in it with what they say, and the token that closes them.
+    """Return where turns stand in a text: what lies between the signs around what they say, and what closes them.
 
     `say` renders turns as the text was. A turn that the template does not write as it is raises VariantError.
     """
@@ -26,10 +26,13 @@ def places(
     for place in wanted:
         if not turns[place].content.strip():
             continue
-        signed = [*turns[:place], turns[place]._replace(content=SIGN), *turns[place + 1 :]]
-        before, found, after = say(signed).text.partition(SIGN)
+        content = BEGIN + turns[place].content + END
+        signed = say([*turns[:place], turns[place]._replace(content=content), *turns[place + 1 :]]).text
+        before, _, rest = signed.partition(BEGIN)
+        after = rest.partition(END)[2]
         end = len(text) - len(after)
-        if not (found and text.startswith(before) and text.endswith(after) and len(before) < end):
+        once = signed.count(BEGIN) == signed.count(END) == 1
+        if not (once and text.startswith(before) and text.endswith(after) and len(before) < end):
             raise VariantError(
                 f"The chat template does not write a turn of role {turns[place].role} so that its loss has a place.",
                 "Leave it without loss: data.roles_to_train, and marks such as train, name it.",

@@ -247,7 +247,7 @@ def test_the_remedy_names_the_column() -> None:
 
 
 def test_a_column_that_says_which_rows_are_wrong_is_read_by_its_remedy() -> None:
-    rows = [ALPACA | {"정답 여부": right} for right in (True, "False")]
+    rows: list[dict[str, Any]] = [ALPACA | {"정답 여부": right} for right in (True, "False")]
     (one,) = data(rows).findings
     assert "--column 'weight=정답 여부'" in one.remedy
     made = convert(table(rows), columns={"weight": "정답 여부"})

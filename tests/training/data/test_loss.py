@@ -70,6 +70,16 @@ def test_turns_are_learnt_by_role_and_by_their_marks(
     assert all(part.answers for part in tokens)
 
 
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("alpaca", ["Q\n\n### Input:\nI", "A</s>"]), ("koalpaca", ["Q\n\n### 맥락: I", " A</s>"])],
+)
+def test_a_question_with_its_input_is_learnt(tmp_path: Path, name: str, wanted: list[str]) -> None:
+    made = convert(table([{"instruction": "Q", "input": "I", "output": "A"}]), roles=("user", "assistant"))
+    texts = Encoder(tiny_model(tmp_path), name).render(made.examples[0])
+    assert learnt(texts) == wanted
+
+
 def test_a_turn_marked_as_wrong_is_not_learnt_where_all_else_is(tmp_path: Path) -> None:
     encoder = Encoder(tiny_model(tmp_path, CHATML), answers_only=False)
     (text,) = encoder.render(rows(ASSISTANT, {2: {"weight": 0}, 3: {"train": False}}).examples[0])
