@@ -14,6 +14,7 @@ from training.data.encodings import mended
 from training.data.examples import Example, Turn
 from training.data.findings import Finding
 from training.data.formats import Data
+from training.data.turns import turned
 
 MENDED = {"mojibake", "decomposed", "control-characters", "half-characters"}
 """Checks whose rows are repaired; the rows of all others that `--fix` handles are left out."""
@@ -101,7 +102,8 @@ def _check_target(target: Path, source: str) -> None:
 
 
 def _row(example: Example) -> dict[str, Any]:
-    return _said(example) | ({"tools": list(example.tools)} if example.tools else {})
+    tools = json.dumps(example.tools, ensure_ascii=False)  # in which null stays what it is
+    return _said(example) | ({"tools": tools} if example.tools else {})
 
 
 def _said(example: Example) -> dict[str, Any]:
@@ -111,11 +113,17 @@ def _said(example: Example) -> dict[str, Any]:
         return {"messages": _messages(example.turns)}
     if example.kind == "rated":
         return {"messages": _messages(example.turns), "label": example.good}
-    if [turn.role for turn in example.turns] == ["user"]:
+    if _is_plain(example):
         return {"prompt": example.turns[0].content, "chosen": example.chosen, "rejected": example.rejected}
     sides = {"chosen": example.chosen, "rejected": example.rejected}
     answers = {name: _messages([Turn("assistant", answer)]) for name, answer in sides.items()}
     return {"prompt": _messages(example.turns), **answers}
+
+
+def _is_plain(pair: Example) -> bool:
+    """Return whether a pair is one question and two answers, none of which would be read as anything else."""
+    turns = [(turn.role, turn.input) for turn in pair.turns]
+    return turns == [("user", "")] and all(isinstance(turned(text), str) for text in pair.written)
 
 
 def _messages(turns: Iterable[Turn]) -> list[dict[str, Any]]:

@@ -25,7 +25,10 @@ REMEDIES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"weights?|loss|train|scores?|reward|quality"), "Leave out the rows that should not count."),
     (re.compile(r"(tool|function)s?|(tool|function)_calls?|tool_call_id"), "Leave out the rows that need it."),
     (re.compile(r"system\w*|history|input|context"), "Name a --format that reads it, or write it into the text."),
-    (re.compile(r"train\w*_detail|refusal|prefix|suffix|need_eos_token"), "Leave out the rows that need it."),
+    (
+        re.compile(r"train\w*_detail|content\.(weight|loss|train\w*)|refusal|prefix|suffix|need_eos_token"),
+        "Leave out the rows that need it.",
+    ),
 )
 """Names that carry meaning (in full, in lower case) and that no --column helps, and the remedy."""
 COLUMN = re.compile(r"--column ('[^']+'|[^\s,]+)")

@@ -17,7 +17,16 @@ NAMES: dict[str, tuple[str, ...]] = {
     "chosen": ("선택", "좋은_답", "preferred", "preferred_output", "chosen_response", "response_chosen", "accepted"),
     "rejected": ("거절", "나쁜_답", "dispreferred", "non_preferred_output", "rejected_response", "response_rejected"),
     "text": ("글", "본문", "내용", "문서", "content", "document", "body"),
-    "reasoning_content": ("생각", "cot", "thoughts", "chain_of_thought", "rationale", "reasoning_steps", "explanation"),
+    "reasoning_content": (
+        "생각",
+        "cot",
+        "complex_cot",
+        "thoughts",
+        "chain_of_thought",
+        "rationale",
+        "reasoning_steps",
+        "explanation",
+    ),
 }
 """A field -> what its column, or a turn's key, is called elsewhere."""
 BARE = re.compile(r"[\w=.:/@%+…-]+")

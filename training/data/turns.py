@@ -5,7 +5,7 @@ from typing import Any
 
 from playground.thinking.habits import FIELDS as THOUGHTS
 from training.data import calls
-from training.data.cells import Cells, Unfit, a, parsed
+from training.data.cells import Cells, Unfit, a, blank, parsed
 from training.data.examples import Turn
 
 SPEAKERS = {name: "assistant" for name in ("gpt", "bot", "chatgpt", "model", "ai")}
@@ -13,6 +13,7 @@ SPEAKERS |= {"human": "user", "prompter": "user", "developer": "system"}
 """Names of the sides in ShareGPT files and others -> roles; other names stay, and the checks say which are none."""
 TEXTS = ("text", "input_text", "output_text")
 """Kinds of parts that are text."""
+PART = ("type", "text")
 LOSS = ("weight", "loss", "train", "training", "output_with_loss")
 """Fields of a turn or of a row that say whether it carries loss."""
 SYSTEM = ("system", "system_prompt")
@@ -44,6 +45,8 @@ def _content(value: Any, turn: Cells, name: str = "content") -> str:
         if isinstance(part, dict) and part.get("type", "text") not in TEXTS:
             raise Unfit(f"a message holds {part['type']}, which is not trained", "Keep text parts alone.")
         parts.append(part.get("text") if isinstance(part, dict) else part)
+        more = part.items() if isinstance(part, dict) else ()
+        turn.unread |= {f"content.{key}": said for key, said in more if key not in PART and not blank(said)}
     return "".join(turn.written(part, "a text part") for part in parts)
 
 

@@ -212,6 +212,19 @@ LEFT: dict[str, tuple[dict[str, Any], str, str]] = {
         *("warning", "cot (50.0%"),
     ),
     "a name": ({"messages": [*spoken(ASK), {**spoken(ASK, TELL)[1], "name": "a"}]}, "note", "name in turns (50.0%"),
+    "a mark of a part": (
+        {"messages": [*spoken(ASK), {"role": "assistant", "content": [{"text": TELL, "train": False}]}]},
+        *("warning", "content.train in turns (50.0%"),
+    ),
+    "a key of a part": (
+        {
+            "messages": [
+                {"role": "user", "content": [{"text": ASK, "cache_control": {}, "index": 0}]},
+                *CHAT["messages"][1:],
+            ]
+        },
+        *("note", "content.index in turns (50.0%"),
+    ),
     "a mark of another name": (
         {"messages": [*spoken(ASK), {**spoken(ASK, TELL)[1], "mask": 0}]},
         *("warning", "mask in turns (50.0%"),

@@ -40,7 +40,16 @@ def again(target: Path) -> Data:
     return convert(read(str(target)))
 
 
-@pytest.mark.parametrize("rows", [KOALPACA, KTO, MESSAGES, SHAREGPT, TEXT, PREFERENCE, LIST_PREFERENCE])
+SAID = '[{"role": "assistant", "content": "x"}]'
+ODD: list[dict[str, Any]] = [
+    {"instruction": "옮기세요.", "input": "감나무", "chosen": "A tree.", "rejected": "Tree?"},
+    {"prompt": [{"role": "user", "content": SAID}], "chosen": "그래서", "rejected": "글쎄"},
+    {"prompt": "왜?", "chosen": [{"role": "assistant", "content": SAID}], "rejected": "글쎄"},
+    {"prompt": "뭐?", "chosen": "a", "rejected": "b", "tools": '[{"name": "get", "parameters": {"default": null}}]'},
+]
+
+
+@pytest.mark.parametrize("rows", [ODD, KOALPACA, KTO, MESSAGES, SHAREGPT, TEXT, PREFERENCE, LIST_PREFERENCE])
 def test_sound_rows_come_back_as_they_were(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     before = data(rows)
     write_fixed(tmp_path / "clean.jsonl", fix(before, check(before))[0], "rows.jsonl")
