@@ -7,6 +7,8 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import quote, unquote
 
+from playground.escape import HALVES
+
 KEEP = " +-.=,()"
 SIGNS = {":": "~", "/": "@"}
 ESCAPED = {"~": "%7E"} | SIGNS
@@ -50,6 +52,7 @@ def of(content: Mapping[str, Any], folder: str, own: str | None = None) -> Origi
     found |= {"template": content.get("chat_template_sha"), "seed": config.get("fewshot_seed")}
     found |= {"multiturn": content.get("fewshot_as_multiturn")} if content.get("chat_template") else {}
     told = {key: str(value).removeprefix("torch.") for key, value in found.items() if value not in (None, "")}
+    name = name.translate(HALVES)  # the folder's, in another encoding
     return Origin(name, short(base) if base else None, given, told)
 
 

@@ -16,7 +16,7 @@ from eval.leaderboard import Leaderboard, Row
 from eval.paired import Difference, Loss, Score
 from eval.sentences import points, reason, sentence
 from eval.words import words
-from playground.escape import in_markdown, in_sheet
+from playground.escape import HALVES, in_markdown, in_sheet
 from playground.page.words import Language
 
 FACTS = ("dtype", "size_bytes", "prefill_tokens_per_s", "decode_tokens_per_s", "first_token_s", "peak_memory_bytes")
@@ -279,7 +279,7 @@ def json_text(board: Leaderboard, language: Language = "en") -> str:
         "margin": board.margin,
         "alpha": board.alpha,
         "rows": [_row(board, row, language) for row in board.rows],
-        "faults": [fault.message for fault in board.faults],
+        "faults": [fault.message.translate(HALVES) for fault in board.faults],
     }
     return JSON.dump_json(content, indent=2).decode() + "\n"
 
@@ -291,9 +291,13 @@ def _row(board: Leaderboard, row: Row, language: Language) -> dict[str, Any]:
 
 
 def _cell(cell: Cell, language: Language) -> dict[str, Any]:
-    names = ("value", "error", "higher", "n", "total", "partial", "why_not", "score", "f1", "difference", "loss")
+    names = ("value", "error", "higher", "n", "total", "partial", "score", "f1", "difference", "loss")
     results = [result for result in (cell.difference, cell.loss) if result]
-    return {name: getattr(cell, name) for name in names} | {"sentences": [sentence(one, language) for one in results]}
+    why = cell.why_not and cell.why_not.translate(HALVES)
+    return {name: getattr(cell, name) for name in names} | {
+        "why_not": why,
+        "sentences": [sentence(one, language) for one in results],
+    }
 
 
 def _number(value: float) -> float | None:

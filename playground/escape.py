@@ -7,7 +7,9 @@ import re
 from html import escape
 
 _UNSEEN = (*range(9), *range(11, 32), *range(127, 160))
-VISIBLE = {code: 0x2400 + code if code < 32 else 0x2421 if code == 127 else 0xFFFD for code in _UNSEEN}
+HALVES = dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
+"""Halves of signs, as `\\ud800` in JSON and names of files in another encoding bring: no UTF-8 can be made of them."""
+VISIBLE = {code: 0x2400 + code if code < 32 else 0x2421 if code == 127 else 0xFFFD for code in _UNSEEN} | HALVES
 """Control characters, which move a terminal's cursor and more, and the signs that stand for them."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -20,7 +22,7 @@ class Markup(str):
 
 def escaped(value: object) -> Markup:
     """Return Markup as it is, and anything else as text that is safe inside HTML and its attributes."""
-    return value if isinstance(value, Markup) else Markup(escape(str(value)))
+    return value if isinstance(value, Markup) else Markup(escape(str(value)).translate(HALVES))
 
 
 def link(url: str) -> Markup:

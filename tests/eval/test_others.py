@@ -412,6 +412,15 @@ class TestOddFiles:
         for text in (tables.markdown(board), tables.csv_text(board), tables.json_text(board)):
             assert text.encode()
 
+    def test_folders_whose_names_are_no_utf8_are_read_and_written(self, tmp_path: Path) -> None:
+        folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+        lm_eval(folder, None, ACC).rename(folder / "results_2026-01-01T00-00-00.json")
+        lm_eval(folder, "pretrained=o/m,peft=a", ACC, model_name="o/m")
+        (folder / "results_2026-01-02T00-00-00.json").write_text("{")
+        board = leaderboard.load(folder)
+        for text in (tables.markdown(board), tables.csv_text(board), tables.json_text(board)):
+            assert text.encode()
+
     def test_a_pipe_is_refused(self, tmp_path: Path) -> None:
         lm_eval(tmp_path, "pretrained=o/m", ACC)
         os.mkfifo(tmp_path / "results_2026-01-01T00-00-00.json")

@@ -43,6 +43,7 @@ def test_only_addresses_of_the_web_become_links(url: str, shown: str) -> None:
         ("[x][y]\n[y]: javascript:f()", "[x\\][y] [y\\]: javascript:f()"),
         ("a | `b` \\ c", "a \\| \\`b\\` \\\\ c"),
         ("red\x1b[31m", "red␛[31m"),
+        ("half\udcff", "half\ufffd"),
     ],
 )
 def test_markdown_of_names_is_text(text: str, written: str) -> None:
@@ -58,6 +59,7 @@ def test_markdown_of_names_is_text(text: str, written: str) -> None:
         ("-1+1", "'-1+1"),
         ("m:a", "m:a"),
         ("m\x1b[2J", "m␛[2J"),
+        ("m\ud800", "m\ufffd"),
         (-1.5, -1.5),
     ],
 )
@@ -65,7 +67,11 @@ def test_spreadsheets_compute_no_name(value: object, written: object) -> None:
     assert escape.in_sheet(value) == written
 
 
-HOSTILE = "\x1b]8;;http://x\x1b\\[red]a[/red]\x1b[2J\x9b31m\x07 :demo:"
+def test_halves_of_signs_are_sent_to_no_page() -> None:
+    assert escape.escaped("\ud800<b>").encode() == "\ufffd&lt;b&gt;".encode()
+
+
+HOSTILE = "\ud83d\x1b]8;;http://x\x1b\\[red]a[/red]\x1b[2J\x9b31m\x07 :demo:"
 
 
 def test_a_terminal_obeys_no_text() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from playground.errors import ConfigError
-from training.data.columns import MOST_COLUMNS, NOT_UTF8, Numbered, composed_row
+from training.data.columns import MOST_COLUMNS, NOT_UTF8, Numbered, composed_row, header
 from training.data.encodings import CLEAN, ESCAPED, LONGEST, MIXED, TOO_LONG, composed, lines, open_bytes, open_text
 from training.data.examples import Row
 
@@ -82,7 +82,7 @@ def _object(pairs: list[tuple[str, Any]]) -> Row:
     found = composed_row(dict(pairs))
     if len(found) < len(pairs):
         for name, value in pairs:
-            if found[composed(name)] != value:
+            if repr(found[composed(name)]) != repr(value):  # true equals 1 in Python
                 raise Twice(f"{composed(name)!r} stands twice in one object")
     return found
 
@@ -171,6 +171,8 @@ def _list(content: Any, path: Path, split: str) -> Sequence[Any]:
     if isinstance(content, list):
         return content
     named = content if isinstance(content, dict) else {}
+    if rows := _table(named, path):
+        return rows
     lists = {name: value for name, value in named.items() if isinstance(value, list)}
     if any(not isinstance(first, list) for name in TURNS for first in lists.get(name, [])[:1]):
         return [content]  # a single row
@@ -183,6 +185,17 @@ def _list(content: Any, path: Path, split: str) -> Sequence[Any]:
         return _side_by_side(columns, path)
     said = f"an object with the lists {', '.join(lists)}" if lists else f"{_article(content)} and no list of rows"
     raise ConfigError(f"{path} holds {said}.", "Save it as one list of objects, or as JSONL.")
+
+
+def _table(content: dict[str, Any], path: Path) -> list[Row]:
+    """Return the rows of a table whose names stand apart from its cells, as pandas writes it; none where it is none."""
+    names, cells = content.get("columns"), content.get("data")
+    if not (isinstance(names, list) and isinstance(cells, list) and content.keys() <= {"columns", "index", "data"}):
+        return []
+    if not all(isinstance(row, list) and len(row) == len(names) for row in cells):
+        return []
+    named = header(path, names)
+    return [dict(zip(named, row, strict=True)) for row in cells]
 
 
 def _by_index(content: dict[str, Any]) -> dict[str, list[Any]]:

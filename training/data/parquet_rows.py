@@ -54,11 +54,21 @@ def _check_footer(path: Path) -> None:
 def _cells(batch: "pa.RecordBatch") -> Iterator[tuple[Any, ...] | str]:
     """Yield the values of each row; of one that is too long, that it is."""
     if batch.nbytes <= MOST_BYTES:
-        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        yield from zip(*map(_values, batch.columns), strict=True)
         return
     for place in range(batch.num_rows):
         one = batch.slice(place, 1)
-        yield TOO_LONG if one.nbytes > MOST_BYTES else tuple(column[0].as_py() for column in one.columns)
+        yield TOO_LONG if one.nbytes > MOST_BYTES else tuple(_values(column)[0] for column in one.columns)
+
+
+def _values(column: "pa.Array") -> list[Any]:
+    """Return a column's values; those of a time that Python has no date for, as text."""
+    try:
+        return list(column.to_pylist())
+    except (OverflowError, ValueError):
+        import pyarrow as pa
+
+        return list(column.cast(pa.string()).to_pylist())
 
 
 def _row(names: list[str], cells: tuple[Any, ...]) -> dict[str, Any]:

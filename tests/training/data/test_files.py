@@ -56,6 +56,14 @@ READ: dict[str, tuple[str, Any, list[Any]]] = {
         *("a.json", {name: {str(n): v for n, v in enumerate(values)} for name, values in COLUMNS.items()}),
         KOALPACA,
     ),
+    "names of columns apart from their cells": (
+        *("a.json", {"columns": ["질문", "답변"], "index": [0, 1], "data": [list(ONE.values())] * 2}),
+        [ONE, ONE],
+    ),
+    "times that Python has no date for": (
+        *("a.parquet", pa.table({"text": ["a"], "at": pa.array([10**17], pa.timestamp("ms"))})),
+        [{"text": "a", "at": "<value out of range: 100000000000000000>"}],
+    ),
     "a key twice that says the same": ("a.jsonl", '{"text": "a", "text": "a"}', [{"text": "a"}]),
     "an index of pandas": ("a.parquet", pa.table({"text": ["a"], "__index_level_0__": [7]}), [{"text": "a"}]),
     "strings that look like brackets": (
@@ -110,6 +118,10 @@ REFUSED: dict[str, tuple[str, Any, str, str]] = {
         "instruction,output",
     ),
     "a quote that stays open": ("a.json", '[{"a": "b"},\n{"a": "b}]', "line 2, column 7: not valid", "Correct it"),
+    "a column twice apart from its cells": (
+        *("a.json", {"columns": ["a", "a"], "data": [["b", "c"]]}),
+        *("the column 'a' twice", "Rename one"),
+    ),
     "a key twice in a document": ("a.json", '{"v": 1, "v": 2, "rows": []}', "'v' stands twice", "each key once"),
 }
 
@@ -125,6 +137,7 @@ def test_what_is_no_data_is_refused_by_what_it_is(case: str, tmp_path: Path) -> 
 
 FAULTY: dict[str, tuple[str, Any, str]] = {
     "a key twice, JSON lines": ("a.jsonl", '{"text": "a"}\n{"text": "a", "text": "b"}\n', "'text' stands twice"),
+    "a key twice as 1 and true": ("a.jsonl", '{"text": "a"}\n{"text": 1, "text": true}\n', "'text' stands twice"),
     "a key twice, JSON": ("a.json", '[{"text": "a"}, {"m": {"a": 1, "a": 2}}]', "'a' stands twice"),
     "a key in both forms": (
         "a.jsonl",
