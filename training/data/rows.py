@@ -120,7 +120,8 @@ def _preference(number: int, row: Cells) -> Example:
         raise Unfit("chosen or rejected calls tools, which no pair trains", "Leave such rows out.")
     if chosen.mark is False:
         raise Unfit("the chosen answer is marked as one that is not learnt", "Leave such rows out, or correct them.")
-    prompt = sides[0][:shared] or _asked(row)
+    begun = sides[0][:shared]
+    prompt = begun if begun and begun[0].role != "assistant" else (*_asked(row), *begun)
     prompt = headed(row, prompt[:-1] if prompt and prompt[-1][:2] in (chosen[:2], rejected[:2]) else prompt)
     _repeated(row, prompt, chosen)
     return Example(number, "preference", prompt, chosen=_whole(chosen), rejected=_whole(rejected))

@@ -16,6 +16,10 @@ TEXTS = ("text", "input_text", "output_text")
 PART = ("type", "text")
 LOSS = ("weight", "loss", "train", "training", "output_with_loss")
 """Fields of a turn or of a row that say whether it carries loss."""
+WORDS = dict.fromkeys(("true", "yes", "on", "예", "네"), "1") | dict.fromkeys(
+    ("false", "no", "off", "아니오", "아니요"), "0"
+)
+"""Yes and no as files write them."""
 SYSTEM = ("system", "system_prompt")
 PAIRS = (("instruction", "output"), ("question", "response"), ("prompt", "completion"))
 """Columns of a question and its answer, beside which `system`, `history` and a thought may stand."""
@@ -102,8 +106,7 @@ def mark_of(cells: Cells) -> bool | None:
 def _weight(cells: Cells, value: Any) -> bool:
     said = str(value).strip().lower()
     try:
-        number = {"true": 1.0, "yes": 1.0, "on": 1.0, "false": 0.0, "no": 0.0, "off": 0.0}.get(said)
-        number = float(said) if number is None else number
+        number = float(WORDS.get(said, said))
     except ValueError:
         number = float("nan")
     if number not in (0, 1):
@@ -120,7 +123,7 @@ def _beside(row: Cells) -> tuple[Turn, ...]:
 def _history(row: Cells) -> tuple[Turn, ...]:
     """Read LLaMA-Factory's `history`: pairs of a question and its answer, the oldest first."""
     value = parsed(row.values.get("history"))
-    if not isinstance(value, list) and not row.optional("history"):
+    if not isinstance(value, list | dict) and not row.optional("history"):
         return ()
     row.take("history")
     if is_turn(value):
@@ -128,9 +131,10 @@ def _history(row: Cells) -> tuple[Turn, ...]:
     turns: list[Turn] = []
     for pair in value if isinstance(value, list) else [value]:
         pair, mark = _of_object(Cells(pair, row), row) if isinstance(pair, dict) else (pair, None)
-        if not isinstance(pair, list | tuple) or len(pair) != 2:
+        said = pair if isinstance(pair, list | tuple) else ()
+        if len(said) != 2 or any(isinstance(side, list | dict) for side in said):
             raise Unfit("history is no list of pairs", 'Write history as [["question", "answer"], …], oldest first.')
-        asked, told = (row.written(said, "history") for said in pair)
+        asked, told = (row.written(side, "history") for side in said)
         turns += [Turn("user", asked), Turn("assistant", told, mark=mark)]
     return tuple(turns)
 

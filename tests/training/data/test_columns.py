@@ -106,6 +106,16 @@ READ: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         said(SAY, REPLY, f"{SAY}\n\n{ASK}"),
     ),
     "pair, messages": ("preference", PAIR | {"messages": spoken(SAY, REPLY, ASK)}, said(SAY, REPLY, ASK)),
+    "pair, answers of several turns": (
+        "preference",
+        {"prompt": spoken(ASK)} | {name: spoken(ASK, TELL, SAY, value)[1:] for name, value in PAIR.items()},
+        said(ASK, TELL, SAY),
+    ),
+    "history, one object": (
+        "alpaca",
+        ALPACA | {"history": {"user": SAY, "assistant": REPLY}},
+        said(SAY, REPLY, ASK, TELL),
+    ),
     "pair, messages with the answer": ("preference", PAIR | {"messages": spoken(ASK, TELL)}, said(ASK)),
     "pair, sharegpt": (
         "preference",
@@ -275,6 +285,12 @@ def test_openais_pairs_lose_no_tools() -> None:
     assert [(one.check, one.about) for one in made.findings] == [("unused", "parallel_tool_calls (100.0%)")]
 
 
+@pytest.mark.parametrize("past", [[spoken(SAY, REPLY)], {"user": [SAY], "assistant": [REPLY]}, [[SAY]], "글", 3])
+def test_a_history_that_is_none_has_a_remedy_that_works(past: Any) -> None:
+    (one,) = data([ALPACA | {"history": past}]).findings
+    assert (one.check, 'Write history as [["question", "answer"]' in one.remedy) == ("unreadable", True)
+
+
 def test_an_input_of_nothing_is_a_finding() -> None:
     rows = [ALPACA | {"instruction": f"{SAY} {value}", "input": value} for value in ("inf", "N/A", "No input", "글")]
     (one,) = check(data(rows))
@@ -315,7 +331,7 @@ def test_values_are_read_as_they_are_meant_or_told(case: str, place: str) -> Non
 @pytest.mark.parametrize(
     ("mark", "learnt", "named"),
     [
-        *(({"weight": value}, False, False) for value in (0, 0.0, "0", "0.0", False, "False", "no", "off")),
+        *(({"weight": value}, False, False) for value in (0, 0.0, "0", "0.0", False, "False", "no", "off", "아니요")),
         *(({name: False}, False, False) for name in ("train", "loss", "training")),
         *(
             ({"train": "false"}, False, False),
