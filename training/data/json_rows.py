@@ -20,7 +20,11 @@ TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[][{}]', re.DOTALL)
 ONE_LIST = re.compile(rb'\s*\{\s*"([^"\\]*)"\s*:\s*(?=\[)')
 NO_OBJECTS = re.compile(rb'\s*\[\s*(["\[\w-])')
 TURNS = ("messages", "conversations")
-MOST_BYTES, MOST_KEYS = 4 * LONGEST, 50 * MOST_COLUMNS
+MOST_BYTES, MOST_KEYS, MOST_PARTS = 4 * LONGEST, 50 * MOST_COLUMNS, 2 * LONGEST
+
+
+class Endless(ValueError):
+    """Raised for a row, by its number, that is too long and has so many parts that finding its end takes minutes."""
 
 
 class Twice(ValueError):
@@ -93,7 +97,13 @@ def _document(path: Path, encoding: str, split: str) -> Numbered:
         raise ConfigError(
             f"{path} is a list of {_kind(first[1])}, and rows are objects.", 'Write each as {"text": …}, for example.'
         )
-    spans = _spans(raw)
+    try:
+        spans = _spans(raw)
+    except Endless as error:
+        raise ConfigError(
+            f"{path}, row {error}: {TOO_LONG}, in too many parts to look for its end.",
+            "Take it out, or save the rows as JSONL, which is read line by line.",
+        ) from error
     if spans is None:
         yield from _whole(path, raw, encoding, split)
         return
@@ -123,15 +133,17 @@ def _spans(raw: bytes) -> list[tuple[int, int]] | None:
     depth, begin, last = 0, 0, named.end() if named else len(raw) - len(raw.lstrip())
     if raw[last : last + 1] != b"[":
         return None
-    last += 1
-    for token in TOKEN.finditer(raw, last):
+    last, first = last + 1, 0
+    for count, token in enumerate(TOKEN.finditer(raw, last)):
         mark = raw[token.start() : token.start() + 1]
         if depth == 0 and (
             mark in b'["' or raw[last : token.start()].strip() != (b"," if found and mark == b"{" else b"")
         ):
             return None
         if depth == 0 and mark == b"{":
-            begin = token.start()
+            begin, first = token.start(), count
+        if count - first > MOST_PARTS and token.start() - begin > MOST_BYTES:
+            raise Endless(f"{len(found) + 1:,}")
         depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(mark, 0)
         if depth == 0 and mark != b'"':
             last = token.end()

@@ -122,6 +122,10 @@ REFUSED: dict[str, tuple[str, Any, str, str]] = {
         *("a.json", {"columns": ["a", "a"], "data": [["b", "c"]]}),
         *("the column 'a' twice", "Rename one"),
     ),
+    "a row of millions of parts": (
+        *("a.json", '[{"text": "a"}, {"text": [' + "[]," * 3_000_000 + "[]]}]"),
+        *("row 2: longer than", "save the rows as JSONL"),
+    ),
     "a key twice in a document": ("a.json", '{"v": 1, "v": 2, "rows": []}', "'v' stands twice", "each key once"),
 }
 
