@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,11 +64,14 @@ class Sample(Mark):
         pairs = self.filtered_resps if self.choices else []
         return [float(pair[0]) for pair in pairs if isinstance(pair, list)]
 
-    @property
-    def answer(self) -> int | None:
-        """Return the choice with the highest log-likelihood (what `acc` looks at), counted from 0."""
-        scores = self.scores
-        return max(range(len(scores)), key=scores.__getitem__) if scores else None
+    def answer(self, metric: str = "acc") -> int | None:
+        """Return the choice that a metric looks at, counted from 0: the likeliest, or that by length; or None."""
+        long = LENGTHS.get(metric)
+        if not self.scores or long is None:
+            return None
+        pairs = zip(self.scores, self.choices, strict=False)
+        scores = [score / (long(choice.removeprefix(" ")) or 1) for score, choice in pairs]
+        return max(range(len(scores)), key=scores.__getitem__)
 
     @property
     def _sent(self) -> list[list[Any]]:
@@ -77,6 +80,12 @@ class Sample(Mark):
         return [list(row.values()) if isinstance(row, dict) else list(row) for row in rows]
 
 
+LENGTHS: dict[str, Callable[[str], int]] = {
+    "acc": lambda text: 1,
+    "acc_norm": len,
+    "acc_bytes": lambda text: len(text.encode()),
+}
+"""What lm-eval divides the score of a choice by, by metric."""
 M = TypeVar("M", bound=Mark)
 
 

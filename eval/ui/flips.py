@@ -50,15 +50,16 @@ def html(board: "Leaderboard", row_key: str | None, task: str | None) -> str:
     gained = sum(flip.gained for flip in found)
     count = both("flips.count", gained=gained, lost=len(found) - gained, base=base.name, n=f"{other.n:,}")
     more = both("flips.more", shown=SHOWN, all=len(found)) if len(found) > SHOWN else ""
-    shown = "".join(_flip(flip, base.name, row.name) for flip in found[:SHOWN])
+    metric = other.metric.partition(",")[0]
+    shown = "".join(_flip(flip, base.name, row.name, metric) for flip in found[:SHOWN])
     return f'<p class="soft">{count} {more}</p><div class="flips">{shown}</div>'
 
 
-def _flip(flip: "Flip", base: str, variant: str) -> str:
+def _flip(flip: "Flip", base: str, variant: str, metric: str) -> str:
     name = "gained" if flip.gained else "lost"
     chip = f'<em class="{"better" if flip.gained else "worse"}">{both(f"flips.{name}")}</em>'
     head = f"<header>{chip}<small>{both('flips.document', number=flip.variant.doc_id)}</small></header>"
-    return f"<article>{head}{_prompt(flip.variant.prompt)}{_answers(flip, base, variant)}</article>"
+    return f"<article>{head}{_prompt(flip.variant.prompt)}{_answers(flip, base, variant, metric)}</article>"
 
 
 def _prompt(text: str) -> str:
@@ -69,7 +70,7 @@ def _prompt(text: str) -> str:
     return f"<pre>…{escaped(text[-PROMPT_END:])}</pre>{folded}"
 
 
-def _answers(flip: "Flip", base: str, variant: str) -> str:
+def _answers(flip: "Flip", base: str, variant: str, metric: str) -> str:
     choices = flip.variant.choices
     if not choices:
         rows = ((base, flip.base), (variant, flip.variant))
@@ -78,7 +79,7 @@ def _answers(flip: "Flip", base: str, variant: str) -> str:
             for name, sample in rows
         )
     right = gold(flip.variant)
-    given = ((base, flip.base.answer), (variant, flip.variant.answer))
+    given = ((base, flip.base.answer(metric)), (variant, flip.variant.answer(metric)))
     lines = []
     for index, choice in enumerate(choices):
         who = "".join(f'<span class="who">{escaped(name)}</span>' for name, answer in given if answer == index)

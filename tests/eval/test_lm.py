@@ -145,7 +145,7 @@ def check_up_to_drift(base: dict[str, Result], build: dict[str, Result]) -> None
         assert max(drifts) < 0.3
         clear = [key for key, margin in margins(base[task]).items() if margin > 2 * max(drifts)]
         assert clear
-        assert [first[key].answer for key in clear] == [second[key].answer for key in clear]
+        assert [first[key].answer() for key in clear] == [second[key].answer() for key in clear]
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from rich.console import Console
 from eval import leaderboard, origin, results, tables
 from eval.cli import _task
 from eval.leaderboard import Leaderboard
+from eval.samples import Sample
 from playground.catalogue.variants import Catalogue
 from playground.errors import ConfigError, MadangError
 from playground.escape import guard_rich
@@ -459,6 +460,14 @@ class TestOddFiles:
         (tmp_path / name).write_text(json.dumps(content | {"config": content["config"] | {"limit": 4}}, indent=2))
         (row,) = leaderboard.load(tmp_path).rows
         assert (row.name, row.cells["arc_easy"].n, row.partial) == ("o/m", 4, True)
+
+    @pytest.mark.parametrize(("metric", "choice"), [("acc", 0), ("acc_norm", 1), ("acc_bytes", 2), ("f1", None)])
+    def test_the_choice_that_counted_is_the_one_that_the_metric_looks_at(self, metric: str, choice: int | None) -> None:
+        sent = {f"gen_args_{i}": {"arg_0": "q", "arg_1": f" {text}"} for i, text in enumerate(("a", "abcd", "가나다"))}
+        answers = [["-3.0", "False"], ["-4.0", "False"], ["-5.0", "False"]]
+        row = {"doc_id": 0, "doc": {}, "target": "0", "arguments": sent, "filtered_resps": answers}
+        sample = Sample.model_validate(row | {f"{what}_hash": "x" for what in ("doc", "prompt", "target")})
+        assert sample.answer(metric) == choice
 
     def test_samples_that_were_one_list(self, tmp_path: Path) -> None:
         path = lm_eval(tmp_path, "pretrained=m", {"arc_easy": {"acc,none": 0.5}})

@@ -63,7 +63,7 @@ def test_lm_evals_own_files_are_read(lm_eval_run: LmEvalRun) -> None:
     assert sum(right) / 8 == one.value
     for full in one.documents.samples():
         assert len(full.choices) == 4
-        assert (full.answer == int(full.target)) == bool(full.values["acc"])
+        assert (full.answer() == int(full.target)) == bool(full.values["acc"])
 
 
 def test_our_files_are_lm_evals(lm_eval_run: LmEvalRun, tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ class TestJoining:
         assert (gained.gained, gained.base.prompt, gained.base.choices) == (
             *(True, "kobest_copa 1", [" choice 0", " choice 1"]),
         )
-        assert (gained.base.answer, gained.variant.answer) == (0, 1)
+        assert (gained.base.answer(), gained.variant.answer()) == (0, 1)
 
 
 class TestFaults:
