@@ -8,6 +8,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -38,6 +39,7 @@ OURS = {
         "load_best_model_at_end": "it is always so where `data.evaluation` is given",
         "sync_ref_model": "the reference is the base without the adapter, which stays as it is",
         "generate_during_eval": "ask the adapter in Chat, beside its base",
+        "max_completion_length": "give `max_length`: rows are cut at the ends of their answers",
         "auto_find_batch_size": "the guards do that, and keep the effective batch",
         "logging_nan_inf_filter": "the guards stop at a loss that is not finite",
     },
@@ -53,6 +55,7 @@ OURS = {
 CALLED_NOW = {
     "warmup_ratio": "write warmup_steps: 0.1 (below 1 it is the ratio)",
     "max_seq_length": "it is called max_length",
+    "max_prompt_length": "prompts are never cut; give max_length for both together",
     "evaluation_strategy": "it is called eval_strategy",
     "no_cuda": "the device is chosen by what this machine has",
     "rank": "it is called r",
@@ -75,12 +78,15 @@ LEAST = {
     "max_length": 16,
     "warmup_steps": 0,
     "weight_decay": 0,
+    "desirable_weight": 0,
+    "undesirable_weight": 0,
 }
 POSITIVE = ("learning_rate", "num_train_epochs", "beta", "max_grad_norm")
 KEEPS_BASE = (True, False, "gaussian", "orthogonal", "loftq")
 """Beginnings of an adapter that leave the base as it is; LoftQ in the form of loading.py."""
 WITHOUT_KL = "apo_zero_unpaired"
 """The loss of KTO that compares no batch with itself."""
+KTO_LOSSES = ("kto", WITHOUT_KL)
 TRACKERS = {"wandb": "wandb", "tensorboard": "tensorboard", "trackio": "trackio"}
 
 
@@ -88,7 +94,9 @@ def check(recipe: Recipe) -> None:
     """Raise one ConfigError with every fault of both blocks. Takes the recipe as written, or as resolved."""
     faults = [*_faults("lora", recipe.lora, lora_config()), *_faults("trainer", recipe.trainer, trainer_config(recipe))]
     faults += _tracker_faults(recipe.trainer.get("report_to", "none"))
-    faults = faults or [*_refusals(recipe), *_dropout_faults(recipe), *_kl_faults(recipe)]
+    if recipe.trainer.get("use_liger_kernel") and find_spec("liger_kernel") is None:
+        faults.append("trainer.use_liger_kernel: it is not installed; pip install liger-kernel.")
+    faults = faults or [*_refusals(recipe), *_compared_faults(recipe), *_kto_faults(recipe)]
     if recipe.lora.get("init_lora_weights") == "loftq" and not recipe.load_in_4bit:
         faults.append("lora.init_lora_weights = 'loftq': it makes up for a 4-bit base; say load_in_4bit: true, too.")
     if faults:
@@ -99,17 +107,27 @@ def check(recipe: Recipe) -> None:
         )
 
 
-def _dropout_faults(recipe: Recipe) -> Iterator[str]:
-    """Yield that dropout is asked for where TRL switches it off without a word."""
+def _compared_faults(recipe: Recipe) -> Iterator[str]:
+    """Yield what is asked for where trainers that compare answers pass over it without a word."""
+    if not METHODS[recipe.method].compares:
+        return
     dropout = recipe.lora.get("lora_dropout")
-    if METHODS[recipe.method].compares and dropout and recipe.trainer.get("disable_dropout", True):
+    if dropout and recipe.trainer.get("disable_dropout", True):
         yield f"lora.lora_dropout = {dropout}: {recipe.method} trains without it, unless disable_dropout is false."
+    if smoothing := recipe.trainer.get("label_smoothing_factor"):
+        yield f"trainer.label_smoothing_factor = {smoothing}: the loss of {recipe.method} has none; leave it out."
+    if not recipe.data.answers_only:
+        yield f"data.answers_only = false: {recipe.method} holds answers against each other; leave it out."
 
 
-def _kl_faults(recipe: Recipe) -> Iterator[str]:
+def _kto_faults(recipe: Recipe) -> Iterator[str]:
     """Yield what TRL's KTO trainer refuses after the start: it pairs each prompt with its neighbour's answer."""
     trainer = recipe.trainer
-    if recipe.method != "kto" or trainer.get("loss_type") == WITHOUT_KL:
+    loss = trainer.get("loss_type", KTO_LOSSES[0])
+    if recipe.method != "kto" or loss == WITHOUT_KL:
+        return
+    if loss not in KTO_LOSSES:
+        yield f"trainer.loss_type = {loss!r}: KTO knows {' and '.join(KTO_LOSSES)}."
         return
     otherwise = f"or say loss_type: {WITHOUT_KL}."
     batch = trainer.get("per_device_train_batch_size")
@@ -156,16 +174,15 @@ def _refusals(recipe: Recipe) -> Iterator[str]:
 
 
 def _faults(block: str, row: Mapping[str, Any], kind: type[Any]) -> Iterator[str]:
-    known = [field.name for field in dataclasses.fields(kind) if field.init]
+    known = [field.name for field in dataclasses.fields(kind) if field.init and field.name not in OURS[block]]
     for name, value in row.items():
         if name in OURS[block]:
             yield f"{block}.{name} = {value!r}: not given here; {OURS[block][name]}."
         elif name not in known:
             near = get_close_matches(name, known, n=2, cutoff=0.6)
-            means = CALLED_NOW.get(name) or (
-                f"did you mean {' or '.join(near)}?" if near else f"not in {kind.__name__}"
-            )
-            yield f"{block}.{name}: there is no such field; {means.rstrip('.')}."
+            guess = f"did you mean {' or '.join(near)}?" if near else f"not in {kind.__name__}."
+            means = f"{CALLED_NOW[name]}." if name in CALLED_NOW else guess
+            yield f"{block}.{name}: there is no such field; {means}"
         else:
             yield from _value_faults(f"{block}.{name}", name, value, kind)
 
@@ -202,8 +219,6 @@ def _read(name: str, value: Any, kind: type[Any]) -> Any:
 
 
 def _tracker_faults(asked: Any) -> Iterator[str]:
-    from importlib.util import find_spec
-
     for name in [asked] if isinstance(asked, str) else asked or []:
         if name == "none":
             continue

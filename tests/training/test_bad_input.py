@@ -63,6 +63,31 @@ RECIPES: dict[str, Case] = {
         *({"method": "orpo", "rows": ROWS["dpo"]}, ["trainer.loss_type=sigmoid"]),
         *("loss_type", "ORPOConfig"),
     ),
+    "a cut that ORPO would pass over": (
+        *({"method": "orpo", "rows": ROWS["dpo"]}, ["trainer.max_completion_length=20"]),
+        *("max_completion_length = 20: not given here; give `max_length`", "ORPOConfig"),
+    ),
+    "a cut of TRL's old trainers": (
+        *({"method": "orpo", "rows": ROWS["dpo"]}, ["trainer.max_prompt_length=20"]),
+        *("no such field; prompts are never cut", "ORPOConfig"),
+    ),
+    "a loss that KTO has no more": (
+        *({"method": "kto", "rows": ROWS["kto"]}, ["trainer.loss_type=bco"]),
+        *("loss_type = 'bco': KTO knows kto and apo_zero_unpaired", "KTOConfig"),
+    ),
+    "a weight that turns KTO around": (
+        *({"method": "kto", "rows": ROWS["kto"]}, ["trainer.desirable_weight=-1"]),
+        *("desirable_weight = -1: it must be 0 or more", "KTOConfig"),
+    ),
+    "smoothing that no trainer of pairs applies": (
+        *({"method": "orpo", "rows": ROWS["dpo"]}, ["trainer.label_smoothing_factor=0.1"]),
+        *("label_smoothing_factor = 0.1: the loss of orpo has none", "ORPOConfig"),
+    ),
+    "loss on everything of rated answers": (
+        *({"method": "kto", "rows": ROWS["kto"]}, ["data.answers_only=false"]),
+        *("answers_only = false: kto holds answers against each other", "KTOConfig"),
+    ),
+    "a kernel that is not there": ({}, ["trainer.use_liger_kernel=true"], "pip install liger-kernel", "SFTConfig"),
     "cpt of conversations": ({"rows": ROWS["sft"], "method": "cpt"}, [], "cpt learns from plain text", "text"),
     "an unknown data format": ({}, ["data.format=alpca"], "alpca", "alpaca"),
     "no row to read": ({}, ["data.limit=0"], "data.limit = 0", "show the fields"),
