@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from playground.errors import ConfigError, UnknownNameError
 from training.data.calls import schemas
-from training.data.cells import Cells, RowFault, Unfit, parsed
+from training.data.cells import Cells, RowFault, Unfit, blank, parsed
 from training.data.encodings import composed
 from training.data.examples import Example, Row, Table, Turn
 from training.data.findings import Finding, many
@@ -118,11 +118,12 @@ def check_method(data: Data, method: str) -> None:
     other = next(name for name, way in METHODS.items() if data.kind in way.kinds)
     if method == "cpt":
         hint = f"Train it with {other}, or write each text into a column named text."
-    elif data.kind == "rated":
+    elif data.kind == "rated" and method == "sft":
         hint = f"Train it with {other}; --format messages reads good and bad answers alike, where there are messages."
     else:
         formats = [name for name, one in FORMATS.items() if one.kind in wanted.kinds]
         hint = f"Train it with {other}, or give {' or '.join(formats)} data."
+        hint += " A label is true for a good answer and false for a bad one." if "rated" in wanted.kinds else ""
     raise ConfigError(
         f"{method} learns from {wanted.wants}, and {data.name} holds {data.kind} rows ({data.format}).", hint
     )
@@ -184,9 +185,9 @@ def _is_rated(row: Row, have: set[str], turns: bool) -> bool:
     label = row.get("label", row.get("kto_tag"))
     if "kto_tag" in have:
         return rating(label) is not None
-    if "label" not in row or (label is not None and rating(label) is None):
+    if "label" not in row or (not blank(label) and rating(label) is None):
         return False
-    return {"prompt", "completion"} <= have or (turns and label is not None)
+    return ("prompt" in have and "completion" in row) or (turns and not blank(label))
 
 
 def _turns_format(value: Any) -> str | None:

@@ -19,7 +19,8 @@ SEED = 3407
 def mixed(task: Data, general: Data, share: float = 0.2, seed: int = SEED) -> Data:
     """Return the task's rows with so many general ones that they are `share` of the result, all of them shuffled.
 
-    Too few general rows are all used, and a finding says so. Row numbers stay those of either source.
+    Too few general rows are all used, and a finding says so. Row numbers stay those of either source; what was found
+    while reading the general rows names its file.
     """
     if not 0 < share < 1:
         raise ConfigError(f"A share of {share} general rows is no mix.", "Give a number between 0 and 1, such as 0.2.")
@@ -32,6 +33,7 @@ def mixed(task: Data, general: Data, share: float = 0.2, seed: int = SEED) -> Da
     chosen = _shuffled(general.examples, f"{seed}/general")[:wanted]
     examples = _shuffled([*task.examples, *chosen], f"{seed}/mixed")
     findings = [*task.findings]
+    findings += [replace(found, message=f"{general.name}: {found.message}") for found in general.findings]
     if len(chosen) < wanted:
         reached = len(chosen) / max(1, len(examples))
         what = f"{many(len(chosen))} of {general.name} make {reached:.0%} of the mix; {share:.0%} takes {wanted:,}"

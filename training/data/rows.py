@@ -68,8 +68,9 @@ def _rated(number: int, row: Cells) -> Example:
         what = "no label" if said is None else f"the label {str(said)[:40]!r}"
         raise Unfit(f"a rated answer has {what}", "Write label as true (good) or false (bad).")
     answers = next((name for _, name in PAIRS if name in row.unread), "")
-    if not answers:
+    if not answers and any(name in row.unread for name in SPOKEN):
         return replace(_spoken(number, row), kind="rated", good=good)
+    answers = answers or next((name for _, name in PAIRS if name in row.values), PAIRS[-1][1])
     answer = _side(row, answers)
     asked = _asked(row)
     if asked and len(answer) != 1:

@@ -17,6 +17,7 @@ from tests.training.data.rows import (
     data,
     table,
 )
+from training.data import report
 from training.data.examples import Turn
 from training.data.formats import check_method, convert, detect
 from training.methods import METHODS
@@ -161,6 +162,34 @@ def test_a_row_of_another_shape_is_named_and_the_rest_read(broken: dict[str, Any
     assert [(f.check, f.severity, f.rows) for f in made.findings if f.severity == "fatal"] == [
         ("unreadable", "fatal", (3,))
     ]
+
+
+@pytest.mark.parametrize(
+    ("broken", "check", "said"),
+    [
+        ({"prompt": "q", "completion": "a", "label": float("nan")}, "unreadable", "no label"),
+        ({"prompt": "q", "completion": "a", "label": ""}, "unreadable", "no label"),
+        ({"prompt": "q", "completion": None, "label": True}, "missing-answers", "without an answer"),
+        ({"prompt": "q", "completion": " ", "label": True}, "missing-answers", "without an answer"),
+    ],
+)
+def test_what_a_rated_row_lacks_is_said(broken: dict[str, Any], check: str, said: str) -> None:
+    made = data([{"prompt": "q", "completion": "a", "label": True}, broken])
+    assert made.format == "kto"
+    found = [f for f in report.inspect(made).findings if f.severity == "fatal"]
+    assert [(f.check, f.rows) for f in found] == [(check, (2,))]
+    assert said in found[0].message
+
+
+def test_remedies_of_a_method_fit_it() -> None:
+    rated = data([{"messages": MESSAGES[0]["messages"], "label": True}])
+    for method, wanted in (("sft", "--format messages"), ("orpo", "or give preference data.")):
+        with pytest.raises(ConfigError) as error:
+            check_method(rated, method)
+        assert wanted in str(error.value.hint)
+    with pytest.raises(ConfigError) as error:
+        check_method(data([{"prompt": "q", "completion": "a", "label": "good"}]), "kto")
+    assert "label is true for a good answer" in str(error.value.hint)
 
 
 @pytest.mark.parametrize(("method", "name"), [(m, n) for m in METHODS for n in ALL])

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from playground.errors import ConfigError
 from tests.training.data.rows import TEXT, data, talks
 from training.data.faults import prompt_key
+from training.data.findings import Finding
 from training.data.formats import Data
 from training.data.mix import held_out, mixed
 
@@ -40,6 +41,13 @@ def test_too_few_general_rows_are_all_used_and_it_says_so() -> None:
     assert len(whole) == 85
     assert [(f.check, f.severity) for f in whole.findings] == [("mix", "note")]
     assert "5 rows of general.jsonl make 6% of the mix; 20% takes 20" in whole.findings[0].message
+
+
+def test_what_was_found_in_general_rows_is_told_with_their_file() -> None:
+    general = numbered(20, "일반", "general.jsonl")
+    general.findings.append(Finding("unreadable", "fatal", (3,), "messages is missing", "Write it.", True))
+    found = mixed(numbered(80), general).findings
+    assert [(f.severity, f.message) for f in found if f.rows] == [("fatal", "general.jsonl: messages is missing")]
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.2, 20])
