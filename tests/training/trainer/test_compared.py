@@ -37,6 +37,7 @@ def built(settings: Settings, recipe: Write) -> Callable[..., Any]:
     """A trainer of a method, ready to train."""
 
     def make(method: str, *sets: str) -> Any:
+        torch.manual_seed(SEED)  # of the adapter's first matrices: what ran before must not choose them
         run: Run = begin(settings, str(recipe(method)), *sets)
         loaded = loading.load("peft", run.recipe(), run.model(), run.plan(), on_card=False)
         trainer = trainers.build(run, run.recipe(), run.plan(), loaded, on_card=False)
