@@ -4,6 +4,7 @@ Order comes from SHA-256, since random number generators may change between vers
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from hashlib import sha256
 
@@ -32,13 +33,17 @@ def mixed(task: Data, general: Data, share: float = 0.2, seed: int = SEED) -> Da
     wanted = round(len(task) * share / (1 - share))
     chosen = _shuffled(general.examples, f"{seed}/general")[:wanted]
     examples = _shuffled([*task.examples, *chosen], f"{seed}/mixed")
-    findings = [*task.findings]
-    findings += [replace(found, message=f"{general.name}: {found.message}") for found in general.findings]
+    findings = [*task.findings, *named(general.findings, general)]
     if len(chosen) < wanted:
         reached = len(chosen) / max(1, len(examples))
         what = f"{many(len(chosen))} of {general.name} make {reached:.0%} of the mix; {share:.0%} takes {wanted:,}"
         findings.append(Finding("mix", "note", (), what, "Give more general rows, or ask for a smaller share."))
     return replace(task, examples=examples, name=f"{task.name} + {general.name}", findings=findings)
+
+
+def named(findings: Iterable[Finding], data: Data) -> list[Finding]:
+    """Return findings with the name of their data, to stand beside those of other data."""
+    return [replace(found, message=f"{data.name}: {found.message}") for found in findings]
 
 
 def _shuffled(examples: list[Example], salt: str) -> list[Example]:

@@ -7,7 +7,7 @@ import json
 import platform
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -115,7 +115,10 @@ def look(
     report = inspect(train, encoder, recipe.trainer.get("max_length"), benchmark(None) if benchmark else None)
     _refuse(report, "data.source")
     if evaluation is not None:
-        _refuse(inspect(evaluation, encoder), "data.evaluation")
+        evaluated = inspect(evaluation, encoder, recipe.trainer.get("max_length"))
+        _refuse(evaluated, "data.evaluation")
+        if isinstance(recipe.data.evaluation, str):  # of rows held out the report tells already
+            report = replace(report, findings=[*report.findings, *mix.named(evaluated.findings, evaluation)])
     if recipe.method == "kto":
         train, evaluation = unpaired(train), evaluation and unpaired(evaluation)
     plan = _plan(recipe, _max_length(written, recipe, report))

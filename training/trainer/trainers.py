@@ -34,6 +34,8 @@ def build(run: Run, recipe: Recipe, plan: Plan, loaded: Loaded, on_card: bool) -
     datasets = {split: _rows(run, recipe, plan, split) for split in ("train", "evaluation")}
     if datasets["train"] is None or not len(datasets["train"]):
         raise ConfigError("No row is left to train on.", "Raise trainer.max_length; `madang data check` shows why.")
+    if datasets["evaluation"] is not None and not len(datasets["evaluation"]):
+        raise ConfigError("No row is left to evaluate on.", "Raise trainer.max_length, or hold out other rows.")
     arguments = config(run, recipe, plan, on_card, datasets["evaluation"] is not None)
     recorder = Recorder(run)
     callbacks = [recorder]
