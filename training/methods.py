@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["conversation", "text", "preference", "rated"]
-Method = Literal["sft", "dpo", "kto", "orpo", "cpt"]
+Kind = Literal["conversation", "text", "preference", "rated", "prompt"]
+Method = Literal["sft", "dpo", "kto", "orpo", "grpo", "cpt"]
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Way:
     `config`: where TRL has its config. `defaults`: fields of it that differ from TRAINER. `compares`: it learns the
     difference between answers, with all logits at once, and never packs. `answers`: of one row in one forward pass.
     `copies`: fp32 copies of all logits at once (logits, log-probabilities, gradient, the reference's). `least_batch`:
-    no guard makes the batch smaller.
+    no guard makes the batch smaller. `rewarded`: the model answers, and the recipe's rewards, which are code, score it.
     """
 
     kinds: tuple[Kind, ...]
@@ -25,6 +25,7 @@ class Way:
     answers: int = 1
     copies: int = 3
     least_batch: int = 1
+    rewarded: bool = False
 
 
 CPT: dict[str, Any] = {
@@ -45,6 +46,13 @@ KTO: dict[str, Any] = {
 }
 DPO: dict[str, Any] = {"num_train_epochs": 1, "learning_rate": 5e-7, "beta": 0.1}
 ORPO: dict[str, Any] = {"num_train_epochs": 1, "learning_rate": 8e-6, "beta": 0.1}
+GRPO: dict[str, Any] = {
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 1e-6,
+    "num_generations": 8,
+    "max_completion_length": 256,
+}
 PAIRS = "preference pairs (chosen, rejected)"
 METHODS: dict[str, Way] = {
     "sft": Way(("conversation", "text"), "conversations or text", "trl:SFTConfig"),
@@ -58,7 +66,8 @@ METHODS: dict[str, Way] = {
         least_batch=2,
     ),
     "orpo": Way(("preference",), PAIRS, "trl.experimental.orpo:ORPOConfig", ORPO, compares=True, answers=2, copies=4),
+    "grpo": Way(("prompt",), "prompts", "trl:GRPOConfig", GRPO, compares=True, rewarded=True),
     "cpt": Way(("text",), "plain text", "trl:SFTConfig", CPT),
 }
-"""Defaults are the guide's for SFT, DPO and continued pre-training, TRL's for KTO, the paper's (2403.07691) for ORPO.
-The order decides which one is named for data that another cannot use."""
+"""Defaults are the guide's for SFT, DPO and continued pre-training, TRL's for KTO and GRPO, the paper's (2403.07691)
+for ORPO. The order decides which one is named for data that another cannot use."""

@@ -101,10 +101,11 @@ class Recipe(Value):
     name: str = Field(default="", description="what the adapter is called: model:name")
     engine: Engine = "auto"
     load_in_4bit: bool = Field(default=False, description="NF4 base (QLoRA); needs an NVIDIA GPU")
+    reward: tuple[str, ...] = Field(default=(), description="GRPO: file.py:function that scores answers; or a list")
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     lora: dict[str, Any] = Field(default={}, description="fields of PEFT's LoraConfig")
     trainer: dict[str, Any] = Field(
-        default={}, description="fields of TRL's SFTConfig, DPOConfig, KTOConfig or ORPOConfig"
+        default={}, description="fields of TRL's SFTConfig, DPOConfig, KTOConfig, ORPOConfig or GRPOConfig"
     )
     guards: Guards = Guards()
     devices: int = Field(default=1, ge=1, le=64, description="GPUs (or CPU processes) of this machine")
@@ -117,6 +118,11 @@ class Recipe(Value):
     def _readable_name(cls, name: str) -> str:
         return readable(name) if name else name
 
+    @field_validator("reward", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
     @field_validator("lora", "trainer", mode="before")
     @classmethod
     def _empty_block(cls, value: Any) -> Any:
@@ -128,6 +134,11 @@ class Recipe(Value):
         """Return the rows of one optimizer step, on all devices together."""
         trainer = self.trainer
         return int(trainer["per_device_train_batch_size"] * trainer["gradient_accumulation_steps"] * self.devices)
+
+    @property
+    def answered(self) -> int:
+        """Return the answers that GRPO generates at once, on all devices together."""
+        return int(self.trainer.get("generation_batch_size") or self.effective_batch)
 
 
 def names() -> list[str]:
@@ -172,7 +183,8 @@ def parse(row: Mapping[str, Any], path: Path) -> Recipe:
     if data.mix:
         source = _placed(data.mix.source, path.parent)
         data = data.model_copy(update={"mix": data.mix.model_copy(update={"source": source})})
-    return recipe.model_copy(update={"data": data, "name": recipe.name or path.stem})
+    reward = tuple(":".join((_placed(file, path.parent), name)) for file, _, name in map(_split, recipe.reward))
+    return recipe.model_copy(update={"data": data, "name": recipe.name or path.stem, "reward": reward})
 
 
 def resolved(recipe: Recipe, on_card: bool) -> Recipe:
@@ -182,6 +194,9 @@ def resolved(recipe: Recipe, on_card: bool) -> Recipe:
     trainer = TRAINER | device | METHODS[recipe.method].defaults | evaluated | recipe.trainer
     if evaluated and trainer["save_steps"] % trainer["eval_steps"]:  # the best checkpoint is one that was evaluated
         trainer["save_steps"] += trainer["eval_steps"] - trainer["save_steps"] % trainer["eval_steps"]
+    if evaluated and METHODS[recipe.method].rewarded:  # a batch of whole groups, as TRL asks for
+        group = trainer.get("num_generations_eval") or trainer["num_generations"]
+        trainer.setdefault("per_device_eval_batch_size", group)
     if recipe.lora.get("target_modules") is None:
         lora = LORA | {name: value for name, value in recipe.lora.items() if name != "target_modules"}
     else:
@@ -205,6 +220,10 @@ def _placed(source: str, folder: Path) -> str:
         if found.exists():
             return str(found.resolve())
     return source
+
+
+def _split(reward: str) -> tuple[str, str, str]:
+    return reward.rpartition(":")
 
 
 def _set(row: dict[str, Any], pair: str) -> None:

@@ -41,6 +41,10 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     ],
 }
 ROWS["orpo"] = ROWS["dpo"]
+ROWS["grpo"] = [{"prompt": f"Name {place} {number}", "answer": place} for number in range(2) for place in PLACES]
+REWARD = "def score(completions, **columns):\n    return [float(len(set(said))) for said in completions]\n"
+"""What varies in a random model's answers, too."""
+ANSWERS = {"num_generations": 4, "max_completion_length": 8, "learning_rate": 1e-2}
 Write = Callable[..., Path]
 
 
@@ -69,7 +73,11 @@ def recipe(tmp_path: Path, tiny: Callable[[str], Path], write_rows: Callable[...
 
     def write(method: str = "sft", rows: list[dict[str, Any]] | None = None, **fields: Any) -> Path:
         source = write_rows(ROWS.get(method, ROWS["sft"]) if rows is None else rows)
-        trainer = {"max_steps": 6, "save_steps": 2, "learning_rate": 1e-3, "warmup_steps": 0}
+        trainer: dict[str, Any] = {"max_steps": 6, "save_steps": 2, "learning_rate": 1e-3, "warmup_steps": 0}
+        if method == "grpo":
+            (tmp_path / "reward.py").write_text(fields.pop("code", REWARD), encoding="utf-8")
+            fields = {"reward": "reward.py:score"} | fields
+            trainer |= ANSWERS
         row: dict[str, Any] = {
             "method": method,
             "model": str(tiny("llama")),

@@ -22,7 +22,7 @@ PLAIN = "method: sft\nmodel: smollm2\ndata: {source: x.jsonl}\n"
 
 
 def test_the_recipes_that_come_along() -> None:
-    assert SHIPPED == ["cpt", "dpo", "kto", "orpo", "sft", "sft-messages"]
+    assert SHIPPED == ["cpt", "dpo", "grpo", "kto", "orpo", "sft", "sft-messages"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from training.data.formats import Data
     from training.data.report import Report
 
-FORMATS = "alpaca, koalpaca, orca, prompt-completion, sharegpt, messages, xtuner, text, preference or kto"
+FORMATS = "alpaca, koalpaca, orca, prompt-completion, sharegpt, messages, xtuner, text, preference, kto or prompt"
 data = typer.Typer(help="Training data: check it before any step is trained.", no_args_is_help=True)
 
 
@@ -46,11 +46,11 @@ def check(  # noqa: PLR0913 - a parameter an option
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Print what is wrong, row by row, and how long the rows are; exit 1 where training would refuse the data."""
-    from training.data.formats import ANSWERS, check_method, convert
+    from training.data.formats import ANSWERS, check_method, convert, wanted_format
     from training.data.report import inspect
     from training.data.sources import read
 
-    rows = convert(read(source, split), form, _columns(column or []), _roles(role or [*ANSWERS]))
+    rows = convert(read(source, split), wanted_format(form, method), _columns(column or []), _roles(role or [*ANSWERS]))
     if method:
         check_method(rows, method)
     encoder = _encoder(program(context), model, prompt_format) if lengths else None

@@ -13,6 +13,7 @@ from playground.system.hardware import MIB
 from training import recipe as recipes
 from training.cli import data_tables
 from training.data import report as reports
+from training.methods import METHODS
 from training.run import memory
 from training.run.preparing import Prepared
 
@@ -49,12 +50,36 @@ def lines(prepared: Prepared) -> Iterator[str]:
             f"alone, as in PEFT; a merged model keeps two, {counted.untied:,} parameters more"
         )
     held = f", {len(prepared.evaluation):,} held out" if prepared.evaluation is not None else ""
-    yield f"Data: {len(prepared.train):,} rows ({prepared.report.data.format}){held}, cut at {plan.max_length} tokens"
+    rows = f"Data: {len(prepared.train):,} rows ({prepared.report.data.format}){held}"
+    if METHODS[recipe.method].rewarded:
+        yield from _answer_lines(prepared, rows)
+        return
+    yield f"{rows}, cut at {plan.max_length} tokens"
     devices = f" x {recipe.devices} devices" if recipe.devices > 1 else ""
     yield (
         f"Steps: about {prepared.steps:,}, each of {recipe.effective_batch} rows "
         f"(batch {plan.batch} x accumulation {plan.accumulation}{devices})"
     )
+
+
+def _answer_lines(prepared: Prepared, rows: str) -> Iterator[str]:
+    """Yield lines on prompts, answers and rewards."""
+    recipe, plan, trainer = prepared.recipe, prepared.plan, prepared.recipe.trainer
+    most, each = trainer["max_completion_length"], trainer["num_generations"]
+    yield f"{rows}, prompts of at most {plan.max_length - most:,} tokens, answers of at most {most:,}"
+    yield f"Reward: {', '.join(recipe.reward)}; it is code, which this dry run read and did not run"
+    generated = prepared.steps * recipe.effective_batch // int(trainer.get("num_iterations") or 1)
+    yield (
+        f"Steps: about {prepared.steps:,}, each of {recipe.effective_batch} answers (batch {plan.batch} x "
+        f"accumulation {plan.accumulation}); {prepared.prompts} prompts at once, {each} answers to each; "
+        f"{generated:,} answers in all"
+    )
+    if left := len(prepared.train) % prepared.prompts:
+        yield f"Of each epoch {left} prompts are left out, others each time: they fill no batch of {prepared.prompts}"
+    if prepared.evaluation is not None:
+        asked = trainer.get("num_generations_eval") or each
+        answers = len(prepared.evaluation) * asked
+        yield f"Evaluation: {answers:,} answers each time; trainer.num_generations_eval says how many to a prompt"
 
 
 def estimate_lines(prepared: Prepared, folder: Path) -> Iterator[str]:

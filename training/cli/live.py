@@ -11,6 +11,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from playground.cli.context import say
 from training.run.runs import Run, seconds_left
 
+REWARDED = (
+    ("reward", "reward", ".3f"),
+    ("eval_reward", "eval reward", ".3f"),
+    ("kl", "KL", ".4f"),
+    ("completions/mean_length", "length", ".0f"),
+)
+"""What GRPO is followed by, and its name."""
 SAY_EVERY_S = 15.0
 """Where there is no terminal, a line so often."""
 
@@ -72,9 +79,13 @@ def described(rows: Iterable[dict[str, Any]]) -> str:
             parts["speed"] = f"{row['tokens_per_s']:.0f} tok/s"
             memory = row.get("gpu_gib", row.get("ram_gib"))
             parts["memory"] = f"{memory:.1f} GiB"
+        for name, said, written in REWARDED:
+            if row.get(name) is not None:
+                parts.pop("loss", None)  # that of GRPO is about nought, whatever is learnt
+                parts[said] = f"{said} {row[name]:{written}}"
         if "rewards/margins" in row:
             parts["margin"] = f"margin {row['rewards/margins']:.3f}"
-        if "eval_loss" in row:
+        if "eval_loss" in row and "eval_reward" not in row:
             parts["eval"] = f"eval {row['eval_loss']:.3f}"
     return " · ".join(parts.values())
 

@@ -168,7 +168,7 @@ def duplicates(sight: Sight) -> Iterator[Finding]:
         whole, prompt = whole_key(example), prompt_key(example)
         if whole in wholes:
             again.append(example.row)
-        elif prompt in prompts and example.kind != "rated":
+        elif prompt in prompts and example.kind not in ("rated", "prompt"):
             differently.append(example.row)
         wholes.add(whole)
         prompts.add(prompt)
@@ -218,7 +218,7 @@ def thoughts(sight: Sight) -> Iterator[Finding]:
     doubled = dict.fromkeys(row for row, turn in answers if wrong_tags(turn, opens))
     what = "with tags of a thought that stand twice, one without the other, or without an answer behind them"
     yield from _found("thought-tags", "warning", doubled, what, "Write each thought once, in tags or in a field.")
-    if sight.encoder is None or sight.data.kind == "text":
+    if sight.encoder is None or sight.data.kind in ("text", "prompt"):
         return
     known = sight.encoder.habits
     lost = dict.fromkeys(row for row, turn in answers if turn.thought and not (known.tags or known.field))
@@ -290,6 +290,9 @@ def _unrendered(refused: Mapping[int, str]) -> Iterator[Finding]:
 def cuts(sight: Sight) -> Iterator[Finding]:
     """Find rows over the maximum length, and answers that it cuts off whole."""
     if sight.lengths is None or sight.encoder is None:
+        return
+    if sight.data.kind == "prompt":  # no prompt is cut: a run whose longest leaves no room for answers is refused
+        yield from _unrendered(sight.lengths.refused)
         return
     lengths, asked = sight.lengths, sight.max_length is not None
     yield from _unrendered(lengths.refused)

@@ -97,6 +97,9 @@ class Encoder(FolderTokenizer):
         if example.kind == "text":
             text = example.text if example.text.rstrip().endswith(self.eos) else example.text + self.eos
             return [Text(text, ((0, len(text)),))]
+        if example.kind == "prompt":  # as the chat sends it where nothing is said of thinking
+            asked = self._said(self._turns(example), self.habits.variables(Thinking()), opened=True)
+            return [Text(asked.text, (), asked.typed)]
         turns, tools = self._turns(example), self._tools(example)
         whole = self._whole(turns, tools)
         return self._apart(turns, tools) if whole is None else [whole]
@@ -207,7 +210,7 @@ class Encoder(FolderTokenizer):
 
     def notices(self, example: Example) -> tuple[Notice, ...]:
         """Return what becomes of turns before an answer that the template has no place for."""
-        turns = example.turns if example.kind == "preference" else example.turns[:-1]
+        turns = example.turns if example.kind in ("preference", "prompt") else example.turns[:-1]
         return self.traits.notices(spoken(turns))
 
     def _said(self, turns: Sequence[Turn], given: Mapping[str, Any], opened: bool = False) -> Written:

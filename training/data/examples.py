@@ -58,6 +58,7 @@ class Example:
 
     conversation: `turns`, the last of them an answer. text: `text`. preference: `turns` is the prompt, and `chosen`
     and `rejected` are the two answers to it. rated: a conversation whose last answer is `good` or not.
+    prompt: `turns` ends with a question, `text` is the prompt where it is a text, `columns` are all others, as JSON.
     `tools`: schemas of the tools that may be called.
     """
 
@@ -69,6 +70,7 @@ class Example:
     rejected: str = ""
     good: bool | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
+    columns: str = ""
 
     @property
     def called(self) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ def disorder(example: Example) -> str:
     for before, turn in pairwise(turns):
         if turn.role not in FOLLOWS[before.role]:
             return "in which a side speaks twice in a row" if turn.role == before.role else OUT_OF_PLACE[turn.role]
-    if example.kind != "preference":
+    if example.kind not in ("preference", "prompt"):
         return "" if turns and turns[-1].role == "assistant" else "that end without an answer"
     return "" if turns and turns[-1].role != "assistant" else "whose prompt does not end with a question"
 
@@ -123,13 +123,14 @@ def whole_key(example: Example) -> bytes:
             example.chosen,
             example.rejected,
             str(example.good),
+            example.columns,
         ]
     )
 
 
 def prompt_key(example: Example) -> bytes:
     """Return a key that is equal for rows that ask the same: all turns before the last answer, or the plain text."""
-    asked: tuple[Turn, ...] = example.turns if example.kind == "preference" else example.turns[:-1]
+    asked: tuple[Turn, ...] = example.turns[: None if example.kind in ("preference", "prompt") else -1]
     return _digest([*_parts(asked), *_tools(example), example.text])
 
 

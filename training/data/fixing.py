@@ -52,6 +52,7 @@ def _mended(example: Example) -> Example:
         text=mended(example.text),
         chosen=mended(example.chosen),
         rejected=mended(example.rejected),
+        columns=json.dumps(_mended_in(json.loads(example.columns)), ensure_ascii=False) if example.columns else "",
     )
 
 
@@ -113,6 +114,10 @@ def _said(example: Example) -> dict[str, Any]:
         return {"messages": _messages(example.turns)}
     if example.kind == "rated":
         return {"messages": _messages(example.turns), "label": example.good}
+    if example.kind == "prompt":
+        read = () if example.text else ("system", "system_prompt", "history")  # these are turns now
+        others = {name: value for name, value in json.loads(example.columns).items() if name not in read}
+        return {"prompt": example.text or _messages(example.turns)} | others
     if _is_plain(example):
         return {"prompt": example.turns[0].content, "chosen": example.chosen, "rejected": example.rejected}
     sides = {"chosen": example.chosen, "rejected": example.rejected}

@@ -46,6 +46,7 @@ FORMATS = {
     ),
     "kto": Format("rated", (("completion", "output", "response", *SPOKEN), ("label", "kto_tag")), (*ASKED[0], *BESIDE)),
     "text": Format("text", (("text",),)),
+    "prompt": Format("prompt", ASKED, ("input", "system", "system_prompt", "history")),
 }
 FIELDS = sorted({name for one in FORMATS.values() for name in (*sum(one.needs, ()), *one.may)})
 ANSWERS = ("assistant",)
@@ -106,6 +107,11 @@ def _learnt_by(example: Example, roles: Sequence[str], name: str) -> Example:
         )
     marked = (turn if turn.mark is not None else turn._replace(mark=turn.role in roles) for turn in example.turns)
     return replace(example, turns=tuple(marked))
+
+
+def wanted_format(asked: str, method: str | None) -> str:
+    """Return the format to read a file in: prompts, which no file is found to be, where the method wants them."""
+    return "prompt" if asked == "auto" and method and METHODS[method].rewarded else asked
 
 
 def check_method(data: Data, method: str) -> None:

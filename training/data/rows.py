@@ -1,5 +1,6 @@
 """One row of each format as an Example, or what is wrong with its shape. What it does not ask for is not read."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -107,6 +108,18 @@ def _plain(number: int, row: Cells) -> Example:
     return Example(number, "text", text=row.text("text"))
 
 
+def _prompt(number: int, row: Cells) -> Example:
+    """Read what is asked alone: every column but its own is kept for the reward, those that are read here, too."""
+    name = next((name for name in ("prompt", *SPOKEN, "instruction", "question") if name in row.unread), "")
+    is_text = name not in SPOKEN and not isinstance(turned(row.values.get(name)), list | dict)
+    asked = _asked(row)
+    turns = headed(row, asked)
+    others = {key: value for key, value in row.values.items() if key != name}
+    row.unread = {key: value for key, value in row.unread.items() if key not in others}
+    columns = json.dumps(others, ensure_ascii=False, default=str)
+    return Example(number, "prompt", turns, text=asked[0].content if is_text else "", columns=columns)
+
+
 def _preference(number: int, row: Cells) -> Example:
     """Read a pair. What two whole conversations begin with is the prompt; the one turn that follows is the answer."""
     sides = _side(row, SIDES[0]), _side(row, SIDES[1])
@@ -187,6 +200,7 @@ READERS: dict[str, Callable[[int, Cells], Example]] = {
     "xtuner": _xtuner,
     "preference": _preference,
     "kto": _rated,
+    "prompt": _prompt,
     "text": _plain,
 }
 """Format -> its reader, which raises Unfit for a row that lacks what the format needs."""

@@ -1,5 +1,6 @@
 """Tokenized rows on disk: one Arrow stream a split, written once, read by every process of a run. No torch here."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ AT_ONCE = 512
 COLUMNS: dict[Kind, tuple[str, ...]] = {
     "preference": ("prompt_ids", "chosen_ids", "rejected_ids"),
     "rated": ("prompt_ids", "completion_ids"),
+    "prompt": ("prompt_ids",),
 }
 """Token ids of a row, for each kind that is no single sequence."""
 
@@ -24,14 +26,15 @@ COLUMNS: dict[Kind, tuple[str, ...]] = {
 def write(path: Path, examples: Sequence[Example], encoder: Encoder) -> int:
     """Tokenize and write; return how many rows came of it (a template that rewrites turns makes one for each answer).
 
-    Columns: input_ids and labels [tokens], or those of COLUMNS, int32; label, of rated rows; row, the number in its
-    source.
+    Columns: input_ids and labels [tokens], or those of COLUMNS, int32; label, of rated rows; of prompts what the reward
+    is given as JSON, `told` and `columns`; row, the number in its source.
     """
     import pyarrow as pa
 
     kind = examples[0].kind if examples else "text"
     names = COLUMNS.get(kind, ("input_ids", "labels"))
-    said = [("label", pa.bool_())] if kind == "rated" else []
+    more = {"rated": [("label", pa.bool_())], "prompt": [("told", pa.string()), ("columns", pa.string())]}
+    said = more.get(kind, [])
     schema = pa.schema([*((name, pa.list_(pa.int32())) for name in names), *said, ("row", pa.int64())])
     written = 0
     with replacing(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
@@ -108,6 +111,12 @@ def _tokens(examples: Iterable[Example], encoder: Encoder) -> Iterator[dict[str,
 
 def _apart(examples: Iterable[Example], encoder: Encoder) -> Iterator[dict[str, Any]]:
     for example in examples:
+        if example.kind == "prompt":
+            told = example.text or [{"role": turn.role, "content": turn.content} for turn in example.turns]
+            asked = encoder.encode(encoder.render(example))[0].ids
+            said = {"told": json.dumps(told, ensure_ascii=False), "columns": example.columns}
+            yield {"prompt_ids": asked, **said, "row": example.row}
+            continue
         rated = example.kind == "rated"
         ids = encoder.rated(example) if rated else encoder.pair(example)
         yield dict(zip(COLUMNS[example.kind], ids, strict=True)) | {"label": example.good, "row": example.row}

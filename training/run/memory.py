@@ -27,6 +27,8 @@ BACKWARD_FFN = 2
 """What its backward pass adds at its peak: the gradients of gate and up."""
 CHUNK, CHUNK_COPIES = 256, 4
 """TRL's chunked loss head: tokens a chunk, fp32 copies of its logits (logits, log-probabilities, two in backward)."""
+NEXT_COPIES = 3
+"""fp32 copies of the logits of a next token while answers are sampled: logits, scaled, probabilities."""
 EIGHT_BIT_STATES = 2 * (1 + 4 / 256)
 """Bytes a parameter of 8-bit Adam: two moments with a 32-bit scale for 256 values."""
 CARD_RUNTIME, SLACK = int(0.75 * GIB), 0.1
@@ -45,7 +47,10 @@ SHORTEST = 256
 
 
 class Plan(Value):
-    """What of a run decides its memory. `full_logits`: None means what the method's trainer does by itself."""
+    """What of a run decides its memory. `full_logits`: None means what the method's trainer does by itself.
+
+    `answer`, `generated`: where the model answers, the most tokens of an answer, and how many are generated at once.
+    """
 
     trainable: int = Field(ge=0)
     method: Method = "sft"
@@ -55,6 +60,8 @@ class Plan(Value):
     batch: int = Field(2, ge=1)
     accumulation: int = Field(1, ge=1)
     length: int = Field(2048, ge=1)
+    answer: int = 0
+    generated: int = 0
     packing: bool = False
     optimizer: str = "adamw_8bit"
     checkpointing: bool | Literal["unsloth"] = True
@@ -164,7 +171,9 @@ def _activations(shape: Shape, plan: Plan) -> Iterator[tuple[str, int]]:
         kept = shape.layers * layer
     mask = (1 + plan.value) * plan.tokens**2 if plan.packing and plan.engine == "peft" else 0
     yield "activations", kept + working + mask
-    yield "logits", max(0, _logits(shape, plan) - working)
+    logits = max(0, _logits(shape, plan) - working)
+    yield "logits", logits
+    yield "KV cache", max(0, _generating(shape, plan) - kept - working - mask - logits)
 
 
 def _logits(shape: Shape, plan: Plan) -> int:
@@ -172,7 +181,17 @@ def _logits(shape: Shape, plan: Plan) -> int:
     full = METHODS[plan.method].compares if plan.full_logits is None else plan.full_logits
     if not full:
         return min(CHUNK, plan.tokens) * shape.vocab * 4 * CHUNK_COPIES
-    return plan.tokens * shape.vocab * 4 * METHODS[plan.method].copies
+    tokens = plan.batch * plan.answer if METHODS[plan.method].rewarded else plan.tokens
+    return tokens * shape.vocab * 4 * METHODS[plan.method].copies
+
+
+def _generating(shape: Shape, plan: Plan) -> int:
+    """Return the bytes of keys, values and next logits while answers are generated, before any step is taken."""
+    if not METHODS[plan.method].rewarded:
+        return 0
+    wide = sum(layer.count * layer.outputs for layer in shape.linears if layer.name in ("k_proj", "v_proj"))
+    cache = (wide or 2 * shape.layers * shape.hidden) * plan.length * plan.value
+    return plan.generated * (cache + shape.vocab * 4 * NEXT_COPIES)
 
 
 def _hidden_states(shape: Shape, plan: Plan) -> int:
@@ -272,7 +291,7 @@ def _smaller(plan: Plan) -> Iterator[tuple[Change, Plan]]:
     if plan.device == "cuda" and plan.bits > 4:
         plan = plan.model_copy(update={"bits": 4})
         yield "4bit", plan
-    while plan.length > SHORTEST:
+    while plan.length > SHORTEST and not METHODS[plan.method].rewarded:
         plan = plan.model_copy(update={"length": shorter(plan.length)})
         yield "length", plan
     if plan.trainable:

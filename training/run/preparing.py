@@ -6,7 +6,7 @@
 import json
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,7 +24,8 @@ from training import recipe as recipes
 from training.data import mix, sources, tokenized
 from training.data.encoder import Encoder
 from training.data.findings import fatal, listed
-from training.data.formats import Data, check_method, convert, unpaired
+from training.data.formats import Data, check_method, convert, unpaired, wanted_format
+from training.data.lengths import Lengths
 from training.data.report import Report, inspect
 from training.methods import METHODS
 from training.recipe import Recipe, Source
@@ -78,11 +79,18 @@ class Prepared:
         if int(trainer.get("max_steps") or -1) > 0:
             return int(trainer["max_steps"])
         rows = len(self.train)
+        if METHODS[self.recipe.method].rewarded:  # TRL leaves out, each time, the prompts that fill no last batch
+            rows = rows // self.prompts * self.recipe.answered * int(trainer.get("num_iterations") or 1)
         if trainer.get("packing") and self.report.lengths is not None:
             kept = self.report.lengths.mean * rows
             rows = max(1, round(kept / self.plan.max_length))
         each = -(-rows // self.recipe.effective_batch)
         return max(1, round(each * float(trainer["num_train_epochs"])))
+
+    @property
+    def prompts(self) -> int:
+        """Return how many prompts GRPO answers at once."""
+        return int(self.recipe.answered // self.recipe.trainer["num_generations"])
 
 
 def look(
@@ -114,14 +122,18 @@ def look(
     progress("Checking the data")
     report = inspect(train, encoder, recipe.trainer.get("max_length"), benchmark(None) if benchmark else None)
     _refuse(report, "data.source")
+    measured = [report.lengths]
     if evaluation is not None:
         evaluated = inspect(evaluation, encoder, recipe.trainer.get("max_length"))
         _refuse(evaluated, "data.evaluation")
+        measured.append(evaluated.lengths)
         if isinstance(recipe.data.evaluation, str):  # of rows held out the report tells already
             report = replace(report, findings=[*report.findings, *mix.named(evaluated.findings, evaluation)])
     if recipe.method == "kto":
         train, evaluation = unpaired(train), evaluation and unpaired(evaluation)
-    plan = _plan(recipe, _max_length(written, recipe, report))
+    rewarded = METHODS[recipe.method].rewarded
+    length = _with_answers(recipe, train, measured) if rewarded else _max_length(written, recipe, report)
+    plan = _plan(recipe, length)
     progress("Counting parameters")
     counted = parameters.count(folder, recipe.lora)
     plan = plan.model_copy(update={"whole_logits": _whole_logits(recipe, counted.head)})
@@ -180,6 +192,8 @@ def write(run: Run, prepared: Prepared) -> None:
     run.write("model.json", prepared.model.model_dump_json(indent=1))
     run.write("plan.json", prepared.plan.model_dump_json(indent=1))
     run.write("versions.json", json.dumps(versions(), indent=1))
+    for place, named in enumerate(prepared.recipe.reward, start=1):  # as it was: what a run learnt is in its folder
+        run.write(f"reward-{place}.py", Path(named.rpartition(":")[0]).read_text(encoding="utf-8"))
     for finding in prepared.report.findings:
         run.happened("data", f"{finding.message}: {listed(finding.rows) or 'whole file'}. {finding.remedy}")
     for split, data in (("train", prepared.train), ("evaluation", prepared.evaluation)):
@@ -199,25 +213,25 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _read(source: Source, roles: Sequence[str]) -> Data:
+def _read(source: Source, recipe: Recipe) -> Data:
     table = sources.read(source.source, source.split, source.limit)
-    return convert(table, source.format, source.columns, roles)
+    form = wanted_format(source.format, recipe.method)
+    return convert(table, form, source.columns, recipe.data.roles_to_train)
 
 
 def _data(recipe: Recipe) -> tuple[Data, Data | None]:
     """Read training and evaluation rows; general rows are mixed into the former alone."""
-    roles = recipe.data.roles_to_train
-    train = _read(recipe.data, roles)
+    train = _read(recipe.data, recipe)
     check_method(train, recipe.method)
     evaluation: Data | None = None
     asked = recipe.data.evaluation
     if isinstance(asked, str):
-        evaluation = _read(recipe.data.model_copy(update={"source": asked, "limit": None}), roles)
+        evaluation = _read(recipe.data.model_copy(update={"source": asked, "limit": None}), recipe)
         check_method(evaluation, recipe.method)
     elif asked is not None:
         train, evaluation = mix.held_out(train, float(asked), recipe.seed)
     if recipe.data.mix:
-        train = mix.mixed(train, _read(recipe.data.mix, roles), recipe.data.mix.share, recipe.seed)
+        train = mix.mixed(train, _read(recipe.data.mix, recipe), recipe.data.mix.share, recipe.seed)
     return train, evaluation
 
 
@@ -232,6 +246,27 @@ def _refuse(report: Report, what: str) -> None:
 def _context(report: Report) -> int:
     context = report.lengths.context if report.lengths else None
     return context or 1 << 20
+
+
+def _with_answers(recipe: Recipe, train: Data, measured: Iterable[Lengths | None]) -> int:
+    """Return the tokens of the longest prompt with the longest answer to it; refuse what cannot be answered."""
+    trainer = recipe.trainer
+    lengths = [one for one in measured if one is not None]
+    longest, most = max(one.maximum for one in lengths), int(trainer["max_completion_length"])
+    context = lengths[0].context or longest + most
+    if longest + most > context:
+        raise ConfigError(
+            f"The longest prompt has {longest:,} tokens: with trainer.max_completion_length = {most:,} that is more "
+            f"than the {context:,} that {recipe.model} takes.",
+            "Lower trainer.max_completion_length, or leave long prompts out.",
+        )
+    prompts = recipe.answered // int(trainer["num_generations"])
+    if len(train) < prompts:
+        raise ConfigError(
+            f"GRPO answers {prompts} prompts at once, and {train.name} has {len(train)} to train on.",
+            "Lower trainer.per_device_train_batch_size or gradient_accumulation_steps, or give more prompts.",
+        )
+    return longest + most
 
 
 def _max_length(written: Recipe, recipe: Recipe, report: Report) -> int:
@@ -282,6 +317,8 @@ def _memory_plan(  # noqa: PLR0913 - all that decides it
         batch=plan.batch,
         accumulation=plan.accumulation,
         length=plan.max_length,
+        answer=int(recipe.trainer.get("max_completion_length") or 0),
+        generated=recipe.answered // recipe.devices,
         packing=bool(recipe.trainer.get("packing")),
         full_logits=plan.whole_logits or None,
         optimizer=str(recipe.trainer.get("optim")),

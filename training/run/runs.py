@@ -2,6 +2,7 @@
 
 recipe.yaml        the recipe with every default written out
 plan.json          how it runs now: batch, accumulation, checkpointing, length, rank; the ladder changes it
+reward-1.py        a copy of the file of GRPO's first reward, for the record
 model.json         which base, where it lies, how it is prompted
 versions.json      what it ran on
 data/              the tokenized rows, so that a resumed run sees the same ones

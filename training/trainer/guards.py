@@ -56,10 +56,11 @@ class Watch:
             return
         what = f"the loss is {bad[0][1]}" if bad else f"the gradient's norm is {gradient}"
         rows = sorted({row for numbers, _ in (bad or seen) for row in numbers})
-        raise _not_finite(step, what, rows)
+        raise not_finite(step, what, rows)
 
 
-def _not_finite(step: int, what: str, rows: Sequence[int]) -> NotFinite:
+def not_finite(step: int, what: str, rows: Sequence[int]) -> NotFinite:
+    """Return the error of a step that is not finite, with its first rows."""
     named = ", ".join(map(str, rows[:NAMED_ROWS])) + (
         f" and {len(rows) - NAMED_ROWS} more" if len(rows) > NAMED_ROWS else ""
     )
@@ -127,11 +128,15 @@ class Recorder(TrainerCallback):  # type: ignore[misc]  # transformers is not ty
 
 
 class Overfitting(TrainerCallback):  # type: ignore[misc]
-    """Stops when the evaluation loss has not got better for `patience` evaluations while the training loss fell."""
+    """Stops when the evaluation loss has not got better for `patience` evaluations while the training loss fell.
 
-    def __init__(self, run: Run, patience: int) -> None:
+    `figure`: loss, or reward, which gets better by rising.
+    """
+
+    def __init__(self, run: Run, patience: int, figure: str = "loss") -> None:
         self._run = run
         self._patience = patience
+        self._figure, self._sign = figure, 1 if figure == "loss" else -1
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Have the last step evaluated, too: it may be the best."""
@@ -142,27 +147,30 @@ class Overfitting(TrainerCallback):  # type: ignore[misc]
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any
     ) -> Any:
-        """Save a checkpoint of every best loss; stop, and say why, once the run learns its rows by heart.
+        """Save a checkpoint of every best figure; stop, and say why, once the run learns its rows by heart.
 
         A worse evaluation loss alone may be noise or too high a learning rate. With a training loss that still falls it
         means overfitting.
         """
-        history = [(row["step"], row["eval_loss"]) for row in state.log_history if "eval_loss" in row and row["step"]]
+        name, key = self._figure, f"eval_{self._figure}"
+        history = [(row["step"], row[key]) for row in state.log_history if row.get(key) is not None and row["step"]]
         if not history:
             return control
-        best_step, best = min(history, key=lambda row: row[1])
+        best_step, best = min(history, key=lambda row: self._sign * row[1])
         if best_step == state.global_step:
             control.should_save = True
             return control
         worse = [row for row in history if row[0] > best_step]
-        before, after = _training_loss(state, best_step), _training_loss(state, state.global_step)
-        if len(worse) >= self._patience and after < before:
+        before, after = (_training(state, name, step) for step in (best_step, state.global_step))
+        if len(worse) >= self._patience and self._sign * after < self._sign * before:
             control.should_training_stop = True
+            worse_by, better_by = ("rose", "fell") if name == "loss" else ("fell", "rose")
             if state.is_world_process_zero:
                 self._run.happened(
                     "overfitting",
-                    f"The evaluation loss rose from {best:.4f} (step {best_step}) to {history[-1][1]:.4f} while the "
-                    f"training loss fell from {before:.4f} to {after:.4f}: it began to learn its rows by heart. "
+                    f"The evaluation {name} {worse_by} from {best:.4f} (step {best_step}) to {history[-1][1]:.4f} "
+                    f"while the training {name} {better_by} from {before:.4f} to {after:.4f}: it began to learn its "
+                    "rows by heart. "
                     f"Stopped at step {state.global_step}; the adapter is that of step {best_step}.",
                     step=state.global_step,
                     best=best_step,
@@ -170,10 +178,10 @@ class Overfitting(TrainerCallback):  # type: ignore[misc]
         return control
 
 
-def _training_loss(state: Any, step: int, over: int = 20) -> float:
-    """Return the mean training loss of the last logged steps up to `step`."""
-    losses = [row["loss"] for row in state.log_history if "loss" in row and row["step"] <= step][-over:]
-    return sum(losses) / len(losses) if losses else math.inf
+def _training(state: Any, figure: str, step: int, over: int = 20) -> float:
+    """Return the mean training loss or reward of the last logged steps up to `step`."""
+    found = [row[figure] for row in state.log_history if row.get(figure) is not None and row["step"] <= step][-over:]
+    return sum(found) / len(found) if found else math.inf
 
 
 def memory() -> dict[str, float]:

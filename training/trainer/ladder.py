@@ -40,7 +40,9 @@ def down(plan: Plan, recipe: Recipe) -> tuple[Plan, str, bool] | None:
 def nothing_left(plan: Plan, recipe: Recipe) -> str:
     """Say what a person can still do at the bottom."""
     allowed = []
-    if not recipe.guards.shorten and plan.max_length > SHORTEST:
+    if METHODS[recipe.method].rewarded:
+        allowed.append("a lower trainer.max_completion_length or trainer.generation_batch_size")
+    elif not recipe.guards.shorten and plan.max_length > SHORTEST:
         allowed.append(f"guards.shorten: true (or trainer.max_length below {plan.max_length})")
     if not recipe.guards.lower_rank and plan.rank > LOWEST_RANK:
         allowed.append(f"guards.lower_rank: true (or lora.r below {plan.rank})")

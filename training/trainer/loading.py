@@ -12,6 +12,7 @@ from playground.catalogue.architectures import auto_class
 from playground.errors import ConfigError, SetupError, VariantError
 from playground.settings import ChildEnvironment, set_defaults
 from playground.system import hardware
+from training.methods import METHODS
 from training.recipe import Recipe
 from training.run.runs import Model, Plan
 
@@ -43,6 +44,10 @@ class Loaded:
 def engine(recipe: Recipe) -> str:
     """Return unsloth or peft: what the recipe asks for, else Unsloth where card, package and one device are there."""
     has = find_spec("unsloth") is not None
+    if METHODS[recipe.method].rewarded:  # Unsloth replaces TRL's way of generating and of scoring
+        if recipe.engine == "unsloth":
+            raise SetupError("method: grpo trains with PEFT and TRL alone.", "Say engine: auto, or leave it out.")
+        return "peft"
     card = hardware.vram_total() > 0
     if recipe.engine == "unsloth" and not (has and card):
         lacks = "no NVIDIA GPU" if not card else "no package unsloth"

@@ -37,10 +37,11 @@ def build(run: Run, recipe: Recipe, plan: Plan, loaded: Loaded, on_card: bool) -
     if datasets["evaluation"] is not None and not len(datasets["evaluation"]):
         raise ConfigError("No row is left to evaluate on.", "Raise trainer.max_length, or hold out other rows.")
     arguments = config(run, recipe, plan, on_card, datasets["evaluation"] is not None)
-    recorder = Recorder(run)
+    recorder, rewarded = Recorder(run), METHODS[recipe.method].rewarded
     callbacks = [recorder]
     if datasets["evaluation"] is not None:
-        callbacks.append(Overfitting(run, recipe.guards.patience))
+        callbacks.append(Overfitting(run, recipe.guards.patience, "reward" if rewarded else "loss"))
+    scored = {"reward_funcs": _rewards(recipe, datasets["train"])} if rewarded else {}
     trainer = _guarded(recipe.method)(
         model=loaded.model,
         args=arguments,
@@ -49,6 +50,7 @@ def build(run: Run, recipe: Recipe, plan: Plan, loaded: Loaded, on_card: bool) -
         processing_class=loaded.tokenizer,
         peft_config=loaded.lora,
         callbacks=callbacks,
+        **scored,
     )
     trainer.data_collator = trainer.with_rows(trainer.data_collator)
     trainer.watch, trainer.recorder = Watch(run, scaled=bool(arguments.fp16)), recorder
@@ -61,7 +63,17 @@ def _guarded(method: str) -> type[Any]:
         from training.trainer.orpo import GuardedORPO
 
         return GuardedORPO
+    if method == "grpo":
+        from training.trainer.grpo import GuardedGRPO
+
+        return GuardedGRPO
     return {"dpo": GuardedDPO, "kto": GuardedKTO}.get(method, GuardedSFT)
+
+
+def _rewards(recipe: Recipe, rows: Dataset) -> list[Any]:
+    from training.trainer.grpo import rewards
+
+    return rewards(recipe, rows)
 
 
 def config(run: Run, recipe: Recipe, plan: Plan, on_card: bool, evaluated: bool) -> Any:
@@ -71,7 +83,6 @@ def config(run: Run, recipe: Recipe, plan: Plan, on_card: bool, evaluated: bool)
         "per_device_train_batch_size": plan.batch,
         "gradient_accumulation_steps": plan.accumulation,
         "gradient_checkpointing": plan.checkpointing,
-        "max_length": plan.max_length,
         "output_dir": str(run.checkpoints),
         "run_name": recipe.trainer.get("run_name") or run.name,
         "seed": recipe.seed,
@@ -84,6 +95,9 @@ def config(run: Run, recipe: Recipe, plan: Plan, on_card: bool, evaluated: bool)
         "ddp_find_unused_parameters": False,
     }
     fields.setdefault("per_device_eval_batch_size", plan.batch)
+    figure = "reward" if METHODS[recipe.method].rewarded else "loss"
+    if figure == "loss":
+        fields["max_length"] = plan.max_length
     fields |= _precision(fields, on_card)
     if plan.whole_logits:
         fields.setdefault("loss_type", "nll")
@@ -94,8 +108,8 @@ def config(run: Run, recipe: Recipe, plan: Plan, on_card: bool, evaluated: bool)
     if evaluated:
         fields |= {
             "load_best_model_at_end": True,
-            "metric_for_best_model": "eval_loss",
-            "greater_is_better": False,
+            "metric_for_best_model": f"eval_{figure}",
+            "greater_is_better": figure == "reward",
             "eval_on_start": not run.whole_checkpoints(),
         }
     else:
@@ -130,6 +144,10 @@ def _rows(run: Run, recipe: Recipe, plan: Plan, split: str) -> Dataset | None:
     if not path.exists():
         return None
     table = tokenized.read(path)
+    if METHODS[recipe.method].rewarded:
+        from training.trainer.grpo import prompts
+
+        return prompts(table)
     if METHODS[recipe.method].compares:
         table = tokenized.cut_pairs(table, plan.max_length)
         return _dataset(_neighbours(table, recipe, plan, split) if recipe.method == "kto" else table)

@@ -59,6 +59,8 @@ def recipe(settings: Settings, form: Form) -> tuple[Recipe, Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_yaml(row), encoding="utf-8")
     made = recipes.load(path, _extra(form))
+    if made.reward or METHODS[made.method].rewarded:  # it is code: whoever opens the page could run what they like
+        raise form_error("train.rewarded")
     path.write_text(_yaml(made.model_dump(mode="json", exclude_defaults=True)), encoding="utf-8")
     return made, path
 

@@ -19,6 +19,13 @@ from training.ui.runs import RunRow, everything
 from training.words import both, card, texts
 
 Rows = Sequence[Mapping[str, Any]]
+REWARDED = {
+    "reward": "reward",
+    "eval_reward": "eval_reward",
+    "kl": "kl",
+    "length": "completions/mean_length",
+}
+"""What GRPO is followed by -> its metric."""
 
 
 def html(settings: Settings, viewed: str = "") -> tuple[str, str]:
@@ -91,6 +98,10 @@ def _numbers(rows: Rows) -> Iterator[Markup]:
     newest: dict[str, float] = {}
     for row in rows:
         newest |= {name: value for name, value in row.items() if isinstance(value, int | float)}
+    if rewarded := [name for name in REWARDED if REWARDED[name] in newest]:
+        for name in rewarded:
+            yield both(f"train.{name}", value=_number(newest[REWARDED[name]]))
+        return
     if "loss" in newest:
         yield both("train.loss", value=f"{newest['loss']:.3f}")
     if "eval_loss" in newest:
@@ -141,6 +152,9 @@ def _curves(one: RunRow, rows: Rows) -> str:
         "memory": (memory, "{:.2f}".format),
     }
     drawn = ""
+    if any(isinstance(row.get("reward"), int | float) for row in rows):  # GRPO's loss is about nought, come what may
+        wide = {"reward": ("reward", "eval_reward")}
+        small = {name: (REWARDED[name], _number) for name in ("kl", "length")} | small
     for name, (train, held_out) in wide.items():
         curves = [Series("train", _points(rows, train), calm=True), Series("eval", _points(rows, held_out))]
         drawn += chart(name, curves, steps, _number, wide=True)
@@ -171,7 +185,8 @@ def _events(one: RunRow) -> str:
 
 def _event(event: Event) -> str:
     if event.kind == "overfitting" and event.step is not None and event.best is not None:
-        return both("event.overfitting", step=event.step, best=event.best)
+        figure = "_reward" if "evaluation reward" in event.message else ""
+        return both(f"event.overfitting{figure}", step=event.step, best=event.best)
     if event.kind == "out_of_memory" and event.before and event.after:
         before, after = event.before, event.after
         changed = next(

@@ -113,9 +113,10 @@ def _what(components: Components, settings: Settings, fields: dict[str, Any]) ->
     """Lay out method, model and data."""
     names = form.bases(settings)
     add = partial(components.field, fields, "train")
-    methods: dict[str, str] = {name: f"method.{name}" for name in METHODS}
+    methods: dict[str, str] = {name: f"method.{name}" for name, way in METHODS.items() if not way.rewarded}
     add(gr.Radio, "method", spoken=methods, value="sft")
     plain("".join(f'<p class="soft" data-method="{name}">{both(f"method.{name}_info")}</p>' for name in methods))
+    plain(f'<p class="soft">{both("method.grpo_info")}</p>')
     with gr.Row():
         add(gr.Dropdown, "model", choices=names, value=next(iter(names), None))
         add(gr.Textbox, "name", max_lines=1)

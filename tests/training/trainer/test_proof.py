@@ -13,6 +13,7 @@ import pytest
 
 from playground.settings import Settings
 from tests.training.trained import Train, losses, trainer
+from training import recipe as recipes
 from training.data import tokenized
 from training.run import registering
 from training.run.runs import Run
@@ -158,6 +159,17 @@ def test_orpo_learns_the_chosen_answers_and_prefers_them(train: Train, demo_mode
     assert odds[-1] > odds[0] + 0.5
     assert losses(run, "eval_nll_loss")[-1] < losses(run, "eval_nll_loss")[0] - 0.3
     shorter(run, demo_models)
+
+
+def test_grpo_raises_the_reward_of_prompts_that_it_did_not_train_on(train: Train, demo_models: Path) -> None:
+    reward = json.dumps([f"{recipes.FOLDER}/data/rewards.py:is_short"])
+    sets = ["trainer.max_steps=8", "trainer.learning_rate=1.5e-3", "trainer.max_completion_length=24"]
+    run = train("grpo", *QUICKLY, *batches(16), *sets, f"reward={reward}")
+    rewards = losses(run, "eval_reward")
+    assert rewards[-1] > rewards[0] + 0.05
+    prompts = [row["prompt"] for row in held_out(run)]
+    before, after = (words(greedy(demo_models / "smollm2", adapter, prompts, 24)) for adapter in (None, run.adapter))
+    assert after < 0.8 * before
 
 
 def shorter(run: Run, demo_models: Path) -> None:

@@ -50,9 +50,10 @@ def same(one: Run, other: Run) -> bool:
 def test_each_method_trains_and_plain_peft_loads_the_adapter(method: str, begun: Callable[..., Run]) -> None:
     run = begun(method, data={"source": str(begun(method).recipe().data.source), "evaluation": 0.2})
     assert process.train(run).status == "done"
-    evaluated = losses(run, "eval_loss")
+    rewarded = METHODS[method].rewarded
+    evaluated = [-reward for reward in losses(run, "eval_reward")] if rewarded else losses(run, "eval_loss")
     assert evaluated[-1] < evaluated[0]
-    if METHODS[method].compares:
+    if METHODS[method].compares and not rewarded:
         assert losses(run, "eval_rewards/margins")[-1] > losses(run, "eval_rewards/margins")[0]
     base = AutoModelForCausalLM.from_pretrained(run.model().folder, dtype=torch.float32)
     before = base(torch.tensor([[5, 6, 7]])).logits
@@ -150,7 +151,7 @@ class _Dies(TrainerCallback):  # type: ignore[misc]
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("method", ["sft", "kto", "orpo"])
+@pytest.mark.parametrize("method", ["sft", "kto", "orpo", "grpo"])
 def test_losses_after_a_resume_are_those_of_an_uninterrupted_run(
     method: str, begun: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
