@@ -85,6 +85,15 @@ def test_learning_by_heart_is_stopped_and_said() -> None:
     assert "the adapter is that of step 10" in run.events[0]
 
 
+def test_a_reward_gets_better_by_rising() -> None:
+    rows = history([0.7, 0.6, 0.5, 0.4], [0.5, 0.6, 0.7, 0.8])
+    named = [{name.replace("loss", "reward"): value for name, value in row.items()} for row in rows[1:]]
+    run, control = Told(), SimpleNamespace(should_training_stop=False, should_save=False)
+    state = SimpleNamespace(log_history=named, global_step=40, is_world_process_zero=True)
+    assert Overfitting(run, 3, "reward").on_evaluate(None, state, control).should_training_stop  # type: ignore[arg-type]
+    assert "evaluation reward fell from 0.7000 (step 10) to 0.4000 while the training reward rose" in run.events[0]
+
+
 @pytest.mark.parametrize(
     ("seen", "own"),
     [
