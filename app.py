@@ -197,9 +197,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; a MadangError becomes two lines and a 2."""
     guard_rich()
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # a console in CP949 has no signs for much of what others write
+        # a console in CP949 has no signs for much of what others write
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         cli(arguments)
     except MadangError as error:

@@ -72,18 +72,19 @@ class GuardedSFT(Guarded, SFTTrainer):  # type: ignore[misc]
     """TRL's SFTTrainer, guarded; for continued pre-training, too."""
 
 
-class GuardedDPO(Guarded, DPOTrainer):  # type: ignore[misc]
-    """TRL's DPOTrainer, guarded, with pairs that are tokenized already."""
+class _AsTheyAre(Guarded):
+    """Guarded, and rows stay as they are: they are tokenized, and those of KTO paired, already."""
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         return dataset
 
 
-class GuardedKTO(Guarded, KTOTrainer):  # type: ignore[misc]
-    """TRL's KTOTrainer, guarded, with rated answers that are tokenized and paired already."""
+class GuardedDPO(_AsTheyAre, DPOTrainer):  # type: ignore[misc]
+    """TRL's DPOTrainer, guarded, with pairs."""
 
-    def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
-        return dataset
+
+class GuardedKTO(_AsTheyAre, KTOTrainer):  # type: ignore[misc]
+    """TRL's KTOTrainer, guarded, with rated answers."""
 
 
 class WithRows:
