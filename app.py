@@ -22,7 +22,7 @@ from playground.cli.serve import WithFlags
 from playground.cli.serve import serve as serve_api
 from playground.errors import MadangError
 from playground.escape import guard_rich, visible
-from playground.settings import Environment, Settings, load_settings, set_defaults
+from playground.settings import ONLINE, Environment, Settings, child_environment, load_settings, set_defaults
 from playground.system.ports import check_port
 from training.cli.data import data as data_verbs
 from training.cli.demo import demo as demo_verbs
@@ -94,7 +94,7 @@ def score_quick(settings: Settings, names: list[str]) -> bool:
     command += [part for name in names for part in ("--variant", name)]
     if (settings.data / "kobest").is_dir():
         command += ["--data", str(settings.data / "kobest")]
-    return subprocess.run(command, check=False).returncode == 0
+    return subprocess.run(command, check=False, env=child_environment({}, keys=ONLINE)).returncode == 0
 
 
 def scores_of(settings: Settings, names: Sequence[str]) -> "list[Score]":

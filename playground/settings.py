@@ -4,7 +4,8 @@ No other module reads the environment (tests/test_environment.py). docs/settings
 """
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,19 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from playground.errors import ConfigError
+
+ONLINE = ("HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_DISABLE_IMPLICIT_TOKEN", "*_PROXY", "*_proxy")
+"""Variables with keys that a child needs to reach the Hub: its token, and proxies that ask for a login."""
+EVERY = ("*",)
+"""For a child whose parent has been given no more keys than the child needs."""
+_KEY = re.compile(
+    r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL)S?(?![A-Z])"
+    r"|(?<![A-Z])(PASS|AUTH|PAT|JWT|BEARER|COOKIE)(?![A-Z])"
+)
+"""In the name of a variable: it holds a key."""
+_LOGIN = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+"""In the value of a variable: an address with a password in it."""
+_OWN_KEYS = ("MADANG_API_KEYS", "MADANG_API_KEYS_FILE")
 
 
 def default_data_dir() -> Path:
@@ -152,9 +166,31 @@ def unset(defaults: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in defaults.items() if name not in os.environ}
 
 
-def child_environment(changes: Mapping[str, str], defaults: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment for a child process: this process's own over `defaults`, and `changes` over both."""
-    return {**(defaults or {}), **os.environ, **changes}
+def child_environment(
+    changes: Mapping[str, str], defaults: Mapping[str, str] | None = None, keys: Sequence[str] = ()
+) -> dict[str, str]:
+    """Return the environment for a child process: this process's own over `defaults`, and `changes` over both.
+
+    Of this process's keys a child finds those alone whose variables `keys` names, or matches with a `*`.
+    """
+    patterns = [one.strip() for one in load_settings().key_variables.split(",")]
+    named = [one for one in patterns if not fnmatchcase("", one)]  # `*` says nothing about what is a key
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if any(fnmatchcase(name, one) for one in keys) or not _is_key(name.upper(), value, named)
+    }
+    return {**(defaults or {}), **own, **changes}
+
+
+def _is_key(name: str, value: str, named: Sequence[str]) -> bool:
+    """Return whether a variable holds a key, by its name or by a password in an address; `named`: patterns for more."""
+    if name.startswith("MADANG_"):
+        return name in _OWN_KEYS or _LOGIN.search(value) is not None
+    if name.endswith("TOKENS") and value.isdecimal():  # a number of them
+        return False
+    listed = any(fnmatchcase(name, one.upper()) for one in named)
+    return listed or _KEY.search(name) is not None or _LOGIN.search(value) is not None
 
 
 def set_defaults(**defaults: str) -> None:

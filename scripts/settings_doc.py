@@ -20,9 +20,13 @@ name. A value that does not fit is an error that names it.
 OTHERS = """
 ## Variables of other programs
 
-Madang heeds these, too. Every child process gets the whole environment, so that whatever torch, Hugging Face's
-libraries or an engine read for themselves (`CUDA_VISIBLE_DEVICES`, `HF_TOKEN`, `HTTPS_PROXY`) reaches them. The key of
-a remote variant stands in the variable that `key_env` names in its catalogue row.
+Madang heeds these, too. Every child process gets what torch, Hugging Face's libraries or an engine read for
+themselves (`CUDA_VISIBLE_DEVICES`, `HF_HOME`), but no keys: a variable whose name says that it holds one (`…_KEY`,
+`…_TOKEN`, `…_SECRET`, `…PASSWORD` and their like, and all of `MADANG_KEY_VARIABLES`), or whose value is an address
+with a password, goes to the child alone that needs it. `HF_TOKEN` and proxies go to jobs, which may fetch and push,
+and to vLLM where its base is on the Hub; `WANDB_API_KEY` to a trainer that reports there; the key of a remote
+variant, which stands in the variable that `key_env` names in its catalogue row, to a benchmark of it. Workers get
+none.
 """
 CHILDREN = """
 ## Set by Madang for its own processes

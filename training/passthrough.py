@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from playground.errors import ConfigError
-from playground.settings import set_defaults
+from playground.settings import ONLINE, set_defaults
 from training import reward
 from training.methods import METHODS
 from training.recipe import Recipe
@@ -93,6 +93,8 @@ WITHOUT_KL = "apo_zero_unpaired"
 """The loss of KTO that compares no batch with itself."""
 KTO_LOSSES = ("kto", WITHOUT_KL)
 TRACKERS = {"wandb": "wandb", "tensorboard": "tensorboard", "trackio": "trackio"}
+TRACKER_KEYS = {"wandb": ("WANDB_API_KEY",), "trackio": ONLINE}
+"""Variables with the keys that a tracker of these needs in the trainer."""
 
 
 def check(recipe: Recipe) -> None:
@@ -230,8 +232,17 @@ def _read(name: str, value: Any, kind: type[Any]) -> Any:
     return value if dataclasses.is_dataclass(read) or hasattr(read, "value") else read
 
 
+def tracker_keys(recipe: Recipe) -> list[str]:
+    """Return the variables with keys that the trackers of a recipe need; the trainer finds no others."""
+    return [key for name in _trackers(recipe.trainer.get("report_to")) for key in TRACKER_KEYS.get(name, ())]
+
+
+def _trackers(asked: Any) -> list[Any]:
+    return [asked] if isinstance(asked, str) else list(asked or [])
+
+
 def _tracker_faults(asked: Any) -> Iterator[str]:
-    for name in [asked] if isinstance(asked, str) else asked or []:
+    for name in _trackers(asked):
         if name == "none":
             continue
         if name not in TRACKERS:

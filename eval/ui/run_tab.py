@@ -10,7 +10,7 @@ from gradio.blocks import Block
 
 from eval.progress import Progress
 from eval.words import both, card, form_error, problem, texts
-from playground.catalogue.variants import load_or_none
+from playground.catalogue.variants import Remote, load_or_none
 from playground.errors import MadangError
 from playground.escape import Markup, escaped
 from playground.page import cards
@@ -147,7 +147,8 @@ def start(settings: Settings, program: Command, form: Mapping[str, Any]) -> str:
 def _begin(settings: Settings, made: Sequence[str], about: Mapping[str, Any]) -> None:
     if jobs.busy(settings, KIND):
         raise form_error("evaluate.busy")
-    jobs.start(settings, KIND, made, about)
+    rows = [row for row in load_or_none(settings) or () if isinstance(row, Remote) and row.name in about["variants"]]
+    jobs.start(settings, KIND, made, about, keys=[row.key_env for row in rows if row.key_env])
 
 
 def act(settings: Settings, action: str, name: str) -> str:

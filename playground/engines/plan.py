@@ -71,6 +71,8 @@ class Plan:
     rows: tuple[Remote, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     key_variable: str | None = None
+    keys: tuple[str, ...] = ()
+    """Variables with keys that it needs beside its own."""
     missing: str = ""
     """What to install where the program is not on this machine; empty where it is."""
     wrong: Mapping[str, MadangError] = field(default_factory=dict)
@@ -102,7 +104,7 @@ class Plan:
     def full_environment(self, key: str | None) -> dict[str, str]:
         """Return what the process finds in its environment."""
         secret = {self.key_variable: key} if self.key_variable and key else {}
-        return child_environment({**self.environment, **secret})
+        return child_environment({**self.environment, **secret}, keys=self.keys)
 
 
 def address(host: str, port: int) -> str:

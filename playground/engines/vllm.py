@@ -16,7 +16,7 @@ from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf, Remote
 from playground.engines import plan
 from playground.engines.plan import Plan, Wish
 from playground.errors import ConfigError, VariantError
-from playground.settings import unset
+from playground.settings import ONLINE, unset
 
 ENGINE = "vllm"
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -73,6 +73,7 @@ def make(catalogue: Catalogue, hub: Hub, names: list[str], wish: Wish) -> tuple[
         rows=tuple(plan.row(variant, ENGINE, wish, wish.settings.port) for variant in served),
         environment=unset(QUIET),
         key_variable="VLLM_API_KEY" if wish.key else None,
+        keys=() if base.is_local else ONLINE,
         missing="" if command else _install(quantization),
         wrong={ON_CPU: _mixed_up(base)} if loras else {},
     ), left

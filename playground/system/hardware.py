@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from playground.settings import Settings
+from playground.settings import Settings, child_environment
 
 MIB, GIB = 2**20, 2**30
 
@@ -48,7 +48,7 @@ def cards() -> tuple[tuple[int, int], ...]:
     command = ["nvidia-smi", "--query-gpu=memory.free,memory.total", "--format=csv,noheader,nounits"]
     found = []
     with suppress(OSError, subprocess.SubprocessError):
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+        answer = _said(command)
         for line in answer.splitlines():
             with suppress(ValueError):  # `[N/A]`: a card that has no memory of its own
                 free, total = map(int, line.split(","))
@@ -61,9 +61,14 @@ def capability() -> float:
     """Return the lowest compute capability of the NVIDIA cards (8.0: A100, 9.0: H100); 0 without one."""
     command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
     with suppress(OSError, subprocess.SubprocessError, ValueError):
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+        answer = _said(command)
         return min(map(float, answer.split()), default=0.0)
     return 0.0
+
+
+def _said(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=child_environment({}))
+    return done.stdout
 
 
 @cache

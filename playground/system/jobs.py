@@ -22,7 +22,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from playground.errors import ConfigError, SetupError, UnknownNameError
-from playground.settings import Settings, child_environment
+from playground.settings import EVERY, ONLINE, Settings, child_environment
 from playground.system.atomic import remove, write_beside
 from playground.system.logs import tail
 from playground.system.processes import ProcessId, kill, tree, wait_or_end
@@ -111,8 +111,12 @@ def start(
     command: Sequence[str],
     about: Mapping[str, Any] | None = None,
     grace_s: float = GRACE_S,
+    keys: Sequence[str] = (),
 ) -> Job:
-    """Start a command as a job; raises SetupError. `{job}` in its arguments becomes the job's folder."""
+    """Start a command as a job; raises SetupError. `{job}` in its arguments becomes the job's folder.
+
+    `keys`: variables with keys that it needs beside what reaches the Hub.
+    """
     made = f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
     where = folder(settings) / made
     _prune(settings, kind)
@@ -135,6 +139,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env=child_environment({}, keys=[*ONLINE, *keys]),
             start_new_session=True,
         )
     except OSError as error:
@@ -210,7 +215,7 @@ def keep(where: Path) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=child_environment({"PYTHONUNBUFFERED": "1", "COLUMNS": "160"}),
+                env=child_environment({"PYTHONUNBUFFERED": "1", "COLUMNS": "160"}, keys=EVERY),
             )
             job = job.model_copy(update={"pids": (ProcessId.of(), ProcessId.of(command.pid))})
             _write(job)

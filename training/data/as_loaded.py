@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from playground.errors import VariantError
+from playground.settings import child_environment
 
 AS_THEY_STAND = ("PreTrainedTokenizerFast", "TokenizersBackend")
 """Classes for which the file is the tokenizer."""
@@ -45,7 +46,7 @@ def loaded(folder: Path) -> Loaded:
 @lru_cache(maxsize=4)
 def _loaded(folder: Path, changed: tuple[int, ...]) -> Loaded:
     command = [sys.executable, "-m", __name__, str(folder)]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, env=child_environment({}))
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
         raise VariantError(

@@ -17,6 +17,7 @@ from playground.system import hardware
 from playground.system.logs import tail
 from playground.system.ports import free_port
 from playground.system.processes import ProcessId, ending, kill, tree
+from training.passthrough import tracker_keys
 from training.recipe import Recipe
 from training.run.runs import Run, step_of
 from training.trainer import ladder
@@ -114,7 +115,7 @@ def environment(recipe: Recipe, threads: int | None = None) -> dict[str, str]:
     if recipe.devices == 1 and hardware.vram_total():  # several visible cards would make Trainer split every batch
         first = Environment().cuda_visible_devices.split(",")[0]
         changes["CUDA_VISIBLE_DEVICES"] = first or "0"
-    return child_environment(changes, DEFAULTS)
+    return child_environment(changes, DEFAULTS, tracker_keys(recipe))
 
 
 def _step_down(run: Run, recipe: Recipe, outcome: Outcome) -> bool:

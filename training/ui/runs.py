@@ -9,6 +9,7 @@ from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
 from playground.system.progress import OPTION
+from training.passthrough import tracker_keys
 from training.recipe import Recipe
 from training.run import runs as folders
 from training.run.runs import Run
@@ -71,7 +72,7 @@ def start(settings: Settings, program: Command, values: form.Form) -> None:
     recipe, path = form.recipe(settings, values)
     command = [*program, "--data", str(settings.data), "train", str(path), *OPTION]
     about = {"title": recipe.name, "method": recipe.method, "model": recipe.model, "form": dict(values)}
-    jobs.start(settings, KIND, command, about, GRACE_S)
+    jobs.start(settings, KIND, command, about, GRACE_S, tracker_keys(recipe))
 
 
 def resume(settings: Settings, program: Command, name: str) -> None:
@@ -80,7 +81,7 @@ def resume(settings: Settings, program: Command, name: str) -> None:
     run = folders.find(settings, name)
     command = [*program, "--data", str(settings.data), "train", "--resume", run.name]
     about = {"title": run.name, "run": run.name}
-    jobs.start(settings, KIND, [*command, *OPTION], about, GRACE_S)
+    jobs.start(settings, KIND, [*command, *OPTION], about, GRACE_S, tracker_keys(run.recipe()))
 
 
 def _refuse_second(settings: Settings) -> None:
