@@ -1,7 +1,6 @@
 """The verb `madang models`: the catalogue: list, add, check, remove. Prints; others decide."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from playground.catalogue import gguf_files, variants
+from playground.catalogue import kinds, variants
 from playground.catalogue.remarks import Remark
 from playground.catalogue.variants import Base, Catalogue, Remote, Variant
 from playground.cli.context import print_json, program, say
@@ -74,7 +73,7 @@ def add(
 ) -> None:
     """Add a variant: its files are fetched and checked first, or its server asked."""
     settings = program(context).settings
-    row: dict[str, Any] = {"name": name, "kind": kind or _guess(source, base)}
+    row: dict[str, Any] = {"name": name, "kind": kind or kinds.guess(source, base)}
     row |= {"url": source} if row["kind"] == "remote" else {"source": variants.placed(source)}
     for pair in set_ or []:
         key, equals, value = pair.partition("=")
@@ -103,18 +102,6 @@ def add(
         say(console, remark, "yellow")
     is_asked = not any(remark.no_chat for remark in remarks)
     say(console, f"Added {name}." + (f" Try it: madang chat -v {name}" if is_asked else ""))
-
-
-def _guess(source: str, base: str | None) -> str:
-    """Return the kind of a variant that its source looks like."""
-    if source.startswith(("http://", "https://")):
-        return "remote"
-    path = Path(source).expanduser()
-    if source.lower().endswith(".gguf") or gguf_files.is_gguf(path):
-        return "gguf"
-    if (path / "adapter_config.json").exists():
-        return "adapter"
-    return "adapter" if base is not None else "base"
 
 
 @models.command()
