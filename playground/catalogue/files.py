@@ -6,6 +6,7 @@ Reads headers and configs alone: a check of a 16 GB model takes milliseconds and
 import json
 import struct
 from collections.abc import Iterable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -47,21 +48,27 @@ def safetensors_header(path: Path) -> dict[str, Any]:
     try:
         header = json.loads(raw)
         tensors = {name: row for name, row in header.items() if name != "__metadata__"}
-        ends = [_end(row) for row in tensors.values()]
+        places = sorted(_place(name, row) for name, row in tensors.items())
     except (ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
         raise VariantError(f"{path} is cut short or damaged inside its header.", AGAIN) from error
-    end = 8 + length + max(ends, default=0)
+    ends = [0, *(end for _, end, _ in places)]
+    for before, (begin, _, name) in zip(ends, places, strict=False):
+        if begin != before:
+            raise VariantError(f"{path} is damaged: {name} begins at {begin:,}, and {before:,} is its place.", AGAIN)
+    end = 8 + length + ends[-1]
     if size != end:
         raise VariantError(f"{path} is {size:,} bytes long and should be {end:,}: it is cut short or damaged.", AGAIN)
     return tensors
 
 
-def _end(row: dict[str, Any]) -> int:
-    """Return where a tensor's bytes end; raise where its row in the header is not as it must be."""
+def _place(name: str, row: dict[str, Any]) -> tuple[int, int, str]:
+    """Return where a tensor's bytes begin and end, and its name; raise where its row in the header cannot be."""
     begin, end = row["data_offsets"]
-    if not (0 <= begin <= end and isinstance(row["dtype"], str) and all(size >= 0 for size in row["shape"])):
+    width, sides = DTYPE_SIZE.get(row["dtype"]), row["shape"]
+    numbers = all(type(number) is int and number >= 0 for number in (begin, end, *sides))
+    if not numbers or begin > end or (width and end - begin != width * prod(sides)):
         raise ValueError(row)
-    return int(end)
+    return begin, end, name
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from playground.catalogue import gguf_header
+from playground.catalogue import gguf_header, gguf_promises
 from playground.catalogue.gguf_header import AGAIN, MAGIC, Header
 from playground.errors import VariantError
 
@@ -152,14 +152,17 @@ def kind(header: Header) -> str:
 
 
 def check(path: Path) -> None:
-    """Refuse what llama.cpp could not load or would not answer with, by what it is. Reads headers alone."""
+    """Refuse what llama.cpp could not load or would not answer with, by what it is.
+
+    Reads headers, and weights at a hundred places: the file may have any size.
+    """
     if IMATRIX.fullmatch(path.name) and path.suffix.lower() == ".dat" and path.is_file():
         raise VariantError(f"{path} is {KINDS['imatrix'][0]}.", KINDS["imatrix"][1])
     if not path.exists() and shards(path):
         raise _missing(path, parts(path.name))
     header = gguf_header.read(path)
     _check_whole(path, header)
-    _check_parts(path, header)
+    shapes = _check_parts(path, header)
     if found := kind(header):
         raise VariantError(f"{path} is {KINDS[found][0]}.", KINDS[found][1])
     architecture = header.text("general.architecture")
@@ -172,23 +175,26 @@ def check(path: Path) -> None:
         raise VariantError(f"{path} is {what}.", "Add a language model that writes one token after another.")
     if header.text("tokenizer.ggml.model") in ("", "none", "no_vocab"):
         raise VariantError(f"{path} has no vocabulary (tokenizer.ggml.model), so it reads no text.", AGAIN)
+    gguf_promises.check(path, header, shapes)
 
 
 def _check_whole(path: Path, header: Header) -> None:
+    """Refuse a file that is shorter than its header says, or that has nothing where weights should be."""
     size = path.stat().st_size
     if size < header.size:
         raise VariantError(
             f"{path} is {size:,} bytes long and should be {header.size:,}: it is cut short.",
             "Download or copy the file again. Where it came in pieces (part1of2, split-a), join them first.",
         )
+    gguf_promises.check_weights(path, header)
 
 
-def _check_parts(path: Path, header: Header) -> None:
-    """Refuse a shard that is not the first, one that was renamed, and a model that lacks one."""
+def _check_parts(path: Path, header: Header) -> dict[str, tuple[int, ...]]:
+    """Return the tensors of all shards; refuse a shard that is not the first or was renamed, and a missing one."""
     count, number = header.number("split.count"), header.number("split.no") + 1
     names = parts(path.name)
     if count <= 1:
-        return
+        return dict(header.shapes)
     if len(names) != count or path.name not in names[number - 1 : number]:
         raise VariantError(
             f"{path} is shard {number} of {count} by its header, and its name does not say so.",
@@ -206,17 +212,19 @@ def _check_parts(path: Path, header: Header) -> None:
             f"{path} is shard {number} of {count}, and a model is named by its first.",
             f"Name {names[0]}, or the folder.",
         )
-    tensors = header.tensors
+    tensors, shapes = header.tensors, dict(header.shapes)
     for place, name in enumerate(names[1:], start=1):
         shard = path.with_name(name)
         found = gguf_header.read(shard)
         _check_whole(shard, found)
         tensors += found.tensors
+        shapes.update(found.shapes)
         if (found.number("split.no"), found.number("split.count")) != (place, count):
             raise VariantError(f"{shard} is no shard {place + 1} of {count} by its header.", AGAIN)
-    if tensors != header.number("split.tensors.count"):
+    if tensors != header.number("split.tensors.count") or len(shapes) != tensors:
         said = f"{tensors:,} tensors, and the first says {header.number('split.tensors.count'):,}"
         raise VariantError(f"The shards of {path.name} are not of one model: together they hold {said}.", AGAIN)
+    return shapes
 
 
 def _missing(path: Path, names: list[str]) -> VariantError:

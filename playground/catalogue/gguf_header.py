@@ -1,10 +1,9 @@
-"""The header of a GGUF file: its fields and how long the file must be. Reads no weights and trusts no length in it.
+"""The header of a GGUF file: its fields, its tensors and how long the file must be. Trusts no length in it.
 
-Format: github.com/ggml-org/ggml, docs/gguf.md. What an array holds is passed over: of a model's fields those are its
-vocabulary, up to a million texts, and nobody here asks for them.
+Format: github.com/ggml-org/ggml, docs/gguf.md. Reads no weights. What an array holds is passed over: of a model's
+fields those are its vocabulary, up to a million texts, and nobody here asks for them.
 """
 
-import mmap
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,10 +18,13 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 LONGEST = 100 * 2**20
 """Bytes of header that are read at most; the largest vocabularies take some twenty million."""
+FIRST_READ = 4 * 2**20
 LONGEST_TEXT = 2**20
+MOST_FIELDS, MOST_TENSORS = 2**14, 2**17
+"""Beyond these nothing but a damaged count goes: models have some fifty fields and some thousand tensors."""
 AGAIN = "Download or export it again."
-MOST_SIDES = 4
-TEXT, ARRAY = 8, 9
+MOST_SIDES, LONGEST_NAME = 4, 63
+COUNT, TEXT, ARRAY = 4, 8, 9
 SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 LENGTH = struct.Struct("<Q")
 TYPES = {
@@ -32,7 +34,7 @@ TYPES = {
     **{16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 21: (256, 110), 22: (256, 82), 23: (256, 136)},
     **{29: (256, 56), 34: (256, 54), 35: (256, 66), 40: (64, 36), 41: (128, 18), 42: (64, 18)},
 }
-"""Weights and bytes of a block of each of ggml's types; of one that is not here the place alone is checked."""
+"""Weights and bytes of a block of each of ggml's types."""
 OTHERS = {
     b"algg": "it is a LoRA adapter in a form that llama.cpp gave up",
     b"tjgg": "it is a model in the form that came before GGUF",
@@ -49,11 +51,21 @@ OTHERS = {
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF says of itself. `fields`: no arrays in it. `size`: bytes that the file must have at least."""
+    """What a GGUF says of itself. `size`: bytes that the file must have at least; its weights begin at `begin`.
+
+    `fields` has no arrays in it: `lists` has their type and length. `shapes` has its tensors, the row's length first.
+    """
 
     fields: Mapping[str, Any]
-    tensors: int
+    lists: Mapping[str, tuple[int, int]]
+    shapes: Mapping[str, tuple[int, ...]]
+    begin: int
     size: int
+
+    @property
+    def tensors(self) -> int:
+        """How many tensors it has."""
+        return len(self.shapes)
 
     def text(self, key: str) -> str:
         """Return a field that is a text; empty where it is missing or none."""
@@ -85,16 +97,26 @@ def read(path: Path) -> Header:
 
 @lru_cache(maxsize=64)
 def _read(path: Path, size: int, changed: int) -> Header:
+    # Read, not mapped: a file that somebody cuts short meanwhile would end the process that has it mapped.
     with path.open("rb") as file:
-        _check_start(path, file.read(24))
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        raw = file.read(FIRST_READ)
+        _check_start(path, raw[:24])
+        limit = min(size, LONGEST)
+        while True:
             try:
-                return _header(_Cursor(view, min(size, LONGEST)))
-            except (struct.error, ValueError, LookupError) as error:
-                raise VariantError(f"{path} is cut short or damaged inside its header.", AGAIN) from error
+                return _header(_Cursor(raw, limit))
+            except _MoreError:
+                more = file.read(min(3 * len(raw), limit - len(raw)))
+                if not more:
+                    raise VariantError(f"{path} became shorter while it was read.", AGAIN) from None
+                raw += more
+            except (struct.error, ValueError) as error:
+                raise VariantError(f"{path} is cut short or damaged inside its header: {error}.", AGAIN) from error
 
 
 def _check_start(path: Path, start: bytes) -> None:
+    if not start:
+        raise VariantError(f"{path} is empty: it has 0 bytes.", AGAIN)
     if start[:4] != MAGIC:
         kind = OTHERS.get(start[:4], f"it begins with {start[:4]!r}")
         raise VariantError(f"{path} is no GGUF file: {kind}.", AGAIN)
@@ -109,82 +131,121 @@ def _check_start(path: Path, start: bytes) -> None:
         )
 
 
+class _MoreError(Exception):
+    """The header goes on past what was read of it."""
+
+
 class _Cursor:
     """A place in a header. Every step is held against the header's longest length, so that none can run away."""
 
-    def __init__(self, view: mmap.mmap, limit: int) -> None:
-        self.view, self.limit, self.at = view, limit, 8
+    def __init__(self, raw: bytes, limit: int) -> None:
+        self.raw, self.limit, self.at = raw, limit, 8
 
     def step(self, size: int) -> int:
         """Go on by so many bytes and return where they begin."""
         begin, self.at = self.at, self.at + size
         if self.at > self.limit:
-            raise ValueError(f"the header ends at {self.limit}")
+            raise ValueError(f"it goes on past byte {self.limit:,}, where the file or any header ends")
+        if self.at > len(self.raw):
+            raise _MoreError
         return begin
 
     def number(self, form: str) -> Any:
         """Read one number, or one true or false."""
-        return struct.unpack_from(form, self.view, self.step(struct.calcsize(form)))[0]
+        return struct.unpack_from(form, self.raw, self.step(struct.calcsize(form)))[0]
 
     def text(self) -> str:
         """Read one text; one longer than a megabyte is passed over."""
         size = self.number("<Q")
         begin = self.step(size)
-        return self.view[begin : begin + size].decode(errors="replace") if size <= LONGEST_TEXT else ""
+        return self.raw[begin : begin + size].decode(errors="replace") if size <= LONGEST_TEXT else ""
 
-    def value(self, kind: int) -> Any:
-        """Read one value; of an array, pass over it and return None."""
-        if kind == TEXT:
-            return self.text()
-        return self.array(1) if kind == ARRAY else self.number(SCALARS[kind])
+    def scalar(self, kind: int) -> Any:
+        """Read one value that is no array."""
+        return self.text() if kind == TEXT else self.number(_form(kind))
 
-    def array(self, depth: int) -> None:
-        """Pass over an array, which may hold arrays."""
+    def array(self) -> tuple[int, int]:
+        """Pass over an array, and return its type and length."""
         kind, count = self.number("<I"), self.number("<Q")
         if kind == TEXT:
             self.texts(count)
-        elif kind != ARRAY:
-            self.step(struct.calcsize(SCALARS[kind]) * count)
-        elif depth > 3 or count > self.limit:
-            raise ValueError("arrays in arrays without end")
         else:
-            for _ in range(count):
-                self.array(depth + 1)
+            self.step(struct.calcsize(_form(kind)) * count)
+        return kind, count
 
     def texts(self, count: int) -> None:
         """Pass over texts, as fast as Python can: there are hundreds of thousands."""
-        at, limit, view, length = self.at, self.limit - 8, self.view, LENGTH.unpack_from
+        at, end, raw, length = self.at, min(self.limit, len(self.raw)) - 8, self.raw, LENGTH.unpack_from
         for _ in range(count):
-            if at > limit:
-                raise ValueError("texts go on past the header's end")
-            at += 8 + length(view, at)[0]
+            if at > end:
+                self.at = at
+                self.step(8)  # raises what is the matter
+            at += 8 + length(raw, at)[0]
         self.at = at
         self.step(0)
 
 
+def _form(kind: int) -> str:
+    if kind not in SCALARS:
+        raise ValueError(f"a field's type is {kind}, which there is not")
+    return SCALARS[kind]
+
+
 def _header(cursor: _Cursor) -> Header:
     tensors, count = cursor.number("<Q"), cursor.number("<Q")
+    if count > MOST_FIELDS or tensors > MOST_TENSORS:
+        raise ValueError(f"it counts {count:,} fields and {tensors:,} tensors")
+    fields, lists = _fields(cursor, count)
+    shapes: dict[str, tuple[int, ...]] = {}
+    alignment, end = fields.get("general.alignment", 32), 0
+    for _ in range(tensors):
+        name, shape, kind, begin = _tensor(cursor)
+        if name in shapes or len(name.encode()) > LONGEST_NAME:
+            raise ValueError(f"the tensor {name[:99]!r} stands twice or has too long a name")
+        if begin != end:
+            raise ValueError(f"the tensor {name!r} begins at byte {begin:,} of the weights, and {end:,} is its place")
+        shapes[name] = shape
+        size = _bytes(name, shape, kind)
+        last, end = end + size, -(-(end + size) // alignment) * alignment
+    begin = -(-cursor.at // alignment) * alignment
+    return Header(fields, lists, shapes, begin, begin + last if tensors else cursor.at)
+
+
+def _fields(cursor: _Cursor, count: int) -> tuple[dict[str, Any], dict[str, tuple[int, int]]]:
+    """Read the fields: those that are one value, and the types and lengths of those that are arrays."""
     fields: dict[str, Any] = {}
+    lists: dict[str, tuple[int, int]] = {}
     for _ in range(count):
         key, kind = cursor.text(), cursor.number("<I")
-        value = cursor.value(kind)
-        if kind != ARRAY:
-            fields[key] = value
-    ends = [_end(cursor) for _ in range(tensors)]
-    alignment = fields.get("general.alignment", 32)
-    if not isinstance(alignment, int) or alignment <= 0:
-        raise ValueError(alignment)
-    begin = -(-cursor.at // alignment) * alignment
-    return Header(fields, tensors, begin + max(ends) if ends else cursor.at)
+        if key in fields or key in lists:
+            raise ValueError(f"the field {key[:99]!r} stands twice")
+        if kind == ARRAY:
+            lists[key] = cursor.array()
+        else:
+            fields[key] = cursor.scalar(kind)
+        if key == "general.alignment" and (kind != COUNT or not _is_power(fields[key])):
+            raise ValueError("general.alignment is no power of two as a number of 32 bits")
+    return fields, lists
 
 
-def _end(cursor: _Cursor) -> int:
-    """Return where a tensor's bytes end, counted from where the weights begin."""
-    cursor.text()
-    sides = cursor.number("<I")
+def _is_power(number: int) -> bool:
+    return number > 0 and number & (number - 1) == 0
+
+
+def _tensor(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
+    """Read a tensor's name, sides, type and place."""
+    name, sides = cursor.text(), cursor.number("<I")
     if sides > MOST_SIDES:
-        raise ValueError(sides)
-    weights: int = prod(cursor.number("<Q") for _ in range(sides))
-    block, size = TYPES.get(cursor.number("<I"), (1, 0))
-    begin: int = cursor.number("<Q")
-    return begin + weights // block * size
+        raise ValueError(f"the tensor {name[:99]!r} has {sides:,} sides")
+    shape = tuple(cursor.number("<Q") for _ in range(sides))
+    return name, shape, cursor.number("<I"), cursor.number("<Q")
+
+
+def _bytes(name: str, shape: tuple[int, ...], kind: int) -> int:
+    """Return a tensor's length; ValueError for sides and types that there are not."""
+    if kind not in TYPES:
+        raise ValueError(f"the tensor {name!r} is of type {kind}, which this llama.cpp does not know")
+    weights, (block, size) = prod(shape), TYPES[kind]
+    if not 0 < weights < 2**63 or (shape[0] if shape else 1) % block:
+        raise ValueError(f"the tensor {name!r} is {' x '.join(map(str, shape))}, which its type {kind} cannot be")
+    return weights // block * size

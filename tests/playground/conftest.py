@@ -28,12 +28,29 @@ LORA = {
 
 
 LLAMA: dict[str, Any] = {"general.architecture": "llama", "tokenizer.ggml.model": "gpt2", "llama.context_length": 64}
-LLAMA |= {"tokenizer.ggml.tokens": ["a", "b"]}
-EMBEDDINGS = {"token_embd.weight": (8, 2)}
+WIDTH = 8
 
 
 def _text(text: str) -> bytes:
     return struct.pack("<Q", len(text.encode())) + text.encode()
+
+
+def _promised(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Add what every model says of itself, where these fields are a model's."""
+    architecture = fields.get("general.architecture")
+    if architecture is None:
+        return dict(fields)
+    numbers = {"block_count": 1, "embedding_length": WIDTH, "context_length": 64}
+    lists = {"tokenizer.ggml.tokens": ["a", "b"], "tokenizer.ggml.merges": ["a b"]}
+    return {f"{architecture}.{name}": number for name, number in numbers.items()} | lists | dict(fields)
+
+
+def _weights(fields: Mapping[str, Any]) -> Shapes:
+    """Return the least tensors of a model: embeddings for its vocabulary, and something in its one layer."""
+    return {
+        "token_embd.weight": (WIDTH, max(1, len(fields.get("tokenizer.ggml.tokens", ())))),
+        "blk.0.ffn_up.weight": (WIDTH, WIDTH),
+    }
 
 
 def _value(value: Any) -> bytes:
@@ -98,17 +115,19 @@ class ModelFiles:
         version: int = 3,
         order: str = "<",
         fields: Mapping[str, Any] = LLAMA,
-        tensors: Shapes = EMBEDDINGS,
+        tensors: Shapes | None = None,
     ) -> Path:
         """Write a GGUF whose tensors are F32 and whose fields are texts, numbers, true or false, or lists of texts."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        fields = _promised(fields)
+        tensors = _weights(fields) if tensors is None else tensors
         raw = b"GGUF" + struct.pack(f"{order}IQQ", version, len(tensors), len(fields))
         raw += b"".join(_text(key) + _value(value) for key, value in fields.items())
         end = 0
         for name, shape in tensors.items():
             raw += _text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, 0, end)
             end += -(-prod(shape) * 4 // 32) * 32
-        path.write_bytes(raw + bytes(-len(raw) % 32 + end))
+        path.write_bytes(raw + bytes(-len(raw) % 32) + b"\1" * end)
         return path
 
     def gguf_shards(self, folder: Path, stem: str = "x", count: int = 3) -> list[Path]:
@@ -117,8 +136,11 @@ class ModelFiles:
         for number in range(count):
             fields = {"split.no": number, "split.count": count, "split.tensors.count": count}
             path = folder / f"{stem}-{number + 1:05}-of-{count:05}.gguf"
-            tensors = {f"blk.{number}.ffn_up.weight": (8, 8)}
-            made.append(self.gguf(path, fields=({} if number else LLAMA) | fields, tensors=tensors))
+            tensors = (
+                {f"blk.{number - 1}.ffn_up.weight": (WIDTH, WIDTH)} if number else {"token_embd.weight": (WIDTH, 2)}
+            )
+            first = {} if number else LLAMA | {"llama.block_count": count - 1}
+            made.append(self.gguf(path, fields=first | fields, tensors=tensors))
         return made
 
     def json(self, path: Path, content: Any) -> Path:

@@ -8,6 +8,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from playground.catalogue import gguf_files
 from playground.catalogue.files import read_json
 from playground.catalogue.gguf_header import MAGIC
 from playground.errors import ConfigError, MadangError, SetupError, UnknownNameError, VariantError
@@ -51,8 +52,7 @@ def convert(hf_dir: Path, out_file: Path, outtype: str = "f16", name: str = "") 
     with replacing(out_file) as part:
         what = f"Converting {hf_dir.name} to GGUF"
         isolated(converter.convert, hf_dir, part, outtype, name or hf_dir.name, what=what)
-        if not is_gguf(part):
-            raise MadangError(f"Converting {hf_dir.name} to GGUF ended well but wrote no GGUF file.")
+        gguf_files.check(part)  # before it takes its place: what cannot be loaded is no export
 
 
 def quantize(gguf_file: Path, out_file: Path, quant: str = "q4_k_m", imatrix: Path | None = None) -> None:
@@ -78,6 +78,7 @@ def quantize(gguf_file: Path, out_file: Path, quant: str = "q4_k_m", imatrix: Pa
             if NO_SPACE in error.message.lower():
                 raise converter.no_space(what) from error
             raise
+        gguf_files.check(part)
 
 
 def is_gguf(file: Path) -> bool:

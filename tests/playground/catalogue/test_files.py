@@ -1,5 +1,6 @@
 """Broken and unsafe model files are refused with the reason, and what an adapter is is told from its files."""
 
+import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -142,3 +143,32 @@ def test_a_model_kept_for_embeddings_has_no_output_layer(tmp_path: Path, model_f
     assert "a MistralModel without its output layer" in refusal(lambda: files.check_loadable(base))
     files.check_loadable(model_files.base(tmp_path / "tied", **bare | {"tie_word_embeddings": True}))
     files.check_loadable(model_files.base(tmp_path / "whole", {"lm_head.weight": (8, 8)}, **bare))
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "said"),
+    [
+        ("b", {"data_offsets": [16, 48]}, "b begins at 16, and 32 is its place"),
+        ("b", {"data_offsets": [64, 96]}, "b begins at 64, and 32 is its place"),
+        ("b", {"shape": [9]}, "damaged inside its header"),
+        ("b", {"shape": [2**40, 2**40]}, "damaged inside its header"),
+        ("b", {"shape": [True, 8]}, "damaged inside its header"),
+        ("b", {"dtype": "F16"}, "damaged inside its header"),
+        ("b", {"dtype": ["F32"]}, "damaged inside its header"),
+        ("b", {"data_offsets": [32.0, 64.0]}, "damaged inside its header"),
+        ("b", {"data_offsets": [64, 32]}, "damaged inside its header"),
+        ("a", {"data_offsets": [0, 2**60]}, "damaged inside its header"),
+    ],
+)
+def test_a_safetensors_header_is_held_to_itself_and_the_file(
+    name: str, row: dict[str, Any], said: str, tmp_path: Path, model_files: Any
+) -> None:
+    path = model_files.safetensors(tmp_path / "x.safetensors", {"a": (8,), "b": (8,)})
+    assert list(files.safetensors_header(path)) == ["a", "b"]
+    raw = path.read_bytes()
+    length = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8 : 8 + length])
+    header[name] |= row
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + length :])
+    assert said in refusal(lambda: files.safetensors_header(path))

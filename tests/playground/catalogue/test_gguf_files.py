@@ -25,7 +25,7 @@ def refusal(check: Callable[[], object]) -> str:
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
-        (b"", "begins with b''"),
+        (b"", "is empty: it has 0 bytes"),
         (b"GG", "begins with b'GG'"),
         (b"GGUF", "cut short after 4 bytes"),
         (b"GGUF\x03\0\0\0\0", "cut short after 9 bytes"),
@@ -142,7 +142,6 @@ def test_a_header_as_the_converter_writes_it(tmp_path: Path) -> None:
     assert header.text("tokenizer.chat_template") == "{{ messages }}"
     assert (header.tensors, header.text("llama.odd")) == (1, "")
     assert header.size <= (tmp_path / "x.gguf").stat().st_size < header.size + 32
-    gguf_files.check(tmp_path / "x.gguf")
 
 
 def test_shards_are_one_model(tmp_path: Path, model_files: Any) -> None:

@@ -1,0 +1,124 @@
+"""What the header of a GGUF model promises, held against its own tensors and lists, and its weights against zeros.
+
+llama.cpp asserts part of this and ends its process where it does not hold, reads past a list's end or loads a file
+that answers with noise. Asked of a whole model: the fields of its first file, the tensors of all.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
+from typing import BinaryIO
+
+from playground.catalogue.gguf_header import AGAIN, TEXT, Header
+from playground.errors import VariantError
+
+NUMBERS = ("block_count", "embedding_length", "context_length")
+"""The numbers without which llama.cpp loads no model; each stands below the architecture's name."""
+MOST = {"block_count": 512, "embedding_length": 2**20, "context_length": 2**31 - 1}
+TOKENS, EMBEDDINGS = "tokenizer.ggml.tokens", "token_embd.weight"
+PER_TOKEN = {"tokenizer.ggml.scores": (6,), "tokenizer.ggml.token_type": (4, 5)}
+"""Lists with a number for each token, and the types that llama.cpp reads them as."""
+LOOKS, LOOKED, LEAST = 128, 64, 2**16
+"""Places at which weights are looked at, bytes at each, and how many there must be for it to say anything."""
+IN_A_ROW = LOOKS // 16
+"""Places with nothing but zeros, one after another, that no model has: rows of tokens that are not used take fewer."""
+
+
+def check(path: Path, header: Header, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse a model whose header contradicts itself. `shapes`: the tensors of all its files."""
+    wrong = _numbers(header) or _vocabulary(header) or _embeddings(header, shapes) or _layers(header, shapes)
+    if wrong:
+        raise VariantError(f"{path} is damaged: {wrong}.", AGAIN)
+
+
+def check_weights(path: Path, header: Header) -> None:
+    """Refuse a file with a long stretch of zeros where weights should be, as a broken-off download leaves it.
+
+    It looks at a hundred places, whatever the size, once for each version of a file.
+    """
+    stretch = _stretch(path, header.begin, header.size, path.stat().st_mtime_ns)
+    if stretch:
+        raise VariantError(
+            f"{path} holds nothing but zeros from about byte {stretch[0]:,} to {stretch[1]:,}, where weights should "
+            "be: not all of it came.",
+            AGAIN,
+        )
+
+
+@lru_cache(maxsize=64)
+def _stretch(path: Path, begin: int, end: int, changed: int) -> tuple[int, int] | None:
+    """Return from where to where weights are zeros for longer than a model's are; None where they are not."""
+    if end - begin < LEAST:
+        return None
+    step = (end - begin - LOOKED) // (LOOKS - 1)
+    with path.open("rb") as file:
+        empty = [not any(_at(file, begin + number * step)) for number in range(LOOKS)]
+    for is_empty, group in groupby(range(LOOKS), key=empty.__getitem__):
+        run = list(group)
+        if is_empty and len(run) >= IN_A_ROW:
+            return begin + run[0] * step, begin + run[-1] * step
+    return None
+
+
+def _at(file: BinaryIO, place: int) -> bytes:
+    file.seek(place)
+    return file.read(LOOKED)
+
+
+def _numbers(header: Header) -> str:
+    """Return what is wrong with the numbers that every model has; empty where they can be."""
+    architecture = header.text("general.architecture")
+    for name in NUMBERS:
+        key = f"{architecture}.{name}"
+        if key not in header.fields:
+            return f"it lacks {key}"
+        found = header.fields[key]
+        if not isinstance(found, int) or isinstance(found, bool) or not 0 < found <= MOST[name]:
+            return f"its {key} is {found!r}"
+    heads, groups = (header.fields.get(f"{architecture}.attention.head_count{end}") for end in ("", "_kv"))
+    if isinstance(heads, int) and isinstance(groups, int) and groups and heads % groups:
+        return f"its {heads:,} heads of attention cannot share {groups:,} groups (attention.head_count_kv)"
+    return ""
+
+
+def _vocabulary(header: Header) -> str:
+    """Return what is wrong with the lists of its vocabulary; empty where they belong together."""
+    kind, tokens = header.lists.get(TOKENS, (None, 0))
+    if kind != TEXT or not tokens:
+        return f"it lacks {TOKENS}, its vocabulary"
+    for key, kinds in PER_TOKEN.items():
+        kind, count = header.lists.get(key, (kinds[0], tokens))
+        if kind not in kinds or count != tokens:
+            return f"{key} has {count:,} entries of type {kind} for {tokens:,} tokens"
+    merges = "tokenizer.ggml.merges"
+    kind, count = header.lists.get(merges, (None, 0))
+    if (header.text("tokenizer.ggml.model") == "gpt2" or merges in header.lists) and kind != TEXT:
+        return f"it lacks {merges}, without which its vocabulary reads no text"
+    return ""
+
+
+def _embeddings(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Return what is wrong with the embeddings beside the vocabulary; empty where they fit."""
+    if EMBEDDINGS not in shapes:
+        return f"it has no {EMBEDDINGS}"
+    width = header.number(f"{header.text('general.architecture')}.embedding_length")
+    wanted = (width, header.lists[TOKENS][1])
+    if shapes[EMBEDDINGS] != wanted:
+        said = " x ".join(map(str, shapes[EMBEDDINGS]))
+        return f"{EMBEDDINGS} is {said}, and its vocabulary and width say {wanted[0]} x {wanted[1]}"
+    return ""
+
+
+def _layers(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Return which layers are missing or too many; empty where all are there. The last ones may only predict ahead."""
+    architecture = header.text("general.architecture")
+    count = header.number(f"{architecture}.block_count")
+    numbers = {name.split(".")[1] for name in shapes if name.startswith("blk.")}
+    found = {int(number) for number in numbers if number.isdecimal() and len(number) < 9}
+    needed = set(range(count - header.number(f"{architecture}.nextn_predict_layers")))
+    if missing := sorted(needed - found):
+        return f"it lacks the weights of {len(missing)} of its {count} layers, {missing[0]} the first"
+    if beyond := sorted(found - set(range(count))):
+        return f"it has weights of layer {beyond[0]}, and its block_count is {count}"
+    return ""
