@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 PROGRAM = [sys.executable, str(Path(__file__).resolve())]
 """The command that calls this program again, for work in a process of its own."""
+PRIVATE = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,::1,fc00::/7"
+"""Addresses of a Space's proxies; no visitor comes from one."""
 
 cli = typer.Typer(
     help="Ask a base model, its adapters and its GGUF builds side by side. Without a verb: the page.",
@@ -140,11 +142,15 @@ def together(playground: "Playground") -> "FastAPI":
     from playground.ui.door import shut
     from playground.ui.page import build as build_page
     from playground.ui.page import launch_options, mounted
+    from playground.ui.visitors import Gate
 
     settings, wings = playground.settings, tabs(playground.settings)
     app = create(playground) if is_served_beside_the_page(settings) else FastAPI(openapi_url=None)
+    page = build_page(playground, settings, wings)
+    if settings.mode == "space":
+        app.add_middleware(Gate, queue=page._queue)
     shut(app, settings)
-    return mounted(app, build_page(playground, settings, wings), launch_options(settings, wings))
+    return mounted(app, page, launch_options(settings, wings))
 
 
 def build(settings: Settings, wings: "Sequence[Tab] | None" = None) -> "gr.Blocks":
@@ -182,7 +188,7 @@ def space() -> "gr.Blocks":
 def _heed_space() -> None:
     """Where nothing else is said, a Hugging Face Space gets its own mode, open to the proxy in front of it."""
     if Environment().space_id:
-        set_defaults(MADANG_MODE="space", MADANG_HOST="0.0.0.0")
+        set_defaults(MADANG_MODE="space", MADANG_HOST="0.0.0.0", FORWARDED_ALLOW_IPS=PRIVATE)
 
 
 def __getattr__(name: str) -> Any:

@@ -41,6 +41,8 @@ class Question(Value):
     template_options: dict[str, Any] = Field(default_factory=dict)
     parse_special: bool = False
     """Whether control tokens that a message types are read as such; else they are text."""
+    group: str = ""
+    """Whose question it is, where several people share a model: those with fewer answers under way go first."""
 
 
 class Playground:
@@ -161,6 +163,7 @@ class Comparison:
             thinking=question.thinking,
             template_options=question.template_options,
             parse_special=question.parse_special,
+            group=question.group,
             prompt_format=loadable.prompt_format,
             adapter=loadable.adapter,
         )

@@ -89,6 +89,13 @@ class Settings(BaseSettings):
         default=None, ge=1, description="Requests a minute for each key of the API; default no limit"
     )
     api_log_prompts: bool = Field(default=False, description="Whether the API's log holds what was asked")
+    space_letters: int = Field(
+        default=8000, ge=1, description="Longest question of a Space's visitor, in characters; the system prompt's, too"
+    )
+    space_rate_per_minute: int = Field(default=20, ge=1, description="Questions a minute of each visitor of a Space")
+    space_places: int = Field(
+        default=16, ge=1, le=32, description="Questions that a Space answers at once; a quarter is one visitor's most"
+    )  # each holds one of the 40 threads that Gradio has
 
     @field_validator("data")
     @classmethod
@@ -126,6 +133,10 @@ class Environment(BaseSettings):
     ci: str = Field(default="", description="Set by most CI services: no browser is opened")
     space_id: str = Field(default="", description="Set on a Hugging Face Space: MADANG_MODE is space")
     gradio_root_path: str | None = Field(default=None, description="Path of the page behind a proxy")
+    forwarded_allow_ips: str = Field(
+        default="127.0.0.1,::1",
+        description="Proxies whose word on who asks is taken; on a Hugging Face Space all private addresses",
+    )
     ssl_cert_file: str = Field(default="", description="Certificate authorities that remote variants are held against")
     ssl_cert_dir: str = Field(default="", description="The same, as a folder")
     cuda_visible_devices: str = Field(default="0", description="Cards to use; a fine-tune on one device uses the first")

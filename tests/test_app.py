@@ -5,9 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -139,42 +137,6 @@ def test_other_machines_are_served_with_a_key_alone(
     error, hint = capsys.readouterr().err.splitlines()
     assert "open to other machines on 0.0.0.0, and no key is set" in error
     assert "MADANG_API_KEYS" in hint
-
-
-def test_a_space_gets_its_mode_on_every_address(tmp_path: Path) -> None:
-    (tmp_path / "variants.toml").write_text(EMBEDDED, encoding="utf-8")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    code = f"""
-import app
-app.ensure = lambda settings: None
-app.main(["--data", {str(tmp_path)!r}, "--port", "{port}", "--no-open"])
-"""
-    bare = {name: value for name, value in os.environ.items() if not name.startswith("MADANG_")}
-    program = subprocess.Popen([sys.executable, "-c", code], env=bare | {"SPACE_ID": "owner/space"})
-    try:
-        url = f"http://127.0.0.2:{port}"  # another address than the default
-        config = reached(f"{url}/config").json()
-        tabs = [one["props"]["id"] for one in config["components"] if one["type"] == "tabitem"]
-        assert tabs == ["chat", "leaderboard"]
-        named = httpx.get(f"{url}/gradio_api/info").json()["named_endpoints"]
-        assert [name for name in named if "number" not in name] == []
-        asked = httpx.post(f"{url}/v1/completions", json={"model": "smollm2", "prompt": "a"})
-        assert asked.status_code in (404, 405)
-        assert "--primary-50: #eef4f1" in httpx.get(f"{url}/theme.css").text
-    finally:
-        program.terminate()
-        program.wait(20)
-
-
-def reached(url: str) -> httpx.Response:
-    """What a program that is starting answers at last."""
-    for _ in range(300):
-        with suppress(httpx.HTTPError):
-            return httpx.get(url)
-        time.sleep(0.1)
-    raise AssertionError(url)
 
 
 @pytest.mark.parametrize(("mode", "served"), [("local", True), ("space", False)])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # statistics take a second to import: the page starts without
 
 GROUPED = ("", True)
 FEW_FAULTS = 3
+LONGEST_PATTERN = 1000
 FORMS = {"csv": "text/csv", "md": "text/markdown", "json": "application/json"}
 
 
@@ -47,11 +48,15 @@ class Shown:
 
 
 def asked(settings: Settings, values: Mapping[str, Any]) -> Asked:
-    """Return the form's values; an empty folder is the program's own, a margin out of range the usual one."""
+    """Return the form's values; an empty folder is the program's own, a margin out of range the usual one.
+
+    Visitors of a Space name no folder, whatever they send.
+    """
     margin = float(values.get("margin") or 1.0)
+    named = str(values.get("folder") or "").strip() if settings.mode == "local" else ""
     return Asked(
-        folder=Path(str(values.get("folder") or "").strip() or settings.data / "results").expanduser(),
-        pattern=str(values.get("pattern") or "").strip(),
+        folder=Path(named or settings.data / "results").expanduser(),
+        pattern=str(values.get("pattern") or "").strip()[:LONGEST_PATTERN],
         shots=tuple(int(one) for one in values.get("shots") or ()),
         whole=bool(values.get("whole")),
         margin=margin if 0 < margin <= 50 else 1.0,

@@ -76,7 +76,8 @@ def _filters(components: Components, settings: Settings) -> dict[str, Any]:
         add(gr.Textbox, "pattern", max_lines=1, scale=2)
         add(gr.Dropdown, "shots", choices=[], value=[], multiselect=True)
         add(gr.Number, "margin", value=1.0, minimum=0.1, maximum=50)
-        add(gr.Textbox, "folder", placeholder=str(settings.data / "results"), max_lines=1, scale=2)
+        if settings.mode == "local":  # in a Space it is the owner's
+            add(gr.Textbox, "folder", placeholder=str(settings.data / "results"), max_lines=1, scale=2)
         add(gr.Checkbox, "whole", value=False)
     return fields
 
@@ -125,8 +126,9 @@ def _wire(settings: Settings, view: View, buttons: dict[str, gr.Button], tab: gr
     def press(values: dict[Block, Any], event: gr.EventData) -> Updates:
         return refresh(settings, view, values, boards.turned(tuple(values[view.sort]), str(event.name)))
 
-    changes = [fields["pattern"].submit, fields["pattern"].blur, fields["folder"].submit, fields["folder"].blur]
-    changes += [fields["shots"].input, fields["whole"].input, fields["margin"].submit, fields["margin"].blur]
+    typed = [fields[name] for name in ("pattern", "folder", "margin") if name in fields]
+    changes = [change for field in typed for change in (field.submit, field.blur)]
+    changes += [fields["shots"].input, fields["whole"].input]
     for trigger in (tab.select, *changes, view.row.input, view.task.input):
         trigger(anew, view.inputs, outputs, **SILENT)
     view.table.click(press, view.inputs, outputs, **SILENT)

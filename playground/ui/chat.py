@@ -22,13 +22,13 @@ from playground.ui import panes
 from playground.ui.controls import Controls
 from playground.ui.running import Running, batched
 from playground.ui.turns import Chat
+from playground.ui.visitors import Visitors
 
 PANES = 4
 FIRST_PANES = 3
 """As many as there are built-in variants: base, adapter and GGUF."""
 FRAME_S = 0.1
 """Seconds between two updates of the browser: the models need the cores more than it needs frames."""
-LONGEST_QUESTION = 200_000
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,9 @@ class Desk:
     playground: Playground
     running: Running
     view: View
+    visitors: Visitors
+    visitor: str = ""
+    """Whose question a handler is asked to answer, where several people may ask; else nobody's."""
 
 
 def send(desk: Desk, values: Values, session: str) -> Iterator[Updates]:
@@ -165,23 +168,35 @@ def ask(desk: Desk, values: Values, session: str, chat: Chat, question: str) -> 
     """Put a question to every chosen variant and show the answers as they come, until all have ended."""
     view = desk.view
     picked = list(values[view.picker] or [])[:PANES]
-    refusal = _refusal(picked, question)
-    if refusal:
-        yield {view.notice: refusal}
-        return
     asked = chat.ask(question.strip(), picked)
     try:
-        comparison = desk.playground.ask(_questions(view, values, asked, picked))
+        comparison = _begun(desk, values, session, asked, picked)
     except MadangError as error:
-        yield {view.notice: fault("problem.page", error)}
+        comparison = fault("problem.page", error)
+    if isinstance(comparison, str):
+        yield {view.notice: comparison}
         return
-    desk.running.begin(session, comparison)
     try:
         yield drawn(desk, asked, picked) | _buttons(view, under_way=True) | {view.text: ""}
         yield from _heard(desk, session, comparison, asked, picked)
     finally:
         if desk.running.is_current(session, comparison):  # the browser went away, or a bug: nobody listens now
             desk.running.drop(session)
+
+
+def _begun(desk: Desk, values: Values, session: str, asked: Chat, picked: Sequence[str]) -> Comparison | str:
+    """Return the comparison that has begun; as HTML, why none has."""
+    refusal = _refusal(desk, values, picked, asked.turns[-1].question)
+    if refusal:
+        return refusal
+    questions = _questions(desk, values, asked, picked)
+    with desk.running.admitting:
+        if refused := desk.visitors.refused(desk.visitor, desk.running.held()):
+            limit, count = refused
+            return _say(limit, count=count)
+        comparison = desk.playground.ask(questions)
+        desk.running.begin(session, comparison, desk.visitor)
+    return comparison
 
 
 def _heard(desk: Desk, session: str, comparison: Comparison, chat: Chat, picked: list[str]) -> Iterator[Updates]:
@@ -207,24 +222,35 @@ def _heard(desk: Desk, session: str, comparison: Comparison, chat: Chat, picked:
         yield updates
 
 
-def _questions(view: View, values: Values, chat: Chat, picked: Sequence[str]) -> list[Question]:
+def _questions(desk: Desk, values: Values, chat: Chat, picked: Sequence[str]) -> list[Question]:
+    view = desk.view
     sampling = sampler.chosen(view.controls, values)
     system = values[view.controls.system] or ""
     thinking = sampler.thought(view.controls, values)
     return [
-        Question(variant=name, messages=chat.messages(name, system), sampling=sampling, thinking=thinking)
+        Question(
+            variant=name,
+            messages=chat.messages(name, system),
+            sampling=sampling,
+            thinking=thinking,
+            group=desk.visitor,
+        )
         for name in picked
     ]
 
 
-def _refusal(picked: Sequence[str], question: str) -> str:
+def _refusal(desk: Desk, values: Values, picked: Sequence[str], question: str) -> str:
     """Return why this cannot be asked, as HTML; empty where it can."""
     if not picked:
         return _say("no_variant")
-    if not question.strip():
+    if not question:
         return _say("no_text")
-    if len(question) > LONGEST_QUESTION:
-        return _say("too_long", count=f"{len(question):,}", limit=f"{LONGEST_QUESTION:,}")
+    controls = desk.view.controls
+    around = [values[controls.system] or "", *(values[controls.stop] or [])]
+    limit = desk.visitors.letters
+    for problem, count in {"too_long": len(question), "too_long_around": sum(map(len, around))}.items():
+        if count > limit:
+            return _say(problem, count=f"{count:,}", limit=f"{limit:,}")
     return ""
 
 

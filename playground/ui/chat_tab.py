@@ -1,6 +1,7 @@
 """Lays out Chat and ties its components to the handlers in chat.py."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from playground.ui.chat import PANES, Desk, Slot, View
 from playground.ui.controls import Controls
 from playground.ui.running import Running
 from playground.ui.turns import Chat
+from playground.ui.visitors import Visitors, visitor
 
 OPEN = "() => document.querySelector('#tab-chat-button')?.click()"
 FREE = SILENT | {"concurrency_limit": None}
@@ -38,7 +40,7 @@ def render(components: Components, playground: Playground, running: Running) -> 
     with gr.Row(elem_classes="panes", elem_id="panes"):
         slots = [_slot(number) for number in range(PANES)]
     view = _composer(components, state, notice, picker, sampler, slots)
-    desk = Desk(playground, running, view)
+    desk = Desk(playground, running, view, Visitors(playground.settings))
     _begin(desk)
     return desk
 
@@ -132,7 +134,8 @@ def _streams(desk: Desk, trigger: Any, handler: Callable[[Desk, Values, str], It
     """Tie a handler whose updates come one after another; the buttons are then set as they must be."""
 
     def run(values: dict[Block, Any], request: gr.Request) -> Iterator[Updates]:
-        yield from handler(desk, values, request.session_hash or "")
+        who = visitor(request.client.host) if desk.visitors.limited and request.client else ""
+        yield from handler(replace(desk, visitor=who), values, request.session_hash or "")
 
     def after(request: gr.Request) -> Updates:
         return chat.settled(desk, request.session_hash or "")

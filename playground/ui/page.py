@@ -36,6 +36,9 @@ def build(playground: Playground, settings: Settings, extra_tabs: Sequence[Tab] 
         chat_tab.wire(desk)
         _wire(page, header, first, components, desk)
     assert isinstance(page, gr.Blocks)
+    for event in page.fns.values():
+        event.api_visibility = "private"  # those that Gradio adds by itself, too: fields whose beginning is a function
+    page.queue(api_open=False)
     return page
 
 
@@ -49,6 +52,8 @@ def launch_options(settings: Settings, extra_tabs: Sequence[Tab] = ()) -> dict[s
         "run_history": False,
         "ssr_mode": False,
         "mcp_server": False,
+        "enable_monitoring": False,
+        "app_kwargs": {"openapi_url": None},
         "favicon_path": str(look.HERE / "yard.svg"),
     }
 

@@ -3,6 +3,7 @@
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
@@ -21,14 +22,23 @@ class Running:
     """One comparison a session at most. An object of the page, never a global: pages and tests do not meet."""
 
     def __init__(self) -> None:
+        self.admitting = threading.Lock()
+        """Held from the question whether one more may begin until it has begun."""
         self._lock = threading.Lock()
         self._by_session: dict[str, Cancellable] = {}
+        self._visitors: dict[str, str] = {}
 
-    def begin(self, session: str, comparison: Cancellable) -> None:
-        """Make this the session's comparison; an older one is cancelled."""
+    def held(self) -> Counter[str]:
+        """Return how many comparisons are under way for each visitor."""
+        with self._lock:
+            return Counter(self._visitors[session] for session in self._by_session)
+
+    def begin(self, session: str, comparison: Cancellable, visitor: str = "") -> None:
+        """Make this the session's comparison, and count it with those of its visitor; an older one is cancelled."""
         with self._lock:
             older = self._by_session.get(session)
             self._by_session[session] = comparison
+            self._visitors[session] = visitor
         if older is not None:
             older.cancel()
 
@@ -50,6 +60,7 @@ class Running:
         """Cancel and forget: nobody waits for the answers any more."""
         with self._lock:
             comparison = self._by_session.pop(session, None)
+            self._visitors.pop(session, None)
         if comparison is not None:
             comparison.cancel()
 
@@ -57,7 +68,7 @@ class Running:
         """Forget a comparison that is over."""
         with self._lock:
             if self._by_session.get(session) is comparison:
-                del self._by_session[session]
+                del self._by_session[session], self._visitors[session]
 
 
 def batched(events: Iterable[Event], seconds: float) -> Iterator[list[Event]]:

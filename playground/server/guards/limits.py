@@ -173,11 +173,38 @@ def _too_many(reason: str, message: str, wait_s: float) -> Refusal:
 
 
 @dataclass
-class _Bucket:
-    """Requests that a caller has left, and when that was counted."""
+class Bucket:
+    """Requests that a caller has left, when that was counted, and whether the last one passed."""
 
     left: float
     at: float
+    passed: bool = True
+
+
+class Buckets:
+    """A bucket of requests for each caller, which fills with so many a minute."""
+
+    def __init__(self, a_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.a_minute = a_minute
+        self.clock = clock
+        self.by_caller: dict[str, Bucket] = {}
+
+    def take(self, caller: str) -> Bucket:
+        """Take one request from the caller's bucket, if there is one; return the bucket as it is now."""
+        bucket = self._filled(caller)
+        bucket.passed = bucket.left >= 1
+        bucket.left -= bucket.passed
+        return bucket
+
+    def _filled(self, caller: str) -> Bucket:
+        """Return the caller's bucket; where there are many, those that must be full again are dropped."""
+        now = self.clock()
+        if len(self.by_caller) >= BUCKETS and caller not in self.by_caller:
+            self.by_caller = {name: b for name, b in self.by_caller.items() if now - b.at < 60}
+        bucket = self.by_caller.setdefault(caller, Bucket(self.a_minute, now))
+        bucket.left = min(self.a_minute, bucket.left + (now - bucket.at) * self.a_minute / 60)
+        bucket.at = now
+        return bucket
 
 
 class Rate:
@@ -185,44 +212,31 @@ class Rate:
 
     def __init__(self, app: ASGIApp, a_minute: int | None, clock: Callable[[], float] = time.monotonic) -> None:
         self.app = app
-        self.a_minute = a_minute
-        self.clock = clock
-        self._buckets: dict[str, _Bucket] = {}
+        self.buckets = Buckets(a_minute, clock) if a_minute is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on or refuse, and say in headers what is left."""
-        if self.a_minute is None:
+        if self.buckets is None:
             return await self.app(scope, receive, send)
-        bucket = self._filled(record_of(scope).caller)
-        passed = bucket.left >= 1
-        bucket.left -= 1 if passed else 0
-        headers = self._headers(bucket, self.a_minute)
+        most = self.buckets.a_minute
+        bucket = self.buckets.take(record_of(scope).caller)
+        headers = self._headers(bucket, most)
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", ()), *headers]}
             await send(message)
 
-        await (self.app if passed else self._refusal(bucket, self.a_minute).send)(scope, receive, sending)
+        await (self.app if bucket.passed else self._refusal(bucket, most).send)(scope, receive, sending)
 
-    def _filled(self, caller: str) -> _Bucket:
-        """Return the caller's bucket as it is now; where there are many, those that must be full again are dropped."""
-        now, most = self.clock(), self.a_minute or 0
-        if len(self._buckets) >= BUCKETS and caller not in self._buckets:
-            self._buckets = {name: b for name, b in self._buckets.items() if now - b.at < 60}
-        bucket = self._buckets.setdefault(caller, _Bucket(most, now))
-        bucket.left = min(most, bucket.left + (now - bucket.at) * most / 60)
-        bucket.at = now
-        return bucket
-
-    def _headers(self, bucket: _Bucket, most: int) -> list[tuple[bytes, bytes]]:
+    def _headers(self, bucket: Bucket, most: int) -> list[tuple[bytes, bytes]]:
         return [
             (b"x-ratelimit-limit-requests", str(most).encode()),
             (b"x-ratelimit-remaining-requests", str(int(bucket.left)).encode()),
             (b"x-ratelimit-reset-requests", _lasting((most - bucket.left) * 60 / most).encode()),
         ]
 
-    def _refusal(self, bucket: _Bucket, most: int) -> Refusal:
+    def _refusal(self, bucket: Bucket, most: int) -> Refusal:
         wait_s = (1 - bucket.left) * 60 / most
         return _too_many("rate", f"Rate limit reached: {most} requests a minute. Come again in {wait_s:.1f} s.", wait_s)
 

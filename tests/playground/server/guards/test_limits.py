@@ -268,13 +268,15 @@ def test_no_rate_no_headers() -> None:
 
 def test_callers_of_the_past_are_forgotten() -> None:
     minutes = Minutes()
+    buckets = minutes.rate.buckets
+    assert buckets is not None
     for number in range(BUCKETS):
-        minutes.rate._filled(f"{number}")
+        buckets.take(f"{number}")
     minutes.now += 30
     minutes.ask("0")
     minutes.now += 30
     minutes.ask("new")
-    assert set(minutes.rate._buckets) == {"0", "new"}
+    assert set(buckets.by_caller) == {"0", "new"}
 
 
 def test_each_key_has_a_rate_of_its_own_and_no_key_none(tmp_path: Path) -> None:
