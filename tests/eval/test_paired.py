@@ -102,12 +102,12 @@ def test_a_resample_without_a_class_is_scored_without_it() -> None:
 
 def test_a_whole_kobest_takes_about_a_second() -> None:
     random = np.random.default_rng(0)
-    begin = time.perf_counter()
+    begin = time.process_time()
     for n, classes in ((1404, 2), (1000, 2), (500, 4), (397, 2), (1260, 2)):
         gold, guess = random.integers(0, classes, n), random.integers(0, classes, n)
         paired.macro_f1(gold, guess)
         paired.difference([Table.of(gold == guess, random.integers(0, 2, n))])
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 10
 
 
 def test_same_seed_same_numbers() -> None:

@@ -62,7 +62,7 @@ def test_a_line_that_stays_open_after_the_answer_is_left(planted: Planted, monke
 
     planted.replies = [reply]
     assert end(ask(planted)).text == "서울"
-    assert planted.hung_up.wait(5)
+    assert planted.hung_up.wait(60)
 
 
 def test_parts_of_a_list_are_thoughts_and_text(planted: Planted) -> None:

@@ -136,7 +136,7 @@ def test_cancelling_hangs_up_at_once(planted: Planted, open_playground: Any, tex
     last = list(events)[-1]
     assert isinstance(last, Finished)
     assert (last.reason, last.text) == ("cancelled", "".join(texts))
-    assert planted.hung_up.wait(5)
+    assert planted.hung_up.wait(60)
 
 
 def test_cancelling_between_attempts_ends_the_wait(
@@ -176,7 +176,7 @@ def test_unloading_fails_what_is_under_way_and_leaves_no_thread(planted: Planted
     last = list(events)[-1]
     assert isinstance(last, Failed)
     assert "unloaded" in last.message
-    assert planted.hung_up.wait(5)
+    assert planted.hung_up.wait(60)
     until(lambda: not [thread for thread in threading.enumerate() if thread.name == "remote far"])
 
 

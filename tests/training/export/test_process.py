@@ -46,7 +46,7 @@ def test_it_dies_with_a_killed_parent() -> None:
     assert children[0].is_running()
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    gone, alive = psutil.wait_procs(children, timeout=5)
+    gone, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []
 
 
