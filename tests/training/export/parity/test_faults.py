@@ -50,24 +50,28 @@ def test_a_missing_template(small: Made, check: Check, tmp_path: Path) -> None:
     assert "chat template is missing" in failed(check(file), "template")
 
 
+@pytest.mark.slow
 def test_another_template(small: Made, check: Check, tmp_path: Path, template: str) -> None:
     other = template.replace("<|im_end|>", "</end>")
     file = rewrite(small.file("f16"), tmp_path / "x.gguf", {"tokenizer.chat_template": other})
     assert "</end>" in failed(check(file), "template")
 
 
+@pytest.mark.slow
 def test_bos_doubled_by_the_template(small: Made, check: Check, tmp_path: Path, template: str) -> None:
     doubled = "{{ bos_token }}" + template
     file = rewrite(small.file("f16"), tmp_path / "x.gguf", {"tokenizer.chat_template": doubled})
     assert "once more" in failed(check(file), "bos-eos")
 
 
+@pytest.mark.slow
 def test_bos_doubled_by_the_tokenizer(small: Made, check: Check, tmp_path: Path) -> None:
     """The template brings BOS and the file asks for one: a runner that obeys both says it twice."""
     file = rewrite(small.file("f16"), tmp_path / "x.gguf", {"tokenizer.ggml.add_bos_token": True})
     assert "BOS" in failed(check(file), "bos-eos")
 
 
+@pytest.mark.slow
 def test_another_eos(small: Made, check: Check, tmp_path: Path) -> None:
     file = rewrite(small.file("f16"), tmp_path / "x.gguf", {"tokenizer.ggml.eos_token_id": 0})
     assert "EOS is '<|endoftext|>' (0)" in failed(check(file), "bos-eos")
@@ -79,6 +83,7 @@ def test_a_stop_token_lost(small: Made, check: Check, tmp_path: Path) -> None:
     assert "[2] end an answer" in failed(check(folder), "bos-eos")
 
 
+@pytest.mark.slow
 def test_tokens_in_another_order(small: Made, check: Check, tmp_path: Path) -> None:
     tokens = list(read(small.file("f16"))[0]["tokenizer.ggml.tokens"][0])
     tokens[300:400] = reversed(tokens[300:400])
@@ -102,7 +107,8 @@ def test_an_adapter_not_merged(small: Made, check: Check, level: str) -> None:
     assert verdict.numbers["files"]["adapter_times"] == pytest.approx(0, abs=0.02)
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.slow
+@pytest.mark.parametrize("level", ["f16", "q4_k_m"])
 def test_an_adapter_merged_twice(small: Made, check: Check, tmp_path: Path, level: str) -> None:
     merge(small.merged, small.adapter, tmp_path / "x", "float16")
     verdict = check(small.convert(tmp_path / "x", "twice", level), level)
@@ -118,6 +124,7 @@ def test_an_adapter_merged_at_half_its_strength(small: Made, check: Check, tmp_p
     assert "another strength (found 0.500" in failed(check(tmp_path / "x"), "merge")
 
 
+@pytest.mark.slow
 def test_one_module_passed_over(small: Made, check: Check, tmp_path: Path) -> None:
     name = "model.layers.0.self_attn.v_proj.weight"
     original = load_file(small.base / "model.safetensors")[name]
@@ -128,7 +135,8 @@ def test_one_module_passed_over(small: Made, check: Check, tmp_path: Path) -> No
     assert f"part for {name} was not" in failed(check(folder_with(small, tmp_path / "x", change)), "merge")
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.slow
+@pytest.mark.parametrize("level", ["f16", "q4_k_m"])
 def test_another_models_weights(small: Made, check: Check, tmp_path: Path, demo_models: Path, level: str) -> None:
     options: dict[str, Any] = {"vocab_size": 49152, "tie_word_embeddings": True, "rope_theta": 100000.0}
     other = tiny.smollm_tokenizer(tiny.model(tmp_path / "other", "llama", seed=9, **options), demo_models)
@@ -150,6 +158,7 @@ def test_another_models_shape(small: Made, check: Check, tmp_path: Path, demo_mo
     assert "tensors are missing" in lines
 
 
+@pytest.mark.slow
 def test_a_rope_base_off_in_a_gguf(small: Made, check: Check, tmp_path: Path) -> None:
     file = rewrite(small.file("f16"), tmp_path / "x.gguf", {"llama.rope.freq_base": 10000.0})
     assert "rope base is 10000 and should be 100000" in failed(check(file), "hyperparameters")
@@ -163,6 +172,7 @@ def test_a_rope_base_off_in_a_folder(small: Made, check: Check, tmp_path: Path) 
     assert "rope base is 10000" in failed(check(folder_with(small, tmp_path / "x", change)), "hyperparameters")
 
 
+@pytest.mark.slow
 def test_a_norm_epsilon_off(small: Made, check: Check, tmp_path: Path) -> None:
     file = rewrite(small.file("f16"), tmp_path / "x.gguf", {"llama.attention.layer_norm_rms_epsilon": 1e-4})
     assert "norm epsilon" in failed(check(file), "hyperparameters")
@@ -188,6 +198,7 @@ def test_embeddings_untied_without_a_head(small: Made, check: Check, tmp_path: P
     assert "random" in failed(check(folder_with(small, tmp_path / "x", change)), "hyperparameters")
 
 
+@pytest.mark.slow
 def test_embeddings_untied_into_a_copy_are_said_and_pass_on(small: Made, check: Check, tmp_path: Path) -> None:
     def change(config: dict[str, Any], tensors: dict[str, Any]) -> None:
         config["tie_word_embeddings"] = False
@@ -212,7 +223,8 @@ def test_a_truncated_folder(small: Made, check: Check, tmp_path: Path) -> None:
     assert "cut short" in failed(check(folder), "file")
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.slow
+@pytest.mark.parametrize("level", ["f16", "q4_k_m"])
 def test_a_zeroed_layer(small: Made, check: Check, tmp_path: Path, level: str) -> None:
     file = rewrite(small.file(level), tmp_path / "x.gguf", tensors={LAYER: zeros})
     assert "Layer 1 (9 tensors) hold zeros alone" in failed(check(file, level), "weights")
@@ -230,6 +242,7 @@ def test_a_few_rows_zeroed_in_four_bits(small: Made, check: Check, tmp_path: Pat
     assert "1 of 256 rows of blk.0.attn_q.weight are damaged" in failed(check(file, "q4_k_m"), "weights")
 
 
+@pytest.mark.slow
 def test_query_rows_in_transformers_order(small: Made, check: Check, tmp_path: Path) -> None:
     def change(data: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
         return data.reshape(4, 32, 2, 256).swapaxes(1, 2).reshape(data.shape)

@@ -12,9 +12,10 @@ from .conftest import Check, Made
 
 pytestmark = pytest.mark.models
 STEPS = ["files", "text", "numbers", "answers"]
+SLOW = [pytest.param(level, marks=pytest.mark.slow) for level in ("q8_0", "q4_k_m")]
 
 
-@pytest.mark.parametrize("level", ["merged", "f16", "q8_0", "q4_k_m"])
+@pytest.mark.parametrize("level", ["merged", "f16", *SLOW])
 def test_a_tiny_models_exports_pass(small: Made, check: Check, level: str) -> None:
     verdict = check(small.merged) if level == "merged" else check(small.file(level), level)
     assert (verdict.verdict, verdict.causes) == ("pass", []), "\n".join(verdict.lines)
