@@ -341,6 +341,7 @@ def test_one_of_two_that_crashes_ends_the_other(serving: Callable[..., Serving],
     assert unreachable(port + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_kept_rows_outlive_it_and_serve_again(serving: Callable[..., Serving], settings: Settings, port: int) -> None:
     words = ("qwen:good", "--engine", "vllm", "--command", fake("ready"), "--port", str(port))

@@ -118,6 +118,7 @@ def test_without_a_system_message_the_template_adds_its_own(hf: Any) -> None:
     assert text.startswith("<|im_start|>system\nYou are a helpful AI assistant named SmolLM")
 
 
+@pytest.mark.slow
 def test_the_adapters_base_is_the_same_tokenizer_after_merging(demo_models: Path, tmp_path: Path) -> None:
     """The GGUF came from the merged folder: its metadata says what the package's says."""
     from gguf import GGUFReader

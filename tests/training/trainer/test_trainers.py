@@ -64,6 +64,7 @@ def test_each_method_trains_and_plain_peft_loads_the_adapter(method: str, begun:
     assert (config["r"], config["lora_alpha"]) == (4, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "sets"),
     [
@@ -80,6 +81,7 @@ def test_other_ways_of_comparing(method: str, sets: list[str], begun: Callable[.
     assert evaluated[-1] < evaluated[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sft", "dpo", "kto", "orpo"])
 def test_an_adapter_on_the_output_layer(method: str, begun: Callable[..., Run]) -> None:
     """TRL's loss in chunks refuses it after the start; the loss over whole logits takes it."""
@@ -151,7 +153,9 @@ class _Dies(TrainerCallback):  # type: ignore[misc]
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("method", ["sft", "kto", "orpo", "grpo"])
+@pytest.mark.parametrize(
+    "method", ["sft", *(pytest.param(name, marks=pytest.mark.slow) for name in ("kto", "orpo", "grpo"))]
+)
 def test_losses_after_a_resume_are_those_of_an_uninterrupted_run(
     method: str, begun: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
