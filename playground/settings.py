@@ -30,6 +30,9 @@ _LOGIN = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 """In the value of a variable: an address with a password in it."""
 _OWN_KEYS = ("MADANG_API_KEYS", "MADANG_API_KEYS_FILE")
 
+ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]+)?")
+"""As browsers write it: small letters, no path."""
+
 
 def default_data_dir() -> Path:
     """Return the user's data folder for Madang, by the rules of the operating system."""
@@ -88,6 +91,10 @@ class Settings(BaseSettings):
     api_rate_per_minute: int | None = Field(
         default=None, ge=1, description="Requests a minute for each key of the API; default no limit"
     )
+    api_origins: str = Field(
+        default="",
+        description="Pages of other sites that may ask the API with a key: https://my.site, say, with commas between",
+    )
     api_log_prompts: bool = Field(default=False, description="Whether the API's log holds what was asked")
     space_letters: int = Field(
         default=8000, ge=1, description="Longest question of a Space's visitor, in characters; the system prompt's, too"
@@ -110,6 +117,15 @@ class Settings(BaseSettings):
         if not all("!" <= letter <= "~" for key in split_keys(keys) for letter in key):
             raise ValueError("a key has letters that no header carries: visible ASCII alone, commas between keys")
         return keys
+
+    @field_validator("api_origins")
+    @classmethod
+    def _origins(cls, origins: str) -> str:
+        """Refuse what no browser would send as the origin of a page; * is every page."""
+        wrong = [one for one in split_list(origins) if one != "*" and not ORIGIN.fullmatch(one)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is no origin: https://my.site or http://localhost:3000, without a path")
+        return origins
 
     @cached_property
     def models_dir(self) -> Path:
@@ -211,7 +227,12 @@ def set_defaults(**defaults: str) -> None:
 
 def split_keys(keys: SecretStr) -> list[str]:
     """Return the keys of a list with commas between; handle with care."""
-    return [key.strip() for key in keys.get_secret_value().split(",") if key.strip()]
+    return split_list(keys.get_secret_value())
+
+
+def split_list(items: str) -> list[str]:
+    """Return what stands between commas."""
+    return [item.strip() for item in items.split(",") if item.strip()]
 
 
 def load_settings(**changes: object) -> Settings:

@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 
 from fastapi import FastAPI
 from pydantic import SecretStr
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from playground.errors import ConfigError
 from playground.server.guards.keys import Keyring, Keys, read_keys
 from playground.server.guards.limits import Body, Limits, Queue, Rate
 from playground.server.guards.metrics import Meters
 from playground.server.guards.record import LEFT, Record, RequestLog
 from playground.server.wire.errors import ApiError
-from playground.settings import Settings
+from playground.settings import Settings, split_list
 
 METRICS = "/metrics"
 SINGLE = ("/tokenize", "/detokenize", METRICS)
@@ -26,12 +28,26 @@ def guard(app: FastAPI, settings: Settings) -> None:
 
     Leaves `app.state.limits` and `app.state.meters`; routes report through `record_of(request.scope)`.
     """
+    keys = read_keys(settings)
+    if settings.api_origins and not keys:
+        raise ConfigError(
+            "MADANG_API_ORIGINS lets pages of other sites ask the API, and no key is set.",
+            "Set a key with MADANG_API_KEYS, or leave MADANG_API_ORIGINS out.",
+        )
     app.state.limits = Limits.of(settings)
     app.state.meters = Meters()
     app.add_api_route(METRICS, app.state.meters.page, include_in_schema=False)
-    app.add_middleware(
-        Guard, keys=read_keys(settings), settings=settings, limits=app.state.limits, meters=app.state.meters
-    )
+    app.add_middleware(Guard, keys=keys, settings=settings, limits=app.state.limits, meters=app.state.meters)
+
+
+def _for_browsers(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """Let pages of these origins ask: preflights, which never bring a key, are answered before the keys.
+
+    No cookie is heeded there or here: a page has to know a key.
+    """
+    if not origins:
+        return app
+    return CORSMiddleware(app, origins, ("GET", "POST"), ("*",), allow_credentials=False, expose_headers=("*",))
 
 
 class Guard:
@@ -46,7 +62,8 @@ class Guard:
         meters.watch_queue(lambda: len(queue.held), queue.waiting)
         body = Body(queue, limits.body_bytes, keep=settings.api_log_prompts)
         keyed = Keys(Rate(body, limits.rate_per_minute), keyring, settings.host)
-        self.guarded = Recorder(keyed, (meters.observe, RequestLog(settings.api_log_prompts).write))
+        recorded = Recorder(keyed, (meters.observe, RequestLog(settings.api_log_prompts).write))
+        self.guarded = _for_browsers(recorded, split_list(settings.api_origins))
         self.metrics = Recorder(Keys(app, keyring, settings.host), ())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
