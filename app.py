@@ -150,7 +150,7 @@ def together(playground: "Playground") -> "FastAPI":
     if settings.mode == "space":
         app.add_middleware(Gate, queue=page._queue)
     shut(app, settings)
-    return mounted(app, page, launch_options(settings, wings))
+    return mounted(app, page, settings, launch_options(settings, wings))
 
 
 def build(settings: Settings, wings: "Sequence[Tab] | None" = None) -> "gr.Blocks":

@@ -69,6 +69,10 @@ class Settings(BaseSettings):
         default="", description="Command that starts llama.cpp's server; default the one on PATH, or the package's"
     )
 
+    upload_max_mb: float = Field(
+        default=500.0, gt=0, description="Largest file that the page takes, in MB; a Space takes none"
+    )
+    upload_max_files: int = Field(default=100, ge=1, description="Files that the page takes in an hour")
     key_variables: str = Field(
         default="*_API_KEY, *_API_KEYS",
         description="Environment variables that a remote variant's `key_env` may name, with commas between; * for any",

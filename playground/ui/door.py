@@ -21,6 +21,7 @@ from playground.page.words import LANGUAGES, Language, words
 from playground.server.guards.keys import ONLY, SET_A_KEY, Keyring, Place, bearer, of_another_site, read_keys
 from playground.server.guards.stack import is_guarded, route_path
 from playground.settings import Settings
+from playground.ui import policy
 
 COOKIE = "madang"
 OPEN = "/health"
@@ -83,7 +84,7 @@ class Door:
             async with self._wrong:
                 await asyncio.sleep(PAUSE_S)
             return self._form(asked, wrong=True)
-        answer = RedirectResponse(asked.url.path, 303)
+        answer = RedirectResponse("/" + asked.url.path.lstrip("/"), 303)  # `//name` would lead to another site
         answer.set_cookie(
             COOKIE, self._tokens[number - 1], httponly=True, samesite="lax", secure=asked.url.scheme == "https"
         )
@@ -100,7 +101,7 @@ class Door:
             enter=said["door.enter"],
             where=said["door.where"],
         )
-        return HTMLResponse(shown, 401)
+        return HTMLResponse(shown, 401, {"content-security-policy": policy.form(shown)})
 
 
 def _token(key: SecretStr) -> str:

@@ -5,24 +5,35 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 
 from playground.compare import Playground
 from playground.page import look
 from playground.page.components import Components, Tab, plain
 from playground.page.words import LANGUAGES, both, tooltip, words
-from playground.settings import Environment, Settings
+from playground.settings import Environment, Settings, set_defaults
 from playground.ui import chat, chat_tab, models_tab
 from playground.ui.chat import Desk
+from playground.ui.intake import Intake, upload_bytes
+from playground.ui.policy import Policy
 from playground.ui.running import Running
+from playground.ui.sessions import Sessions, Streams
 
 SWITCH = "madang.header(element, trigger)"
+CLEANING_S = (600, 3600)
+"""How often Gradio's copies of uploads are looked at, and how old one grows."""
+COUNTS = {"GRADIO_ANALYTICS_MAX_EVENTS": "100", "GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000"}
+"""Gradio keeps statistics of ten thousand calls and counts them anew after each, for a page that is switched off."""
 
 
 def build(playground: Playground, settings: Settings, extra_tabs: Sequence[Tab] = ()) -> gr.Blocks:
     """Build the page: Chat, other wings' tabs, and Models (not in a Space). Show it with `launch_options`."""
     components = _components(settings, extra_tabs)
     running = Running()
-    with gr.Blocks(title=_title(), analytics_enabled=False, fill_width=True, fill_height=True) as page:
+    set_defaults(**COUNTS)
+    with gr.Blocks(
+        title=_title(), analytics_enabled=False, fill_width=True, fill_height=True, delete_cache=CLEANING_S
+    ) as page:
         header = plain(_header(), elem_id="madang-header", js_on_load=SWITCH)
         with gr.Tabs(elem_id="wings"):
             with components.make(gr.Tab, "tab.chat", id="chat", elem_id="tab-chat") as first:
@@ -54,15 +65,20 @@ def launch_options(settings: Settings, extra_tabs: Sequence[Tab] = ()) -> dict[s
         "mcp_server": False,
         "enable_monitoring": False,
         "app_kwargs": {"openapi_url": None},
+        "max_file_size": max(1, upload_bytes(settings)),
         "favicon_path": str(look.HERE / "yard.svg"),
     }
 
 
-def mounted(app: FastAPI, page: gr.Blocks, options: dict[str, Any]) -> FastAPI:
+def mounted(app: FastAPI, page: gr.Blocks, settings: Settings, options: dict[str, Any]) -> FastAPI:
     """Mount the page on paths that an app has no route for. Gradio's own launch would put it before the app."""
     root = Environment().gradio_root_path  # behind a proxy; `launch` reads it by itself
     gr.mount_gradio_app(app, page, path="/", show_error=False, root_path=root, **options)
     gradio_app = app.routes[-1].app  # type: ignore[attr-defined]
+    gradio_app.state_holder = sessions = Sessions(page)
+    gradio_app.add_middleware(Streams, sessions=sessions)
+    gradio_app.add_middleware(Intake, settings=settings)
+    gradio_app.user_middleware.append(Middleware(Policy, settings=settings, head=options["head"]))  # the innermost
     app.state.endings = [gradio_app.stop_event.set]  # or its open pages would hold up the end
     return app
 

@@ -20,6 +20,7 @@ from playground.compare import Playground
 from playground.page.components import Tab
 from playground.settings import Settings
 from playground.system import jobs
+from playground.ui.door import shut
 from playground.ui.page import build, launch_options, mounted
 from tests.fakes import EMBEDDED
 
@@ -61,11 +62,13 @@ def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]
 
 
 @contextmanager
-def served(page: "gr.Blocks", options: dict[str, Any]) -> Iterator[str]:
+def served(page: "gr.Blocks", settings: Settings, options: dict[str, Any]) -> Iterator[str]:
     """A page on the loopback, at the address that this yields."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     port = free_port()
-    app = mounted(FastAPI(), page, options)
+    behind = FastAPI(openapi_url=None)
+    shut(behind, settings)
+    app = mounted(behind, page, settings, options)
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -83,7 +86,7 @@ def served_tabs(data: Path, catalogue: str, tabs: Callable[[Settings], Sequence[
     (data / "variants.toml").write_text(catalogue, encoding="utf-8")
     settings = Settings(data=data)
     wings = tabs(settings)
-    with served(app.build(settings, wings), launch_options(settings, wings)) as address:
+    with served(app.build(settings, wings), settings, launch_options(settings, wings)) as address:
         yield address
         for job in jobs.listed(settings):
             jobs.cancel(job)
@@ -94,7 +97,7 @@ def served_tabs(data: Path, catalogue: str, tabs: Callable[[Settings], Sequence[
 def address(playground: Playground) -> Iterator[str]:
     """The page, served on the loopback."""
     page = build(playground, playground.settings)
-    with served(page, launch_options(playground.settings)) as address:
+    with served(page, playground.settings, launch_options(playground.settings)) as address:
         with urllib.request.urlopen(address, timeout=10) as answer:
             assert answer.status == 200
         yield address
@@ -119,7 +122,13 @@ def outside() -> list[str]:
 
 
 @pytest.fixture
-def visit(chromium: "Browser", address: str, outside: list[str]) -> Iterator[Open]:
+def refused() -> list[str]:
+    """What the browser did not do, by the page's policy."""
+    return []
+
+
+@pytest.fixture
+def visit(chromium: "Browser", address: str, outside: list[str], refused: list[str]) -> Iterator[Open]:
     """Opens the page as a visitor with a language, a size and a shade; every visitor is a session of its own."""
     contexts: list[Any] = []
     errors: list[str] = []
@@ -133,6 +142,7 @@ def visit(chromium: "Browser", address: str, outside: list[str]) -> Iterator[Ope
         page: Page = context.new_page()
         page.on("request", lambda request: None if is_own(request.url, address) else outside.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda said: refused.append(said.text) if "Content Security Policy" in said.text else None)
         page.goto(address)
         page.wait_for_selector("#ask textarea")
         settle(page)
@@ -142,6 +152,7 @@ def visit(chromium: "Browser", address: str, outside: list[str]) -> Iterator[Ope
     for context in contexts:
         context.close()
     assert errors == []
+    assert refused == []
 
 
 def is_own(url: str, address: str) -> bool:

@@ -1,0 +1,129 @@
+"""What the page takes in, over ASGI: calls of any size, and uploads: large ones, many, cut off, or none of its mode."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from playground.compare import Playground
+from playground.settings import Settings
+from playground.ui import intake
+from playground.ui.intake import AROUND_BYTES, CALL_BYTES
+
+from .served import API, Page
+
+UPLOAD = f"{API}/upload"
+CALLS = [f"{API}/{name}" for name in ("queue/join", "run/predict", "call/x", "cancel", "reset", "component_server")]
+CALLS += [f"{API}/process_recording", f"{API}/stream/x", "/login", "/"]
+FORM = "multipart/form-data; boundary=here"
+LARGEST = 300_000
+
+
+@pytest.fixture(scope="module")
+def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
+    settings = Settings(data=tmp_path_factory.mktemp("data"), upload_max_mb=LARGEST / 1e6, upload_max_files=3)
+    playground = Playground(settings)
+    yield playground
+    playground.close()
+
+
+@pytest.fixture(scope="module")
+def a_page(playground: Playground) -> Page:
+    return Page(playground, playground.settings)
+
+
+@pytest.fixture
+def page(a_page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Page:
+    """The page, an hour after the last test."""
+    monkeypatch.setattr(a_page.gradio, "uploaded_file_dir", str(tmp_path))
+    with monkeypatch.context() as later:
+        later.setattr(intake, "HOUR_S", -1.0)
+        assert upload(a_page) == 200
+    return a_page
+
+
+def taken(page: Page) -> list[int]:
+    """Sizes of the files that lie there."""
+    return [one.stat().st_size for one in Path(page.gradio.uploaded_file_dir).rglob("*") if one.is_file()]
+
+
+def form(*files: bytes) -> bytes:
+    head = b'--here\r\nContent-Disposition: form-data; name="files"; filename="%d.jsonl"\r\n\r\n'
+    return b"".join(head % number + content + b"\r\n" for number, content in enumerate(files)) + b"--here--\r\n"
+
+
+def upload(page: Page, *files: bytes) -> int:
+    async def sent() -> int:
+        async with page.client() as http:
+            return (await http.post(UPLOAD, content=form(*files), headers={"content-type": FORM})).status_code
+
+    return asyncio.run(sent())
+
+
+@pytest.mark.parametrize("path", CALLS)
+@pytest.mark.parametrize("declared", [True, False])
+def test_no_call_is_larger_than_one_of_the_page(page: Page, path: str, declared: bool) -> None:
+    length: dict[str, Any] = {"content_length": str(5 * CALL_BYTES)} if declared else {}
+    for kind in ("application/json", FORM):
+        parts = [b"[" * 500_000] * 10
+        status, _ = asyncio.run(page.call(path, parts, content_type=kind, **length))
+        assert 400 <= status < 500
+        assert len(parts) >= 5
+
+
+@pytest.mark.parametrize(("size", "status"), [(10, 200), (LARGEST, 200), (LARGEST + 1, 413), (10 * LARGEST, 413)])
+def test_an_upload_has_a_size(page: Page, size: int, status: int) -> None:
+    assert upload(page, b"x" * size) == status
+    assert taken(page) == [size] * (status == 200)
+
+
+def test_an_upload_is_no_sum_of_others(page: Page) -> None:
+    assert upload(page, b"x" * LARGEST, b"y" * LARGEST) == 413
+    assert taken(page) == []
+
+
+def test_fields_beside_the_files_have_a_size(page: Page) -> None:
+    field = (
+        b'--here\r\nContent-Disposition: form-data; name="x"\r\n\r\n'
+        + b"y" * (LARGEST + AROUND_BYTES)
+        + b"\r\n--here--"
+    )
+    status, _ = asyncio.run(page.call(UPLOAD, [field], content_type=FORM))
+    assert status == 413
+
+
+def test_uploads_have_a_number_an_hour(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [upload(page, bytes([letter])) for letter in b"abcde"] == [200, 200, 200, 429, 429]
+    assert len(taken(page)) == 3
+    monkeypatch.setattr(intake, "HOUR_S", -1.0)
+    assert upload(page, b"f") == 200
+
+
+def test_nor_come_more_in_one(page: Page) -> None:
+    assert upload(page, b"a", b"b", b"c", b"d") == 400
+    assert taken(page) == []
+
+
+def test_a_mark_between_two_parts_of_a_body_counts(page: Page) -> None:
+    parts = [bytes([one]) for one in form(b"a", b"b", b"c", b"d", b"e")]
+    status, _ = asyncio.run(page.call(UPLOAD, parts, content_type=FORM))
+    assert status == 400
+    assert taken(page) == []
+
+
+@pytest.mark.parametrize("sent", [0.1, 0.5, 0.99])
+def test_an_upload_that_is_cut_off_leaves_nothing(page: Page, sent: float) -> None:
+    whole = form(b"x" * 100_000)
+    asyncio.run(page.call(UPLOAD, [whole[: int(sent * len(whole))]], content_type=FORM))
+    assert taken(page) == []
+
+
+def test_a_space_takes_no_file(playground: Playground, tmp_path: Path) -> None:
+    page = Page(playground, playground.settings.model_copy(update={"mode": "space"}))
+    page.gradio.uploaded_file_dir = str(tmp_path)
+    for path in (UPLOAD, f"{UPLOAD}/", f"{UPLOAD}?upload_id=x"):
+        status, said = asyncio.run(page.call(path, [form(b"x")], content_type=FORM))
+        assert (status, said) == (403, b"This page takes no files.")
+    assert taken(page) == []
