@@ -1,5 +1,6 @@
 """The front door: a busy port, errors in two lines, and nothing heavy before it is needed."""
 
+import inspect
 import json
 import os
 import socket
@@ -14,7 +15,7 @@ import pytest
 import app
 from playground.compare import Playground
 from playground.errors import ConfigError, SetupError
-from playground.page import look
+from playground.page import events, look
 from playground.settings import Settings
 from playground.system.ports import check_port
 from tests.fakes import EMBEDDED
@@ -159,3 +160,24 @@ def test_page_and_api_share_a_port(tmp_path: Path, mode: str, served: bool) -> N
             assert http.get("/v1/nothing").json()["error"]["code"] == "unknown_url"
             assert http.get("/v1/models").json()["data"][0]["id"] == "smollm2"
     playground.close()
+
+
+def test_every_handler_of_many_updates_is_made_by_the_one_place_that_ends_it_well(tmp_path: Path) -> None:
+    """Gradio empties every output of a generator that yields nothing, and sends the last update of one once more."""
+    (tmp_path / "variants.toml").write_text(EMBEDDED, encoding="utf-8")
+    page = app.build(Settings(data=tmp_path))
+    streaming = [one.fn for one in page.fns.values() if inspect.isgeneratorfunction(one.fn)]
+    assert len(streaming) > 5
+    assert {(fn.__code__.co_qualname, Path(fn.__code__.co_filename)) for fn in streaming} == {
+        ("flowing.<locals>.run", Path(events.__file__))
+    }
+
+
+def test_a_choice_of_several_is_heard_when_it_is_cleared(tmp_path: Path) -> None:
+    """Gradio's cross that clears all, and its Backspace, raise `change` and no `input`."""
+    (tmp_path / "variants.toml").write_text(EMBEDDED, encoding="utf-8")
+    page = app.build(Settings(data=tmp_path))
+    heard = {target for one in page.fns.values() for target in one.targets}
+    several = [key for key, block in page.blocks.items() if getattr(block, "multiselect", False)]
+    assert several
+    assert {key for key in several if (key, "input") in heard} <= {key for key in several if (key, "change") in heard}

@@ -104,7 +104,7 @@ def check(recipe: Recipe) -> None:
     faults += _tracker_faults(recipe.trainer.get("report_to", "none"))
     if recipe.trainer.get("use_liger_kernel") and find_spec("liger_kernel") is None:
         faults.append("trainer.use_liger_kernel: it is not installed; pip install liger-kernel.")
-    faults = faults or [*_refusals(recipe), *_compared_faults(recipe), *_kto_faults(recipe)]
+    faults = faults or [*_refusals(recipe), *_step_faults(recipe), *_compared_faults(recipe), *_kto_faults(recipe)]
     if recipe.guards.shorten and METHODS[recipe.method].rewarded:
         faults.append("guards.shorten: its answers are generated; lower trainer.max_completion_length.")
     if recipe.lora.get("init_lora_weights") == "loftq" and not recipe.load_in_4bit:
@@ -115,6 +115,13 @@ def check(recipe: Recipe) -> None:
             "lora takes the fields of PEFT's LoraConfig, trainer those of TRL's "
             f"{trainer_config(recipe).__name__}, by their own names.",
         )
+
+
+def _step_faults(recipe: Recipe) -> Iterator[str]:
+    """Yield that checkpoints would be kept between evaluations: the best one is among those that were evaluated."""
+    kept, evaluated = (recipe.trainer.get(name) for name in ("save_steps", "eval_steps"))
+    if recipe.data.evaluation is not None and kept and evaluated and kept % evaluated:
+        yield f"trainer.save_steps = {kept}: it must be a multiple of eval_steps = {evaluated}, or leave that out."
 
 
 def _compared_faults(recipe: Recipe) -> Iterator[str]:

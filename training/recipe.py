@@ -191,8 +191,12 @@ def resolved(recipe: Recipe, on_card: bool) -> Recipe:
     """Return the recipe with every default written out for this kind of machine; what it says itself wins."""
     device = ON_CARD if on_card else ON_CPU
     evaluated = EVALUATED if recipe.data.evaluation is not None else {}
+    often = recipe.trainer.get("save_steps", 0)
+    if evaluated and often % evaluated["eval_steps"]:  # it is meant: what is kept is evaluated first
+        evaluated = evaluated | {"eval_steps": often}
     trainer = TRAINER | device | METHODS[recipe.method].defaults | evaluated | recipe.trainer
-    if evaluated and trainer["save_steps"] % trainer["eval_steps"]:  # the best checkpoint is one that was evaluated
+    # ours, not the recipe's: passthrough.py refuses those
+    if evaluated and not often and trainer["save_steps"] % trainer["eval_steps"]:
         trainer["save_steps"] += trainer["eval_steps"] - trainer["save_steps"] % trainer["eval_steps"]
     if evaluated and METHODS[recipe.method].rewarded:  # a batch of whole groups, as TRL asks for
         group = trainer.get("num_generations_eval") or trainer["num_generations"]

@@ -128,7 +128,7 @@ def _wire(settings: Settings, view: View, buttons: dict[str, gr.Button], tab: gr
 
     typed = [fields[name] for name in ("pattern", "folder", "margin") if name in fields]
     changes = [change for field in typed for change in (field.submit, field.blur)]
-    changes += [fields["shots"].input, fields["whole"].input]
+    changes += [fields["shots"].change, fields["whole"].input]
     for trigger in (tab.select, *changes, view.row.input, view.task.input):
         trigger(anew, view.inputs, outputs, **SILENT)
     view.table.click(press, view.inputs, outputs, **SILENT)

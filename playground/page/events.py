@@ -1,11 +1,13 @@
 """The events of a tab: their options, the scripts behind buttons inside HTML, and the clock that follows jobs."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
+from typing import Any, ParamSpec
 
 import gradio as gr
 from gradio.blocks import Block
 
+P = ParamSpec("P")
 Values = Mapping[Block, Any]
 """What a handler reads: the components' values."""
 Updates = dict[Block, Any]
@@ -27,6 +29,21 @@ ASKED = """
 document.addEventListener("madang:ask", (event) => trigger("click", { name: event.detail }));
 """
 """For the element of Chat that hears which variant another tab asks for."""
+
+
+def flowing(handler: Callable[P, Iterator[Updates]]) -> Callable[P, Iterator[Updates]]:
+    """Return a handler of many updates whose last one changes nothing: every generator that Gradio calls is made here.
+
+    When a generator ends Gradio sends its last update once more, over whatever others have drawn since; one that has
+    yielded nothing empties every output.
+    """
+
+    @wraps(handler)
+    def run(*args: P.args, **kwargs: P.kwargs) -> Iterator[Updates]:
+        yield from handler(*args, **kwargs)
+        yield gr.skip()
+
+    return run
 
 
 def clocked(timer: gr.Timer, busy: Callable[[], bool], shown: Callable[[], Updates]) -> Updates:

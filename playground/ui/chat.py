@@ -1,10 +1,10 @@
-"""What Chat does: ask, stop, retry, undo, clear, choose. Handlers over plain values; a test calls them as they are.
+"""What Chat does: ask, wait, stop, retry, undo, clear, choose. Handlers over plain values: tests call them.
 
 A handler gets the desk (playground, what runs, the components), the values of its inputs by component, and the
 session's key; it gives updates by component.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import gradio as gr
@@ -20,7 +20,7 @@ from playground.page.words import both, card, examples, fault
 from playground.ui import controls as sampler
 from playground.ui import panes
 from playground.ui.controls import Controls
-from playground.ui.running import Running, batched
+from playground.ui.running import Cancellable, Claim, Running, Waiting, batched
 from playground.ui.turns import Chat
 from playground.ui.visitors import Visitors
 
@@ -29,6 +29,7 @@ FIRST_PANES = 3
 """As many as there are built-in variants: base, adapter and GGUF."""
 FRAME_S = 0.1
 """Seconds between two updates of the browser: the models need the cores more than it needs frames."""
+MOST_WAITING = 5
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class View:
     stop: gr.Button
     examples: BlockContext
     actions: BlockContext
+    waiting: gr.HTML
     buttons: dict[str, gr.Button]
     """Retry, undo, clear, and the examples by their number."""
 
@@ -68,7 +70,7 @@ class View:
     def outputs(self) -> list[Block]:
         """What the handlers write."""
         slots: list[Block] = [part for s in self.slots for part in (s.column, s.head, s.log, s.live, s.prompt)]
-        texts = [self.notice, self.picker, self.text, self.send, self.stop]
+        texts = [self.notice, self.picker, self.waiting, self.text, self.send, self.stop]
         return [*slots, self.chat, *texts, self.examples, self.actions, self.controls.thinking.row]
 
 
@@ -85,44 +87,75 @@ class Desk:
 
 
 def send(desk: Desk, values: Values, session: str) -> Iterator[Updates]:
-    """Ask what stands in the text box; while answers are under way it stays there."""
-    if desk.running.busy(session):
-        return
-    yield from ask(desk, values, session, values[desk.view.chat], values[desk.view.text] or "")
+    """Ask what stands in the text box; while answers are under way it waits its turn."""
+    return _put(desk, values, session, values[desk.view.text] or "", {desk.view.text: ""})
 
 
 def example(desk: Desk, values: Values, session: str, number: int) -> Iterator[Updates]:
     """Ask one of the examples."""
-    if desk.running.busy(session):
-        return
-    yield from ask(desk, values, session, values[desk.view.chat], examples()[number])
+    return _put(desk, values, session, examples()[number], {})
+
+
+def _put(desk: Desk, values: Values, session: str, question: str, taken: Updates) -> Iterator[Updates]:
+    """Ask, or let the question wait behind those under way. `taken`: what else changes once it is."""
+    asked = Waiting(question.strip(), values)
+    refusal = _refusal(desk, values, values[desk.view.picker] or [], asked.question)
+    if len(desk.running.waiting(session)) >= MOST_WAITING:
+        refusal = refusal or _say("many_wait", count=MOST_WAITING)
+    if refusal:
+        yield {desk.view.notice: refusal}
+    elif claim := desk.running.claim(session, asked):
+        yield from ask(desk, session, claim, asked, values[desk.view.chat], taken)
+    else:
+        yield {desk.view.notice: ""} | _line(desk, session) | taken
 
 
 def retry(desk: Desk, values: Values, session: str) -> Iterator[Updates]:
     """Ask the last question again, in every pane that is open now."""
-    desk.running.drop(session)
     chat, question = values[desk.view.chat].undo()
-    if question:
-        yield from ask(desk, values, session, chat, question)
+    if not question:
+        return
+    claim = Claim()
+    desk.running.begin(session, claim, desk.visitor)
+    yield from ask(desk, session, claim, Waiting(question, values), chat, {})
 
 
-def stop(desk: Desk, session: str) -> None:
-    """End the answers under way; what was said stays."""
-    desk.running.stop(session)
+def stop(desk: Desk, values: Values, session: str) -> Updates:
+    """End the answers under way; what was said stays, and questions that waited come back into the text box."""
+    return _back(desk, values, session, desk.running.stop(session))
+
+
+def take_back(desk: Desk, values: Values, session: str, key: str) -> Updates:
+    """Take a question that waits back into the text box."""
+    found = desk.running.take_back(session, key)
+    return _back(desk, values, session, [found] if found else [])
+
+
+def _back(desk: Desk, values: Values, session: str, waited: Sequence[Waiting], question: str = "") -> Updates:
+    """Return a question and those that waited to the text box, above what is typed there."""
+    texts = [question, *(one.question for one in waited)]
+    typed = values[desk.view.text] or ""
+    box = {desk.view.text: "\n".join(filter(None, [*texts, typed]))} if any(texts) else {}
+    return _line(desk, session) | box
+
+
+def _line(desk: Desk, session: str) -> Updates:
+    return {desk.view.waiting: panes.waiting(desk.running.waiting(session))}
 
 
 def undo(desk: Desk, values: Values, session: str) -> Updates:
-    """Take the last turn back into the text box."""
-    desk.running.drop(session)
+    """Take the last turn, and what waits behind it, back into the text box."""
     chat, question = values[desk.view.chat].undo()
-    text = {desk.view.text: question} if question else {}
+    waited = desk.running.drop(session, left=chat)
+    text = _back(desk, values, session, waited, question)
     return drawn(desk, chat, values[desk.view.picker]) | _buttons(desk.view, under_way=False) | text
 
 
 def clear(desk: Desk, values: Values, session: str) -> Updates:
     """Begin a new conversation."""
-    desk.running.drop(session)
-    return drawn(desk, Chat(), values[desk.view.picker]) | _buttons(desk.view, under_way=False)
+    desk.running.drop(session, left=Chat())
+    shown = drawn(desk, Chat(), values[desk.view.picker])
+    return shown | _buttons(desk.view, under_way=False) | _line(desk, session)
 
 
 def choose(desk: Desk, values: Values) -> Updates:
@@ -133,6 +166,17 @@ def choose(desk: Desk, values: Values) -> Updates:
         updates[desk.view.picker] = picked[:PANES]
         updates[desk.view.notice] = _say("too_many")
     return updates
+
+
+def changed(desk: Desk, values: Values, session: str) -> Updates:
+    """Show a pane for each chosen variant after a change that is no input to Gradio: all cleared, or one by a key.
+
+    What `choose` has said of more than four stays said.
+    """
+    if desk.running.busy(session):  # the panes are being written to
+        return {desk.view.notice: gr.skip()}
+    updates = choose(desk, values)
+    return updates if not values[desk.view.picker] else updates | {desk.view.notice: gr.skip()}
 
 
 def refresh(desk: Desk, values: Values, session: str) -> Updates:
@@ -164,23 +208,30 @@ def seed_again(desk: Desk, values: Values) -> Updates:
     return {desk.view.controls.seed: seeds[-1] if seeds else gr.skip()}
 
 
-def ask(desk: Desk, values: Values, session: str, chat: Chat, question: str) -> Iterator[Updates]:
-    """Put a question to every chosen variant and show the answers as they come, until all have ended."""
+def ask(desk: Desk, session: str, held: Cancellable, asked: Waiting, chat: Chat, taken: Updates) -> Iterator[Updates]:
+    """Put a question to every chosen variant and show the answers as they come; then those that waited, in turn.
+
+    `held` has the session's place until the first comparison takes it over.
+    """
     view = desk.view
-    picked = list(values[view.picker] or [])[:PANES]
-    asked = chat.ask(question.strip(), picked)
+    following: Waiting | None = asked
     try:
-        comparison = _begun(desk, values, session, asked, picked)
-    except MadangError as error:
-        comparison = fault("problem.page", error)
-    if isinstance(comparison, str):
-        yield {view.notice: comparison}
-        return
-    try:
-        yield drawn(desk, asked, picked) | _buttons(view, under_way=True) | {view.text: ""}
-        yield from _heard(desk, session, comparison, asked, picked)
+        while following:
+            picked = list(following.values[view.picker] or [])[:PANES]
+            begun = chat.ask(following.question, picked)
+            comparison = _begun(desk, following.values, session, begun, picked)
+            if isinstance(comparison, str):
+                yield {view.notice: comparison} | _line(desk, session)
+            else:
+                held = comparison
+                yield drawn(desk, begun, picked) | _buttons(view, under_way=True) | _line(desk, session) | taken
+                chat = yield from _heard(desk, session, comparison, begun, picked)
+            if not desk.running.is_current(session, held):
+                return  # taken back, cleared or asked anew
+            following, taken = desk.running.following(session, held), {}
+        yield _buttons(view, under_way=desk.running.busy(session))
     finally:
-        if desk.running.is_current(session, comparison):  # the browser went away, or a bug: nobody listens now
+        if desk.running.is_current(session, held):  # the browser went away, or a bug: nobody listens now
             desk.running.drop(session)
 
 
@@ -189,22 +240,32 @@ def _begun(desk: Desk, values: Values, session: str, asked: Chat, picked: Sequen
     refusal = _refusal(desk, values, picked, asked.turns[-1].question)
     if refusal:
         return refusal
-    questions = _questions(desk, values, asked, picked)
-    with desk.running.admitting:
-        if refused := desk.visitors.refused(desk.visitor, desk.running.held()):
-            limit, count = refused
-            return _say(limit, count=count)
-        comparison = desk.playground.ask(questions)
-        desk.running.begin(session, comparison, desk.visitor)
+    try:
+        questions = _questions(desk, values, asked, picked)
+        with desk.running.admitting:
+            if refused := desk.visitors.refused(desk.visitor, desk.running.held(but=session)):
+                limit, count = refused
+                return _say(limit, count=count)
+            comparison = desk.playground.ask(questions)
+            desk.running.begin(session, comparison, desk.visitor)
+    except MadangError as error:
+        return fault("problem.page", error)
     return comparison
 
 
-def _heard(desk: Desk, session: str, comparison: Comparison, chat: Chat, picked: list[str]) -> Iterator[Updates]:
-    """Yield the panes that changed, batch by batch; silent once the session waits for something else."""
+def _heard(
+    desk: Desk, session: str, comparison: Comparison, chat: Chat, picked: list[str]
+) -> Generator[Updates, None, Chat]:
+    """Yield the panes that changed, batch by batch; silent once the session waits for something else.
+
+    Returns the conversation with the answers.
+    """
     catalogue = desk.playground.catalogue
     for batch in batched(comparison, FRAME_S):
         if not desk.running.is_current(session, comparison):
-            return
+            break
+        if not batch:
+            continue
         chat = chat.hear(batch)
         began = {event.variant for event in batch if isinstance(event, Started)}
         updates: Updates = {}
@@ -217,9 +278,10 @@ def _heard(desk: Desk, session: str, comparison: Comparison, chat: Chat, picked:
                 updates[slot.head] = panes.head(catalogue.get(name), _dtype(desk.playground, chat, catalogue, name))
                 updates[slot.prompt] = panes.prompt(chat, name)
         if all(answer.end for answer in chat.turns[-1].answers.values()):
-            desk.running.end(session, comparison)
-            updates |= {desk.view.chat: chat} | _buttons(desk.view, under_way=False)
+            yield updates | {desk.view.chat: chat}
+            break
         yield updates
+    return chat
 
 
 def _questions(desk: Desk, values: Values, chat: Chat, picked: Sequence[str]) -> list[Question]:
@@ -322,6 +384,11 @@ def _buttons(view: View, under_way: bool) -> Updates:
     }
 
 
-def settled(desk: Desk, session: str) -> Updates:
-    """Set the buttons as they must be after an event of any outcome, even one that broke."""
-    return _buttons(desk.view, under_way=desk.running.busy(session))
+def settled(desk: Desk, values: Values, session: str) -> Updates:
+    """Set the buttons as they must be after an event of any outcome, even one that broke.
+
+    What was dropped in mid-answer is drawn once more: its last words may have come after the picture without them.
+    """
+    left = desk.running.left(session)
+    shown = {} if left is None else drawn(desk, left, values[desk.view.picker])
+    return shown | _buttons(desk.view, under_way=desk.running.busy(session)) | _line(desk, session)

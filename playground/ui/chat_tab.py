@@ -8,12 +8,13 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
+from playground.catalogue.variants import load_or_none
 from playground.compare import Playground
 from playground.page.components import Components, plain
-from playground.page.events import ASKED, SILENT, Updates, Values
+from playground.page.events import ASKED, PRESSES, SILENT, Updates, Values, flowing
 from playground.page.words import examples
 from playground.ui import chat, controls
-from playground.ui.chat import PANES, Desk, Slot, View
+from playground.ui.chat import FIRST_PANES, PANES, Desk, Slot, View
 from playground.ui.controls import Controls
 from playground.ui.running import Running
 from playground.ui.turns import Chat
@@ -28,9 +29,16 @@ NOW = FREE | {"queue": False}
 def render(components: Components, playground: Playground, running: Running) -> Desk:
     """Lay out the tab, inside the caller's gr.Tab."""
     state = gr.State(Chat())
+    names = [variant.name for variant in load_or_none(playground.settings) or ()]
     with gr.Row(elem_classes="choices", equal_height=True):
         picker = components.make(
-            gr.Dropdown, "chat.variants", value=[], multiselect=True, max_choices=PANES, elem_id="variants", scale=1
+            gr.Dropdown,
+            "chat.variants",
+            choices=names,
+            value=names[:FIRST_PANES],
+            multiselect=True,
+            elem_id="variants",
+            scale=1,
         )
         preset = controls.preset_choice(components)
     thinking = controls.thinking(components)
@@ -66,6 +74,7 @@ def _composer(
             for name in ("retry", "undo", "clear"):
                 key = f"chat.{name}"
                 buttons[name] = components.make(gr.Button, key, size="sm", elem_id=name, min_width=0, scale=0)
+        waiting = plain(elem_id="waiting", js_on_load=PRESSES)
         with gr.Row(elem_classes="asking"):
             text = components.make(
                 gr.Textbox,
@@ -81,7 +90,7 @@ def _composer(
             button: dict[str, Any] = {"scale": 0, "min_width": 96}
             send = components.make(gr.Button, "chat.send", variant="primary", elem_id="send", **button)
             stop = components.make(gr.Button, "chat.stop", variant="stop", elem_id="stop", visible=False, **button)
-    return View(state, notice, picker, sampler, slots, text, send, stop, row, actions, buttons)
+    return View(state, notice, picker, sampler, slots, text, send, stop, row, actions, waiting, buttons)
 
 
 def _example(number: int) -> gr.Button:
@@ -94,9 +103,7 @@ def _begin(desk: Desk) -> None:
     for component, update in start.items():
         fields = update if isinstance(update, dict) else {"value": update}
         for name, value in fields.items():
-            if name == "choices":
-                desk.view.picker.choices = [(choice, choice) for choice in value]
-            elif name != "__type__":
+            if component is not desk.view.picker and name != "__type__":
                 setattr(component, name, value)
 
 
@@ -108,11 +115,13 @@ def wire(desk: Desk) -> None:
     for number in range(len(examples())):
         _streams(desk, view.buttons[str(number)].click, partial(chat.example, number=number))
     _streams(desk, view.buttons["retry"].click, chat.retry)
-    _stops(desk)
+    keyed(desk, view.stop.click, chat.stop)
     for name, handler in {"undo": chat.undo, "clear": chat.clear}.items():
         keyed(desk, view.buttons[name].click, handler)
+    _takes_back(desk)
     _picks(desk)
     view.picker.input(lambda values: chat.choose(desk, values), view.inputs, view.outputs, **SILENT)
+    keyed(desk, view.picker.change, chat.changed)
     _wire_controls(desk)
 
 
@@ -137,11 +146,10 @@ def _streams(desk: Desk, trigger: Any, handler: Callable[[Desk, Values, str], It
         who = visitor(request.client.host) if desk.visitors.limited and request.client else ""
         yield from handler(replace(desk, visitor=who), values, request.session_hash or "")
 
-    def after(request: gr.Request) -> Updates:
-        return chat.settled(desk, request.session_hash or "")
-
-    event = trigger(run, inputs=desk.view.inputs, outputs=desk.view.outputs, **FREE)
-    event.then(after, None, [desk.view.send, desk.view.stop, desk.view.picker], **NOW)
+    view = desk.view
+    # any time: a question that is sent while answers come waits its turn
+    event = trigger(flowing(run), inputs=view.inputs, outputs=view.outputs, **FREE, trigger_mode="multiple")
+    keyed(desk, event.then, chat.settled)
 
 
 def keyed(desk: Desk, trigger: Any, handler: Callable[[Desk, Values, str], Updates]) -> None:
@@ -163,8 +171,11 @@ def _picks(desk: Desk) -> None:
     view.notice.click(run, view.inputs, view.outputs, **NOW).then(None, js=OPEN, **SILENT)
 
 
-def _stops(desk: Desk) -> None:
-    def run(request: gr.Request) -> None:
-        chat.stop(desk, request.session_hash or "")
+def _takes_back(desk: Desk) -> None:
+    """Tie what stands in the line of waiting questions."""
 
-    desk.view.stop.click(run, None, None, **NOW)
+    def run(values: dict[Block, Any], event: gr.EventData, request: gr.Request) -> Updates:
+        return chat.take_back(desk, values, request.session_hash or "", str(event.name))
+
+    view = desk.view
+    view.waiting.click(run, view.inputs, [view.waiting, view.text], **NOW)

@@ -1,12 +1,15 @@
 """One pane as HTML: its head, its turns, and the prompt that the variant received. Pure: answers in, HTML out."""
 
+from collections.abc import Sequence
+
 from playground.catalogue.variants import Variant
 from playground.escape import escaped
 from playground.events import Failed, Finished, Progress, Stats
 from playground.page.cards import badge
-from playground.page.markup import bar, markdown
+from playground.page.markup import bar, button, markdown
 from playground.page.number import size
 from playground.page.words import both, card, tooltip
+from playground.ui.running import Waiting
 from playground.ui.turns import Answer, Chat, Turn
 
 
@@ -44,6 +47,15 @@ def prompt(chat: Chat, variant: str) -> str:
     count = f"<small>{both('chat.prompt_tokens', count=f'{last.prompt_tokens:,}')}</small>" if is_counted else ""
     summary = f"<summary>{both('chat.prompt')}{count}</summary>"
     return f'<details class="prompt">{summary}<pre>{escaped(last.prompt)}</pre></details>'
+
+
+def waiting(line: Sequence[Waiting]) -> str:
+    """Return the questions that wait their turn, each with a button that takes it back; nothing where none does."""
+    rows = "".join(
+        f'<li><span class="ask">{escaped(one.question)}</span>{button("back", one.key, both("chat.take_back"))}</li>'
+        for one in line
+    )
+    return f"<p>{both('chat.waiting')}</p><ol>{rows}</ol>" if rows else ""
 
 
 def _empty(variant: Variant) -> str:

@@ -1,13 +1,20 @@
-"""Which comparison each session has under way, so that stop, a closed tab or a new question can end it at once."""
+"""What each session has under way, and which questions wait behind it: stop or a closed tab can end it at once."""
 
 import queue
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 from playground.events import Event
+from playground.page.events import Values
+from playground.ui.turns import Chat
+
+IDLE_S = 0.5
+"""Seconds after which one who waits for events looks whether anybody still wants them."""
 
 
 class Cancellable(Protocol):
@@ -16,6 +23,22 @@ class Cancellable(Protocol):
     def cancel(self) -> None:
         """End it soon; callable from any thread."""
         ...
+
+
+class Claim:
+    """Holds a session's place until its comparison begins."""
+
+    def cancel(self) -> None:
+        """Do nothing: nothing runs yet."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A question, and the form as it stood when it was sent. `key` names it among those that wait."""
+
+    question: str
+    values: Values
+    key: str = ""
 
 
 class Running:
@@ -27,11 +50,31 @@ class Running:
         self._lock = threading.Lock()
         self._by_session: dict[str, Cancellable] = {}
         self._visitors: dict[str, str] = {}
+        self._waiting: dict[str, list[Waiting]] = {}
+        self._newest: dict[str, str] = {}
+        self._left: dict[str, Chat] = {}
+        self._keys = count(1)
 
-    def held(self) -> Counter[str]:
-        """Return how many comparisons are under way for each visitor."""
+    def claim(self, session: str, asked: Waiting) -> Claim | None:
+        """Return a hold on the session's place; None where answers run: then the question waits its turn.
+
+        The question that was sent last, sent once more, is a double click and does not wait a second time.
+        """
         with self._lock:
-            return Counter(self._visitors[session] for session in self._by_session)
+            is_again = self._newest.get(session) == asked.question
+            self._newest[session] = asked.question
+            if session not in self._by_session:
+                claim = self._by_session[session] = Claim()
+                return claim
+            if not is_again:
+                line = self._waiting.setdefault(session, [])
+                line.append(Waiting(asked.question, asked.values, str(next(self._keys))))
+            return None
+
+    def held(self, but: str) -> Counter[str]:
+        """Return how many comparisons are under way for each visitor; `but`: the session that asks, and has one."""
+        with self._lock:
+            return Counter(visitor for session, visitor in self._visitors.items() if session != but)
 
     def begin(self, session: str, comparison: Cancellable, visitor: str = "") -> None:
         """Make this the session's comparison, and count it with those of its visitor; an older one is cancelled."""
@@ -39,6 +82,7 @@ class Running:
             older = self._by_session.get(session)
             self._by_session[session] = comparison
             self._visitors[session] = visitor
+            self._left.pop(session, None)
         if older is not None:
             older.cancel()
 
@@ -50,29 +94,72 @@ class Running:
         """Return whether the session has a comparison under way."""
         return session in self._by_session
 
-    def stop(self, session: str) -> None:
-        """Cancel; the session still hears how every answer ended."""
-        comparison = self._by_session.get(session)
+    def waiting(self, session: str) -> list[Waiting]:
+        """Return the questions that wait their turn, the next one first."""
+        return list(self._waiting.get(session, ()))
+
+    def following(self, session: str, comparison: Cancellable) -> Waiting | None:
+        """Return the question whose turn it is after this comparison; where none waits, the session is free."""
+        with self._lock:
+            if self._by_session.get(session) is not comparison:
+                return None
+            if line := self._waiting.get(session):
+                return line.pop(0)
+            self._forget(session)
+            return None
+
+    def take_back(self, session: str, key: str) -> Waiting | None:
+        """Take one question out of those that wait; None where its turn has come."""
+        with self._lock:
+            line = self._waiting.get(session, [])
+            found = next((one for one in line if one.key == key), None)
+            if found:
+                line.remove(found)
+                self._newest.pop(session, None)
+            return found
+
+    def stop(self, session: str) -> list[Waiting]:
+        """Cancel; the session still hears how every answer ended. Return what waited, which is asked no more."""
+        with self._lock:
+            comparison = self._by_session.get(session)
+            waited = self._waiting.pop(session, [])
+            self._newest.pop(session, None)
         if comparison is not None:
             comparison.cancel()
+        return waited
 
-    def drop(self, session: str) -> None:
-        """Cancel and forget: nobody waits for the answers any more."""
+    def drop(self, session: str, left: Chat | None = None) -> list[Waiting]:
+        """Cancel and forget: nobody waits for the answers any more. Return what waited behind them.
+
+        `left`: the conversation as it stands now, which `settled` shows once the last of the answers has been drawn.
+        """
         with self._lock:
-            comparison = self._by_session.pop(session, None)
-            self._visitors.pop(session, None)
+            comparison = self._by_session.get(session)
+            waited = self._forget(session)
+            if left is not None:
+                self._left[session] = left
         if comparison is not None:
             comparison.cancel()
+        return waited
 
-    def end(self, session: str, comparison: Cancellable) -> None:
-        """Forget a comparison that is over."""
+    def left(self, session: str) -> Chat | None:
+        """Return, once, what was left of a conversation whose answers were dropped."""
         with self._lock:
-            if self._by_session.get(session) is comparison:
-                del self._by_session[session], self._visitors[session]
+            return self._left.pop(session, None) if session not in self._by_session else None
+
+    def _forget(self, session: str) -> list[Waiting]:
+        self._by_session.pop(session, None)
+        self._newest.pop(session, None)
+        self._visitors.pop(session, None)
+        self._left.pop(session, None)
+        return self._waiting.pop(session, [])
 
 
 def batched(events: Iterable[Event], seconds: float) -> Iterator[list[Event]]:
-    """Yield events in batches at least `seconds` apart, the first at once: a browser draws no more than that."""
+    """Yield events in batches at least `seconds` apart, the first at once: a browser draws no more than that.
+
+    While nothing comes, an empty batch says so now and then.
+    """
     arrived: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
 
     def pump() -> None:
@@ -84,8 +171,12 @@ def batched(events: Iterable[Event], seconds: float) -> Iterator[list[Event]]:
 
     threading.Thread(target=pump, name="page events", daemon=True).start()
     due = 0.0
-    while (event := arrived.get()) is not None:
-        batch: list[Event | None] = [event]
+    while True:
+        try:
+            batch: list[Event | None] = [arrived.get(timeout=IDLE_S)]
+        except queue.Empty:
+            yield []
+            continue
         while None not in batch and (left := due - time.monotonic()) > 0:
             try:
                 batch.append(arrived.get(timeout=left))

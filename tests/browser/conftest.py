@@ -37,6 +37,11 @@ CATALOGUE = (
 name = "another-one-with-a-rather-long-name:Q5_K_M"
 kind = "gguf"
 source = "fake:h"
+
+[[variant]]
+name = "fifth"
+kind = "base"
+source = "fake:fifth"
 """
 )
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
@@ -143,6 +148,9 @@ def visit(chromium: "Browser", address: str, outside: list[str], refused: list[s
         page.on("request", lambda request: None if is_own(request.url, address) else outside.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda said: refused.append(said.text) if "Content Security Policy" in said.text else None)
+        page.on(
+            "response", lambda answer: errors.append(f"{answer.status} {answer.url}") if answer.status >= 500 else None
+        )
         page.goto(address)
         page.wait_for_selector("#ask textarea")
         settle(page)

@@ -9,9 +9,10 @@ import pytest
 
 from playground.compare import Playground
 from playground.page.words import Language, words
+from playground.ui import chat
 from playground.workers.process import WorkerProcess
 
-from .conftest import Open
+from .conftest import Open, open_tab, reload
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -303,3 +304,92 @@ def test_thoughts_are_folded_and_stay_open_once_opened(visit: Open) -> None:
     assert "They said" not in live(page, 0)
     folded.locator("summary").click()
     wait_live(page, 0, "They said: !think !slow hello")
+
+
+@pytest.mark.parametrize("first", ["example", "retry", "send"])
+@pytest.mark.parametrize("locale", ["en-US", "ko-KR"])
+def test_a_question_that_is_sent_while_answers_run_waits_its_turn(
+    visit: Open, monkeypatch: pytest.MonkeyPatch, first: str, locale: str
+) -> None:
+    page = visit(locale)
+    if first == "retry":
+        asked(page, "!slow one")
+        page.click("#retry")
+    elif first == "example":
+        monkeypatch.setattr(chat, "examples", lambda: ["!slow one"] * 3)
+        page.click("#example-2")
+    else:
+        ask(page, "!slow one")
+    page.wait_for_selector("#stop", state="visible")
+    ask(page, "!slow two")
+    wait_value(page, "")
+    ask(page, "three")
+    wait_value(page, "")
+    wait_live(page, 0, "heard: three")
+    wait_done(page)
+    page.wait_for_selector("#waiting li", state="detached")
+    for number, name in enumerate(NAMES):
+        wait_live(page, number, f"{name} heard: three")
+        wait_text(page, f"#pane-{number} .log", f"{name} heard: !slow two")
+    assert page.locator("#pane-0 .turn").count() == 3
+    assert page.inner_text("#retry") == words("ko" if locale == "ko-KR" else "en")["chat.retry"]
+
+
+def test_what_waits_is_seen_and_taken_back(visit: Open) -> None:
+    page = visit(width=390, height=844)
+    ask(page, "!slow !long tale")
+    wait_live(page, 0, "heard")
+    ask(page, "the next one")
+    wait_text(page, "#waiting", "the next one")
+    wait_value(page, "")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.click("#waiting button")
+    page.wait_for_selector("#waiting li", state="detached")
+    wait_value(page, "the next one")
+    page.press("#ask textarea", "Enter")
+    wait_text(page, "#waiting", "the next one")
+    page.click("#stop")
+    wait_value(page, "the next one")
+    wait_done(page)
+    assert page.locator("#pane-0 .turn").count() == 1
+
+
+def test_undo_during_an_answer_leaves_nothing_of_it(visit: Open) -> None:
+    page = visit()
+    asked(page, "one")
+    ask(page, "!slow !long two")
+    page.wait_for_selector("#pane-0 .answer.under-way")
+    with page.expect_response(lambda answer: "/queue/" not in answer.url and answer.request.method == "POST"):
+        page.click("#undo")
+    wait_value(page, "!slow !long two")
+    wait_done(page)
+    page.wait_for_selector(".answer.under-way", state="detached")
+    assert "heard: one" in live(page, 0)
+    asked(page, "three")
+    assert page.locator("#pane-0 .turn").count() == 2
+
+
+def test_clearing_the_choice_closes_the_panes_and_a_fifth_is_refused_in_words(visit: Open) -> None:
+    page = visit()
+    page.click("#variants .token-remove.remove-all")
+    page.wait_for_selector("#pane-0", state="hidden")
+    wait_text(page, "#notice", words("en")["problem.no_variant"])
+    for number in range(4):
+        page.click("#variants input")
+        page.locator("[role=option]").nth(number).click()
+        page.wait_for_selector(f"#pane-{number}", state="visible")
+    page.click("#variants input")
+    page.locator("[role=option]").nth(4).click()
+    wait_text(page, "#notice", words("en")["problem.too_many"])
+    page.wait_for_function("document.querySelectorAll('#variants .token').length === 4")
+
+
+def test_a_language_that_is_not_the_browsers_own_costs_no_error(visit: Open) -> None:
+    page = visit("en-US")
+    page.click("[data-language=ko] >> visible=true")
+    wait_text(page, "#send", words("ko")["chat.send"])
+    reload(page)
+    wait_text(page, "#send", words("ko")["chat.send"])
+    open_tab(page, "models", "catalogue")
+    open_tab(page, "chat", "pane-0")
+    asked(page, "still there?")  # and no answer of 500 on the way: `visit` looks

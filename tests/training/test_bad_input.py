@@ -33,6 +33,10 @@ RECIPES: dict[str, Case] = {
     "dropout above one": ({}, ["lora.lora_dropout=2"], "lora.lora_dropout = 2", "own names"),
     "a base that is rewritten": ({}, ["lora.init_lora_weights=pissa"], "rewrites the base's own weights", "own names"),
     "one checkpoint alone": ({}, ["trainer.save_total_limit=1"], "it must be 2 or more", "own names"),
+    "checkpoints between evaluations": (
+        *({}, ["data.evaluation=0.5", "trainer.save_steps=5", "trainer.eval_steps=3"]),
+        *("save_steps = 5: it must be a multiple of eval_steps = 3", "own names"),
+    ),
     "a tracker that is missing": ({}, ["trainer.report_to=trackio"], "pip install trackio", "own names"),
     "an optimizer that is none": ({}, ["trainer.optim=adamx"], "adamx is not a valid", "own names"),
     "a schedule that is none": ({}, ["trainer.lr_scheduler_type=cosinus"], "cosinus", "own names"),

@@ -109,6 +109,13 @@ def test_evaluation_brings_its_steps_and_checkpoints_that_were_evaluated(tmp_pat
     assert (trainer["eval_strategy"], trainer["eval_steps"], trainer["save_steps"]) == ("steps", 30, 120)
 
 
+@pytest.mark.parametrize(("often", "evaluated"), [(5, 5), (75, 75), (100, 50), (50, 50), (1, 1)])
+def test_checkpoints_come_as_often_as_the_recipe_says(tmp_path: Path, often: int, evaluated: int) -> None:
+    text = PLAIN.replace("x.jsonl", "x.jsonl, evaluation: 0.1") + f"trainer: {{save_steps: {often}}}\n"
+    trainer = recipes.resolved(made(text, tmp_path), on_card=True).trainer
+    assert (trainer["save_steps"], trainer["eval_steps"]) == (often, evaluated)
+
+
 def test_what_is_written_out_reads_back(tmp_path: Path) -> None:
     recipe = recipes.resolved(recipes.load(recipes.find("dpo")), on_card=False)
     path = tmp_path / "again.yaml"

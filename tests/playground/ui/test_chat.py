@@ -63,7 +63,7 @@ def test_a_second_question_brings_the_first_along(desk: Desk) -> None:
 def test_only_panes_that_changed_are_sent(desk: Desk) -> None:
     run(chat.send(desk, values(desk, "warm"), "me"))
     _, seen = run(chat.send(desk, values(desk, "!slow words to wait for"), "me"))
-    streaming = [update for update in seen[1:] if desk.view.chat not in update]
+    streaming = [update for update in seen[1:] if not update.keys() & {desk.view.chat, desk.view.stop}]
     assert streaming
     assert all(desk.view.slots[3].live not in update for update in seen[1:])
     assert all(desk.view.text not in update and desk.view.picker not in update for update in streaming)
@@ -77,7 +77,7 @@ def test_stop_keeps_what_was_said_and_comes_soon(desk: Desk) -> None:
     for update in chat.send(desk, values(desk, "!slow !long"), "me"):
         page |= update
         if not stopped_at and all("heard" in str(page.get(slot.live)) for slot in desk.view.slots[:3]):
-            chat.stop(desk, "me")
+            chat.stop(desk, values(desk), "me")
             stopped_at = time.monotonic()
     assert time.monotonic() - stopped_at < 10
     assert all("heard" in text for text in answers(page[desk.view.chat]).values())
@@ -87,7 +87,7 @@ def test_stop_keeps_what_was_said_and_comes_soon(desk: Desk) -> None:
 def test_stop_by_another_session_changes_nothing(desk: Desk) -> None:
     asked = chat.send(desk, values(desk, "!slow mine"), "me")
     next(asked)
-    chat.stop(desk, "you")
+    chat.stop(desk, values(desk), "you")
     page, _ = run(asked)
     assert answers(page[desk.view.chat])["smollm2"].startswith("smollm2 heard: !slow mine")
 
@@ -119,12 +119,78 @@ def test_retry_asks_again_in_the_panes_that_are_open_now(desk: Desk) -> None:
     assert list(chat.retry(desk, values(desk), "me")) == []
 
 
-def test_while_it_answers_another_send_waits(desk: Desk) -> None:
+def test_a_question_sent_while_answers_run_waits_its_turn(desk: Desk) -> None:
+    view = desk.view
+    asked = chat.send(desk, values(desk, "!slow one"), "me")
+    first = next(asked)
+    for question in ("two", "three", "four"):
+        page, _ = run(chat.send(desk, values(desk, question) | {view.controls.seed: 41}, "me"))
+        assert set(page) == {view.notice, view.waiting, view.text}  # nothing else is touched
+        assert (question in page[view.waiting], page[view.text]) == (True, "")
+    key = desk.running.waiting("me")[1].key
+    taken = chat.take_back(desk, values(desk, "half typed"), "me", key)
+    assert taken[view.text] == "three\nhalf typed"
+    assert "three" not in taken[view.waiting]
+    assert view.text not in chat.take_back(desk, values(desk), "me", key)
+    assert chat.settled(desk, values(desk), "me")[view.stop]["visible"]
+    page, seen = run(asked)
+    talk = page[view.chat]
+    assert [turn.question for turn in talk.turns] == ["!slow one", "two", "four"]
+    assert talk.turns[1].answers["smollm2"].started.seed == 41  # as the form stood when it was sent
+    assert all(answer.end for turn in talk.turns for answer in turn.answers.values())
+    assert first[view.text] == ""
+    assert all(view.text not in update for update in seen)  # what is typed meanwhile stays
+    assert page[view.waiting] == ""
+    assert not page[view.stop]["visible"]
+    assert not desk.running.busy("me")
+
+
+def test_stop_and_undo_give_back_what_waits_and_clear_forgets_it(desk: Desk) -> None:
+    for end in (chat.stop, chat.undo, chat.clear):
+        asked = chat.send(desk, values(desk, "!slow !long one"), "me")
+        talk = next(asked)[desk.view.chat]
+        run(chat.send(desk, values(desk, "two"), "me"))
+        page = end(desk, values(desk, "half", talk), "me")
+        assert page[desk.view.waiting] == ""
+        back = {chat.stop: "two\nhalf", chat.undo: "!slow !long one\ntwo\nhalf"}.get(end)
+        assert page.get(desk.view.text) == back
+        rest, _ = run(asked)
+        assert "two" not in str(rest.get(desk.view.chat))
+        assert not desk.running.busy("me")
+
+
+def test_more_than_a_few_do_not_wait(desk: Desk) -> None:
+    asked = chat.send(desk, values(desk, "!slow !long one"), "me")
+    next(asked)
+    for number in range(chat.MOST_WAITING):
+        run(chat.send(desk, values(desk, f"question {number}"), "me"))
+    page, _ = run(chat.send(desk, values(desk, "one more"), "me"))
+    assert set(page) == {desk.view.notice}
+    assert words("en")["problem.many_wait_hint"] in page[desk.view.notice]
+    chat.clear(desk, values(desk), "me")
+    assert list(asked) == []
+
+
+def test_one_that_waited_and_cannot_be_asked_lets_the_next_have_its_turn(desk: Desk) -> None:
     asked = chat.send(desk, values(desk, "!slow one"), "me")
     next(asked)
-    assert list(chat.send(desk, values(desk, "two"), "me")) == []
-    assert chat.settled(desk, "me")[desk.view.stop]["visible"]
-    run(asked)
+    run(chat.send(desk, values(desk, "two", picked=["gone"]), "me"))
+    run(chat.send(desk, values(desk, "three"), "me"))
+    page, seen = run(asked)
+    assert any("gone" in str(update.get(desk.view.notice)) for update in seen)
+    assert [turn.question for turn in page[desk.view.chat].turns] == ["!slow one", "three"]
+
+
+def test_what_was_dropped_in_mid_answer_is_drawn_without_it_once_its_last_words_have_come(desk: Desk) -> None:
+    page, _ = run(chat.send(desk, values(desk, "one"), "me"))
+    asked = chat.send(desk, values(desk, "!slow !long two", page[desk.view.chat]), "me")
+    talk = next(asked)[desk.view.chat]
+    chat.undo(desk, values(desk, talk=talk), "me")
+    assert list(asked) == []
+    after = chat.settled(desk, values(desk, talk=talk), "me")
+    assert [turn.question for turn in after[desk.view.chat].turns] == ["one"]
+    assert "two" not in after[desk.view.slots[0].live]
+    assert desk.view.slots[0].live not in chat.settled(desk, values(desk), "me")
 
 
 def test_an_example_is_one_tap(desk: Desk) -> None:

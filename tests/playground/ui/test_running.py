@@ -5,7 +5,8 @@ import time
 from collections.abc import Iterator
 
 from playground.events import Delta, Event
-from playground.ui.running import Running, batched
+from playground.ui.running import Running, Waiting, batched
+from playground.ui.turns import Chat
 
 
 class Asked:
@@ -47,8 +48,57 @@ def test_an_old_end_does_not_end_the_new_one() -> None:
     running, old, new = Running(), Asked(), Asked()
     running.begin("me", old)
     running.begin("me", new)
-    running.end("me", old)
+    assert running.following("me", old) is None
     assert running.busy("me")
+    assert running.following("me", new) is None
+    assert not running.busy("me")
+
+
+def test_a_question_waits_its_turn_and_a_double_click_does_not() -> None:
+    running, comparison = Running(), Asked()
+    claim = running.claim("me", Waiting("one", {}))
+    assert claim
+    assert running.claim("me", Waiting("one", {})) is None  # a double click, before anything began
+    running.begin("me", comparison)
+    for question in ("two", "two", "three"):
+        assert running.claim("me", Waiting(question, {})) is None
+    assert running.claim("you", Waiting("two", {}))
+    assert [one.question for one in running.waiting("me")] == ["two", "three"]
+    key = running.waiting("me")[1].key
+    taken = running.take_back("me", key)
+    assert taken
+    assert taken.question == "three"
+    assert running.take_back("me", key) is None
+    following = running.following("me", comparison)
+    assert following
+    assert following.question == "two"
+    assert running.busy("me")
+    assert running.following("me", comparison) is None
+    assert not running.busy("me")
+
+
+def test_what_is_left_is_told_once_and_never_over_new_answers() -> None:
+    running = Running()
+    running.begin("me", Asked())
+    running.drop("me", left=Chat())
+    assert running.left("me") == Chat()
+    assert running.left("me") is None
+    running.drop("me", left=Chat())
+    running.begin("me", Asked())
+    assert running.left("me") is None
+
+
+def test_who_waits_for_silence_is_told_so() -> None:
+    ready = threading.Event()
+
+    def silent() -> Iterator[Event]:
+        assert ready.wait(60)
+        yield delta(0)
+
+    batches = batched(silent(), 0.0)
+    assert next(batches) == []
+    ready.set()
+    assert [event for batch in batches for event in batch] == [delta(0)]
 
 
 def test_batches_hold_everything_in_order() -> None:
