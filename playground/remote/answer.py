@@ -1,5 +1,6 @@
 """One answer of an OpenAI-compatible server: takes its parts and emits events. Speaks to no server."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from playground.thinking.splitter import Said, Splitter, split
 from playground.thinking.tags import common
 
 Emit = Callable[[Event], None]
+LAST_S = 5.0
+"""How long a stream may take to end once its answer has."""
 SHORTEST_S = 0.05
 """Seconds. What comes within less was held back on its way, or is too little to measure a speed by."""
 
@@ -25,7 +28,11 @@ class Answer:
     asked_at: float
     info: ModelInfo
     dropped: int = 0
-    shown: Said = Said()
+    letters: int = 0
+    """Of its thought and its text, as they came; `said`: those of parts that are more than white space."""
+    said: int = 0
+    parted: list[Said] = field(default_factory=list)
+    """What was emitted."""
     pending: Said = Said()
     entries: list[TokenLogprob] = field(default_factory=list)
     parts: int = 0
@@ -50,6 +57,11 @@ class Answer:
             opened = next((tags for tags in common() if tags.opened_by(self.request.text)), None)
             self.splitter = Splitter(common(), opened)
 
+    @property
+    def shown(self) -> Said:
+        """All that was emitted."""
+        return Said("".join(said.thought for said in self.parted), "".join(said.text for said in self.parted))
+
     def start(self, prompt: str) -> None:
         """Emit that the server has taken the prompt; the number of its tokens comes at the end."""
         started = Started(
@@ -69,20 +81,23 @@ class Answer:
         self.heard = True
         part = choice.delta or choice.message
         thought = (part.reasoning_content or part.reasoning or "") if part else ""
-        said = self._told_apart(thought, (part.content or "" if part else "") + (choice.text or ""))
+        text = (part.content or "" if part else "") + (choice.text or "")
+        self.letters += len(thought) + len(text)
+        self.said += len(thought.strip()) + len(text.strip())
+        said = self._told_apart(thought, text)
         if choice.logprobs is not None and self.request.top_logprobs is not None:
             self.entries += choice.logprobs.entries()
         whole = "stop" if choice.message is not None else None
         self.reason = choice.finish_reason or self.reason or whole
-        if thought or (part and part.content) or choice.text:
+        if thought or text:
             self.parts += 1
         self.pending += said
 
     def _told_apart(self, thought: str, text: str) -> Said:
         """Return a part's thought and its text; thoughts that come as such stand before all text."""
-        now, so_far = time.monotonic(), self.shown + self.pending
+        now = time.monotonic()
         said = self.splitter.feed(text) if self.splitter else Said(text=text)
-        if so_far.thought and not so_far.text:
+        if self.thought_at is not None and self.answered_at is None:
             said = Said(said.thought, said.text.lstrip())
         said = Said(thought + said.thought, said.text)
         if said.thought or (self.splitter and self.splitter.thinking):
@@ -100,7 +115,8 @@ class Answer:
         if any(self.pending) or self.entries:
             said, tokens = self.pending, tuple(self.entries)
             self.emit(Delta(variant=self.request.variant, text=said.text, reasoning=said.thought, tokens=tokens))
-            self.shown, self.pending, self.entries = self.shown + said, Said(), []
+            self.parted.append(said)
+            self.pending, self.entries = Said(), []
 
     def finish(self, reason: FinishReason) -> None:
         """Emit the last event of a row that did not fail."""
@@ -149,3 +165,25 @@ class Answer:
             reasoning_tokens=reasoned,
             reasoning_s=None if self.thought_at is None else max(until - self.thought_at, 0.0),
         )
+
+
+class Silence:
+    """How long a stream has said nothing of its answer: until when it may go on so, and for how many events."""
+
+    def __init__(self, seconds: float, most: int) -> None:
+        self.most = most
+        self._seconds, self._said, self._events, self._until = seconds, -1, 0, 0.0
+
+    def until(self, answer: Answer) -> float:
+        """Return the loop's time at which it is enough; once the answer has ended, that comes soon."""
+        ended = answer.reason is not None and self._seconds != LAST_S
+        if ended or answer.said != self._said:
+            self._seconds = LAST_S if answer.reason is not None else self._seconds
+            self._until = asyncio.get_running_loop().time() + self._seconds
+            self._said = answer.said
+        return self._until
+
+    def lasts(self, answer: Answer, before: int) -> bool:
+        """Count an event after which `said` is as `before`; return whether there are too many of them in a row."""
+        self._events = self._events + 1 if answer.said == before else 0
+        return self._events > self.most

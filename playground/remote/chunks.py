@@ -1,12 +1,12 @@
 """Types of what OpenAI-compatible servers stream. Unknown fields pass: every server adds some of its own."""
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WrapValidator, model_validator
 
 from playground.events import Likely, TokenLogprob
+from playground.remote.sse import read_json
 
 
 def _or_nothing(value: Any, validate: Any) -> Any:
@@ -25,7 +25,8 @@ def _list(value: Any) -> Any:
     return [] if value is None else value
 
 
-Number = Annotated[int, BeforeValidator(_number)]
+Number = Annotated[int, BeforeValidator(_number), Field(ge=0, le=2**31)]
+Byte = Annotated[int, Field(ge=0, le=255)]
 
 
 class Part(BaseModel):
@@ -53,8 +54,8 @@ class TopToken(BaseModel):
 
     token: str
     logprob: float
-    bytes: list[int] | None = None
-    id: int = -1
+    bytes: list[Byte] | None = None
+    id: int = Field(default=-1, ge=-1, le=2**31)
 
     def likely(self) -> dict[str, Any]:
         """Return the fields of Likely."""
@@ -142,8 +143,8 @@ class Chunk(BaseModel):
 def parsed(data: str) -> Chunk | None:
     """Return the chunk in an event's data; None where the data is no chunk."""
     try:
-        return Chunk.model_validate(json.loads(data))
-    except (ValueError, ValidationError, RecursionError):
+        return Chunk.model_validate(read_json(data))
+    except ValueError:
         return None
 
 

@@ -18,7 +18,7 @@ import httpx
 
 from playground.errors import MadangError, VariantError, WorkerError, causes
 from playground.protocol import Address
-from playground.remote.sse import Events, Lines, TooLong
+from playground.remote.sse import Events, Lines, TooLong, read_json
 from playground.settings import Environment, key_in
 
 PAUSES_S = (0.5, 1.0, 2.0)
@@ -27,6 +27,9 @@ LONGEST_PAUSE_S = 20.0
 RETRIED = (429, 502, 503)
 REDIRECTS = 3
 CONNECT_S = 10.0
+PATIENCE = 10
+"""How many of a row's longest silences an answer may take that comes bit by bit, or says nothing but that it lives."""
+LARGEST_PAGE = 4 * 2**20
 LARGEST_ANSWER = 64 * 2**20
 LARGEST_ERROR = 64 * 2**10
 WORDS = 300
@@ -92,11 +95,11 @@ class Line:
 
     async def get(self, path: str, root: bool = False) -> Any:
         """Return the JSON of a page below the address (`root`: below the address without its /v1)."""
-        return await self._json("GET", self._url(path, root), None)
+        return await self._json("GET", self._url(path, root), None, LARGEST_PAGE)
 
     async def post(self, path: str, body: dict[str, Any], root: bool = False) -> Any:
         """Return the JSON that a request gets."""
-        return await self._json("POST", self._url(path, root), body)
+        return await self._json("POST", self._url(path, root), body, LARGEST_ANSWER)
 
     @asynccontextmanager
     async def stream(
@@ -117,6 +120,10 @@ class Line:
         """Return the error for an answer that makes no sense."""
         return WorkerError(f"{self.name}: {message}", hint or f"Is {self.address.url} an OpenAI-compatible server?")
 
+    def endless(self) -> WorkerError:
+        """Return the error for an answer that goes on without coming to an end."""
+        return self.broken(f"{self.host} said nothing of its answer for {PATIENCE * self.address.timeout_s:g} s.")
+
     def _url(self, path: str, root: bool) -> str:
         return (self.address.url.removesuffix("/v1") if root else self.address.url) + path
 
@@ -136,23 +143,27 @@ class Line:
             raise VariantError(f"What {named} holds is no key.", "A key is visible ASCII without spaces.")
         return value.strip()
 
-    async def _json(self, method: str, url: str, body: dict[str, Any] | None) -> Any:
+    async def _json(self, method: str, url: str, body: dict[str, Any] | None, limit: int) -> Any:
         response = await self._open(method, url, body)
         try:
-            raw = await self._read(response, LARGEST_ANSWER)
+            raw = await self._read(response, limit)
         finally:
             await response.aclose()
         try:
-            return json.loads(raw)
-        except (ValueError, RecursionError) as error:
+            return read_json(raw.decode("utf-8-sig", errors="replace"))
+        except ValueError as error:
             raise self.broken(f"{self.host} answered with something that is no JSON.") from error
 
     async def _read(self, response: httpx.Response, limit: int) -> bytes:
         raw = bytearray()
-        async for part in self._parts(response):
-            raw += part
-            if len(raw) > limit:
-                raise self.broken(f"{self.host} answered with more than {limit:,} bytes.")
+        try:
+            async with asyncio.timeout(PATIENCE * self.address.timeout_s):
+                async for part in self._parts(response):
+                    raw += part
+                    if len(raw) > limit:
+                        raise self.broken(f"{self.host} answered with more than {limit:,} bytes.")
+        except TimeoutError as error:
+            raise self.endless() from error
         return bytes(raw)
 
     async def _parts(self, response: httpx.Response) -> AsyncIterator[bytes]:
@@ -211,20 +222,30 @@ class Line:
     async def _send(self, method: str, url: str, body: dict[str, Any] | None) -> httpx.Response:
         for _ in range(REDIRECTS + 1):
             request = self._client.build_request(method, url, json=body, headers=self._headers())
-            response = await self._client.send(request, stream=True)
+            response = await self._head(request)
             if not response.has_redirect_location:
                 return response
-            target = request.url.join(response.headers["location"])
             await response.aclose()
-            if (target.scheme, target.netloc) != (request.url.scheme, request.url.netloc):
+            target = request.url.join(response.headers["location"])  # httpx has refused what is no address
+            if _origin(target) != _origin(request.url):
                 raise VariantError(
-                    f"{self.name}: {self.host} sends on to {target.scheme}://{target.netloc.decode()}, another host.",
+                    f"{self.name}: {self.host} sends on to {self.clean(_origin(target))}, another host.",
                     "Nothing was sent there. If it is where the model lives, write that address into the catalogue.",
                 )
             if method == "POST" and response.status_code not in (307, 308):
-                raise self.broken(f"{self.host} sends on to {target.path}.", "Write that address into the catalogue.")
+                raise self.broken(
+                    f"{self.host} sends on to {self.clean(target.path)}.", "Write that address into the catalogue."
+                )
             url = str(target)
         raise self.broken(f"{self.host} sends on and on.")
+
+    async def _head(self, request: httpx.Request) -> httpx.Response:
+        """Send a request and return its answer's head, which may not come bit by bit for ever."""
+        try:
+            async with asyncio.timeout(CONNECT_S + self.address.timeout_s):
+                return await self._client.send(request, stream=True)
+        except TimeoutError as error:
+            raise self._silent() from error
 
     async def _refusal(self, response: httpx.Response) -> Refused:
         try:
@@ -282,8 +303,8 @@ def words(raw: bytes) -> str:
     """Return a server's own words in the body of an error: OpenAI's form, FastAPI's, or plain text."""
     text = raw.decode(errors="replace")
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = read_json(text)
+    except ValueError:
         return "" if text.lstrip().startswith("<") else text
     for name in ("error", "message", "detail"):
         if isinstance(found, dict) and name in found:
@@ -291,11 +312,15 @@ def words(raw: bytes) -> str:
     return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
 
 
+def _origin(url: httpx.URL) -> str:
+    return f"{url.scheme}://{url.netloc.decode()}"
+
+
 def _is_whole(data: str) -> bool:
     """Return whether the last data of a stream was not cut off."""
     try:
-        json.loads(data)
-    except (ValueError, RecursionError):
+        read_json(data)
+    except ValueError:
         return data.strip() == "[DONE]"
     return True
 

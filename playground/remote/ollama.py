@@ -5,7 +5,6 @@ model's template around completions, and cuts off the beginning of a prompt that
 /api/generate take all of it. Field names after Ollama's docs (docs.ollama.com/api, November 2026).
 """
 
-import json
 from typing import Any
 
 from playground.errors import VariantError
@@ -13,6 +12,7 @@ from playground.messages import Message
 from playground.presets import Sampling
 from playground.protocol import RowRequest
 from playground.remote.chunks import Chunk
+from playground.remote.sse import read_json
 
 VERSION = "/api/version"
 """The page that tells Ollama from others."""
@@ -74,7 +74,7 @@ def _options(sampling: Sampling, stops: list[str]) -> dict[str, Any]:
 def parsed(line: str) -> Chunk | None:
     """Return one line of its stream as the chunk of another server; None where it is no part of an answer."""
     try:
-        found = json.loads(line)
+        found = read_json(line)
         if "error" in found:
             return Chunk(error=found["error"])
         said = found.get("message") or {"content": found["response"]}
@@ -86,5 +86,5 @@ def parsed(line: str) -> Chunk | None:
         choice["finish_reason"] = found.get("done_reason") or "stop"
         counts = {"prompt_tokens": found.get("prompt_eval_count"), "completion_tokens": found.get("eval_count")}
         return Chunk.model_validate({"choices": [choice], "usage": counts})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # pydantic's ValidationError among them
+    except (ValueError, KeyError, TypeError, AttributeError):  # pydantic's ValidationError among them
         return None

@@ -14,15 +14,20 @@ from playground.messages import Conversation
 from playground.prompts import prompt_format, render
 from playground.protocol import DEFAULT_CONTEXT, ModelInfo, ModelSpec, RowRequest
 from playground.remote import dialect, ollama
-from playground.remote.answer import Answer
+from playground.remote.answer import Answer, Silence
 from playground.remote.chunks import Chunk, parsed
 from playground.remote.dialect import Dialect
-from playground.remote.http import PAUSES_S, Line, Refused, words
+from playground.remote.http import PATIENCE, PAUSES_S, Line, Refused, words
 
 BYTES_BESIDE = 2**20
 BYTES_A_TOKEN = 2**11
 BYTES_A_TOP = 2**7
 """A stream may hold so many bytes for each token asked for, and for each of its likeliest neighbours."""
+LETTERS_BESIDE = 2**12
+LETTERS_A_TOKEN = 2**7
+"""No vocabulary's tokens are longer than this on average."""
+EMPTY = 1000
+"""So many events in a row may say nothing, beside one for each token that a model may think unseen."""
 OF_THE_REQUEST = (400, 413, 422)
 """Refusals that another request may not get; all others are the server's own trouble, or its owner's."""
 CONTEXT_FIELDS = ("max_model_len", "n_ctx", "context_length", "context_window", "n_ctx_train")
@@ -39,8 +44,6 @@ UNKNOWN = ("unsupported", "not supported", "instead", "unknown", "unrecognized",
 """Words of a refusal that mean the field, not its value."""
 GIVEN_UP = ("abort", "aborted", "error", "cancelled")
 """Reasons for which an answer ended that mean it is not whole."""
-LAST_S = 5.0
-"""How long a stream may take to end once its answer has."""
 KIND_S = 2.0
 """How long a server may take to say that it is Ollama; others may let such a question hang."""
 
@@ -99,7 +102,9 @@ class Server:
         if wanted:
             known = [row for row in rows if wanted == row.get("id") or wanted in _listed(row.get("aliases"))]
             return known[0] if known else {}  # some serve what they do not list: let them say
-        names = [str(row.get("id", "")) for row in rows]
+        names = [self.line.clean(str(row.get("id", ""))) for row in rows]
+        if len(names) == 1 and names[0] != rows[0].get("id"):
+            raise self.line.broken(f"{self.line.host} names its model in no way that can be shown: {names[0]}")
         if len(names) != 1:
             many = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
             what = f"serves {len(names)} models: {many}" if names else "lists no model"
@@ -111,16 +116,15 @@ class Server:
 
     def _info(self, row: dict[str, Any]) -> ModelInfo:
         facts = row | (row["meta"] if isinstance(row.get("meta"), dict) else {})
-        told = [facts[name] for name in CONTEXT_FIELDS if isinstance(facts.get(name), int) and facts[name] > 0]
+        told = [size for size in map(_size, map(facts.get, CONTEXT_FIELDS)) if size]
         contexts = [size for size in (self.spec.context, *told[:1]) if size]
         context = min(contexts, default=DEFAULT_CONTEXT)
-        words_known = facts.get("n_vocab")
         return ModelInfo(
-            dtype=str(facts.get("ftype", ""))[:40],
+            dtype=self.line.clean(str(facts.get("ftype", "")))[:40],
             device=self.line.host,
             context=context,
             trained_context=context,
-            vocabulary=words_known if isinstance(words_known, int) else 0,
+            vocabulary=_size(facts.get("n_vocab")),
             memory_bytes=0,
         )
 
@@ -180,25 +184,34 @@ class Server:
 
         Once the answer has ended only numbers may follow: a server that breaks off or goes silent then has said it all.
         """
-        done = False
-        read: Callable[[str], Chunk | None] = ollama.parsed if self.is_ollama else parsed
+        done, silence = False, Silence(PATIENCE * self.line.address.timeout_s, EMPTY + _most(answer))
         while not done:
             try:
-                async with asyncio.timeout(None if answer.reason is None else LAST_S):
+                async with asyncio.timeout_at(silence.until(answer)):
                     batch = await anext(batches, None)
-            except (TimeoutError, MadangError):
+            except (TimeoutError, MadangError) as error:
                 if answer.reason is None:
-                    raise
+                    raise (self.line.endless() if isinstance(error, TimeoutError) else error) from error
                 break
             if batch is None:
                 break
-            for data in batch:
-                done = data.strip() == "[DONE]"
-                if done:
-                    break
-                self._take(answer, read(data))
+            done = self._take_all(answer, batch, silence)
             answer.show()
         self._end(answer, done)
+
+    def _take_all(self, answer: Answer, batch: list[str], silence: Silence) -> bool:
+        """Take events that came together; return whether the stream has said that it is done."""
+        read: Callable[[str], Chunk | None] = ollama.parsed if self.is_ollama else parsed
+        for data in batch:
+            if data.strip() == "[DONE]":
+                return True
+            before = answer.said
+            self._take(answer, read(data))
+            if silence.lasts(answer, before):
+                raise self.line.broken(f"{self.line.host} sent {silence.most} events that say nothing.")
+            if answer.letters > LETTERS_BESIDE + LETTERS_A_TOKEN * _most(answer):
+                raise self.line.broken(f"{self.line.host} sent more text than {_most(answer)} tokens can be.")
+        return False
 
     def _end(self, answer: Answer, done: bool) -> None:
         who = f"{answer.request.variant}: {self.line.host}"
@@ -264,6 +277,15 @@ class Server:
     async def close(self) -> None:
         """Close its connections."""
         await self.line.close()
+
+
+def _most(answer: Answer) -> int:
+    return answer.request.sampling.max_new_tokens
+
+
+def _size(found: Any) -> int:
+    """Return a number of tokens that a server told; 0 where it is none."""
+    return found if type(found) is int and 0 < found < 2**31 else 0
 
 
 def is_too_long(said: str) -> bool:

@@ -1,10 +1,32 @@
-"""Parsers of server-sent events and of JSON lines, from bytes to the data of each event."""
+"""Parsers of server-sent events and of JSON lines, from bytes to the data of each event, and of the JSON in it."""
 
+import json
 import re
 from collections.abc import Iterator
+from typing import Any
+
+from playground.escape import HALVES
 
 LONGEST_LINE = 2**20
 LINE_END = re.compile(rb"\r\n|\n|\r")
+BOM = b"\xef\xbb\xbf"
+
+
+def read_json(text: str) -> Any:
+    """Return what JSON says, halves of signs in its texts replaced; raises ValueError for all that is no JSON."""
+    try:
+        found = json.loads(text)
+        return _whole(found) if "\\ud" in text or "\\uD" in text else found
+    except RecursionError as error:
+        raise ValueError("nested without end") from error
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_whole(name): _whole(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_whole(inner) for inner in value]
+    return value.translate(HALVES) if isinstance(value, str) else value
 
 
 class TooLong(Exception):  # noqa: N818 - a signal, not an error
@@ -20,7 +42,11 @@ class Events:
 
     def __init__(self, limit: int = LONGEST_LINE) -> None:
         self._limit = limit
+        self._line: list[bytes] = []
+        """Parts of the line that is under way: each part is searched once, however small they come."""
+        self._length = 0
         self._rest = b""
+        """A line's end of which more may come, or a part of the mark that some streams begin with."""
         self._data: list[str] = []
         self._size = 0
         self._begun = False
@@ -49,17 +75,20 @@ class Events:
         return data
 
     def _lines(self, part: bytes) -> Iterator[bytes]:
-        text = self._rest + part
-        if not self._begun and len(text) >= 3:
-            self._begun, text = True, text.removeprefix(b"\xef\xbb\xbf")
+        text, self._rest = self._rest + part, b""
+        if not self._begun and len(text) < len(BOM) and BOM.startswith(text):
+            self._rest = text
+            return
+        text, self._begun = text if self._begun else text.removeprefix(BOM), True
+        if text.endswith(b"\r"):  # its line feed may be on the way
+            text, self._rest = text[:-1], b"\r"
         begin = 0
         for found in LINE_END.finditer(text):
-            if found.group() == b"\r" and found.end() == len(text):
-                break  # its line feed may be on the way
-            yield text[begin : found.start()]
-            begin = found.end()
-        self._rest = text[begin:]
-        if len(self._rest) > self._limit:
+            yield b"".join([*self._line, text[begin : found.start()]])
+            self._line, self._length, begin = [], 0, found.end()
+        self._line.append(text[begin:])
+        self._length += len(text) - begin
+        if self._length > self._limit:
             raise TooLong(self._limit)
 
 

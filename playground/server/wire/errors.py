@@ -156,13 +156,18 @@ def _api_error(request: Request, error: Exception) -> ApiError:
     if isinstance(error, RequestValidationError):
         return from_pydantic(error.errors())
     if not isinstance(error, HTTPException):
-        return ApiError(500, "A fault inside Madang; the log of the server tells more.")
+        return fault()
     if error.status_code == 400:
         return ApiError(400, "The body of the request cannot be read as JSON. Send it as UTF-8.")
     if error.status_code == 404:
         return ApiError(404, f"Invalid URL ({_request_line(request)})", code="unknown_url")
     text = f"Not allowed: {_request_line(request)}."
     return ApiError(405, text, code="method_not_supported", headers=error.headers)
+
+
+def fault() -> ApiError:
+    """Return the answer to a bug of ours."""
+    return ApiError(500, "A fault inside Madang; the log of the server tells more.")
 
 
 def _request_line(request: Request) -> str:

@@ -1,6 +1,7 @@
 """Responses: server-sent events or one object; where the client hangs up, its rows are cancelled at once."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
@@ -11,8 +12,9 @@ from pydantic import BaseModel
 from playground.errors import MadangError
 from playground.server.answers import Answers
 from playground.server.guards.record import LEFT
-from playground.server.wire.errors import ApiError, from_madang
+from playground.server.wire.errors import ApiError, fault, from_madang
 
+LOGGER = logging.getLogger("uvicorn.error")
 DONE = "data: [DONE]\n\n"
 BREAKS = {letter: f"\\u{ord(letter):04x}" for letter in "\x85\u2028\u2029"}
 """Letters that JSON leaves as they are, and that many readers, Python's `splitlines` too, take for a line's end."""
@@ -40,15 +42,18 @@ class EventStream(StreamingResponse):
 
 
 async def _events(objects: AsyncIterator[BaseModel]) -> AsyncIterator[str]:
-    """Write objects as events; an error is an event too, as the status has been sent by then."""
+    """Write objects as events; an error is an event too, as the status has been sent by then. [DONE] ends them all."""
     try:
         async for item in objects:
             yield _event(item.model_dump_json(exclude_unset=True))
-        yield DONE
     except ApiError as error:
         yield _event(error.body.model_dump_json())
     except MadangError as error:
         yield _event(from_madang(error).body.model_dump_json())
+    except Exception:
+        LOGGER.exception("A fault in the middle of a stream")
+        yield _event(fault().body.model_dump_json())
+    yield DONE
 
 
 def _event(data: str) -> str:

@@ -53,7 +53,7 @@ def test_a_whole_answer_is_taken_however_it_ends(planted: Planted, reply: Any) -
 
 
 def test_a_line_that_stays_open_after_the_answer_is_left(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("playground.remote.openai.LAST_S", 0.2)
+    monkeypatch.setattr("playground.remote.answer.LAST_S", 0.2)
 
     def reply(handler: Any, body: dict[str, Any]) -> None:
         handler.begin()
