@@ -13,6 +13,7 @@ from gradio.blocks import Block, BlockContext
 from playground.catalogue.templates import can_think
 from playground.catalogue.variants import Adapter, Catalogue, Gguf, Remote, Variant
 from playground.compare import Comparison, Playground, Question
+from playground.conversations.turns import Chat
 from playground.errors import MadangError
 from playground.events import Started
 from playground.page.events import Updates, Values
@@ -21,7 +22,6 @@ from playground.ui import controls as sampler
 from playground.ui import panes
 from playground.ui.controls import Controls
 from playground.ui.running import Cancellable, Claim, Running, Waiting, batched
-from playground.ui.turns import Chat
 from playground.ui.visitors import Visitors
 
 PANES = 4

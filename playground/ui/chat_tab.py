@@ -10,6 +10,7 @@ from gradio.blocks import Block
 
 from playground.catalogue.variants import load_or_none
 from playground.compare import Playground
+from playground.conversations.turns import Chat
 from playground.page.components import Components, plain
 from playground.page.events import ASKED, PRESSES, SILENT, Updates, Values, flowing
 from playground.page.words import examples
@@ -17,7 +18,6 @@ from playground.ui import chat, controls
 from playground.ui.chat import FIRST_PANES, PANES, Desk, Slot, View
 from playground.ui.controls import Controls
 from playground.ui.running import Running
-from playground.ui.turns import Chat
 from playground.ui.visitors import Visitors, visitor
 
 OPEN = "() => document.querySelector('#tab-chat-button')?.click()"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from playground.catalogue.variants import Variant
+from playground.conversations.turns import Answer, Chat, Turn
 from playground.escape import escaped
 from playground.events import Failed, Finished, Progress, Stats
 from playground.page.cards import badge
@@ -10,7 +11,6 @@ from playground.page.markup import bar, button, markdown
 from playground.page.number import size
 from playground.page.words import both, card, tooltip
 from playground.ui.running import Waiting
-from playground.ui.turns import Answer, Chat, Turn
 
 
 def head(variant: Variant, dtype: str) -> str:

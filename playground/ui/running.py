@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
+from playground.conversations.turns import Chat
 from playground.events import Event
 from playground.page.events import Values
-from playground.ui.turns import Chat
 
 IDLE_S = 0.5
 """Seconds after which one who waits for events looks whether anybody still wants them."""

@@ -18,6 +18,7 @@ from rich.console import Console
 from playground.catalogue.variants import Remote
 from playground.cli.terminal import show_answers
 from playground.compare import Playground
+from playground.conversations.turns import Answer
 from playground.errors import MadangError
 from playground.escape import guard_rich
 from playground.protocol import DEFAULT_CONTEXT
@@ -25,7 +26,6 @@ from playground.remote import reach
 from playground.remote.sse import Events
 from playground.settings import Settings
 from playground.ui import panes
-from playground.ui.turns import Answer
 from playground.workers.loadable import remote_spec
 from tests.planted import ONE_MODEL, Handler, Planted, Reply, serving, status, streams
 from tests.playground.remote.test_worker import our_server, questions

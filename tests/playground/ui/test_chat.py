@@ -10,12 +10,12 @@ import pytest
 
 from playground.catalogue import variants
 from playground.catalogue.variants import Base
+from playground.conversations.turns import Chat
 from playground.page.events import Updates
 from playground.page.words import examples, words
 from playground.settings import Settings
 from playground.ui import chat
 from playground.ui.chat import Desk
-from playground.ui.turns import Chat
 
 NAMES = ["smollm2", "smollm2:demo", "smollm2:demo:Q4_K_M"]
 

@@ -5,11 +5,11 @@ import re
 import pytest
 
 from playground.catalogue.variants import Adapter, Base, Gguf
+from playground.conversations.turns import Chat
 from playground.events import Delta, Event, Failed, Finished, FinishReason, Progress, Started, Stats
 from playground.page.number import size
 from playground.page.words import words
 from playground.ui import panes
-from playground.ui.turns import Chat
 
 BASE = Base(name="a", source="fake:a")
 

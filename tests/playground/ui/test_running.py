@@ -4,9 +4,9 @@ import threading
 import time
 from collections.abc import Iterator
 
+from playground.conversations.turns import Chat
 from playground.events import Delta, Event
 from playground.ui.running import Running, Waiting, batched
-from playground.ui.turns import Chat
 
 
 class Asked:

@@ -9,6 +9,7 @@ import pytest
 from playground.catalogue.templates import can_think
 from playground.catalogue.variants import Base, Catalogue, Gguf, Remote
 from playground.compare import Playground
+from playground.conversations.turns import Chat
 from playground.errors import ConfigError
 from playground.events import Delta, Finished, Stats
 from playground.page.components import Components
@@ -18,7 +19,6 @@ from playground.thinking.asked import Thinking
 from playground.ui import chat, chat_tab, controls, panes
 from playground.ui.chat import Desk
 from playground.ui.running import Running
-from playground.ui.turns import Chat
 from tests.playground.ui.test_chat import run, values
 from tests.playground.ui.test_panes import seen
 

@@ -10,12 +10,12 @@ import httpx
 import pytest
 from fastapi.responses import PlainTextResponse
 
+from playground.conversations.turns import Chat
 from playground.errors import WorkerError
 from playground.protocol import ModelSpec
 from playground.settings import Settings
 from playground.ui import chat
 from playground.ui.chat import Desk
-from playground.ui.turns import Chat
 from playground.ui.visitors import CALLS_A_MINUTE, UNANSWERED, Gate, Visitors, visitor
 from playground.workers.pool import Notify, WorkerPool
 from playground.workers.tickets import Rows

@@ -1,12 +1,9 @@
 """A session's conversation: shared questions, each variant's own answers."""
 
-from playground.events import Delta, Event, Failed, Finished, Progress, Started, Stats
-from playground.ui.turns import Chat
+from playground.conversations.turns import Chat
+from playground.events import Delta, Event, Failed, Progress, Started
 
-
-def finished(variant: str, text: str) -> Finished:
-    stats = Stats(prompt_tokens=1, tokens=1, first_token_s=0.1, tokens_per_s=None, memory_bytes=1, dtype="fake")
-    return Finished(variant=variant, reason="stop", text=text, stats=stats)
+from .told import finished, told
 
 
 def spoken(chat: Chat, variant: str) -> list[tuple[str, str]]:
@@ -61,3 +58,48 @@ def test_undo_gives_the_question_back() -> None:
     chat, question = Chat().ask("one", ["a"]).ask("two", ["a"]).undo()
     assert (question, [turn.question for turn in chat.turns]) == ("two", ["one"])
     assert Chat().undo() == (Chat(), "")
+
+
+def questions(chat: Chat) -> list[str]:
+    return [turn.question for turn in chat.turns]
+
+
+def test_what_was_taken_back_or_asked_otherwise_is_still_there() -> None:
+    chat = told(("one", "1"), ("two", "2"), ("three", "3"))
+    second = chat.turns[1]
+    other = chat.grown(second.again(question="two, otherwise", answers={}))
+    assert questions(other) == ["one", "two, otherwise"]
+    assert [turn.question for turn in other.children(second.parent)] == ["two", "two, otherwise"]
+    back = other.beside(other.turns[-1], -1)
+    assert questions(back) == ["one", "two", "three"]  # down to where it went on
+    assert back.beside(back.turns[1], 1) == other
+    assert len(other.tree) == 4
+
+
+def test_a_first_question_can_be_asked_otherwise_too() -> None:
+    chat = told(("one", "1"), ("two", "2"))
+    other = chat.grown(chat.turns[0].again(question="uno"))
+    assert questions(other) == ["uno"]
+    assert questions(other.beside(other.turns[0], 1)) == ["one", "two"]
+    assert (other.id, other.title) == (chat.id, "one")
+
+
+def test_after_undo_one_can_go_on_again() -> None:
+    chat = told(("one", "1"), ("two", "2"))
+    undone, _ = chat.undo()
+    assert undone.onward() == chat
+    empty, _ = undone.undo()
+    assert empty.turns == ()
+    assert empty.onward() == chat
+
+
+def test_a_tree_that_bites_its_tail_ends() -> None:
+    chat = told(("one", "1"), ("two", "2"))
+    first, second = chat.turns
+    ring = chat.with_turn(first.model_copy(update={"parent": second.id}))
+    assert len(ring.turns) == 2
+    assert ring.onward().leaf
+
+
+def test_half_signs_do_no_harm() -> None:
+    assert Chat().ask("\ud800?", ["a"]).turns[-1].question == "\ufffd?"
