@@ -159,6 +159,7 @@ class Environment(BaseSettings):
     )
     ssl_cert_file: str = Field(default="", description="Certificate authorities that remote variants are held against")
     ssl_cert_dir: str = Field(default="", description="The same, as a folder")
+    ollama_models: str = Field(default="", description="Folder of Ollama's models, which can be added to the catalogue")
     cuda_visible_devices: str = Field(default="0", description="Cards to use; a fine-tune on one device uses the first")
 
 

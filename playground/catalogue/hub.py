@@ -55,6 +55,10 @@ class Hub(Protocol):
         """Return the files that a fetch would bring, with sizes."""
         ...
 
+    def here(self, repo: str, revision: str | None, name: str | None = None) -> Path | None:
+        """Return a model that is whole on this machine: a folder, or the GGUF of that name; never asks the network."""
+        ...
+
     def fetch_folder(self, repo: str, revision: str | None, progress: Tell) -> Path:
         """Fetch a model's or an adapter's files; return their folder on this machine."""
         ...
@@ -88,11 +92,21 @@ class HuggingFaceHub:
         plan.sort(key=lambda row: row.filename)  # they come as their threads end
         return [HubFile(row.filename, row.file_size or 0, not row.will_download) for row in plan]
 
+    def here(self, repo: str, revision: str | None, name: str | None = None) -> Path | None:
+        """Return the folder of a model that is whole in the cache, or a GGUF with all its shards; else None."""
+        from huggingface_hub import hf_hub_download
+
+        if name is None:
+            return _here(_snapshot(repo, revision, MODEL_FILES + TOKENIZER_FILES))
+        here = partial(hf_hub_download, repo, revision=revision, local_files_only=True)
+        cached = [_cached(partial(here, part)) for part in gguf_files.parts(name)]
+        return Path(str(cached[0])) if all(cached) else None
+
     def fetch_folder(self, repo: str, revision: str | None, progress: Tell) -> Path:
         """Fetch a model's or an adapter's files, from the cache without the network where they are whole there."""
-        snapshot = _snapshot(repo, revision, MODEL_FILES + TOKENIZER_FILES)
-        if (here := _here(snapshot)) is not None:
+        if (here := self.here(repo, revision)) is not None:
             return here
+        snapshot = _snapshot(repo, revision, MODEL_FILES + TOKENIZER_FILES)
         _check_repository(repo, wanted := self.files(repo, revision))
         total = _check_room(repo, wanted)
         with _explained(repo, revision):
@@ -104,7 +118,7 @@ class HuggingFaceHub:
 
     def fetch_plan(self, repo: str, revision: str | None, progress: Tell) -> tuple[Path, int]:
         """Fetch configs and tokenizer alone; return their folder and the bytes of weights to come (0: none)."""
-        if (here := _here(_snapshot(repo, revision, MODEL_FILES + TOKENIZER_FILES))) is not None:
+        if (here := self.here(repo, revision)) is not None:
             return here, 0
         _check_repository(repo, wanted := self.files(repo, revision))
         coming = [file for file in wanted if not file.cached]
@@ -117,11 +131,8 @@ class HuggingFaceHub:
         """Fetch one model as GGUF, all its shards; where there are several models, the error lists them with sizes."""
         from huggingface_hub import hf_hub_download
 
-        if name is not None:
-            here = partial(hf_hub_download, repo, revision=revision, local_files_only=True)
-            cached = [_cached(partial(here, part)) for part in gguf_files.parts(name)]
-            if all(cached):
-                return Path(str(cached[0]))
+        if name is not None and (here := self.here(repo, revision, name)) is not None:
+            return here
         wanted = choose_gguf(repo, self.files(repo, revision, ["*.gguf"]), name)
         total = _check_room(repo, wanted)
         with _explained(repo, revision):

@@ -12,7 +12,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from playground.catalogue.remarks import Remark
 from playground.catalogue.variants import Adapter, Catalogue, Stored
+from playground.page.words import words
 from playground.settings import Settings
 from playground.system.progress import Tell
 
@@ -50,6 +52,11 @@ def program(context: typer.Context) -> Program:
 def say(console: Console, text: str, style: str = "") -> None:
     """Print a sentence as it is: without markup, highlighting or line breaks of rich's own."""
     console.print(Text(text, style), soft_wrap=True)
+
+
+def said(remarks: Iterable[Remark]) -> list[str]:
+    """Return remarks as the page says them."""
+    return [words("en")[remark.key].format(**remark.values) for remark in remarks]
 
 
 def print_json(row: Mapping[str, Any]) -> None:

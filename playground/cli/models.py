@@ -1,6 +1,6 @@
 """The verb `madang models`: the catalogue: list, add, check, remove. Prints; others decide."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -9,19 +9,19 @@ from rich.table import Table
 from rich.text import Text
 
 from playground.catalogue import kinds, variants
-from playground.catalogue.remarks import Remark
 from playground.catalogue.variants import Base, Catalogue, Remote, Variant
-from playground.cli.context import print_json, program, say
+from playground.cli import discovery
+from playground.cli.context import print_json, program, said, say
 from playground.compare import Playground
 from playground.engines.registry import sweep
 from playground.errors import ConfigError, MadangError
-from playground.page.words import words
 from playground.remote import reach
 from playground.system import hardware
 from playground.workers import memory
 from playground.workers.loadable import Loader, remote_spec
 
-models = typer.Typer(help="The catalogue of variants: list, add, check, remove.", no_args_is_help=False)
+models = typer.Typer(help="The catalogue of variants: list, find, add, check, remove.", no_args_is_help=False)
+models.command()(discovery.discover)
 
 
 @models.callback(invoke_without_command=True)
@@ -98,7 +98,7 @@ def add(
             reach.look(loadable.spec)
     variants.add(settings, variant)
     remarks = loader.remarks(variant, loadable)
-    for remark in _said(remarks):
+    for remark in said(remarks):
         say(console, remark, "yellow")
     is_asked = not any(remark.no_chat for remark in remarks)
     say(console, f"Added {name}." + (f" Try it: madang chat -v {name}" if is_asked else ""))
@@ -131,16 +131,10 @@ def _verdict(loader: Loader, variant: Variant) -> str:
     if loadable.spec.remote is not None:
         found = reach.look(loadable.spec)
         return f"ok, answers; {found.model or 'its model'}, context {found.info.context:,}"
-    need, said = memory.need(loadable.spec), _said(loader.remarks(variant, loadable))
+    need = memory.need(loadable.spec)
+    remarks = "".join(f". {text}" for text in said(loader.remarks(variant, loadable)))
     apart = f"; answers apart from its base: {loadable.apart}" if loadable.apart else ""
-    return (
-        f"ok, needs about {(need.ram + need.vram) / hardware.GIB:.2f} GiB{apart}{''.join(f'. {text}' for text in said)}"
-    )
-
-
-def _said(remarks: Iterable[Remark]) -> list[str]:
-    """Return remarks as the page says them."""
-    return [words("en")[remark.key].format(**remark.values) for remark in remarks]
+    return f"ok, needs about {(need.ram + need.vram) / hardware.GIB:.2f} GiB{apart}{remarks}"
 
 
 @models.command()

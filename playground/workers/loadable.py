@@ -6,7 +6,7 @@ from pathlib import Path
 from playground.catalogue import adapters, files, gguf_files, grown, quantized
 from playground.catalogue.hub import Hub, choose_gguf
 from playground.catalogue.remarks import Remark, remarks
-from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf, Remote, Variant
+from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf, Remote, Stored, Variant
 from playground.errors import VariantError
 from playground.protocol import Address, ModelSpec
 from playground.settings import Settings
@@ -89,12 +89,19 @@ class Loader:
             return total
         if isinstance(variant, Adapter):
             total += self.download_bytes(self.catalogue.get(variant.base))
-        if variant.is_local:
+        if self.is_here(variant):
             return total
         found = self.hub.files(variant.source, variant.revision, ["*.gguf"] if isinstance(variant, Gguf) else None)
         if isinstance(variant, Gguf):
             found = choose_gguf(variant.source, found, variant.file)
         return total + sum(file.size for file in found if not file.cached)
+
+    def is_here(self, variant: Stored) -> bool:
+        """Return whether a variant's own files need no download; asks no network, so a GGUF has to be named for it."""
+        name = variant.file if isinstance(variant, Gguf) else None
+        if variant.is_local or (isinstance(variant, Gguf) and name is None):
+            return variant.is_local
+        return self.hub.here(variant.source, variant.revision, name) is not None
 
     def _base_spec(self, base: Base, progress: Tell) -> ModelSpec:
         folder = self._folder(base, progress)

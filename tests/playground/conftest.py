@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
+from playground.catalogue.discovery import offers as discovery
 from playground.compare import Playground
 from playground.settings import Settings
+from tests.playground.machine import Machine
 
 SIZES = {"F32": 4, "BF16": 2, "F16": 2, "U8": 1, "F8_E4M3": 1}
 Shapes = Mapping[str, Sequence[int]]
@@ -182,3 +185,16 @@ def playground(fake_settings: Settings) -> Iterator[Playground]:
     playground = Playground(fake_settings)
     yield playground
     playground.close()
+
+
+@pytest.fixture
+def machine(tmp_path: Path, model_files: Any, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """An empty home of somebody; nothing of the real one is seen."""
+    home = tmp_path / "home"
+    home.mkdir()
+    made = Machine(home, model_files)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("OLLAMA_MODELS", raising=False)
+    monkeypatch.setattr(discovery, "OLLAMA_HOMES", ("~/.ollama/models",))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(made.cache))
+    return made

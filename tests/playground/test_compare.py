@@ -204,6 +204,9 @@ class SlowHub:
         finally:
             self.left.set()
 
+    def here(self, repo: str, revision: str | None, name: str | None = None) -> Path | None:
+        return None
+
     def fetch_plan(self, repo: str, revision: str | None, progress: Any) -> tuple[Path, int]:
         raise AssertionError("nobody plans")
 

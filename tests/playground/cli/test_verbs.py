@@ -9,11 +9,13 @@ import pytest
 
 import app
 from playground.catalogue.hub import HubFile
+from playground.catalogue.variants import Catalogue, Gguf
 from playground.cli import models
 from playground.compare import Playground
 from playground.events import Stats
 from playground.settings import Settings
 from tests.planted import free_port, says, serving
+from tests.playground.machine import Machine
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -171,6 +173,27 @@ def test_typed_control_tokens_are_text_unless_they_are_to_be_parsed(shell: Shell
     assert tokens() - tokens("--parse-special") == len("<END>") - 1
 
 
+def test_what_is_on_this_machine_is_shown_and_added(
+    shell: Shell, machine: Machine, tmp_path: Path, model_files: Any
+) -> None:
+    assert "Nothing found" in shell("models", "discover")[1]
+    machine.pulled("m:1", {"model": machine.raw_gguf()})
+    machine.pulled("cloud:1", {"license": b"MIT"})
+    model_files.gguf(tmp_path / "mine" / "other.gguf")
+    _, out, _ = shell("models", "discover", str(tmp_path / "mine"))
+    for said in ("m:1", "other-2", "cloud:1: It runs in Ollama's cloud", "--add other-2"):
+        assert said in out
+    code, _, err = shell("models", "discover", "--add", "m:1", "--add", "cloud:1")
+    assert (code, "Added m:1." in err, "cloud:1 cannot be added" in err) == (1, True, True)
+    _, out, _ = shell("models", "discover", "--json")
+    assert {row["name"]: row["state"] for row in rows(out)} == {"m:1": "listed", "cloud:1": "refused"}
+    code, _, err = shell("models", "discover", "--add", "m:2")
+    assert (code, "no model found here named 'm:2'" in err, "Did you mean m:1" in err) == (2, True, True)
+    assert shell("models", "discover", str(tmp_path / "mine"), "--all")[0] == 0
+    added = Gguf(name="other-2", source=str(tmp_path / "mine" / "other.gguf"))
+    assert Catalogue.load(shell.settings).get("other-2") == added
+
+
 def test_adding_checks_first_and_guesses_the_kind(shell: Shell, tmp_path: Path, model_files: Any) -> None:
     base = model_files.base(tmp_path / "mine")
     adapter = model_files.adapter(tmp_path / "lora")
@@ -222,6 +245,9 @@ class Shelf:
 
     def files(self, repo: str, revision: str | None, patterns: list[str] | None = None) -> list[HubFile]:
         return [HubFile("model.safetensors", 3 * 2**30, self.cached)]
+
+    def here(self, repo: str, revision: str | None, name: str | None = None) -> Path | None:
+        return None
 
     def fetch_plan(self, repo: str, revision: str | None, progress: Any) -> tuple[Path, int]:
         return self.folder, 3 * 2**30

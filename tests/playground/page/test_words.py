@@ -8,6 +8,7 @@ import gradio as gr
 import pytest
 
 from playground.catalogue import remarks
+from playground.catalogue.discovery import found
 from playground.escape import Markup
 from playground.page.components import Components
 from playground.page.words import LANGUAGES, LOCALES, both, examples, words
@@ -41,12 +42,16 @@ def keys_made_of_parts() -> set[str]:
         | {f"answer.{stat}" for stat in ("first_token", "speed", "length", "memory", "dtype", "seed")}
         | {f"answer.{notice}" for notice in get_args(Notice)}
         | {f"models.{column}" for column in models_rows.COLUMNS}
+        | {f"found.{place}" for place in found.PLACES}
         | {key for slider in sliders for key in (slider, f"{slider}_info")}
     )
 
 
 def test_every_key_is_used() -> None:
-    files = [*(path for folder in FOLDERS for path in folder.glob("*.py")), Path(remarks.__file__)]
+    files = [
+        *(path for folder in (*FOLDERS, Path(found.__file__).parent) for path in folder.glob("*.py")),
+        Path(remarks.__file__),
+    ]
     source = "\n".join(path.read_text(encoding="utf-8") for path in files)
     quoted = set(re.findall(r"""["']([a-z_0-9.]+)["']""", source))
     named = {f"{section}.{name}" for section in ("chat", "add", "models", "problem", "controls") for name in quoted}
@@ -67,7 +72,7 @@ def test_korean_is_written_in_korean() -> None:
 
 
 NAMES = {"kind.gguf", "kind.gptq", "controls.top_p", "controls.top_k", "controls.min_p", "models.here"}
-NAMES |= {"add.name_hint", "add.url_hint", "add.key_env_hint"}
+NAMES |= {"add.name_hint", "add.url_hint", "add.key_env_hint", "found.ollama", "found.lm_studio", "found.fault"}
 
 
 def test_values_are_escaped_and_markup_is_not() -> None:

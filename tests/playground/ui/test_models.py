@@ -38,6 +38,9 @@ class ListingHub:
     def fetch_folder(self, repo: str, revision: str | None, progress: Any) -> Path:
         raise AssertionError("a check downloads nothing")
 
+    def here(self, repo: str, revision: str | None, name: str | None = None) -> Path | None:
+        return None
+
     def fetch_plan(self, repo: str, revision: str | None, progress: Any) -> tuple[Path, int]:
         assert self.described is not None, "a check downloads nothing"
         return self.described, 3 * 2**30

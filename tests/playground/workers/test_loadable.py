@@ -35,6 +35,9 @@ class FakeHub:
         progress(1.0, repo)
         return self.repos[repo]
 
+    def here(self, repo: str, revision: str | None, name: str | None = None) -> Path | None:
+        return None
+
     def fetch_plan(self, repo: str, revision: str | None, progress: Callable[[float, str], None]) -> tuple[Path, int]:
         self.asked.append(("plan", repo, revision))
         return self.repos[repo], sum(file.size for file in self.listed if not file.cached)
