@@ -20,7 +20,7 @@ from playground.cli.context import Program
 from playground.cli.models import models
 from playground.cli.serve import WithFlags
 from playground.cli.serve import serve as serve_api
-from playground.errors import MadangError
+from playground.errors import MadangError, refused
 from playground.escape import guard_rich, visible
 from playground.settings import ONLINE, Environment, Settings, child_environment, load_settings, set_defaults
 from playground.system.ports import check_port
@@ -207,8 +207,11 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         cli(arguments)
-    except MadangError as error:
-        sys.stderr.write(visible(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else "")))
+    except Exception as error:
+        told = error if isinstance(error, MadangError) else refused(error)
+        if told is None:
+            raise
+        sys.stderr.write(visible(f"error: {told.message}\n" + (f"hint: {told.hint}\n" if told.hint else "")))
         return 2
     return 0
 

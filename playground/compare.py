@@ -182,5 +182,7 @@ def _failing(tickets: Sequence[Ticket]) -> Iterator[None]:
     except MadangError as error:
         fail(error)
     except Exception as error:
-        fail(bug(error))
-        raise
+        told = bug(error)
+        fail(told)
+        if isinstance(told, WorkerError):
+            raise

@@ -16,9 +16,18 @@ The tree::
 Only two edges convert a MadangError into text: the page and the command line. Bugs propagate.
 """
 
+import errno
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
+from pathlib import Path
 
+FULL = {errno.ENOSPC, errno.EDQUOT}
+FULL_SAID = ("No space left on device", "Disk quota exceeded")
+"""Writers in Rust and in other processes bring the system's words without its number."""
+TOO_MANY = {errno.EMFILE, errno.ENFILE}
+UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
+UNWRITABLE_SAID = ("Read-only file system", "Permission denied")
+ELSEWHERE = "or choose another folder: --data DIR or MADANG_DATA for all of it, --out DIR for what a verb writes"
 BUG_HINT = "Please report it with the lines that stand in the terminal where Madang runs."
 
 
@@ -85,6 +94,39 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def bug(error: Exception) -> WorkerError:
-    """Return the error that a pane shows for a fault of our own, which is raised as well."""
-    return WorkerError(f"A fault inside Madang: {type(error).__name__}: {error}.", BUG_HINT)
+def disk_full(error: BaseException | None) -> bool:
+    """Tell whether this error, or one that led to it, says that the disk (or the quota on it) is full."""
+    return any(
+        (isinstance(cause, OSError) and cause.errno in FULL) or any(words in str(cause) for words in FULL_SAID)
+        for cause in causes(error)
+    )
+
+
+def refused(error: BaseException, target: Path | None = None) -> SetupError | None:
+    """Return what to tell people where the machine said no: a full disk, a folder that is not ours, a limit on files.
+
+    `target`: what was to be written, where the caller knows. None for every other error, a bug among them.
+    """
+    said = [cause for cause in causes(error) if isinstance(cause, OSError)]
+    file = target or next((Path(str(cause.filename)) for cause in said if cause.filename), None)
+    if disk_full(error):
+        where = f" in {file.parent}" if file else ""
+        what = f": {file.name} could not be written" if file else ""
+        kept = "what was there before is untouched"
+        return SetupError(f"The disk is full{what}.", f"Free some space{where}, {ELSEWHERE}; {kept}.")
+    if any(cause.errno in TOO_MANY for cause in said):
+        hint = "Raise the limit (`ulimit -n 4096`) before Madang starts, or ask for less at once."
+        return SetupError("Too many files are open at once.", hint)
+    reason = next((cause.strerror for cause in said if cause.errno in UNWRITABLE), None)
+    reason = reason or next((word for word in UNWRITABLE_SAID for cause in causes(error) if word in str(cause)), None)
+    if reason is None or (file is None and said):  # of a socket, say
+        return None
+    name, where = (file.name, f" in {file.parent}") if file else ("A file", "")
+    what = "written" if target else "opened or written"
+    hint = f"Give Madang the right to it{where}, {ELSEWHERE}."
+    return SetupError(f"{name} cannot be {what}: {reason}.", hint)
+
+
+def bug(error: Exception) -> MadangError:
+    """Return the error that a pane shows where the machine said no, or for a fault of our own, which is raised too."""
+    return refused(error) or WorkerError(f"A fault inside Madang: {type(error).__name__}: {error}.", BUG_HINT)

@@ -13,7 +13,7 @@ from playground.backends.torch_tokenizer import TorchTokenizer
 from playground.backends.tree import TreeScorer
 from playground.catalogue.adapters import AdapterFiles, read
 from playground.catalogue.grown import needed
-from playground.errors import VariantError
+from playground.errors import VariantError, refused
 
 Stamp = tuple[tuple[str, int, int], ...]
 """The names of files, when each was last written (ns), and its bytes."""
@@ -89,6 +89,8 @@ def _loaded(adapter: AdapterFiles, rows: int, ends: frozenset[int]) -> TorchToke
     try:
         return TorchTokenizer(adapter.folder, rows, ends)
     except (ValueError, LookupError, OSError, ImportError, TypeError, AttributeError) as error:
+        if told := refused(error):
+            raise told from error
         said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise VariantError(
             f"transformers cannot load the tokenizer of the adapter {adapter.folder.name}: {said}",

@@ -24,7 +24,7 @@ from typing import Any, TextIO
 from playground.backends.calls import AT_ONCE, CALLS
 from playground.backends.loading import load
 from playground.backends.scheduler import Scheduler
-from playground.errors import MadangError
+from playground.errors import MadangError, refused
 from playground.events import Event, Failed, Finished
 from playground.protocol import Backend, Cancelled, ModelSpec, Pause, R, RowRequest
 
@@ -47,8 +47,11 @@ class Program:
         threading.Thread(target=self._read, name="operations", daemon=True).start()  # sees the parent go while loading
         try:
             backend = load(spec)
-        except MadangError as error:
-            self._send({"type": "refused", "message": error.message, "hint": error.hint})
+        except Exception as error:
+            told = error if isinstance(error, MadangError) else refused(error)
+            if told is None:
+                raise
+            self._send({"type": "refused", "message": told.message, "hint": told.hint})
             return
         self._send({"type": "loaded", "info": backend.info.model_dump()})
         self._serve(backend)

@@ -8,7 +8,7 @@ from transformers import AutoConfig, BitsAndBytesConfig
 from transformers.cache_utils import DynamicCache
 
 from playground.catalogue.architectures import auto_class
-from playground.errors import VariantError
+from playground.errors import VariantError, refused
 from playground.protocol import DEFAULT_CONTEXT, ModelInfo, ModelSpec
 from playground.system.hardware import cpu_has_bf16
 
@@ -72,6 +72,8 @@ def _load_model(spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> An
             output_loading_info=True,
         )
     except (ValueError, KeyError, OSError, ImportError) as error:
+        if told := refused(error):
+            raise told from error
         reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         raise VariantError(
             f"transformers cannot load {spec.path}: {reason}",

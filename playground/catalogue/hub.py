@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from playground.catalogue import gguf_files
 from playground.catalogue.downloads import LARGE, byte_bar, fetch_large
-from playground.errors import HubError, MadangError, SetupError, VariantError
+from playground.errors import HubError, MadangError, SetupError, VariantError, refused
 from playground.system.hardware import GIB
 from playground.system.progress import Tell
 
@@ -243,6 +243,8 @@ def _explained(repo: str, revision: str | None) -> "Iterator[None]":
     except errors.HFValidationError as error:
         raise HubError(f"{repo!r} is not a Hub id.", "A Hub id looks like owner/name.") from error
     except (httpx.HTTPError, errors.XetDownloadError, OSError) as error:
+        if told := refused(error):
+            raise told from error
         raise _refusal(repo, revision, error) from error
 
 

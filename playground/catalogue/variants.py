@@ -7,7 +7,7 @@ then the user's own `variants.toml` in the data folder, which may override a bui
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -20,7 +20,7 @@ from playground.catalogue.names import Name, PromptFormat
 from playground.errors import ConfigError, UnknownNameError, VariantError
 from playground.settings import Settings
 from playground.system import documents
-from playground.system.atomic import write_beside
+from playground.system.atomic import explained, replacing
 from playground.system.locks import locked
 from playground.values import Value
 
@@ -344,10 +344,12 @@ def _remove(settings: Settings, name: str) -> None:
     _write(settings.catalogue, _without(settings.catalogue, name))
 
 
-def _editing(path: Path) -> AbstractContextManager[None]:
+@contextmanager
+def _editing(path: Path) -> Iterator[None]:
     """Hold the file: of two programs that read, change and write it at once, one would lose its row."""
     refusal = ConfigError(f"{path} is being changed by another program.", "Try again in a moment.")
-    return locked(path.with_name(f".{path.name}.lock"), refusal, LOCK_S)
+    with explained(path), locked(path.with_name(f".{path.name}.lock"), refusal, LOCK_S):
+        yield
 
 
 def _text(path: Path) -> str:
@@ -379,4 +381,5 @@ def _without(path: Path, name: str) -> str:
 def _write(path: Path, text: str) -> None:
     """Replace the file whole or not at all; what would not read back is not written."""
     tomllib.loads(text)
-    write_beside(path, text)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")

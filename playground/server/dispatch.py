@@ -32,6 +32,7 @@ class Dispatcher:
 
     def __init__(self, playground: Playground, limits: Limits) -> None:
         self.limits = limits
+        self.data = playground.settings.data
         self.models = ServedModels(playground)
         self.loading = Loading()
         self._pool = playground.pool

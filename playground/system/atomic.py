@@ -3,7 +3,6 @@
 `replacing` survives a power cut; `write_beside` only spares readers half a file, for what is soon written again.
 """
 
-import errno
 import os
 import shutil
 import uuid
@@ -11,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from playground.errors import SetupError, causes
+from playground.errors import SetupError, disk_full, refused
 from playground.system.processes import ProcessId
 
 SUFFIX = ".part"
@@ -110,26 +109,21 @@ def explained(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise SetupError(
-                f"The disk is full: {target.name} could not be written to {target.parent}.",
-                "Free some space there, or choose another folder; what was there before is untouched.",
-            ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EPERM, errno.ENOENT):
-            raise SetupError(
-                f"{target} cannot be written: {error.strerror}.", "Choose a folder that you may write to."
-            ) from error
+        if told := refused(error, target):
+            raise told from error
         raise
 
 
-def disk_full(error: BaseException | None) -> bool:
-    """Tell whether this error, or one that led to it, says that the disk (or the quota on it) is full."""
-    # Writers in Rust and in subprocesses bring the system's words without its number.
-    return any(
-        (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT))
-        or any(words in str(cause) for words in ("No space left on device", "Disk quota exceeded"))
-        for cause in causes(error)
-    )
+def check_writable(folder: Path) -> None:
+    """Raise SetupError where nothing can be written into a folder; a quota shows in no figure, so bytes are written."""
+    probe = _part(folder / "probe")
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            probe.write_bytes(bytes(4096))
+        finally:
+            with suppress(OSError):
+                probe.unlink(missing_ok=True)
 
 
 def _no_room(need: int, folder: Path, what: str, how: str) -> SetupError:

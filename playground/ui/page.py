@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from playground.compare import Playground
-from playground.page import look
+from playground.page import edge, look
 from playground.page.components import Components, Tab, plain
 from playground.page.words import LANGUAGES, both, tooltip, words
 from playground.settings import Environment, Settings, set_defaults
@@ -50,6 +50,7 @@ def build(playground: Playground, settings: Settings, extra_tabs: Sequence[Tab] 
     for event in page.fns.values():
         event.api_visibility = "private"  # those that Gradio adds by itself, too: fields whose beginning is a function
     page.queue(api_open=False)
+    edge.guard(page)
     return page
 
 

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from playground.catalogue.variants import HUB_ID
-from playground.errors import ConfigError, HubError
+from playground.errors import ConfigError, HubError, refused
 from playground.system.paths import as_stored
 from training.data import files
 from training.data.columns import composed_row
@@ -170,6 +170,8 @@ def _hub_errors(repo: str, split: str) -> Iterator[None]:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise HubError(f"{repo} cannot be read as a data set: {said}", "Download its files and name one.") from error
     except (httpx.HTTPError, HfHubHTTPError, ConnectionError, OSError) as error:
+        if told := refused(error):
+            raise told from error
         raise HubError(
             f"The Hub cannot be reached for {repo} ({type(error).__name__}).",
             "Check the network, or name a file on this machine: those work without it.",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playground.errors import HubError
+from playground.errors import HubError, refused
 
 SAFE = "Local files are untouched; the same command goes on where it stopped."
 
@@ -20,6 +20,8 @@ def explained(repo: str, doing: str = "uploaded") -> Iterator[None]:
     except errors.RepositoryNotFoundError as error:
         raise refusal(repo, error.response.status_code) from None
     except (httpx.HTTPError, errors.XetDownloadError, OSError) as error:
+        if told := refused(error):
+            raise told from error
         response = getattr(error, "response", None)
         if response is not None:
             raise refusal(repo, response.status_code) from None

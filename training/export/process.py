@@ -69,8 +69,11 @@ def main(words: Sequence[str]) -> int:
     module, _, name = words[0].partition(":")
     try:
         getattr(import_module(module), name)(*words[1:])
-    except MadangError as error:
-        sys.stderr.write(f"\n{MARK}{json.dumps([type(error).__name__, error.message, error.hint])}\n")
+    except Exception as error:
+        told = error if isinstance(error, MadangError) else errors.refused(error)
+        if told is None:
+            raise
+        sys.stderr.write(f"\n{MARK}{json.dumps([type(told).__name__, told.message, told.hint])}\n")
         return 2
     return 0
 

@@ -9,8 +9,7 @@ import torch
 from datasets import Dataset
 from trl import DPOTrainer, KTOTrainer, SFTTrainer
 
-from playground.errors import SetupError
-from playground.system.atomic import disk_full
+from playground.errors import SetupError, disk_full
 from training.run.runs import mark_whole
 from training.trainer.guards import Recorder, Watch
 

@@ -13,13 +13,16 @@ import traceback
 from pathlib import Path
 from typing import Any, Literal
 
-from playground.errors import MadangError, SetupError
+from playground.errors import MadangError, SetupError, disk_full, refused
 from playground.settings import ChildEnvironment
-from playground.system.atomic import disk_full, replacing
+from playground.system.atomic import replacing
 from playground.system.processes import ProcessId
 from playground.values import Value
 from training.run.runs import Run
 from training.trainer import loading
+
+NO_ROOM = 28
+"""The exit code where the disk was too full for an outcome."""
 
 
 class Outcome(Value):
@@ -43,8 +46,13 @@ def main(folder: str) -> int:
     except Exception as error:  # noqa: BLE001 - this is the edge: what is raised here is written down
         traceback.print_exc()
         outcome = _failed(error)
-    with replacing(run.folder / f"outcome-{rank}.json") as part:
-        part.write_text(outcome.model_dump_json(exclude_unset=True), encoding="utf-8")
+    try:
+        with replacing(run.folder / f"outcome-{rank}.json") as part:
+            part.write_text(outcome.model_dump_json(exclude_unset=True), encoding="utf-8")
+    except OSError as error:
+        if not disk_full(error):
+            raise
+        return NO_ROOM
     return 0 if outcome.status in ("done", "stopped") else 3
 
 
@@ -129,8 +137,9 @@ def _failed(error: Exception) -> Outcome:
         return Outcome(status="not_finite", message=error.message, hint=error.hint)
     if is_out_of_memory(error):
         return Outcome(status="out_of_memory", message=str(error).strip().splitlines()[0])
-    if isinstance(error, MadangError):
-        return Outcome(status="error", message=error.message, hint=error.hint)
+    told = error if isinstance(error, MadangError) else refused(error)
+    if told:
+        return Outcome(status="error", message=told.message, hint=told.hint)
     return Outcome(status="error", message=f"{type(error).__name__}: {error}", hint="The log has the whole story.")
 
 

@@ -21,7 +21,7 @@ from training.passthrough import tracker_keys
 from training.recipe import Recipe
 from training.run.runs import Run, step_of
 from training.trainer import ladder
-from training.trainer.process import Outcome
+from training.trainer.process import NO_ROOM, Outcome
 
 POLL_S = 0.3
 DEFAULTS = {
@@ -85,6 +85,9 @@ def _attempt(run: Run, recipe: Recipe, watch: Watcher, threads: int | None) -> O
         return min(map(Outcome.model_validate_json, written), key=lambda outcome: ORDER.index(outcome.status))
     if _oom_kills() > killed_before:
         return Outcome(status="out_of_memory", message="the system ended the trainer for want of RAM")
+    if process.returncode == NO_ROOM:
+        hint = f"Free some space there, then `madang train --resume {run.name}`: the last good checkpoint is kept."
+        return Outcome(status="error", message=f"The disk is full at {run.folder}.", hint=hint)
     return Outcome(status="died", message=f"The trainer ended with {ending(process.returncode)}.")
 
 

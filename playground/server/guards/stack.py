@@ -9,12 +9,12 @@ from pydantic import SecretStr
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from playground.errors import ConfigError
+from playground.errors import ConfigError, refused
 from playground.server.guards.keys import Keyring, Keys, read_keys
 from playground.server.guards.limits import Body, Limits, Queue, Rate
 from playground.server.guards.metrics import Meters
 from playground.server.guards.record import LEFT, Record, RequestLog
-from playground.server.wire.errors import ApiError
+from playground.server.wire.errors import ApiError, from_madang
 from playground.settings import Settings, split_list
 
 METRICS = "/metrics"
@@ -88,17 +88,20 @@ class Recorder:
         self.listeners = listeners
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; a bug is answered with OpenAI's error object and goes on to the server's log."""
+        """Serve one request; what fails otherwise is answered with OpenAI's error object, and a bug is logged, too."""
         client = scope.get("client")
         record = Record(method=scope["method"], client=client[0] if client else "")
         scope.setdefault("state", {})["record"] = record
         messages = _Messages(record, receive, send)
         try:
             await self.app(scope, messages.receive, messages.send)
-        except Exception:
+        except Exception as error:
+            told = refused(error)
             if not record.status and not record.left:
-                await _bug(record).response()(scope, messages.receive, messages.send)
-            raise
+                answer = from_madang(told) if told else _bug(record)
+                await answer.response()(scope, messages.receive, messages.send)
+            if told is None:
+                raise
         finally:
             self._end(record, scope)
 

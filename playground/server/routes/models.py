@@ -1,16 +1,19 @@
 """/v1/models with the variants of the catalogue, /health, and llama.cpp's /tokenize and /detokenize."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from playground.errors import SetupError
 from playground.server.dispatch import Dispatcher, detokenized
 from playground.server.served_models import Target
 from playground.server.wire.errors import REFUSALS, TOO_LONG, ApiError, ErrorBody, Problem
 from playground.server.wire.requests import DetokenizeRequest, TokenizeRequest
 from playground.server.wire.responses import Content, Health, ModelCard, ModelList, Tokens
 from playground.server.wire.streams import while_connected
+from playground.system.atomic import check_writable
 from playground.workers.pool import Hold
 
 OWNER = "madang"
@@ -18,13 +21,20 @@ router = APIRouter(responses=REFUSALS)
 open_router = APIRouter()
 
 
-@open_router.get("/health", responses={503: {"model": ErrorBody, "description": "A model is being loaded"}})
+SICK = "A model is being loaded, or the disk is full or closed to it"
+
+
+@open_router.get("/health", responses={503: {"model": ErrorBody, "description": SICK}})
 async def health(request: Request) -> Response:
-    """Whether models can be asked: 503 while one loads for the first time. Needs no key."""
+    """Whether models can be asked: 503 while one loads for the first time, and without room to write. Needs no key."""
     dispatcher: Dispatcher = request.app.state.dispatcher
-    if dispatcher.loading.ready:
-        return JSONResponse(Health().model_dump())
     problem = Problem(message="Loading model", type="server_error", code="loading")
+    if dispatcher.loading.ready:
+        try:
+            await dispatcher.thread(partial(check_writable, dispatcher.data))
+            return JSONResponse(Health().model_dump())
+        except SetupError as error:
+            problem = Problem(message=error.message, type="server_error", code="disk")
     return JSONResponse(ErrorBody(error=problem).model_dump(), 503, {"Retry-After": "1"})
 
 

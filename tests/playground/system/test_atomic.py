@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from playground.errors import MadangError, SetupError
-from playground.system.atomic import disk_full, explained, replacing, room_for, sweep, write_beside
+from playground.errors import MadangError, SetupError, disk_full
+from playground.system.atomic import explained, replacing, room_for, sweep, write_beside
 from tests.places import ROOT
 
 Usage = namedtuple("Usage", "total used free")
