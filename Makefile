@@ -14,8 +14,12 @@ SETUP = $(PYTHON) scripts/setup.py --torch-index "$(TORCH_INDEX)" \
 # files of tests go to so many processes at once; a file stays together, since its fixtures are shared
 PYTEST = $(VENV)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
+SECRETS = $(VENV)/detect-secrets-hook --no-verify
+# tests hold made-up keys, and data files hashes: there only what looks like a key of a known service counts
+KEYS_ALONE = $(addprefix --disable-plugin ,KeywordDetector BasicAuthDetector Base64HighEntropyString HexHighEntropyString)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo install dev test static check format docs bench lock clean have-python
+.PHONY: help demo install dev test static audit check format docs bench lock clean have-python
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +45,13 @@ static: dev ## Format, lint, types and the import contract
 	@$(VENV)/mypy
 	@$(VENV)/lint-imports
 
-check: static ## What CI checks, without the slow tests; and which lines no test runs
+audit: have-python ## Known faults of the pinned versions, where PyPI can be asked; keys among the files
+	@$(SETUP) --extra dev,audit
+	@$(VENV)/python scripts/audit.py
+	@git ls-files -z -- . ':!tests' ':!*.json' | xargs -0 $(SECRETS)
+	@git ls-files -z -- tests '*.json' | xargs -0 $(SECRETS) --exclude-lines 'def test_' $(KEYS_ALONE)
+
+check: static audit ## What CI checks, without the slow tests; audit; and which lines no test runs
 	@$(PYTEST) --cov -m "$(TESTS)" $(PYTEST_ARGS)
 
 format: dev ## Write the format that `make check` wants

