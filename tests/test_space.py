@@ -153,7 +153,6 @@ NOWHERE = [
     ("GET", "gradio_api/vibe-code"),
     ("GET", "gradio_api/dev/reload"),
     ("GET", "gradio_api/runs"),
-    ("GET", "gradio_api/queue/status"),
     ("GET", "monitoring"),
     ("GET", "monitoring/summary"),
     ("POST", "gradio_api/upload"),
@@ -244,10 +243,10 @@ class Asking:
     def _event(self, config: Any, component: int) -> Any:
         return next(one for one in config["dependencies"] if [component, "click"] in one["targets"])
 
-    def values(self, **changed: Any) -> list[Any]:
-        """What the page would send, but for some components by their id on the page."""
+    def values(self, event: str = "send", **changed: Any) -> list[Any]:
+        """What the page would send with an event, but for some components by their id on the page."""
         fixed = {"variants": ["smollm2"], **changed}
-        inputs = self.events["send"]["inputs"]
+        inputs = self.events[event]["inputs"]
         return [fixed.get(self.named[one], self.components[one]["props"].get("value")) for one in inputs]
 
     def ask(self, session: str, text: str, **changed: Any) -> str:
@@ -265,8 +264,8 @@ class Asking:
 
     def stop(self, session: str) -> None:
         """Press Stop."""
-        event = self.events["stop"]["id"]
-        body = {"fn_index": event, "data": [], "session_hash": session}
+        data = self.values("stop", variants=[])
+        body = {"fn_index": self.events["stop"]["id"], "data": data, "session_hash": session}
         assert self.space.http.post(f"{self.space.url}/gradio_api/run/stop", json=body).status_code == 200
 
 
@@ -289,7 +288,7 @@ def test_a_visitor_holds_a_quarter_of_the_places_and_others_are_answered(space: 
         ({"text": "x" * 8001}, "8,001 characters; 8,000"),
         ({"text": "a", "system": "x" * 8001}, "8,001 characters; 8,000"),
         ({"text": "a", "stop-strings": ["x" * 100] * 81}, "8,100 characters; 8,000"),
-        ({"text": "x" * 1_000_001}, "request_too_large"),
+        ({"text": "x" * 2_000_001}, "Content Too Large"),
     ],
 )
 def test_a_question_and_what_stands_around_it_are_bounded(

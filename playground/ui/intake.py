@@ -17,10 +17,12 @@ from playground.settings import Settings
 
 API, UPLOAD = "/gradio_api/", "/gradio_api/upload"
 USED = re.compile(
-    r"queue/(join|data|status)|run/\w+|cancel|reset|heartbeat/[^/]+|upload|upload_progress|file=.+"
+    r"queue/(join|data|status)|run/\w+|cancel|reset|heartbeat/[^/]+|upload"
     r"|info|startup-events|app_id|user|login_check|theme\.css"
 )
 """What the page and Gradio's clients ask for. The rest serves what this page has not, and some of it writes files."""
+FILES = re.compile(r"upload_progress|file=.+")
+"""The same where files are taken and given. `file=` fetches addresses of others, too: nothing for strangers."""
 CALL_BYTES = 2_000_000
 """More than the longest question takes, whatever its letters."""
 AROUND_BYTES = 100_000
@@ -42,7 +44,7 @@ class Intake:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what is within the limits; where it is not, a sentence that says so."""
         path = route_path(scope) if scope["type"] == "http" else ""
-        if path.startswith(API) and not USED.fullmatch(path.removeprefix(API).rstrip("/")):
+        if path.startswith(API) and not self._is_used(path.removeprefix(API).rstrip("/")):
             await PlainTextResponse("The page has no such address.", 404)(scope, receive, send)
         elif path.rstrip("/") != UPLOAD:
             await self.calls(scope, receive, send)
@@ -52,6 +54,9 @@ class Intake:
             await PlainTextResponse(self._too_many(), 429)(scope, receive, send)
         else:
             await self.app(scope, self._held(Headers(scope=scope), receive), send)
+
+    def _is_used(self, path: str) -> bool:
+        return bool(USED.fullmatch(path) or (self.largest and FILES.fullmatch(path)))
 
     def _recent(self) -> deque[float]:
         while self.taken and self.clock() - self.taken[0] > HOUR_S:

@@ -1,4 +1,4 @@
-"""What a visitor of a Space may call, how often, and how much at once, so that the others get their share.
+"""How often a visitor of a Space may call and ask, and how much at once, so that the others get their share.
 
 A visitor is an address: of a proxy's list the last one that is no proxy's own, which uvicorn reads, since what stands
 before it anybody can write; never a session, whose name a client makes up.
@@ -12,25 +12,18 @@ from ipaddress import ip_address, ip_network
 from gradio.queueing import Queue
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from playground.server.guards.limits import Body, Buckets
+from playground.server.guards.limits import Buckets
 from playground.server.guards.record import Refusal, refusal
 from playground.server.guards.stack import route_path
 from playground.settings import Settings
 
 PREFIX = "/gradio_api/"
-CALLED = {
-    "GET": ("info", "queue/data", "heartbeat/", "startup-events", "app_id", "theme.css"),
-    "POST": ("queue/join", "run/", "cancel", "reset"),
-}
-"""What the page itself asks of Gradio, by method; a slash at the end: whatever follows it."""
 LONGEST_QUESTION = 200_000
 """In characters, where the owner asks."""
 CALLS_A_MINUTE = 600
 """More than a person makes who draws a slider to and fro."""
 UNANSWERED = 12
 """Calls of one visitor that may wait or run at once."""
-LARGEST_CALL = 1_000_000
-"""Bytes of a call: the longest question of any setting is text."""
 
 
 class Visitors:
@@ -73,28 +66,18 @@ def visitor(host: str) -> str:
 
 
 class Gate:
-    """Stands before the page of a Space: passes on what the page itself calls, no more often than people do."""
+    """Stands before the page of a Space: passes calls on no more often than people make them."""
 
     def __init__(self, app: ASGIApp, queue: Queue, clock: Callable[[], float] = time.monotonic) -> None:
         self.app = app
-        self._called = Body(app, LARGEST_CALL)
         self._queue = queue
         self._calls = Buckets(CALLS_A_MINUTE, clock)
         self._running: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on or refuse."""
-        path = route_path(scope) if scope["type"] == "http" else ""
-        if not path.startswith(PREFIX):
-            await self.app(scope, receive, send)
-        elif not _is_called(scope["method"], path.removeprefix(PREFIX)):
-            await refusal("path", 404, "The page of a Space has nothing there.", "unknown_url").send(
-                scope, receive, send
-            )
-        elif scope["method"] == "POST":
-            await self._call(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
+        is_call = scope["type"] == "http" and scope["method"] == "POST" and route_path(scope).startswith(PREFIX)
+        await (self._call if is_call else self.app)(scope, receive, send)
 
     async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
         who = visitor(scope["client"][0] if scope.get("client") else "")
@@ -103,7 +86,7 @@ class Gate:
             return await refused.send(scope, receive, send)
         self._running[who] += 1
         try:
-            await self._called(scope, receive, send)
+            await self.app(scope, receive, send)
         finally:
             self._running -= Counter([who])
 
@@ -115,8 +98,3 @@ class Gate:
         if not self._calls.take(who).passed:
             return refusal("rate", 429, f"{CALLS_A_MINUTE} calls a minute are the most.", "rate_limit_exceeded")
         return None
-
-
-def _is_called(method: str, path: str) -> bool:
-    called = CALLED.get("GET" if method == "HEAD" else method, ())
-    return any(path.startswith(one) if one.endswith("/") else path == one for one in called)
