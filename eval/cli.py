@@ -64,7 +64,7 @@ def evaluate(  # noqa: PLR0913 - a parameter an option
     told = ProgressFile(progress, Progress(runs=len(plans)))
     _say_what_it_hides(console, chosen, chat_template)
     _score_all(Playground(settings), console, plans, (folder, measures), told)
-    _print(boards.load(folder, Catalogue.load(settings), margin / 100).only(variants=names))
+    _print(boards.load(folder, Catalogue.load(settings), margin / 100).only(variants=names), wide=False)
     say(console, f"\nFiles: {folder}   All results: madang leaderboard", "dim")
 
 
@@ -173,6 +173,7 @@ def leaderboard(  # noqa: PLR0913 - a parameter an option
     sort: Annotated[str, typer.Option(help="mean, difference, size, speed, drift, n, variant or a task.")] = "",
     margin: MarginOption = MARGIN_POINTS,
     form: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = "table",
+    wide: Annotated[bool, typer.Option("--wide", help="Every column, and every comparison in words.")] = False,
 ) -> None:
     """Every scored variant under its base: scores with intervals, and whether differences are real."""
     from eval import leaderboard as boards
@@ -191,7 +192,7 @@ def leaderboard(  # noqa: PLR0913 - a parameter an option
     if sort:
         board = board.sorted(_task(board, sort))
     if form == "table":
-        _print(board)
+        _print(board, wide)
     else:
         sys.stdout.write(_written(board, form))
 
@@ -210,14 +211,22 @@ def _no_rows(board: "boards.Leaderboard", where: Path) -> ConfigError:
     return ConfigError("No row of the leaderboard fits these options.", f"There are {there}.")
 
 
-def _print(board: "boards.Leaderboard") -> None:
-    """Print the table, then what the documents say, one line each."""
+def _print(board: "boards.Leaderboard", wide: bool) -> None:
+    """Print the table, then two lines on it; `wide`: all of the table, what its marks mean, every comparison."""
     from eval import tables
 
     console = Console()
-    console.print(tables.terminal(board, width=console.width))
-    for line in tables.sentences(board):
-        say(console, f"• {line}")
+    if wide:
+        table = tables.terminal(board)
+        Console(width=max(console.width, tables.room(table))).print(table)
+        lines = [f"• {line}" for line in tables.sentences(board)]
+    else:
+        table = tables.terminal(board, width=console.width)
+        table.caption = None
+        console.print(table)
+        lines = tables.in_brief(board, console.width)
+    for line in lines:
+        say(console, line)
 
 
 def _written(board: "boards.Leaderboard", form: Format) -> str:

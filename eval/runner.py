@@ -212,9 +212,12 @@ def _explained(plan: Plan) -> Iterator[None]:
     try:
         yield
     except unreachable as error:
+        others = [task for task in plan.suite.tasks if task not in kobest.LAYOUTS]
         raise EvalError(
             f"The rows of {', '.join(plan.suite.tasks)} cannot be fetched from the Hub ({type(error).__name__}).",
-            f"Without the Hub, get KoBEST's official files from {kobest.WHERE} and pass their folder: --data DIR.",
+            "Ask again where the Hub can be reached: what it has once fetched is kept (HF_HOME) and needs no Hub."
+            if others
+            else f"Without the Hub, get KoBEST's official files from {kobest.WHERE} and pass their folder: --data DIR.",
         ) from error
 
 

@@ -45,6 +45,25 @@ def terminal(board: Leaderboard, language: Language = "en", width: int | None = 
     return table
 
 
+def room(table: RichTable) -> int:
+    """Return the columns of a terminal that a table takes with all of its cells in one line each."""
+    cells = [[column.header, *column.cells] for column in table.columns]
+    return BETWEEN + sum(max(cell_len(str(cell)) for cell in column) + BETWEEN for column in cells)
+
+
+def in_brief(board: Leaderboard, width: int, language: Language = "en") -> list[str]:
+    """Return two lines below a table of that width: what the comparisons came to, and where the rest is told."""
+    said = words(language)
+    mains = [main for row in board.rows if (main := row.main)]
+    found = [one.verdict for main in mains for one in (main.difference, main.loss) if one]
+    kinds = {"good": ("better", "shown"), "bad": ("worse", "refuted"), "open": ("undecided",)}
+    counts = {kind: sum(one in names for one in found) for kind, names in kinds.items()}
+    first = said["board.brief" if found else "board.brief_none"].format(all=len(found), **counts)
+    left_out = len(_columns(board, said, intervals=True)) - len(_fitting(board, said, width))
+    mark = said["board.brief_partial"] if any(row.partial for row in board.rows) else ""
+    return [first, mark + said["board.brief_columns" if left_out else "board.brief_words"].format(count=left_out)]
+
+
 def _fitting(board: Leaderboard, said: dict[str, str], room: float) -> dict[str, list[str]]:
     """Return the columns that fit into `room`; shots stay where they tell rows apart."""
 

@@ -70,6 +70,7 @@ class Stats(Value):
     """Measured by the worker. first_token_s: from the request to the first token; tokens_per_s: after the first.
 
     `tokens` are all that the model wrote; `reasoning_tokens` of them were its thought, which took `reasoning_s`.
+    Where a server says no number, nobody has `counted`: they are then the parts it sent.
     """
 
     prompt_tokens: int
@@ -80,6 +81,7 @@ class Stats(Value):
     dtype: str
     reasoning_tokens: int = 0
     reasoning_s: float | None = None
+    counted: bool = True
 
 
 class Finished(_Event):

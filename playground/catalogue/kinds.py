@@ -15,3 +15,10 @@ def guess(source: str, base: str | None = None) -> str:
     if (path / "adapter_config.json").exists():
         return "adapter"
     return "adapter" if base is not None else "base"
+
+
+def corrected(kind: str, source: str) -> str:
+    """Return the kind that a form says; where it says base, as it begins with, of a GGUF alone what that is."""
+    path = Path(source).expanduser()
+    is_alone = not path.is_dir() or not any(path.glob("*.safetensors"))
+    return "gguf" if kind == "base" and is_alone and guess(source) == "gguf" else kind

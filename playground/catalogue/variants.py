@@ -200,7 +200,7 @@ def _link_faults(by_name: dict[str, Variant], broken: Iterable[str] = ()) -> lis
         if parent is None or parent in broken:
             continue
         if parent not in by_name:
-            error = UnknownNameError("variant", parent, by_name)
+            error = UnknownNameError("variant", parent, by_name.keys() - {variant.name})
             faults.append(f"variant {variant.name}: base: {error.message} {error.hint}")
         elif isinstance(variant, Adapter) and not isinstance(by_name[parent], Base):
             faults.append(f"variant {variant.name}: base: an adapter needs a base model, and {parent!r} is none.")

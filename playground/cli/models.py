@@ -73,7 +73,7 @@ def add(
 ) -> None:
     """Add a variant: its files are fetched and checked first, or its server asked."""
     settings = program(context).settings
-    row: dict[str, Any] = {"name": name, "kind": kind or kinds.guess(source, base)}
+    row: dict[str, Any] = {"name": name, "kind": kinds.corrected(kind, source) if kind else kinds.guess(source, base)}
     row |= {"url": source} if row["kind"] == "remote" else {"source": variants.placed(source)}
     for pair in set_ or []:
         key, equals, value = pair.partition("=")

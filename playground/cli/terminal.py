@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from markdown_it import MarkdownIt
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -23,6 +24,15 @@ MIN_PANE = 36
 HELP = "/retry  /undo  /clear  /preset NAME  /seed N  /think on|off|default  /quit     Ctrl-C stops an answer"
 LAST_LINES = 4
 """Of a thought that is under way."""
+
+
+class Said(Markdown):
+    """An answer's Markdown whose HTML is text: rich leaves it out, and with it whatever stands between tags."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        plain = MarkdownIt("commonmark", {"html": False}).enable("strikethrough").enable("table")
+        self.parsed = plain.parse(text)
 
 
 @dataclass
@@ -68,9 +78,11 @@ class Pane:
         if stats.first_token_s is not None:
             parts.append(f"{stats.first_token_s:.2f} s")
         if stats.tokens_per_s is not None:
-            parts.append(f"{stats.tokens_per_s:.0f} tok/s")
+            parts.append(f"{stats.tokens_per_s:.0f} {'tok' if stats.counted else 'parts'}/s")
         thought = f" ({stats.reasoning_tokens} of thought, {stats.reasoning_s or 0:.1f} s)"
-        parts.append(f"{stats.tokens} tokens{thought if self.reasoning else ''}")
+        parts.append(
+            f"{stats.tokens} {'tokens' if stats.counted else 'parts of text'}{thought if self.reasoning else ''}"
+        )
         parts += [f"{stats.memory_bytes / 2**20:.0f} MB", stats.dtype]
         return " · ".join(part for part in parts if part) + ("" if self.state == "stop" else f" · {self.state}")
 
@@ -80,10 +92,17 @@ class Pane:
         lines = self.reasoning.splitlines()
         return "\n".join(lines if self.stats else lines[-LAST_LINES:]) + ("\n" if self.text else "")
 
+    def plain(self) -> str:
+        """Return the pane as lines for files and other programs: as it was said, without a box."""
+        thought = f"[thought]\n{self.reasoning}\n[answer]" if self.reasoning else ""
+        return (
+            "\n".join(filter(None, (f"== {self.variant} ==", thought, self.text, self.note, f"({self.line})"))) + "\n"
+        )
+
     def render(self, width: int) -> RenderableType:
         """Return the pane as a box of that width."""
         parts: list[RenderableType] = [Text(self._thought, style="dim italic")] if self.reasoning else []
-        parts += [Markdown(self.text)] if self.text else []
+        parts += [Said(self.text)] if self.text else []
         if self.note:
             parts.append(Text(self.note, style="red" if self.failed else "yellow"))
         parts.append(Text(self.line, style="dim"))
@@ -102,7 +121,7 @@ def follow(console: Console, comparison: Comparison, names: Sequence[str]) -> li
     if not console.is_terminal:
         for event in comparison:
             panes[event.variant].take(event)
-        console.print(*[pane.render(console.width) for pane in panes.values()], sep="\n")
+        console.print(*[Text(pane.plain()) for pane in panes.values()], sep="\n", soft_wrap=True)
         return list(panes.values())
     with Live(console=console, refresh_per_second=8, vertical_overflow="visible") as live:
         for event in _stoppable(comparison):

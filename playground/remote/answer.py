@@ -162,6 +162,7 @@ class Answer:
             tokens_per_s=(seen - 1) / lasted if self.first_at and lasted >= SHORTEST_S and seen > 1 else None,
             memory_bytes=0,
             dtype=self.info.dtype,
+            counted=self.usage is not None,
             reasoning_tokens=reasoned,
             reasoning_s=None if self.thought_at is None else max(until - self.thought_at, 0.0),
         )

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
-from playground.catalogue import variants
+from playground.catalogue import kinds, variants
 from playground.catalogue.remarks import Remark
 from playground.catalogue.variants import Remote, Variant
 from playground.compare import Playground
@@ -159,7 +159,7 @@ def _host(row: Remote) -> str:
 
 def described(form: Mapping[str, Any]) -> Variant:
     """Return the variant that the form describes; raises ConfigError with every fault at once."""
-    kind = str(form["kind"])
+    kind = kinds.corrected(str(form["kind"]), _text(form["source"]) or "")
     row: dict[str, Any] = {"kind": kind, "name": _text(form["name"]) or ""}
     row |= {"source": _source(_text(form["source"]) or "")} if "source" in FIELDS[kind] else {}
     for field in FIELDS[kind] - {"source"}:

@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from playground.catalogue import kinds
 from playground.compare import Playground
 from playground.errors import MadangError
 from playground.page.components import Components, plain, tab_here
@@ -89,6 +90,7 @@ def _wire_form(
         return {verdict: done.html} | emptied | _now(playground, table, fields)
 
     fields["kind"].change(partial(kind_fields, fields), fields["kind"], list(fields.values()), **SILENT)
+    fields["source"].blur(kinds.corrected, [fields["kind"], fields["source"]], fields["kind"], **SILENT)
     inputs = set(fields.values())
     buttons[0].click(check, inputs, verdict, **SILENT)
     buttons[1].click(add, inputs, [verdict, table, *fields.values()], **SILENT)

@@ -111,7 +111,7 @@ def _thought(answer: Answer) -> str:
 
 
 def _thought_numbers(stats: Stats) -> str:
-    shown = [both("answer.tokens", count=f"{stats.reasoning_tokens:,}")] if stats.reasoning_tokens else []
+    shown = [both(_unit(stats), count=f"{stats.reasoning_tokens:,}")] if stats.reasoning_tokens else []
     shown += [] if stats.reasoning_s is None else [both("answer.seconds", count=f"{stats.reasoning_s:.1f}")]
     return " · ".join(shown)
 
@@ -144,8 +144,8 @@ def _numbers(stats: Stats, seed: int | None) -> list[str]:
     """Return first token, speed, tokens, memory, dtype and seed: those that are known."""
     shown = {
         "first_token": f"{stats.first_token_s:.2f} s" if stats.first_token_s is not None else "",
-        "speed": _speed(stats.tokens_per_s) if stats.tokens_per_s else "",
-        "length": both("answer.tokens", count=f"{stats.tokens:,}") if stats.tokens else "",
+        "speed": _speed(stats.tokens_per_s, stats.counted) if stats.tokens_per_s else "",
+        "length": both(_unit(stats), count=f"{stats.tokens:,}") if stats.tokens else "",
         "memory": size(stats.memory_bytes) if stats.memory_bytes else "",
         "dtype": escaped(stats.dtype),
         "seed": both("answer.seeded", seed=seed) if seed is not None else "",
@@ -157,8 +157,14 @@ def _numbers(stats: Stats, seed: int | None) -> list[str]:
     ]
 
 
-def _speed(per_second: float) -> str:
-    return f"{per_second:,.0f} tok/s" if per_second >= 10 else f"{per_second:.1f} tok/s"
+def _unit(stats: Stats) -> str:
+    """Return the key of what is counted: tokens, or the parts that a server sent without saying how many those are."""
+    return "answer.tokens" if stats.counted else "answer.parts"
+
+
+def _speed(per_second: float, counted: bool) -> str:
+    number = f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.1f}"
+    return f"{number} tok/s" if counted else both("answer.parts_per_s", count=number)
 
 
 def _copy(text: str) -> str:

@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+import app
 from eval import leaderboard, lineage, paired, tables
 from eval.columns import KOBEST
 from eval.leaderboard import Leaderboard
@@ -16,7 +18,7 @@ from eval.lineage import Lineage
 from eval.results import Facts
 from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf
 from playground.errors import UnknownNameError
-from playground.page.words import Language
+from playground.page.words import LANGUAGES, Language
 
 from .runs import make_run
 
@@ -397,3 +399,27 @@ class TestOutput:
         assert tables.records(board) == []
         assert json.loads(tables.json_text(board))["rows"] == []
         shown(board)
+
+
+def test_the_terminal_says_two_lines_and_with_wide_everything(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    words: dict[str, list[str]] = {}
+    for name, more in {"brief": [], "wide": ["--wide"]}.items():
+        with pytest.raises(SystemExit, match="0"):
+            app.main(["--data", str(folder / "own"), "leaderboard", str(folder), *more])
+        words[name] = capsys.readouterr().out.splitlines()
+    brief, wide = words["brief"], words["wide"]
+    assert all(len(line) <= 80 for line in brief)
+    rows = [number for number, line in enumerate(brief) if line.strip().startswith("other/model")]
+    said = [line for line in brief[max(rows) + 1 :] if line.strip()]
+    assert len(said) == 2
+    assert re.fullmatch(r"\d+ comparisons: \d+ better or within margin, \d+ worse, \d+ undecided\.", said[0])
+    assert said[1].endswith("madang leaderboard --wide")
+    board = leaderboard.load(folder)
+    assert sum(line.startswith("•") for line in wide) > 12
+    header = next(line for line in wide if line.strip().startswith("Variant"))
+    assert all(board.short(task) in header for task in board.tasks)
+    for language in LANGUAGES:
+        assert all(len(line) <= 80 for line in tables.in_brief(board, 80, language))

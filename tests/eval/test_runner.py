@@ -235,11 +235,12 @@ def test_without_data_and_without_the_hub_it_says_where_the_files_are(
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr("evaluate.config.HF_EVALUATE_OFFLINE", True)
     (tmp_path / "variants.toml").write_text(ROWS)
-    command = ["--data", str(tmp_path), "eval", "kobest", "-v", "a", "--tasks", "copa", "--shots", "0"]
-    assert app.main(command) == 2
-    said = capsys.readouterr().err
-    assert "--data DIR" in said
-    assert "KoBEST_datarepo" in said
+    for suite, more in {"kobest": ["--tasks", "copa", "--shots", "0"], "haerae_history": []}.items():
+        assert app.main(["--data", str(tmp_path), "eval", suite, "-v", "a", *more]) == 2
+        said = capsys.readouterr().err
+        assert ("--data DIR" in said, "KoBEST" in said, "HF_HOME" in said) == (
+            (True, True, False) if suite == "kobest" else (False, False, True)
+        )
 
 
 @pytest.mark.parametrize("option", [["--limit", "0"], ["--limit", "-3"], ["--tasks", "cpoa"], ["--shots", "-1"]])

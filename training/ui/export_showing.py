@@ -165,11 +165,23 @@ def _badge(verdict: Verdict | None) -> str:
     """Return pass, warn or fail as a badge; nothing where the artefact was not judged."""
     if verdict is None:
         return ""
-    return f'<em class="verdict-{verdict.verdict}">{both(f"export.verdict_{verdict.verdict}")}</em>'
+    word = "normal" if _is_normal(verdict) else verdict.verdict
+    return f'<em class="verdict-{verdict.verdict}">{both(f"export.verdict_{word}")}</em>'
+
+
+def _is_normal(verdict: Verdict) -> bool:
+    """Return whether it passed and answers otherwise all the same, as its level does."""
+    answers = verdict.step("answers")
+    return verdict.verdict == "pass" and answers.get("same") != answers.get("answers")
 
 
 def _causes(verdict: Verdict | None) -> str:
     """Return what probably broke, one sentence per cause."""
+    if verdict is not None and _is_normal(verdict):
+        answers, drift = verdict.step("answers"), verdict.drift
+        top = f"{drift.same_top:.1%}" if drift else "–"
+        numbers = {"same": answers["same"], "count": answers["answers"], "top": top}
+        return f'<p class="soft">{both("export.normal_means", **numbers)}</p>'
     if verdict is None or verdict.verdict == "pass":
         return ""
     lines = "".join(f"<li>{_cause(cause, verdict.verdict)}</li>" for cause in verdict.causes)

@@ -196,3 +196,24 @@ def test_thoughts_stand_apart_in_the_terminal(fake_settings: Settings) -> None:
     with pytest.raises(UnknownNameError):
         chat.take("/think hm")
     playground.close()
+
+
+def test_html_in_an_answer_is_text() -> None:
+    console = Console(file=io.StringIO(), width=60, force_terminal=True, no_color=True)
+    pane = Pane("a", text="<think>Hm.</think>\n\nUse <b>this</b>:\n\n<table><tr><td>1</td></tr></table>")
+    console.print(pane.render(60))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    for part in ("<think>Hm.</think>", "<b>this</b>", "<table><tr><td>1</td></tr></table>"):
+        assert part in shown
+
+
+def test_a_pipe_gets_plain_text_and_all_of_it(fake_settings: Settings) -> None:
+    said = "<think>a</think> **b** " + "word " * 60
+    console = Console(file=io.StringIO(), width=80)
+    end = Finished(variant="a", reason="stop", text=said, reasoning="I thought.", stats=STATS)
+    terminal.follow(console, iter([end]), ["a"])  # type: ignore[arg-type]
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert shown.splitlines()[0] == "== a =="
+    assert said in shown
+    assert "[thought]\nI thought.\n[answer]\n" in shown
+    assert not set(shown) & set("╭╮╰╯│─")

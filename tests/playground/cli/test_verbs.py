@@ -369,3 +369,17 @@ def test_thinking_is_switched_and_told_apart(shell: Shell) -> None:
     assert rows(out)[1]["reasoning_content"] == "They said: q"
     code, _, err = shell("chat", "-v", "deep", "--think", "onn", "q")
     assert (code, "Did you mean on?" in err) == (2, True)
+
+
+def test_a_base_that_is_missing_is_not_what_is_being_added(shell: Shell, tmp_path: Path, model_files: Any) -> None:
+    adapter = model_files.adapter(tmp_path / "lora")
+    code, _, err = shell("models", "add", "x:mine", str(adapter), "--base", "x")
+    assert code == 2
+    assert "no variant named 'x'" in err
+    assert "x:mine?" not in err
+
+
+def test_a_gguf_that_is_called_a_base_is_added_as_what_it_is(shell: Shell, tmp_path: Path, model_files: Any) -> None:
+    gguf = model_files.gguf(tmp_path / "x.gguf")
+    assert shell("models", "add", "q4", str(gguf), "--kind", "base")[0] == 0
+    assert {row["name"]: row["kind"] for row in rows(shell("models", "--json")[1])}["q4"] == "gguf"

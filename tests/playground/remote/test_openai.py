@@ -56,11 +56,13 @@ def test_a_chat_is_streamed_with_its_numbers(planted: Planted) -> None:
     assert (end(events).text, end(events).reason) == ("서울", "stop")
     assert (stats.prompt_tokens, stats.tokens, stats.memory_bytes) == (11, 5, 0)
     assert stats.first_token_s is not None
+    assert stats.counted
 
 
 def test_without_usage_the_parts_are_counted(planted: Planted) -> None:
     planted.replies = [says("a", "b", "c", usage=None, reason="length")]
-    assert end(ask(planted)).stats.tokens == 3
+    stats = end(ask(planted)).stats
+    assert (stats.tokens, stats.counted) == (3, False)  # parts, and nowhere called tokens
     assert end(ask(planted)).reason == "length"
 
 

@@ -117,3 +117,12 @@ def test_head_names_kind_and_dtype() -> None:
 @pytest.mark.parametrize(("count", "text"), [(2**30 * 3 // 2, "1.5 GB"), (2**20 * 98, "98 MB")])
 def test_sizes(count: int, text: str) -> None:
     assert size(count) == text
+
+
+def test_what_nobody_counted_is_not_called_tokens() -> None:
+    end = finished()
+    uncounted = end.model_copy(update={"stats": end.stats.model_copy(update={"counted": False, "reasoning_tokens": 3})})
+    shown = seen(live(started(), uncounted.model_copy(update={"reasoning": "Hm."})))
+    assert "84 parts of text" in shown
+    assert "22 parts/s" in shown
+    assert "tok" not in shown

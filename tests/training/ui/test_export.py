@@ -185,7 +185,8 @@ def test_one_that_is_done_shows_verdicts_drift_and_the_way_to_chat(settings: Set
     html = shown(settings)
     said = english(html)
     assert words("en")["export.cause_quantization_warn"] in said
-    assert "a-mine-Q8_0.gguf 2 KiB same behaviour" in said
+    assert "a-mine-Q8_0.gguf 2 KiB normal for this level It parts from the original no more than" in said
+    assert "3 of 4 long answers are the same" in said
     assert "0.0012 97.8% ×1.002 3 / 4" in said
     assert "All &lt;well&gt;." in html
     assert html.count('data-tab="chat" data-ask="a:mine:Q8_0"') == 1
