@@ -10,11 +10,8 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import suppress
 
-import psutil
-
-from playground.system.processes import kill, wait_or_end, when_input_ends
+from playground.system.processes import group, kill, wait_or_end, when_input_ends
 
 GRACE_S = 10.0
 
@@ -27,18 +24,8 @@ def keep(command: list[str], ended: threading.Event) -> int:
         sys.stderr.write(f"{command[0]} cannot be started: {error.strerror}\n")
         return 127
     code = wait_or_end(server, ended.is_set, signal.SIGTERM, GRACE_S)
-    kill(_group())
+    kill(group(os.getpid()))
     return code if code >= 0 else 128 - code
-
-
-def _group() -> list[psutil.Process]:
-    """List what else runs in this keeper's process group: children of the server whose parent has died."""
-    found = []
-    for process in psutil.process_iter() if os.name == "posix" else ():
-        with suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and os.getpgid(process.pid) == os.getpid():
-                found.append(process)
-    return found
 
 
 def main(command: list[str]) -> int:

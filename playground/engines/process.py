@@ -20,7 +20,7 @@ from playground.system.interrupts import interruptible
 from playground.system.locks import locked
 from playground.system.logs import error_line, last_line, new_log
 from playground.system.ports import check_port
-from playground.system.processes import ending, wait_or_kill
+from playground.system.processes import ending, group, kill, wait_or_kill
 
 KEEPER = (sys.executable, "-m", "playground.engines.keeper")
 POLL_S = 0.5
@@ -80,6 +80,7 @@ class Engine:
     def epitaph(self, when: str = "") -> WorkerError:
         """Return why the process ended, from its exit code and the end of its log."""
         how, said = ending(self._process.wait()), error_line(self.log)
+        kill(group(self.pid))  # a keeper that was killed itself has ended nothing
         return WorkerError(
             f"{self.plan.title} ended {when}with {how}{f': {said}' if said else '.'} (log: {self.log})",
             "Read the end of its log; a SIGKILL from outside is most often the system running out of memory.",
@@ -91,6 +92,7 @@ class Engine:
         with suppress(OSError):  # the keeper is gone already
             self._process.stdin.close()
         wait_or_kill(self._process, GRACE_S + 5)
+        kill(group(self.pid))
 
     def _check_log(self) -> None:
         said = self.log.read_text(errors="replace") if self.plan.wrong else ""

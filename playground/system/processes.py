@@ -49,6 +49,16 @@ def tree(pid: int) -> list[psutil.Process]:
     return []
 
 
+def group(leader: int) -> list[psutil.Process]:
+    """List what runs in the process group that a process began, but for itself: orphans stay in it."""
+    found = []
+    for process in psutil.process_iter() if os.name == "posix" else ():
+        with suppress(psutil.Error, OSError):
+            if process.pid != leader and os.getpgid(process.pid) == leader:
+                found.append(process)
+    return found
+
+
 def kill(processes: Iterable[psutil.Process]) -> None:
     """Kill each process that still runs."""
     for process in processes:

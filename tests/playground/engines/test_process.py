@@ -136,6 +136,16 @@ def test_a_killed_server_leaves_no_children(start: Start, tmp_path: Path, monkey
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_killed_keeper_leaves_no_server(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_PIDS", str(tmp_path / "pids"))
+    engine = start("stubborn")
+    engine.wait_ready(60)
+    os.kill(engine.pid, signal.SIGKILL)
+    assert engine.epitaph().message.startswith("vLLM ended with SIGKILL")
+    assert all(gone(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_it_ends_when_we_are_killed(tmp_path: Path, free_port: int, fake_command: Any) -> None:
     program = textwrap.dedent(
         f"""
