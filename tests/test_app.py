@@ -16,6 +16,7 @@ import app
 from playground.compare import Playground
 from playground.errors import ConfigError, SetupError
 from playground.page import events, look
+from playground.page.components import Components
 from playground.settings import Settings
 from playground.system.ports import check_port
 from tests.fakes import EMBEDDED
@@ -181,3 +182,9 @@ def test_a_choice_of_several_is_heard_when_it_is_cleared(tmp_path: Path) -> None
     several = [key for key, block in page.blocks.items() if getattr(block, "multiselect", False)]
     assert several
     assert {key for key in several if (key, "input") in heard} <= {key for key in several if (key, "change") in heard}
+
+
+def test_the_words_of_all_wings_stand_on_one_page(tmp_path: Path) -> None:
+    folders = [tab.locales for tab in app.tabs(Settings(data=tmp_path)) if tab.locales]
+    assert len(folders) > 1
+    Components("auto", folders)  # ValueError where two of them have one key

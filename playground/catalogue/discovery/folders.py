@@ -98,7 +98,7 @@ def folder_obstacle(folder: Path, kind: str, title: str) -> Remark | None:
     except VariantError as error:
         return explained(error, folder, title)
     except OSError as error:
-        return Remark("found.unreadable", {"path": str(folder), "why": error.strerror or type(error).__name__})
+        return Remark("found.closed", {"path": str(folder), "why": error.strerror or type(error).__name__})
     return None
 
 

@@ -48,7 +48,7 @@ class Look:
 
     def refused(self, path: object, error: OSError) -> None:
         """Note a folder or file that is there and cannot be read."""
-        said = Remark("found.unreadable", {"path": str(path), "why": error.strerror or type(error).__name__})
+        said = Remark("found.closed", {"path": str(path), "why": error.strerror or type(error).__name__})
         if said not in self.said:
             self.said.append(said)
 

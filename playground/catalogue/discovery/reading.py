@@ -93,7 +93,7 @@ def gguf_obstacle(path: Path) -> Remark | None:
         with path.open("rb") as file:
             raw = file.read(BEGINNING)
     except OSError as error:
-        return Remark("found.unreadable", {"path": str(path), "why": error.strerror or type(error).__name__})
+        return Remark("found.closed", {"path": str(path), "why": error.strerror or type(error).__name__})
     if raw[:4] != MAGIC:
         return Remark("found.no_gguf")
     kind = _kind(_first_fields(raw))

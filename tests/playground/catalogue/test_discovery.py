@@ -111,7 +111,7 @@ class TestHubCache:
         look = look_around()
         assert [one.title for one in look.found] == ["owner/open"]
         assert [(said.key, Path(str(said.values["path"])).name) for said in look.said] == [
-            ("found.unreadable", "models--owner--closed")
+            ("found.closed", "models--owner--closed")
         ]
 
 
@@ -208,7 +208,7 @@ class TestOllama:
     def test_a_folder_of_another_user_is_said(self, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
         machine.pulled("m:1", {"model": machine.raw_gguf()})
         refuse(monkeypatch, ".ollama")
-        assert [said.key for said in look_around().said] == ["found.unreadable"]
+        assert [said.key for said in look_around().said] == ["found.closed"]
 
 
 class TestFolders:
