@@ -10,6 +10,7 @@ The tree::
     ├── HubError             the Hub refused, is out of reach, or lacks what was asked for
     ├── MemoryBudgetError    a model does not fit beside the ones in use
     ├── WorkerError          a worker process crashed, was killed or never came up
+    │   └── EndingError      Madang itself is told to end
     ├── ContextError         a prompt does not fit the variant's context even when alone
     └── SetupError           something this machine lacks: disk, port, compiler, a package
 
@@ -77,6 +78,13 @@ class MemoryBudgetError(MadangError):
 
 class WorkerError(MadangError):
     """A worker process crashed, was killed or never came up."""
+
+
+class EndingError(WorkerError):
+    """Madang is told to end, and answers nothing any more."""
+
+    def __init__(self, message: str = "Madang is being ended.", hint: str = "Ask again once it runs again.") -> None:
+        super().__init__(message, hint)
 
 
 class ContextError(MadangError):

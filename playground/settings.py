@@ -48,6 +48,14 @@ class Settings(BaseSettings):
     data: Path = Field(default_factory=default_data_dir, description="Folder for models, catalogue and conversations")
     host: str = Field(default="127.0.0.1", description="Address the page listens on")
     port: int = Field(default=7860, ge=1, le=65535, description="Port the page listens on")
+    connections: int = Field(
+        default=1000, ge=8, description="Connections open at once, half of them from one address: the idle go first"
+    )
+    grace_s: float = Field(
+        default=5.0,
+        ge=0,
+        description="Seconds that answers may go on once Madang is told to end; a second time ends them",
+    )
     mode: Literal["local", "space"] = Field(
         default="local", description="local: everything; space: chat alone, limited"
     )

@@ -37,6 +37,7 @@ class RemoteWorker:
         self._rows: dict[str, asyncio.Task[None]] = {}
         self._calls = 0
         self._stopped = False
+        self._why: MadangError | None = None
         self._stale = False
         self._refusal: MadangError | None = None
         self._server: Server | None = None
@@ -122,12 +123,12 @@ class RemoteWorker:
             self.used_at = time.monotonic()
             self.on_change()
 
-    def stop(self) -> None:
+    def stop(self, why: MadangError | None = None) -> None:
         """End every row and close the connections; rows under way fail."""
         with self._gate:
             if not self.alive:
                 return
-            self._stopped = True
+            self._stopped, self._why = True, why
             ended = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
         with suppress(TimeoutError, CancelledError):
             ended.result(CLOSING_S)
@@ -210,7 +211,8 @@ class RemoteWorker:
         if answer.ended:
             return
         if self._stopped:
-            answer.fail(WorkerError(f"{self.spec.name} was unloaded while it was answering.", "Ask again."))
+            unloaded = WorkerError(f"{self.spec.name} was unloaded while it was answering.", "Ask again.")
+            answer.fail(self._why or unloaded)
         else:
             answer.finish("cancelled")
 
@@ -235,5 +237,5 @@ class RemoteWorker:
         questions = [Choices.model_validate(row) for row in arguments["questions"]]
         return (await self._scorer.score(questions)).model_dump()
 
-    def _gone(self) -> WorkerError:
-        return WorkerError(f"The line to {self.spec.name} was closed.", "Ask again: a new one is opened.")
+    def _gone(self) -> MadangError:
+        return self._why or WorkerError(f"The line to {self.spec.name} was closed.", "Ask again: a new one is opened.")

@@ -9,17 +9,20 @@ import time
 import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from playground.compare import Playground
 from playground.errors import MadangError
+from playground.server.connections import Connection
+from playground.server.ending import Ending
 from playground.server.guards.record import log_to
 from playground.settings import Settings
+from playground.system.hardware import usable_files
 
-GRACE_S = 3.0
-"""How long answers under way may go on when the server is told to end."""
 LAST_S = 1
 """How long connections that are still open then have to end."""
 
@@ -60,20 +63,26 @@ def address(settings: Settings) -> str:
 
 
 class Server(uvicorn.Server):
-    """Prints its address once it listens, and stops the workers before its connections."""
+    """Prints its address once it listens; at its end lets answers finish, then stops workers and connections."""
 
     inbrowser = False
 
     def __init__(self, app: FastAPI, playground: Playground) -> None:
         self.app, self.playground = app, playground
+        self.ending = Ending(app)
         settings = playground.settings
+        most = min(settings.connections, usable_files() // 2)
+        share = most if settings.mode == "space" else most // 2  # a Space's visitors all come by one proxy
         super().__init__(
             uvicorn.Config(
-                app,
+                self.ending,
                 host=settings.host.strip("[]"),
                 port=settings.port,
                 log_level="warning",
                 access_log=False,
+                http=partial(Connection, share=share),  # type: ignore[arg-type]  # it is called as the class would be
+                ws="none",
+                limit_concurrency=most,
                 timeout_graceful_shutdown=LAST_S,
             )
         )
@@ -89,13 +98,24 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Wait for answers under way, then stop the workers, whose rows fail, and close what is still open."""
+        self.ending.begun = True
+        grace_s = self.playground.settings.grace_s
+        if self.ending.running and grace_s:
+            sys.stderr.write(
+                f"Madang: ends when its answers do, after {grace_s:g} s at the latest, or by Ctrl-C at once\n"
+            )
+        deadline = time.monotonic() + grace_s
+        while self.ending.running and time.monotonic() < deadline and not self.force_exit:
+            await asyncio.sleep(0.05)
         for listening in self.servers:
             listening.close()
+        await asyncio.to_thread(self.playground.close)
         for end in getattr(self.app.state, "endings", ()):
             end()
-        deadline = time.monotonic() + GRACE_S
-        while self.server_state.tasks and time.monotonic() < deadline and not self.force_exit:
-            await asyncio.sleep(0.05)
-        await asyncio.to_thread(self.playground.close)
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # no traceback for each who is cut off
         await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End in good order; the second time, whichever signal it is, at once."""
+        self.force_exit = self.should_exit
+        super().handle_exit(sig, frame)

@@ -33,6 +33,16 @@ def usable_ram() -> int:
     return min(total, limit)
 
 
+def usable_files() -> int:
+    """Return how many files, connections among them, this process may hold open at once."""
+    try:
+        from resource import RLIMIT_NOFILE, getrlimit
+    except ImportError:  # Windows
+        return 2048
+    soft, _ = getrlimit(RLIMIT_NOFILE)
+    return soft if 0 < soft < 2**20 else 2**20
+
+
 @cache
 def cpu_has_bf16() -> bool:
     """Tell whether the CPU multiplies in bf16 itself (AVX512-BF16, AMX or Arm's BF16); emulated, fp32 is faster."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from playground.errors import MadangError, MemoryBudgetError, WorkerError
+from playground.errors import EndingError, MadangError, MemoryBudgetError, WorkerError
 from playground.events import Step
 from playground.protocol import ModelInfo, ModelSpec
 from playground.remote.worker import RemoteWorker
@@ -91,8 +91,8 @@ class Worker(Protocol):
         """Do one thing of playground.backends.calls and return what it gives; WorkerError where it is given up."""
         ...
 
-    def stop(self) -> None:
-        """End it; rows under way fail."""
+    def stop(self, why: MadangError | None = None) -> None:
+        """End it; rows under way fail, with this where it is given."""
         ...
 
 
@@ -197,7 +197,7 @@ class WorkerPool:
             self._changed.notify_all()
         with ExitStack() as stack:  # one that cannot be stopped keeps none of the others
             for worker in workers:
-                stack.callback(worker.stop)
+                stack.callback(worker.stop, EndingError())
 
     def _start(self, spec: ModelSpec, given_up: GivenUp, notify: Notify) -> Worker:
         """Make room, then start; called with the lock held, which waiting for room gives away."""
@@ -213,7 +213,9 @@ class WorkerPool:
         return worker
 
     def _start_remote(self, spec: ModelSpec, given_up: GivenUp) -> Worker:
-        if self._closed or given_up():
+        if self._closed:
+            raise EndingError
+        if given_up():
             raise WorkerError(f"{spec.name} was cancelled before it was asked.")
         worker = self._workers[spec] = RemoteWorker(spec)
         worker.on_change = self._share
@@ -235,7 +237,9 @@ class WorkerPool:
             raise _too_large(spec, wanted, limit)
         told = ""
         while True:
-            if self._closed or given_up():
+            if self._closed:
+                raise EndingError
+            if given_up():
                 raise WorkerError(f"{spec.name} was cancelled before it was loaded.")
             if self._fits(wanted, limit):
                 return

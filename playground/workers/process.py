@@ -62,6 +62,7 @@ class WorkerProcess:
         self._ready = threading.Event()
         self._refusal: MadangError | None = None
         self._stopping = False
+        self._why: MadangError | None = None
         self.on_change: Callable[[], None] = lambda: None
         self._threads = spec.threads
         self._process = self._spawn()
@@ -142,7 +143,7 @@ class WorkerProcess:
             with self._lock:
                 for ticket, _ in rows:
                     self._rows.pop(ticket.id, None)
-            raise WorkerError(f"The worker of {self.spec.name} is gone.", "Ask again: a fresh one starts.") from error
+            raise self._gone() from error
 
     def cancel(self, ids: Sequence[str]) -> None:
         """Stop rows, each of which still reports Finished with the reason `cancelled`, and calls."""
@@ -165,10 +166,10 @@ class WorkerProcess:
         try:
             self._write({"op": "call", "id": call_id, "name": name, "arguments": arguments})
             if not self.alive:
-                raise WorkerError(f"The worker of {self.spec.name} is gone.", "Try again: a fresh one starts.")
+                raise self._gone()
             result = self._result(call_id, answer, given_up)
         except OSError as error:
-            raise WorkerError(f"The worker of {self.spec.name} is gone.", "Try again: a fresh one starts.") from error
+            raise self._gone() from error
         finally:
             with self._lock:
                 self._calls.pop(call_id, None)
@@ -186,9 +187,9 @@ class WorkerProcess:
                 self.cancel([call_id])
                 raise WorkerError(f"{self.spec.name} was asked for something that nobody waits for any more.")
 
-    def stop(self) -> None:
+    def stop(self, why: MadangError | None = None) -> None:
         """End the process and wait for it; rows under way fail."""
-        self._stopping = True
+        self._stopping, self._why = True, why
         self._process.terminate()
         wait_or_kill(self._process, STOP_GRACE_S)
 
@@ -250,8 +251,13 @@ class WorkerProcess:
         if ticket is not None:
             ticket.deliver(event)
 
-    def _epitaph(self) -> WorkerError:
+    def _gone(self) -> MadangError:
+        return self._why or WorkerError(f"The worker of {self.spec.name} is gone.", "Ask again: a fresh one starts.")
+
+    def _epitaph(self) -> MadangError:
         """Return why the process ended, from its exit code and the end of its log."""
+        if self._why is not None:
+            return self._why
         if self._stopping:
             return WorkerError(f"{self.spec.name} was unloaded while it was answering.", "Ask again to load it anew.")
         how = ending(self._process.returncode)

@@ -1,7 +1,8 @@
 """OpenAI's error object and status codes, for a MadangError, a refused request or a failed row.
 
 400 the request is wrong · 401 no or a wrong key · 404 no such model or path · 413 the body is too large · 429 too many
-requests · 500 the model cannot be loaded, or its worker died · 503 no memory for it now, or the Hub is out of reach.
+requests · 500 the model cannot be loaded, or its worker died · 503 no memory for it now, the Hub is out of reach, or
+the server is being ended.
 """
 
 import json
@@ -17,6 +18,7 @@ from starlette.exceptions import HTTPException
 
 from playground.errors import (
     ContextError,
+    EndingError,
     HubError,
     MadangError,
     MemoryBudgetError,
@@ -27,6 +29,8 @@ from playground.errors import (
 from playground.events import Failed
 
 TOO_LONG = "context_length_exceeded"
+AGAIN = "10"
+"""Retry-After of a server that is being ended, in seconds."""
 LASTING = {"x-should-retry": "false"}
 """Tells OpenAI's clients that the same request fails again."""
 BRANCH = re.compile(r".*[\[(-].*|str|int|float|bool|[A-Z]\w*")
@@ -88,7 +92,7 @@ _FAULTS = {
     413: "The body is too large",
     429: "Too many requests: come again after Retry-After seconds",
     500: "The model cannot be loaded, or its engine failed",
-    503: "No memory for the model, or the Hub is out of reach",
+    503: "No memory for the model, the Hub is out of reach, or the server is being ended",
 }
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"description": words, "model": ErrorBody} for status, words in _FAULTS.items()
@@ -118,6 +122,8 @@ def from_madang(error: MadangError) -> ApiError:
         return ApiError(503, text, code="model_too_large", headers=LASTING)
     if isinstance(error, HubError):
         return ApiError(503, text, code="model_unavailable")
+    if isinstance(error, EndingError):
+        return ending()
     if isinstance(error, WorkerError):
         return ApiError(500, text, code="engine_failed")
     return ApiError(500, text, code="model_unavailable", headers=LASTING)
@@ -130,11 +136,18 @@ def from_row(event: Failed, param: str | None) -> ApiError:
     reason; None where it had begun, so that the engine is at fault.
     """
     text = sentence(event)
+    if event.error == EndingError.__name__:
+        return ending()
     if param is None or event.error in ("", WorkerError.__name__):
         return ApiError(500, text, code="engine_failed")
     if event.error == ThinkingError.__name__:
         return ApiError(400, text, "reasoning_effort", "unsupported_parameter")
     return ApiError(400, text, param, TOO_LONG if event.error == ContextError.__name__ else "invalid_prompt")
+
+
+def ending() -> ApiError:
+    """Return the answer of a server that is told to end."""
+    return ApiError(503, sentence(EndingError()), code="server_ending", headers={"Retry-After": AGAIN})
 
 
 def install(app: FastAPI) -> None:
