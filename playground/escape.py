@@ -3,14 +3,27 @@
 Names, values and errors come out of files, servers and models: they are shown as text, and never do anything.
 """
 
+import logging
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from html import escape
+from pathlib import Path
+from typing import Any
 
 _UNSEEN = (*range(9), *range(11, 32), *range(127, 160))
 HALVES = dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
 """Halves of signs, as `\\ud800` in JSON and names of files in another encoding bring: no UTF-8 can be made of them."""
 VISIBLE = {code: 0x2400 + code if code < 32 else 0x2421 if code == 127 else 0xFFFD for code in _UNSEEN} | HALVES
 """Control characters, which move a terminal's cursor and more, and the signs that stand for them."""
+ABSOLUTE = re.compile(
+    r"(?<![\w:/.\\~\]])(?:~|[A-Za-z]:(?=[\\/]))?[\\/](?!(?:v1|api|tokenize|detokenize|tokenizer_info|health|metrics|props)\b)"
+    r"(?:[^\s\"'\\/:]+(?: [^\s\"'\\/:]+)*[\\/])*([^\s\"'\\/:]+)[\\/]?"
+)
+"""A path within a text, but for those of APIs; its folders may hold spaces, its last part is taken for a word."""
+QUOTED = re.compile(r"""(["'])(?:~|[A-Za-z]:)?[\\/](?:[^"'\n]*[\\/])?([^"'\n\\/]+)[\\/]?\1""")
+WHOLE = re.compile(r"(~|[A-Za-z]:|\\\\)?[\\/][^\n]*")
+"""A text that is a path and nothing else may hold spaces."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -56,3 +69,26 @@ def guard_rich() -> None:
     from rich import control
 
     control._CONTROL_STRIP_TRANSLATE.update({code: sign for code, sign in VISIBLE.items() if code not in (7, 8, 13)})
+
+
+def without_paths(value: Any) -> Any:
+    """Return the same with every absolute path cut to its last part; web addresses and Hub ids stay."""
+    if isinstance(value, Mapping):
+        return {key: without_paths(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_paths(inner) for inner in value]
+    text = str(value) if isinstance(value, Path) else value
+    if not isinstance(text, str):
+        return text
+    if WHOLE.fullmatch(text):
+        return re.split(r"[\\/]", text.rstrip("\\/"))[-1]
+    return ABSOLUTE.sub(r"\1", QUOTED.sub(r"\1\2\1", text))
+
+
+@lru_cache(maxsize=256)
+def for_strangers(text: str) -> str:
+    """Return an error's text for clients and visitors: no path of this machine. The log has it whole, once."""
+    shown = str(without_paths(f" {text}"))[1:]  # a sentence, even where it begins with a path
+    if shown != text:
+        logging.getLogger("uvicorn.error").warning("Told without its paths: %s", visible(text))
+    return shown

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from playground.errors import MadangError
-from playground.escape import Markup, escaped
+from playground.escape import Markup, escaped, for_strangers
+from playground.settings import load_settings
 
 Language = Literal["ko", "en"]
 LANGUAGES: tuple[Language, ...] = ("ko", "en")
@@ -41,7 +42,12 @@ class Texts:
         return escaped(" · ".join(self.words(language)[key].format(**values) for language in LANGUAGES))
 
     def card(self, title: str, message: str, hint: str = "") -> str:
-        """Return a card that says what went wrong and what helps; `title` is a key, the others are texts or Markup."""
+        """Return a card that says what went wrong and what helps; `title` is a key, the others are texts or Markup.
+
+        On a Space, whose visitors are strangers, texts name no path of this machine.
+        """
+        if load_settings().mode == "space":
+            message, hint = (one if isinstance(one, Markup) else for_strangers(one) for one in (message, hint))
         more = f'<p class="hint">{escaped(hint)}</p>' if hint else ""
         body = f"<strong>{self.both(title)}</strong><p>{escaped(message)}</p>{more}"
         return f'<div class="card" role="alert">{body}</div>'

@@ -3,7 +3,6 @@
 Nothing in it may say where files lay on the machine that made them.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,16 +11,13 @@ from typing import Any, NamedTuple
 import yaml
 
 from playground.catalogue.variants import HUB_ID
-from playground.escape import in_markdown
+from playground.escape import in_markdown, without_paths
 from playground.measure.drift import Drift
 from training.export.parity import Verdict
 from training.export.plan import Kind
 
 LIBRARY = {"adapter": "peft", "merged": "transformers", "gguf": "gguf", "gptq": "transformers"}
 LICENCES = {"Apache License": "apache-2.0", "MIT License": "mit", "BSD 3-Clause": "bsd-3-clause"}
-ABSOLUTE = re.compile(r"(?<![\w:/.\\~])(?:~|[A-Za-z]:(?=[\\/]))?[\\/](?:[^\s\"'\\/:]+[\\/])*([^\s\"'\\/:]+)[\\/]?")
-WHOLE = re.compile(r"(~|[A-Za-z]:|\\\\)?[\\/][^\n]*")
-"""A text that is a path and nothing else may hold spaces."""
 PEFT = """from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 
@@ -99,20 +95,6 @@ def licence_of(folder: Path) -> str | None:
         return None
     head = files[0].read_text(encoding="utf-8", errors="replace")[:400]
     return next((name for words, name in LICENCES.items() if words in head), "other")
-
-
-def without_paths(value: Any) -> Any:
-    """Return the same with every absolute path cut to its last part; web addresses and Hub ids stay."""
-    if isinstance(value, Mapping):
-        return {key: without_paths(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_paths(inner) for inner in value]
-    text = str(value) if isinstance(value, Path) else value
-    if not isinstance(text, str):
-        return text
-    if WHOLE.fullmatch(text):
-        return re.split(r"[\\/]", text.rstrip("\\/"))[-1]
-    return ABSOLUTE.sub(r"\1", text)
 
 
 def _front(info: Info) -> str:

@@ -26,6 +26,7 @@ from playground.errors import (
     UnknownNameError,
     WorkerError,
 )
+from playground.escape import for_strangers
 from playground.events import Failed
 
 TOO_LONG = "context_length_exceeded"
@@ -107,8 +108,8 @@ def _type(status: int) -> str:
 
 
 def sentence(error: MadangError | Failed) -> str:
-    """Return an error's message with its hint appended."""
-    return f"{error.message} {error.hint}".strip()
+    """Return an error's message with its hint appended, without paths of this machine."""
+    return for_strangers(f"{error.message} {error.hint}".strip())
 
 
 def from_madang(error: MadangError) -> ApiError:

@@ -7,7 +7,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from training.export.card import Data, Info, Score, card, licence_of, without_paths
+from playground.escape import without_paths
+from training.export.card import Data, Info, Score, card, licence_of
 from training.export.parity import Verdict
 from training.export.plan import Kind
 
