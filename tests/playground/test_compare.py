@@ -359,7 +359,7 @@ def test_closing_leaves_no_processes_and_starts_none(fake_settings: Settings, mo
     running = list(pids(playground).values())
     assert len(running) == 2
     playground.close()
-    assert "unloaded" in failure(ends(events)["base"]).message
+    assert "being ended" in failure(ends(events)["base"]).message
     assert isinstance(ends(waiting)["other"], Failed)
     assert all(gone(pid) for pid in running)
     assert isinstance(ends(ask(playground, other="q"))["other"], Failed)

@@ -215,6 +215,7 @@ def test_a_whole_answer_of_ours(name: str, asked: tuple[str, Playground], plante
         assert answer.status_code >= 400
         return check_error(answer.json())
     assert answer.json()["choices"][0]["message"]["content"] == TEXTS[name][1]
+    assert all(0 <= answer.json()["usage"][kind] < 100 for kind in ("prompt_tokens", "completion_tokens"))
 
 
 def check_error(said: Any) -> None:

@@ -158,7 +158,7 @@ def test_health_is_503_while_the_first_model_loads(tmp_path: Path) -> None:
         assert http.get("/health").status_code == 200
         playground.close()
         asking.join()
-        assert answers[0].status_code == 500
+        assert answers[0].status_code == 503
 
 
 def test_the_description_names_every_route_and_its_errors(api: FastAPI) -> None:
