@@ -90,5 +90,5 @@ def for_strangers(text: str) -> str:
     """Return an error's text for clients and visitors: no path of this machine. The log has it whole, once."""
     shown = str(without_paths(f" {text}"))[1:]  # a sentence, even where it begins with a path
     if shown != text:
-        logging.getLogger("uvicorn.error").warning("Told without its paths: %s", visible(text))
+        logging.getLogger("madang").warning("Told without its paths: %s", visible(text))
     return shown
