@@ -12,6 +12,7 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from playground.page.words import tooltip
 from playground.server.guards.stack import route_path
 from playground.settings import Settings
 
@@ -50,52 +51,68 @@ class Intake:
             await self.calls(scope, receive, send)
         elif not self.largest:
             await PlainTextResponse("This page takes no files.", 403)(scope, receive, send)
-        elif len(self._recent()) >= self.most:
-            await PlainTextResponse(self._too_many(), 429)(scope, receive, send)
+        elif self.recent() >= self.most:
+            await PlainTextResponse(_too_many(self.most), 429)(scope, receive, send)
         else:
-            await self.app(scope, self._held(Headers(scope=scope), receive), send)
+            await self.app(scope, _Upload(self, Headers(scope=scope), receive).receive, send)
 
     def _is_used(self, path: str) -> bool:
         return bool(USED.fullmatch(path) or (self.largest and FILES.fullmatch(path)))
 
-    def _recent(self) -> deque[float]:
+    def recent(self) -> int:
+        """Return how many files have come, or begun to come, within an hour."""
         while self.taken and self.clock() - self.taken[0] > HOUR_S:
             self.taken.popleft()
-        return self.taken
+        return len(self.taken)
 
-    def _too_many(self) -> str:
-        return f"More than {self.most} files in an hour. MADANG_UPLOAD_MAX_FILES sets the limit."
 
-    def _held(self, headers: Headers, receive: Receive) -> Receive:
-        """Return a `receive` that ends an upload which grows too large, has too many parts or is cut off.
+class _Upload:
+    """The body of one upload as it comes in: ended where it grows too large, has too many files or is cut off.
 
-        It raises what Gradio's parser answers with a sentence, after it has deleted what was written by then.
-        """
+    It raises what Gradio's parser answers with a sentence, after it has deleted what was written by then.
+    """
+
+    def __init__(self, intake: Intake, headers: Headers, receive: Receive) -> None:
+        self.intake = intake
+        self._receive = receive
         _, options = parse_options_header(headers.get("content-type", ""))
-        mark = b"--" + options.get(b"boundary", b"")
-        size, tail, over = 0, b"", False
+        self._mark = b"--" + options.get(b"boundary", b"")
+        self._size = self._marks = 0
+        self._tail = b""
+        self._over = False
 
-        async def message() -> Message:
-            nonlocal size, tail, over
-            came = await receive()
-            if over:
-                return came
-            if came["type"] == "http.disconnect":
-                raise MultiPartException("The upload was cut off.")
-            body = came.get("body", b"")
-            size += len(body)
-            if size > self.largest + AROUND_BYTES:
-                raise MultiPartException(f"The maximum allowed size of an upload is {self.largest} bytes.")
-            self.taken.extend([self.clock()] * (tail + body).count(mark))
-            if len(self._recent()) > self.most + 1:  # the last mark begins no file
-                raise MultiPartException(self._too_many())
-            tail = (tail + body)[1 - len(mark) :]
-            over = not came.get("more_body", False)
-            if over and self.taken:
-                self.taken.pop()
+    async def receive(self) -> Message:
+        """Return the next message, if it is within the limits."""
+        came = await self._receive()
+        if self._over:
             return came
+        if came["type"] == "http.disconnect":
+            raise MultiPartException("The upload was cut off.")
+        self._count(came.get("body", b""))
+        self._over = not came.get("more_body", False)
+        if self._over:
+            self._forget(min(1, self._marks))  # the last mark begins no file
+        return came
 
-        return message
+    def _count(self, body: bytes) -> None:
+        self._size += len(body)
+        if self._size > self.intake.largest + AROUND_BYTES:
+            raise MultiPartException(f"The maximum allowed size of an upload is {self.intake.largest} bytes.")
+        new = (self._tail + body).count(self._mark)
+        self._tail = (self._tail + body)[1 - len(self._mark) :]
+        self._marks += new
+        self.intake.taken.extend([self.intake.clock()] * new)
+        if self.intake.recent() > self.intake.most + 1:
+            self._forget(self._marks)  # they are deleted, and no one else's place is taken
+            raise MultiPartException(_too_many(self.intake.most))
+
+    def _forget(self, files: int) -> None:
+        for _ in range(min(files, len(self.intake.taken))):
+            self.intake.taken.pop()
+
+
+def _too_many(most: int) -> str:
+    return tooltip("intake.too_many", most=most)
 
 
 def upload_bytes(settings: Settings) -> int:

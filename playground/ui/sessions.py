@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from playground.server.guards.stack import route_path
 
-CAPACITY = 2000
+CAPACITY = 1000
 """Sessions in all; beyond it the one that was used longest ago goes, open or not."""
 RESTING = 64
 """Sessions without an open page that are kept."""

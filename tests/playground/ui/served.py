@@ -48,6 +48,7 @@ class Page:
         """Its queue at work, inside a running loop."""
         queue: Any = self.blocks._queue
         queue.stopped = False
+        queue.pending_message_lock, queue.delete_lock = asyncio.Lock(), asyncio.Lock()  # of this loop
         queue.start()
         yield
         queue.close()

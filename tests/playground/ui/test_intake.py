@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gradio.route_utils import delete_files_created_by_app
 
 from playground.compare import Playground
 from playground.settings import Settings
@@ -97,6 +98,9 @@ def test_fields_beside_the_files_have_a_size(page: Page) -> None:
 def test_uploads_have_a_number_an_hour(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [upload(page, bytes([letter])) for letter in b"abcde"] == [200, 200, 200, 429, 429]
     assert len(taken(page)) == 3
+    _, said = asyncio.run(page.call(UPLOAD, [form(b"f")], content_type=FORM))
+    assert "3 files an hour" in said.decode()
+    assert "파일을 3개까지" in said.decode()
     monkeypatch.setattr(intake, "HOUR_S", -1.0)
     assert upload(page, b"f") == 200
 
@@ -104,12 +108,22 @@ def test_uploads_have_a_number_an_hour(page: Page, monkeypatch: pytest.MonkeyPat
 def test_nor_come_more_in_one(page: Page) -> None:
     assert upload(page, b"a", b"b", b"c", b"d") == 400
     assert taken(page) == []
+    assert upload(page, b"a", b"b", b"c") == 200
 
 
 def test_a_mark_between_two_parts_of_a_body_counts(page: Page) -> None:
     parts = [bytes([one]) for one in form(b"a", b"b", b"c", b"d", b"e")]
     status, _ = asyncio.run(page.call(UPLOAD, parts, content_type=FORM))
     assert status == 400
+    assert taken(page) == []
+
+
+def test_what_was_uploaded_goes_after_an_hour(page: Page) -> None:
+    assert page.blocks.delete_cache == (600, 3600)
+    assert upload(page, b"a", b"b") == 200
+    delete_files_created_by_app(page.blocks, age=3600)
+    assert len(taken(page)) == 2
+    delete_files_created_by_app(page.blocks, age=-1)
     assert taken(page) == []
 
 

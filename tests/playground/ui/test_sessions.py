@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from playground.ui.sessions import Session
 
 from .served import API, Page
 
-RESTING = 20
+RESTING = 10
 MANY = 3 * RESTING
 
 
@@ -108,6 +109,16 @@ def test_an_open_page_keeps_its_session_among_any_number_of_others(page: Page) -
         await reader
 
     asyncio.run(live())
+
+
+def test_open_pages_have_a_number_too(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert page.sessions.capacity == page.blocks.state_session_capacity == sessions.CAPACITY
+    monkeypatch.setattr(page.sessions, "capacity", 2 * RESTING)
+    with ExitStack() as held:
+        for number in range(MANY):
+            held.enter_context(page.sessions.opened(f"page{number}"))
+            page.sessions[f"page{number}"]
+        assert kept(page) == 2 * RESTING
 
 
 def test_who_comes_back_finds_what_was_there(page: Page) -> None:
