@@ -32,14 +32,16 @@ HEARTBEAT, EVENTS = "/gradio_api/heartbeat/", "/gradio_api/queue/data"
 
 
 class Session(SessionState):
-    """A session's values and the components that changed in it, without a copy of all that the page began with."""
+    """A session's values, and of the components that changed in it those whose choices an answer is held to."""
 
     def __init__(self, blocks: gr.Blocks) -> None:
         super().__init__(cast(gr.Blocks, SimpleNamespace(default_config=blocks.default_config, blocks={})))
 
     def __setitem__(self, key: int, value: Any) -> None:
-        super().__setitem__(key, value)
-        self.config_values.clear()
+        block = self.blocks_config.blocks.get(key)
+        if isinstance(block, gr.State) or hasattr(block, "choices"):  # others take the same values whatever they show
+            super().__setitem__(key, value)
+            self.config_values.clear()
 
     def _update_config(self, key: int) -> None:
         """Keep nothing: the copy is for links into a state."""
