@@ -86,7 +86,7 @@ def test_stop_keeps_what_was_said(visit: Open) -> None:
     ask(page, "!slow !long tale")
     wait_live(page, 2, "heard")
     page.click("#stop")
-    page.wait_for_selector("#send", state="visible", timeout=2000)
+    page.wait_for_selector("#send", state="visible")
     for number in range(3):
         wait_live(page, number, words("en")["answer.stopped"])
         assert NAMES[number] in page.inner_text(f"#pane-{number} .answer")
@@ -97,7 +97,7 @@ def test_escape_stops(visit: Open) -> None:
     ask(page, "!slow !long tale")
     wait_live(page, 0, "heard")
     page.keyboard.press("Escape")
-    page.wait_for_selector("#send", state="visible", timeout=2000)
+    page.wait_for_selector("#send", state="visible")
     wait_live(page, 0, words("en")["answer.stopped"])
     assert words("en")["answer.stopped"] in live(page, 0)
 
