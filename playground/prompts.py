@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from playground import template
+from playground.allowance import allowed
 from playground.errors import UnknownNameError, VariantError
 from playground.messages import Message
 from playground.thinking import habits
@@ -172,6 +173,7 @@ def render(
         ) from error
 
 
+@allowed(seconds=template.PROBE_S)
 def opening(chosen: PromptFormat, tokens: Mapping[str, str] | None = None) -> str:
     """Return what a template ends a prompt with so that an answer begins; empty where it adds nothing at its end."""
     question = [Message(role="user", content="x")]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from pydantic import Field
 
+from playground.allowance import Cancelled
 from playground.events import Likely, TokenLogprob
 from playground.messages import Message
 from playground.presets import Sampling
@@ -159,6 +160,10 @@ class Tokenizer(Protocol):
         """
         ...
 
+    def at_least(self, text: str) -> int:
+        """Return how many tokens a text takes at least, found out without encoding it; 0 where that is not known."""
+        return 0
+
     def plain(self, piece: str, control: Control, first: bool) -> list[int]:
         """Return token ids of a piece of a prompt in which control tokens are text; no BOS.
 
@@ -198,10 +203,6 @@ class Row:
 
 R = TypeVar("R", bound=Row)
 """The rows of one engine, which it alone makes and reads."""
-
-
-class Cancelled(Exception):  # noqa: N818 - a signal, not an error
-    """Raised out of an engine call when the row it works for was cancelled."""
 
 
 @dataclass

@@ -1,83 +1,189 @@
-"""Chat templates as transformers compiles and renders them, without importing it.
+"""Chat templates as transformers renders them, within bounds. Everything that renders one anywhere comes through here.
 
-Sandboxed Jinja with trimmed blocks, loop controls, `{% generation %}`, `tojson`, `raise_exception` and `strftime_now`.
+They come with models and adapters, and are programs of strangers. They run in a process of their own
+(playground/template_child.py), which the system ends when one computes too long or takes too much memory.
 """
 
+import atexit
 import json
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from functools import cache
-from typing import Any, NoReturn
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
-from jinja2 import Template, TemplateError, nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from playground.allowance import LOOK_S, Allowance, current
+from playground.settings import child_environment
 
-FAULTS = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What a template raises that refuses what it is given, or is broken."""
+PROGRAM = Path(__file__).with_name("template_child.py")
+MOST_SOURCE = 1_000_000
+"""Characters of a template: the longest known have 40,000."""
+PROBE_S = 2.0
+"""Seconds of computing for all that is found out about a template by rendering turns of ours with it."""
+KEPT = 4
+"""Processes that wait for the next template; more are started where more are rendered at once."""
+
+
+WAITS = os.name == "posix"
+"""Whether the system counts a process's seconds of computing, and pipes can be waited for."""
+
+
+class TemplateFault(Exception):  # noqa: N818 - the template's, not ours
+    """What a template raised that refuses what it is given, is broken, or passed a bound."""
+
+
+FAULTS = (TemplateFault,)
 
 
 def rendered(template: str, turns: Sequence[Mapping[str, Any]], opened: bool, variables: Mapping[str, Any]) -> str:
-    """Return the text of some turns; raises one of FAULTS.
+    """Return the text of some turns; raises one of FAULTS, and Cancelled where the allowance in force is given up.
 
     `variables`: special tokens and whatever else the template is given; a name that nobody gives is undefined in it.
     """
     given = {"messages": turns, "tools": None, "documents": None, "add_generation_prompt": opened, **variables}
-    return _compiled(template).render(given)
+    return str(_answer("render", template, given))
 
 
-class _Generation(Extension):
-    """`{% generation %}`, with which templates mark answers for training: here its content alone counts."""
-
-    tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        """Read the block as transformers does: what is set inside stays inside."""
-        line = next(parser.stream).lineno
-        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
-
-
-@cache
+@lru_cache(maxsize=64)
 def words(template: str) -> frozenset[str]:
     """Return every name and every text that stands in a template's code: variables, fields, and what they equal."""
-    tree = _environment().parse(template)
-    names = [node.name for node in tree.find_all(nodes.Name)]
-    fields = [node.attr for node in tree.find_all(nodes.Getattr)]
-    texts = [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
-    return frozenset([*names, *fields, *texts])
+    return frozenset(_answer("words", template, {}))
 
 
-@cache
-def _compiled(template: str) -> Template:
-    return _environment().from_string(template)
+def _answer(do: str, source: str, given: Mapping[str, Any]) -> Any:
+    if len(source) > MOST_SOURCE:
+        raise TemplateFault(f"it has {len(source):,} characters, {MOST_SOURCE:,} are the most")
+    allowance = current()
+    try:
+        data = json.dumps({"source": source, "given": given}, default=_plain)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TemplateFault(f"it cannot be given {error}") from error
+    seconds = allowance.left(len(data))
+    if seconds <= 0:
+        raise TemplateFault("it takes too long")
+    line = f'{{"do": "{do}", "seconds": {seconds}, {data[1:]}'
+    found = _asked(line, seconds, allowance) or _asked(line, seconds, allowance)  # somebody killed it: once more
+    if found is None:
+        raise TemplateFault("the process that renders it is killed each time")
+    allowance.take(found["seconds"])
+    if "fault" in found:
+        raise TemplateFault(found["fault"])
+    return found["value"]
 
 
-@cache
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
-    )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = _now
-    return environment
+def _asked(line: str, seconds: float, allowance: Allowance) -> dict[str, Any] | None:
+    """Return what a child answers; None where somebody else killed it. Raises TemplateFault where it ended over it."""
+    child = _take()
+    try:
+        found = child.ask(line, seconds, allowance)
+    except BaseException:
+        child.end()
+        raise
+    if found is not None:
+        _give_back(child)
+        return found
+    child.end()
+    if child.was_killed:
+        return None
+    allowance.take(seconds)
+    raise TemplateFault(child.why(seconds))
 
 
-def _tojson(
-    value: object,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Write JSON as transformers does in prompts: no HTML escapes."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+def _plain(value: object) -> object:
+    """Return what JSON can write of a variable: a mapping as an object, all else as a template would print it."""
+    return dict(value) if isinstance(value, Mapping) else str(value)
 
 
-def _now(form: str) -> str:
-    return datetime.now().strftime(form)
+class _Child:
+    """One process that renders, and the pipes to it."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(PROGRAM)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=child_environment({}),
+            start_new_session=os.name == "posix",
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._into, self._from = self._process.stdin, self._process.stdout
+        self._from.readline()
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether somebody else ended it: it may be asked again."""
+        return self._process.returncode in (-signal.SIGTERM, -9)
+
+    def ask(self, line: str, seconds: float, allowance: Allowance) -> dict[str, Any] | None:
+        """Return the answer to a line; None where the process ended over it."""
+        with suppress(OSError), self._watched(seconds):
+            self._into.write(line.encode() + b"\n")
+            self._into.flush()
+            while WAITS and not select.select([self._from], [], [], LOOK_S)[0]:
+                allowance.look()
+            if (said := self._from.readline()).endswith(b"\n"):
+                found: dict[str, Any] = json.loads(said)
+                return found
+        self._process.wait()
+        return None
+
+    @contextmanager
+    def _watched(self, seconds: float) -> Iterator[None]:
+        """End it after so many seconds on the clock where the system counts none of computing: on Windows."""
+        if WAITS:
+            yield
+            return
+        late = threading.Timer(seconds, self._process.kill)
+        late.start()
+        try:
+            yield
+        finally:
+            late.cancel()
+
+    def why(self, seconds: float) -> str:
+        """Return why it ended over a template."""
+        late = not WAITS or self._process.returncode == -signal.SIGPROF
+        return f"it computes for more than {seconds:.1f} s" if late else "it ended the process that renders it"
+
+    def end(self) -> None:
+        """End it, and wait for that."""
+        self._process.kill()
+        for pipe in (self._into, self._from):
+            with suppress(OSError):  # what was still to be written is for nobody
+                pipe.close()
+        self._process.wait()
 
 
-def _refuse(message: str) -> NoReturn:
-    raise TemplateError(message)
+_idle: list[_Child] = []
+
+
+def _take() -> _Child:
+    try:
+        return _idle.pop()
+    except IndexError:
+        return _Child()
+
+
+def _give_back(child: _Child) -> None:
+    if len(_idle) < KEPT:
+        _idle.append(child)
+    else:
+        child.end()
+
+
+@atexit.register
+def _end_all() -> None:
+    while _idle:
+        _idle.pop().end()
+
+
+if WAITS:  # a forked process has no part in its parent's conversation
+    os.register_at_fork(after_in_child=_idle.clear)

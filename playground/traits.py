@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from playground import template
+from playground.allowance import allowed
 from playground.messages import Message
 from playground.values import Value
 
@@ -71,6 +72,7 @@ def traits_of(source: str, tokens: Mapping[str, str]) -> Traits:
 
 
 @lru_cache(maxsize=64)
+@allowed(seconds=template.PROBE_S)
 def _traits(source: str, tokens: tuple[tuple[str, str], ...]) -> Traits:
     variables = dict(tokens)
 
@@ -103,6 +105,7 @@ def _traits(source: str, tokens: tuple[tuple[str, str], ...]) -> Traits:
     )
 
 
+@allowed(seconds=template.PROBE_S)
 def sample(source: str, tokens: Mapping[str, str]) -> str:
     """Return what a template makes of a conversation, opened for an answer and not; empty where it refuses it."""
     traits = traits_of(source, tokens)

@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from playground.allowance import Cancelled
 from playground.errors import VariantError
 from playground.events import Likely, TokenLogprob
 from playground.presets import Sampling
 from playground.protocol import (
     Backend,
-    Cancelled,
     Choices,
     ModelInfo,
     ModelSpec,

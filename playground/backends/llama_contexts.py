@@ -12,9 +12,9 @@ from typing import Any
 import llama_cpp.llama_cpp as lib
 import numpy as np
 
+from playground.allowance import Cancelled
 from playground.backends.logprobs import Floats
 from playground.errors import VariantError
-from playground.protocol import Cancelled
 
 BATCH = 512
 """Tokens in one `llama_decode` at most."""

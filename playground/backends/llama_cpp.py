@@ -13,6 +13,7 @@ from typing import Any
 
 import llama_cpp.llama_cpp as lib
 
+from playground.allowance import Cancelled
 from playground.backends.llama_contexts import BATCH, Contexts
 from playground.backends.llama_model import LlamaModel
 from playground.backends.llama_scoring import LlamaScorer
@@ -21,7 +22,7 @@ from playground.backends.prompt_cache import KEPT, SHORTEST, Portion, PromptCach
 from playground.events import TokenLogprob
 from playground.presets import Sampling
 from playground.prompts import choose, opening
-from playground.protocol import Backend, Cancelled, Choices, ModelSpec, Pause, PromptToken, Row, RowRequest, Scored
+from playground.protocol import Backend, Choices, ModelSpec, Pause, PromptToken, Row, RowRequest, Scored
 
 MAX_ROWS = 16
 SCORE_TOKENS = 512

@@ -6,6 +6,8 @@ from typing import Any
 
 import llama_cpp.llama_cpp as lib
 
+from playground.allowance import LARGE, current, patiently
+from playground.backends.llama_parts import LEAST, Parts
 from playground.protocol import Tokenizer, Vocabulary
 from playground.typed.control import Control, Edges, Reserved
 
@@ -42,9 +44,45 @@ class LlamaTokenizer(Tokenizer):
     def encode(self, text: str, add_special: bool | None = None) -> list[int]:
         if add_special is None:
             add_special = not (self._bos and text.startswith(self._bos))
-        return self._encode(text, add_special, parse_special=True)
+        return patiently(len(text), lambda: self._encode(text, add_special, parse_special=True))
 
     def _encode(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
+        """Encode in parts that give what the whole would, in a time that grows with the text alone."""
+        if len(text) <= LEAST:
+            return self._encode_part(text, add_special, parse_special)
+        ids: list[int] = []
+        for part in self._parts[parse_special].of(text):
+            current().look()
+            ids += self._encode_part(part, False, parse_special)
+        before, after = self._ends if add_special else ([], [])
+        return [*before, *ids, *after]
+
+    def at_least(self, text: str) -> int:
+        return self.reserved.kept(text) // self._longest if len(text) >= LARGE and self._longest else 0
+
+    @cached_property
+    def _longest(self) -> int:
+        """Return the bytes of the longest token; 0 for vocabularies in which a text may lose some of its own."""
+        pieces = [self.piece(token) for token in range(self.size)]
+        kind = lib.llama_vocab_type(self._vocab)
+        has_all = {bytes([byte]) for byte in range(256)} <= set(pieces)
+        if kind != lib.LLAMA_VOCAB_TYPE_SPM and not (kind == lib.LLAMA_VOCAB_TYPE_BPE and has_all):
+            return 0
+        return max(len(lib.llama_vocab_get_text(self._vocab, token) or b"") for token in range(self.size))
+
+    @cached_property
+    def _parts(self) -> tuple[Parts, Parts]:
+        """Return what cuts a text where control tokens are text, and where they are read."""
+        return Parts(self.reserved.added), Parts({**self.reserved.added, **self.reserved.special})
+
+    @cached_property
+    def _ends(self) -> tuple[list[int], list[int]]:
+        """Return the tokens that are added before a text and behind it."""
+        bare, whole = (self._encode_part("a", special, parse_special=True) for special in (False, True))
+        at = next((at for at in range(len(whole)) if whole[at : at + len(bare)] == bare), 0)
+        return whole[:at], whole[at + len(bare) :]
+
+    def _encode_part(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
         raw = text.encode()
         room = len(raw) + 8
         ids = (lib.llama_token * room)()
@@ -64,16 +102,27 @@ class LlamaTokenizer(Tokenizer):
 
     def plain(self, piece: str, control: Control, first: bool) -> list[int]:
         """Encode without control tokens; one that llama.cpp finds even so is cut within its name."""
+        return patiently(len(piece), lambda: self._plain(piece, control))
+
+    def _plain(self, piece: str, control: Control) -> list[int]:
         ids = self._encode(piece, False, parse_special=False)
-        found = next(control.find(piece), None)
-        if found is None or not any(self._name(token) in control.edges for token in ids):
+        if not any(self._name(token) in control.edges for token in set(ids)):
             return ids
-        cut, start = found[0] + 1, self._encode("\n", False, parse_special=False)
-        rest = self.plain("\n" + piece[cut:], control, first=False)  # what goes on gets no space of its own
-        return self._encode(piece[:cut], False, parse_special=False) + rest[len(start) :]
+        start = self._encode_part("\n", False, parse_special=False)
+        ids, at = [], 0
+        for begin, _ in control.find(piece):
+            current().look()
+            ids += self._going_on(piece[at : begin + 1], start, at)
+            at = begin + 1
+        return ids + self._going_on(piece[at:], start, at)
 
     def _name(self, token: int) -> str:
         return (lib.llama_vocab_get_text(self._vocab, token) or b"").decode(errors="replace")
+
+    def _going_on(self, text: str, start: list[int], at: int) -> list[int]:
+        """Encode what goes on where `at` is not 0, and gets no space of its own then."""
+        ids = self._encode("\n" * (at > 0) + text, False, parse_special=False)
+        return ids[len(start) :] if at else ids
 
     def is_end(self, token: int) -> bool:
         return bool(lib.llama_vocab_is_eog(self._vocab, token))

@@ -17,16 +17,18 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
+from playground.allowance import Cancelled, allowed
 from playground.backends.calls import AT_ONCE, CALLS
 from playground.backends.loading import load
 from playground.backends.scheduler import Scheduler
 from playground.errors import MadangError, refused
 from playground.events import Event, Failed, Finished
-from playground.protocol import Backend, Cancelled, ModelSpec, Pause, R, RowRequest
+from playground.protocol import Backend, ModelSpec, Pause, R, RowRequest
 
 
 class Program:
@@ -101,11 +103,15 @@ class Program:
         if operation["op"] == "call" and operation["name"] not in AT_ONCE:
             self._held.append(operation)
         elif operation["op"] == "call":
-            self._call(scheduler.backend, operation)
+            with suppress(Cancelled), allowed(partial(self._cancelled.__contains__, operation["id"]), scheduler.go_on):
+                self._call(scheduler.backend, operation)
+            self._cancelled.discard(operation["id"])
         elif operation["op"] == "threads":
             scheduler.backend.use_threads(operation["threads"])
         else:
             for row in operation["rows"]:
+                if row["id"] in self._cancelled:  # nobody waits: it is only told so
+                    row |= {"messages": (), "text": ""}
                 scheduler.add(RowRequest.model_validate(row), operation["at"])
 
     def _call(self, backend: Backend[R], operation: dict[str, Any]) -> None:

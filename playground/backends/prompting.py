@@ -29,12 +29,21 @@ class Prompt(NamedTuple):
     thinks: bool = False
 
 
-def prompt_of(tokenizer: Tokenizer, request: RowRequest) -> Prompt:
+class TooLong(Exception):  # noqa: N818 - a finding, of which the scheduler makes what it means
+    """A prompt takes more tokens than it may; `least` of them, without its having been encoded."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__(least)
+        self.least = least
+
+
+def prompt_of(tokenizer: Tokenizer, request: RowRequest, most: int | None = None) -> Prompt:
     """Return the prompt of a request: its raw text, or its turns through the model's own template or the named format.
 
     Encoded with its control tokens parsed, and never with a second BOS: a template of the model's own brings the first.
     Those that a message types are text, unless the request wants them parsed.
-    Token ids are taken as they are; their text is what they spell, control tokens by name.
+    Token ids are taken as they are; their text is what they spell, control tokens by name. TooLong is raised of a text
+    that certainly takes more than `most` tokens, and that it does only where encoding it would take long.
     """
     if request.ids is not None:
         ids = checked(tokenizer, request.ids)
@@ -42,6 +51,7 @@ def prompt_of(tokenizer: Tokenizer, request: RowRequest) -> Prompt:
     words = tokenizer.vocabulary()
     if request.text is not None:
         known = habits(words.template or "")
+        _check_length(tokenizer, request.text, most)
         prompt = Prompt(request.text, tokenizer.encode(request.text))
         apart = prompt._replace(families=known.families, opened=known.opened_by(request.text))
         return apart if request.apart else prompt
@@ -49,9 +59,15 @@ def prompt_of(tokenizer: Tokenizer, request: RowRequest) -> Prompt:
     notices = traits_of(chosen.template, words.tokens).notices(request.messages)
     control = None if request.parse_special else control_of(tokenizer.reserved, chosen.template, words.tokens)
     written, opened = _thought_about(chosen, request, words.tokens, control)
+    _check_length(tokenizer, written.text, most)
     ids = _encoded(tokenizer, written, None if request.prompt_format else False)
     known = habits(chosen.template)
     return Prompt(written.text, ids, chosen.stop, notices, known.families, opened, known.thinks)
+
+
+def _check_length(tokenizer: Tokenizer, text: str, most: int | None) -> None:
+    if most is not None and (least := tokenizer.at_least(text)) > most:
+        raise TooLong(least)
 
 
 def _encoded(tokenizer: Tokenizer, written: Written, add_special: bool | None) -> list[int]:

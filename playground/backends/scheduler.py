@@ -4,19 +4,20 @@ Rows join and leave between two steps, so a pane that starts late or is cancelle
 """
 
 import time
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, NamedTuple
 
-from playground.backends.prompting import Prompt, prompt_of
+from playground.allowance import Cancelled, allowed
+from playground.backends.prompting import Prompt, TooLong, prompt_of
+from playground.backends.shortening import Shorter, least_fitting
 from playground.errors import ContextError, MadangError, VariantError
 from playground.events import Delta, Event, Failed, Finished, FinishReason, Progress, Started, Stats, TokenLogprob
-from playground.messages import Conversation
 from playground.presets import Sampling
-from playground.protocol import Backend, Cancelled, R, RowRequest, Tokenizer
+from playground.protocol import Backend, R, RowRequest, Tokenizer
+from playground.system.waiting import never
 from playground.thinking.splitter import Said
 from playground.thinking.stream import AnswerStream
 from playground.thinking.tags import Tags
@@ -107,10 +108,15 @@ class Scheduler(Generic[R]):
             self._finished(request, "cancelled", Said(), self._stats([]))
             return
         try:
-            prompt, dropped = self._fit(request)
+            with allowed(partial(self.is_cancelled, request.id), self.go_on):
+                prompt, dropped = self._fit(request)
+        except Cancelled:
+            self._finished(request, "cancelled", Said(), self._stats([]))
+            return
         except MadangError as error:
             self._fail(request, error)
             return
+        request = _without_prompt(request)
         self._queued.append(_Queued(request, prompt, asked_at))
         started = Started(
             variant=request.variant,
@@ -134,30 +140,54 @@ class Scheduler(Generic[R]):
         if self._running:
             self._make_tokens()
 
+    def go_on(self) -> None:
+        """Go one step on with the rows there are, while the prompt of another is built."""
+        if not self.idle:
+            with allowed(never, lambda: None):
+                self.step()
+
     def _fit(self, request: RowRequest) -> tuple[Prompt, int]:
-        """Return the prompt, and how many of the oldest turns had to go until it and its answer fit the context."""
+        """Return the prompt, and how many of the oldest turns had to go until it and its answer fit the context.
+
+        The search goes from the last question to longer ones: what it costs grows with the context, and not with how
+        many turns are sent.
+        """
         context = self.backend.info.context
         room = min(request.sampling.max_new_tokens, max(context // 4, 1))
-        prompt = self._prompt(request)
-        if not prompt.ids:
-            raise VariantError("The prompt is empty.", "Type a question.")
-        if len(prompt.ids) <= context - room:
-            return prompt, 0
-        shorter = [] if request.whole else _shortened(request)
-        place = bisect_left(shorter, True, key=lambda one: len(self._prompt(one).ids) <= context - room)
-        if place < len(shorter):
-            return self._prompt(shorter[place]), place + 1
-        prompt = self._prompt(shorter[-1]) if shorter else prompt
+        shorter = Shorter(request)
+        found: dict[int, Prompt | str] = {}
+
+        def fits(dropped: int) -> bool:
+            if dropped not in found:
+                found[dropped] = self._fitting(shorter.without(dropped), context - room)
+            return isinstance(found[dropped], Prompt)
+
+        if fits(0) or fits(shorter.most):
+            dropped = 0 if fits(0) else least_fitting(shorter.most, fits)
+            prompt = found[dropped]
+            assert isinstance(prompt, Prompt)
+            return prompt, dropped
         raise ContextError(
-            f"The question takes {len(prompt.ids)} tokens; {request.variant} holds {context}, {room} for the answer.",
+            f"The question takes {found[shorter.most]} tokens; "
+            f"{request.variant} holds {context}, {room} for the answer.",
             "Shorten the question or the system prompt, ask for fewer new tokens, or raise `context` in the catalogue.",
         )
 
-    def _prompt(self, request: RowRequest) -> Prompt:
+    def _fitting(self, request: RowRequest, most: int) -> Prompt | str:
+        """Return the prompt, or, where it does not fit, how many tokens it takes."""
+        try:
+            prompt = self._prompt(request, most)
+        except TooLong as found:
+            return f"at least {found.least}"
+        if not prompt.ids:
+            raise VariantError("The prompt is empty.", "Type a question.")
+        return prompt if len(prompt.ids) <= most else str(len(prompt.ids))
+
+    def _prompt(self, request: RowRequest, most: int) -> Prompt:
         tokenizer = self.backend.tokenizer(request.adapter)
         made_of = (tokenizer, request.model_copy(update=NO_MATTER))
         if self._last is None or self._last[0] != made_of:
-            self._last = (made_of, prompt_of(tokenizer, request))
+            self._last = (made_of, prompt_of(tokenizer, request, most))
         return self._last[1]
 
     def _open_queued(self) -> None:
@@ -332,11 +362,6 @@ def _bytes(text: AnswerStream, tokenizer: Tokenizer, token: int) -> bytes:
     return tokenizer.answer_bytes(token)
 
 
-def _shortened(request: RowRequest) -> list[RowRequest]:
-    """Return a request without its oldest turn, without its two oldest, and so on."""
-    requests = []
-    left = Conversation(messages=request.messages).without_oldest_turn()
-    while left is not None:
-        requests.append(request.model_copy(update={"messages": left.messages}))
-        left = left.without_oldest_turn()
-    return requests
+def _without_prompt(request: RowRequest) -> RowRequest:
+    """Return a request without what its prompt was made of: each answer of one would hold megabytes."""
+    return request.model_copy(update={"messages": request.messages[-1:]})

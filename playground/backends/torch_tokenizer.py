@@ -11,10 +11,12 @@ from typing import Any
 from transformers import AutoTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from playground.allowance import LARGE, patiently
 from playground.errors import VariantError
 from playground.prompts import end_tokens
 from playground.protocol import Tokenizer, Vocabulary
 from playground.typed.control import Control, Edges, Reserved
+from playground.typed.longest import longest_token
 from playground.typed.twin import Twin, reserved_in
 
 BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -68,13 +70,21 @@ class TorchTokenizer(Tokenizer):
         bos = self._tokenizer.bos_token
         if add_special is None:
             add_special = not (bos and text.startswith(bos))
-        ids = list(self._tokenizer.encode(text, add_special_tokens=add_special))
+        ids = patiently(len(text), lambda: list(self._tokenizer.encode(text, add_special_tokens=add_special)))
         if max(ids, default=0) >= self.size:
             strange = self._tokenizer.convert_ids_to_tokens(max(ids))
             raise VariantError(
                 f"The text holds {strange}, a token of the tokenizer that the model has no row for.", "Take it out."
             )
         return ids
+
+    def at_least(self, text: str) -> int:
+        return self.reserved.kept(text) // self._longest if len(text) >= LARGE and self._longest else 0
+
+    @cached_property
+    def _longest(self) -> int:
+        raw = getattr(self._tokenizer, "backend_tokenizer", None)
+        return longest_token(raw) if raw is not None else 0
 
     @cached_property
     def reserved(self) -> Reserved:
@@ -92,7 +102,8 @@ class TorchTokenizer(Tokenizer):
                     "Take them out of the message, or have them read as control tokens: parse_special.",
                 )
             self._twin = control, Twin(raw, control.edges)
-        return self._twin[1].encoding(piece, first)[0]
+        twin = self._twin[1]
+        return patiently(len(piece), lambda: twin.ids(piece, first))
 
     def is_end(self, token: int) -> bool:
         return token in self._ends

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache
 
+from playground.allowance import Cancelled
 from playground.backends.carriers import Carrier, Carriers
 from playground.backends.kv import RowsCache
 from playground.backends.logprobs import Floats, Room, prompt_logprobs, token_logprob
@@ -23,7 +24,7 @@ from playground.backends.torch_tokenizer import TorchTokenizer
 from playground.backends.tree import scorer
 from playground.events import TokenLogprob
 from playground.presets import Sampling
-from playground.protocol import Backend, Cancelled, Choices, ModelSpec, Pause, PromptToken, Row, RowRequest, Scored
+from playground.protocol import Backend, Choices, ModelSpec, Pause, PromptToken, Row, RowRequest, Scored
 
 CHUNK = 512
 CPU_ROWS, CARD_ROWS = 32, 128

@@ -4,6 +4,7 @@ Closing Answers early cancels the rows that have not ended: the engine is free f
 """
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,16 @@ from playground.server.guards.limits import Limits
 from playground.server.guards.record import Record
 from playground.server.served_models import Target
 from playground.server.wire.errors import TOO_LONG, ApiError, from_row
+from playground.system.waiting import LOOK_S
 from playground.workers.tickets import Ticket
+
+HEAVY = 100_000
+"""Letters or token ids of a prompt; a turn counts as a hundred."""
+
+
+def _is_heavy(row: RowRequest) -> bool:
+    said = sum(len(turn.content) + 100 for turn in row.messages[: HEAVY // 100])
+    return said + len(row.text or "") + len(row.ids or ()) >= HEAVY
 
 
 class Answers:
@@ -37,6 +47,7 @@ class Answers:
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         self._early: deque[tuple[int, Event]] = deque()
         self._unread = set(range(len(rows)))
+        self._heard = [threading.Event() for _ in rows]
         self._tickets = [Ticket("", partial(self._put, index)) for index in self._unread]
 
     @property
@@ -49,10 +60,15 @@ class Answers:
         return self._gone
 
     def rows(self) -> Iterator[tuple[Ticket, RowRequest]]:
-        """Yield each row as its worker gets it, with its ticket, until they are closed, as after a refusal."""
+        """Yield each row as its worker gets it, with its ticket, until they are closed, as after a refusal.
+
+        One with a prompt of megabytes goes when the one before has its prompt: a worker would hold them all unread.
+        """
         shared = {"variant": self.target.variant.name, "adapter": self.target.loadable.adapter}
         shared |= {"prompt_format": self.target.prompt_format, "group": self._tickets[0].id}
-        for ticket, row in zip(self._tickets, self._rows, strict=True):
+        for index, (ticket, row) in enumerate(zip(self._tickets, self._rows, strict=True)):
+            while index and _is_heavy(row) and not self._gone and not self._heard[index - 1].wait(LOOK_S):
+                pass
             if self._gone:
                 return
             yield ticket, row.model_copy(update=shared | {"whole": True})
@@ -101,6 +117,7 @@ class Answers:
 
     def _put(self, index: int, event: Event) -> None:
         """Take a row's event from a worker's thread to the event loop."""
+        self._heard[index].set()
         with suppress(RuntimeError):  # the loop is closed: the server has ended, and nobody waits
             self._loop.call_soon_threadsafe(self._events.put_nowait, (index, event))
 

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from playground import template
+from playground.allowance import allowed
 from playground.errors import ThinkingError
 from playground.thinking.asked import EFFORTS, Effort, Thinking
 from playground.thinking.tags import Tags, common, named_in
@@ -113,7 +114,8 @@ class Habits:
         return wanted.mode == "on" and opened is None and bool(self.tags) and not (self.switch or self.effort)
 
 
-@cache
+@lru_cache(maxsize=64)
+@allowed(seconds=template.PROBE_S)
 def habits(text: str) -> Habits:
     """Return the habits of a chat template; a broken one has none, and says so where it is rendered."""
     try:

@@ -1,6 +1,7 @@
 """Which texts open and end turns, for a tokenizer and a chat template; no message may bring one in."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -29,6 +30,11 @@ class Reserved:
 
     special: Mapping[str, Edges]
     added: Mapping[str, Edges]
+
+    def kept(self, text: str) -> int:
+        """Return how many bytes of a text tokens spell for certain: all but white space that some take with them."""
+        takes_space = any(edges.left or edges.right for words in (self.special, self.added) for edges in words.values())
+        return len(("".join(text.split()) if takes_space else text).encode())
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +73,8 @@ class Control:
         if not found or role != "assistant" or not self.thoughts:
             return found
         tags = [tag.span() for tag in re.finditer("|".join(map(re.escape, self.thoughts)), text)]
-        return [(start, end) for start, end in found if not any(a <= start and end <= b for a, b in tags)]
+        begins = [begin for begin, _ in tags]  # none of them overlap: the last that begins before a place may hold it
+        return [(start, end) for start, end in found if not _holds(tags, bisect_right(begins, start) - 1, end)]
 
     def typed_in(self, messages: Sequence[Message]) -> bool:
         """Return whether some message holds one."""
@@ -80,6 +87,10 @@ class Control:
             parts += [text[at:start], begin, text[start:stop], end]
             at = stop
         return "".join([*parts, text[at:]])
+
+
+def _holds(tags: Sequence[tuple[int, int]], place: int, end: int) -> bool:
+    return place >= 0 and end <= tags[place][1]
 
 
 def _texts(message: Message) -> list[str]:

@@ -40,15 +40,24 @@ class Twin:
 
     def encoding(self, piece: str, first: bool) -> tuple[list[int], list[tuple[int, int]]]:
         """Return token ids of a piece and where they stand in it; `first`: it begins its text."""
+        encoded, before = self._encoded(piece, first)
+        places = [(start - before, end - before) for start, end in encoded.offsets[before:]]
+        return list(encoded.ids[before:]), places
+
+    def ids(self, piece: str, first: bool) -> list[int]:
+        """Return token ids of a piece alone."""
+        encoded, before = self._encoded(piece, first)
+        return list(encoded.ids[before:])
+
+    def _encoded(self, piece: str, first: bool) -> tuple[Any, int]:
+        """Return a piece encoded, and how many tokens stand before it."""
         if BORDER in piece or ELSEWHERE in piece:
             raise VariantError(
                 "A message holds control tokens beside characters for private use (U+FF0AD, U+FF0AE).",
                 "Take those characters out.",
             )
         before = 0 if first else 1
-        encoded = self._tokenizer.encode(BORDER * before + piece, add_special_tokens=False)
-        places = [(start - before, end - before) for start, end in encoded.offsets[before:]]
-        return list(encoded.ids[before:]), places
+        return self._tokenizer.encode(BORDER * before + piece, add_special_tokens=False), before
 
 
 def _renamed(rows: dict[str, Any], control: frozenset[str]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """A prompt's text with the places where somebody typed a control token, and how it is encoded in parts."""
 
+import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
@@ -21,15 +23,17 @@ class Written(NamedTuple):
     @classmethod
     def with_signs(cls, text: str, begin: str, end: str, control: Control) -> "Written":
         """Take the signs out of a text and remember where they stood."""
-        plain, typed, start = "", [], 0
-        for part in _parted(text, begin, end):
+        parts: list[str] = []
+        typed, start, at = [], 0, 0
+        for part in re.split(f"([{begin}{end}])", text):
             if part == begin:
-                start = len(plain)
+                start = at
             elif part == end:
-                typed += [(start, len(plain))] * (start < len(plain))
+                typed += [(start, at)] * (start < at)
             else:
-                plain += part
-        return cls(plain, tuple(typed), control)
+                parts.append(part)
+                at += len(part)
+        return cls("".join(parts), tuple(typed), control)
 
     def with_answer(self, said: str) -> "Written":
         """Return it with an answer behind it, in which control tokens are typed ones."""
@@ -62,8 +66,9 @@ class Written(NamedTuple):
         found = [(*place, self.control.edges[self.text[slice(*place)]]) for place in self.control.find("".join(hidden))]
         ends = [(0, Edges()), *((end, edges) for _, end, edges in found)]
         begins = [*((start, edges) for start, _, edges in found), (len(self.text), Edges())]
+        starts = [start for start, _ in self.typed]  # in order, as they were found
         for (begin, left), (end, right) in zip(ends, begins, strict=True):
-            if any(begin <= start < end for start, _ in self.typed):
+            if bisect_left(starts, begin) < bisect_left(starts, end):
                 yield begin, end, self._inner(begin, end, left.right, right.left)
 
     def _inner(self, begin: int, end: int, left: bool, right: bool) -> tuple[int, int]:
@@ -71,13 +76,3 @@ class Written(NamedTuple):
         cut = len(piece) - len(piece.lstrip()) if left else 0
         kept = len(piece.rstrip()) if right else len(piece)
         return begin + cut, begin + max(kept, cut)
-
-
-def _parted(text: str, *signs: str) -> Iterator[str]:
-    start = 0
-    for at, char in enumerate(text):
-        if char in signs:
-            yield text[start:at]
-            yield char
-            start = at + 1
-    yield text[start:]

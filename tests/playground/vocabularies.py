@@ -121,12 +121,19 @@ def folder(path: Path, kind: str, template: str, bos: bool = False) -> Path:
     return path
 
 
-def gguf(path: Path, kind: str, template: str, prefix: bool = True) -> Path:
-    """Write a GGUF that holds a vocabulary alone: `spm` or `bpe`."""
+def gguf(  # noqa: PLR0913 - a thing that differs each
+    path: Path, kind: str, template: str, prefix: bool = True, more: Sequence[str] = (), name: str = ""
+) -> Path:
+    """Write a GGUF that holds a vocabulary alone: `spm` or `bpe`; `more`: words that its user defined.
+
+    `name`: the model's, by which llama.cpp knows some whose tokens take white space with them.
+    """
     from gguf import GGUFWriter
 
     writer = GGUFWriter(path, "llama")
-    words, types = _gguf_words(kind)
+    words, types = _gguf_words(kind, more)
+    if name:
+        writer.add_name(name)
     writer.add_tokenizer_model("llama" if kind == "spm" else "gpt2")
     writer.add_token_list(words)
     writer.add_token_types(types)
@@ -145,11 +152,12 @@ def gguf(path: Path, kind: str, template: str, prefix: bool = True) -> Path:
     return path
 
 
-def _gguf_words(kind: str) -> tuple[list[str], Sequence[int]]:
+def _gguf_words(kind: str, more: Sequence[str] = ()) -> tuple[list[str], Sequence[int]]:
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     plain = [*_letters(), "▁H", "</", "</s"] if kind == "spm" else [*bytes_to_unicode().values(), "he", "<|", "|>"]
     octets = _bytes() if kind == "spm" else []
-    words = list(dict.fromkeys([*SPECIAL[:3], *octets, *SPECIAL[3:], "<think>", *plain]))
-    kinds = {"<unk>": 2, **dict.fromkeys(SPECIAL[1:], 3), **dict.fromkeys(NOT_SPECIAL, 4), **dict.fromkeys(octets, 6)}
+    words = list(dict.fromkeys([*SPECIAL[:3], *octets, *SPECIAL[3:], "<think>", *more, *plain]))
+    user = dict.fromkeys((*NOT_SPECIAL, *more), 4)
+    kinds = {"<unk>": 2, **dict.fromkeys(SPECIAL[1:], 3), **user, **dict.fromkeys(octets, 6)}
     return words, [kinds.get(word, 1) for word in words]

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from playground import template
+from playground.allowance import allowed
 from playground.messages import Message
 from playground.traits import Traits, traits_of
 from playground.values import Value
@@ -91,6 +92,7 @@ def ways_of(source: str, tokens: Mapping[str, str]) -> Ways:
 
 
 @lru_cache(maxsize=32)
+@allowed(seconds=template.PROBE_S)
 def _ways(source: str, tokens: tuple[tuple[str, str], ...]) -> Ways:
     variables = dict(tokens)
     traits = traits_of(source, variables)

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from playground.allowance import allowed
 from playground.errors import VariantError
 from playground.messages import Message
 from playground.presets import DEFAULT_PRESET, preset
 from playground.prompts import PromptFormat, choose, prompt_format, render, special_tokens
+from playground.template import PROBE_S
 from playground.values import Value
 from training.export.pieces import read
 
@@ -100,6 +102,7 @@ def _parameters() -> list[str]:
     return [f"PARAMETER {name} {value}" for name, value in values.items()]
 
 
+@allowed(seconds=PROBE_S)
 def _recognised(chat: Chat) -> tuple[_Known | None, str]:
     """Return the known format that renders the same text, with and without a system turn, and its system text."""
     if chat.template is None:

@@ -46,6 +46,9 @@ async def _answer(body: ChatRequest, request: Request) -> Response:
 
 
 def _rows(body: ChatRequest, dispatcher: Dispatcher) -> list[RowRequest]:
+    if len(body.messages) > (most_turns := dispatcher.limits.prompt_tokens):
+        text = f"There are {len(body.messages)} messages; this server takes prompts of {most_turns} tokens."
+        raise ApiError(400, text, "messages", TOO_LONG)
     turns = tuple(_message(place, turn) for place, turn in enumerate(body.messages))
     size, most = (
         sum(len(turn.content) + len(turn.reasoning_content or "") for turn in turns),

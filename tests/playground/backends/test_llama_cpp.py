@@ -9,6 +9,7 @@ from typing import Any
 import llama_cpp.llama_cpp as lib
 import pytest
 
+from playground.allowance import Cancelled
 from playground.backends.llama_cpp import LlamaCppBackend
 from playground.backends.prompting import prompt_of
 from playground.backends.scheduler import Scheduler
@@ -17,7 +18,7 @@ from playground.errors import VariantError
 from playground.events import Delta, Event, Finished, Started, TokenLogprob
 from playground.messages import Message
 from playground.presets import Sampling
-from playground.protocol import Cancelled, Choices, ModelSpec, Pause, RowRequest
+from playground.protocol import Choices, ModelSpec, Pause, RowRequest
 
 pytestmark = pytest.mark.models
 

@@ -98,11 +98,11 @@ def talk(turns: int) -> tuple[Message, ...]:
 def rendered(monkeypatch: pytest.MonkeyPatch) -> list[RowRequest]:
     """The requests whose prompts are built."""
     built: list[RowRequest] = []
-    real: Callable[[Backend[Any], RowRequest], Prompt] = vars(module)["prompt_of"]
+    real: Callable[[Backend[Any], RowRequest, int], Prompt] = vars(module)["prompt_of"]
 
-    def build(backend: Backend[Any], request: RowRequest) -> Prompt:
+    def build(backend: Backend[Any], request: RowRequest, most: int) -> Prompt:
         built.append(request)
-        return real(backend, request)
+        return real(backend, request, most)
 
     monkeypatch.setattr(module, "prompt_of", build)
     return built

@@ -8,13 +8,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
+from playground.allowance import Cancelled
 from playground.answer_text import AnswerText
 from playground.backends.prompting import prompt_of
 from playground.backends.scheduler import Scheduler
 from playground.backends.transformers import TransformersBackend
 from playground.errors import VariantError
 from playground.events import Event, Finished, Started
-from playground.protocol import Cancelled, Choices, ModelSpec, Pause, RowRequest
+from playground.protocol import Choices, ModelSpec, Pause, RowRequest
 
 QUESTIONS = ["안녕?", "hello world, tell me a long story about a courtyard", "🎉 마당이 뭐야? " * 4]
 BATCHED = ["llama", "qwen3", "gemma2", "mistral"]
