@@ -1,7 +1,8 @@
 """Chat templates as transformers renders them, within bounds. Everything that renders one anywhere comes through here.
 
 They come with models and adapters, and are programs of strangers. They run in a process of their own
-(playground/template_child.py), which the system ends when one computes too long or takes too much memory.
+(playground/template_child.py), which the system ends when one computes too long or takes too much memory; rows by the
+thousand, in a process that does nothing else, are rendered in that process once the first ones have gone well.
 """
 
 import atexit
@@ -12,8 +13,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,7 +31,10 @@ PROBE_S = 2.0
 """Seconds of computing for all that is found out about a template by rendering turns of ours with it."""
 KEPT = 4
 """Processes that wait for the next template; more are started where more are rendered at once."""
-
+FIRST = 32
+"""Texts that a template has to write in a process of its own before it writes in bulk."""
+LARGEST = 100_000
+"""Letters of the turns that are rendered in bulk; larger ones go to a process of their own, too."""
 
 WAITS = os.name == "posix"
 """Whether the system counts a process's seconds of computing, and pipes can be waited for."""
@@ -47,7 +53,51 @@ def rendered(template: str, turns: Sequence[Mapping[str, Any]], opened: bool, va
     `variables`: special tokens and whatever else the template is given; a name that nobody gives is undefined in it.
     """
     given = {"messages": turns, "tools": None, "documents": None, "add_generation_prompt": opened, **variables}
-    return str(_answer("render", template, given))
+    written = _bulk.get()
+    if written is None or sum(len(turn.get("content") or "") for turn in turns) > LARGEST:
+        return str(_answer("render", template, given))
+    if written[template] >= FIRST:
+        return _rendered_here(template, given)
+    said = str(_answer("render", template, given))
+    written[template] += 1
+    return said
+
+
+@contextmanager
+def in_bulk() -> Iterator[None]:
+    """Render in this process what a block renders, but for each template's first texts and whatever is large.
+
+    For rows by the thousand, each of which would take longer on its way to another process than in it. A template
+    still has its seconds a text; its memory is this process's own. Elsewhere than on a POSIX main thread, whose clock
+    can end it, nothing changes.
+    """
+    can_end_it = WAITS and threading.current_thread() is threading.main_thread()
+    token = _bulk.set(Counter() if can_end_it else None)
+    try:
+        yield
+    finally:
+        _bulk.reset(token)
+
+
+def _rendered_here(template: str, given: Mapping[str, Any]) -> str:
+    from playground.template_child import render
+
+    seconds = current().left(LARGEST)
+
+    def end(*_: object) -> None:
+        raise TemplateFault(f"it computes for more than {seconds:.1f} s")
+
+    before = signal.signal(signal.SIGPROF, end)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        return render(template, dict(given))
+    except TemplateFault:
+        raise
+    except Exception as error:
+        raise TemplateFault((str(error) or type(error).__name__)[:2000]) from error
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 @lru_cache(maxsize=64)
@@ -162,6 +212,8 @@ class _Child:
         self._process.wait()
 
 
+_bulk: ContextVar[Counter[str] | None] = ContextVar("bulk", default=None)
+"""How many texts each template has written since a block in bulk began; None outside of one."""
 _idle: list[_Child] = []
 
 

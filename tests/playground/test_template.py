@@ -1,7 +1,10 @@
 """A chat template is a stranger's program: whatever it does, it ends, and the next one is rendered."""
 
 import ast
+import signal
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,6 +110,31 @@ def test_one_that_was_killed_from_outside_is_asked_again(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("text", ["\ud83d half", "한글 🎉", "\0\r\n\x85\u2028", '"\\', "</s>"], ids=ascii)
 def test_any_text_comes_through_as_it_is(text: str) -> None:
     assert rendered(GOOD, text) == f"user: {text}\n"
+
+
+def test_rows_by_the_thousand_are_rendered_here_once_the_first_went_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Counter[str]()
+    answer = template._answer
+
+    def counted(do: str, source: str, given: dict[str, Any]) -> Any:
+        asked[source] += 1
+        return answer(do, source, given)
+
+    monkeypatch.setattr(template, "_answer", counted)
+    waits = "{% if messages[0].content == 'now' %}" + LOOP + "{% elif messages[0].content == 'no' %}"
+    waits += "{{ raise_exception('not that') }}{% endif %}" + GOOD
+    with template.in_bulk():
+        assert [rendered(waits, text) for text in map(str, range(100))] == [f"user: {n}\n" for n in range(100)]
+        assert asked[waits] == template.FIRST
+        for text, why in (("now", TOO_LONG), ("no", "not that")):
+            with pytest.raises(template.FAULTS, match=why):
+                rendered(waits, text)
+        assert asked[waits] == template.FIRST
+        assert len(rendered(waits, "x" * template.LARGEST + "x")) > template.LARGEST
+        assert asked[waits] == template.FIRST + 1
+    assert rendered(waits, "b") == "user: b\n"
+    assert asked[waits] == template.FIRST + 2
+    assert signal.getitimer(signal.ITIMER_PROF) == (0, 0)
 
 
 def test_templates_are_rendered_in_one_place() -> None:

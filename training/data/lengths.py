@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from playground.errors import ConfigError, VariantError
+from playground.template import in_bulk
 from training.data.counting import WordCounter
 from training.data.encoder import Encoder
 from training.data.examples import Example
@@ -96,6 +97,7 @@ class Lengths:
         return float(np.minimum(self.tokens, maximum).sum() / max(1, self.total))
 
 
+@in_bulk()
 def measure(data: Data, encoder: Encoder) -> Lengths:
     """Measure every row that can be rendered, as training would encode it; rows with fatal faults are left out.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from playground.system.atomic import replacing
+from playground.template import in_bulk
 from training.data.encoder import Encoder
 from training.data.examples import Example
 from training.data.tokenizing import Tokens
@@ -40,7 +41,8 @@ def write(path: Path, examples: Sequence[Example], encoder: Encoder) -> int:
     with replacing(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for start in range(0, len(examples), AT_ONCE):
             batch = examples[start : start + AT_ONCE]
-            rows = list(_apart(batch, encoder) if kind in COLUMNS else _tokens(batch, encoder))
+            with in_bulk():
+                rows = list(_apart(batch, encoder) if kind in COLUMNS else _tokens(batch, encoder))
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
             written += len(rows)
     return written
