@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from playground.system.waiting import GivenUp, never
+from playground.waiting import GivenUp, never
 
 T = TypeVar("T")
 TEMPLATE_S, TEMPLATE_S_A_MB = 2.0, 2.0

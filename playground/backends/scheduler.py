@@ -17,10 +17,10 @@ from playground.errors import ContextError, MadangError, VariantError
 from playground.events import Delta, Event, Failed, Finished, FinishReason, Progress, Started, Stats, TokenLogprob
 from playground.presets import Sampling
 from playground.protocol import Backend, R, RowRequest, Tokenizer
-from playground.system.waiting import never
 from playground.thinking.splitter import Said
 from playground.thinking.stream import AnswerStream
 from playground.thinking.tags import Tags
+from playground.waiting import never
 
 EMIT_EVERY_S = 0.04
 PROGRESS_AFTER_TOKENS = 512

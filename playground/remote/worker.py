@@ -17,7 +17,7 @@ from playground.protocol import Choices, ModelInfo, ModelSpec
 from playground.remote.answer import Answer
 from playground.remote.openai import Server
 from playground.remote.scores import Scorer
-from playground.system.waiting import LOOK_S, GivenUp, never
+from playground.waiting import LOOK_S, GivenUp, never
 from playground.workers import memory
 from playground.workers.tickets import Rows
 

@@ -17,7 +17,7 @@ from playground.server.guards.limits import Limits
 from playground.server.guards.record import Record
 from playground.server.served_models import Target
 from playground.server.wire.errors import TOO_LONG, ApiError, from_row
-from playground.system.waiting import LOOK_S
+from playground.waiting import LOOK_S
 from playground.workers.tickets import Ticket
 
 HEAVY = 100_000

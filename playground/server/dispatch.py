@@ -16,7 +16,7 @@ from playground.server.guards.limits import Limits
 from playground.server.guards.record import Record
 from playground.server.served_models import ServedModels, Target
 from playground.server.wire.errors import ApiError, sentence
-from playground.system.waiting import GivenUp
+from playground.waiting import GivenUp
 from playground.workers.pool import Hold, Notify
 
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from playground.remote.worker import RemoteWorker
 from playground.settings import Settings
 from playground.system import hardware
 from playground.system.logs import new_log
-from playground.system.waiting import GivenUp, never
+from playground.waiting import GivenUp, never
 from playground.workers import memory
 from playground.workers.process import WorkerProcess
 from playground.workers.tickets import Rows

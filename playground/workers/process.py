@@ -25,7 +25,7 @@ from playground.protocol import ModelInfo, ModelSpec
 from playground.settings import child_environment
 from playground.system.logs import last_line
 from playground.system.processes import ending, wait_or_kill
-from playground.system.waiting import LOOK_S, GivenUp, never
+from playground.waiting import LOOK_S, GivenUp, never
 from playground.workers import memory
 from playground.workers.tickets import Rows, Ticket
 
