@@ -146,7 +146,7 @@ def together(playground: "Playground") -> "FastAPI":
 
     settings, wings = playground.settings, tabs(playground.settings)
     app = create(playground) if is_served_beside_the_page(settings) else FastAPI(openapi_url=None)
-    page = build_page(playground, settings, wings)
+    page = build_page(playground, settings, wings, PROGRAM)
     if settings.mode == "space":
         app.add_middleware(Gate, queue=page._queue)
     shut(app, settings)
@@ -158,7 +158,7 @@ def build(settings: Settings, wings: "Sequence[Tab] | None" = None) -> "gr.Block
     from playground.compare import Playground
     from playground.ui.page import build as build_page
 
-    return build_page(Playground(settings), settings, tabs(settings) if wings is None else wings)
+    return build_page(Playground(settings), settings, tabs(settings) if wings is None else wings, PROGRAM)
 
 
 def tabs(settings: Settings) -> "list[Tab]":

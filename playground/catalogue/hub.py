@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from playground.catalogue import gguf_files
+from playground.catalogue import gguf_files, hub_search
 from playground.catalogue.downloads import LARGE, byte_bar, fetch_large
+from playground.catalogue.hub_search import HubModel
 from playground.errors import HubError, MadangError, SetupError, VariantError, refused
 from playground.system.hardware import GIB
 from playground.system.progress import Tell
@@ -55,6 +56,10 @@ class Hub(Protocol):
         """Return the files that a fetch would bring, with sizes."""
         ...
 
+    def search(self, query: str) -> list[HubModel]:
+        """Return the models that a search finds."""
+        ...
+
     def here(self, repo: str, revision: str | None, name: str | None = None) -> Path | None:
         """Return a model that is whole on this machine: a folder, or the GGUF of that name; never asks the network."""
         ...
@@ -91,6 +96,11 @@ class HuggingFaceHub:
         assert isinstance(plan, list)
         plan.sort(key=lambda row: row.filename)  # they come as their threads end
         return [HubFile(row.filename, row.file_size or 0, not row.will_download) for row in plan]
+
+    def search(self, query: str) -> list[HubModel]:
+        """Return the models that a search finds, those that are downloaded most first."""
+        with _explained(query, None):
+            return hub_search.search(query)
 
     def here(self, repo: str, revision: str | None, name: str | None = None) -> Path | None:
         """Return the folder of a model that is whole in the cache, or a GGUF with all its shards; else None."""

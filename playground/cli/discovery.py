@@ -1,19 +1,25 @@
-"""The verb `madang models discover`: what other programs keep on this machine, and adding it. Prints; others decide."""
+"""The verbs `madang models discover`, `suggest`, `search` and `fetch`: models here and on the Hub. Prints."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from playground.catalogue.discovery.found import PLACES, Look
 from playground.catalogue.discovery.offers import Offer, look_around, offers
-from playground.cli.context import print_json, program, said, say
+from playground.catalogue.suggested import GROUPS, suggestions
+from playground.cli.context import print_json, program, progress_bar, said, say
 from playground.compare import Playground
 from playground.errors import MadangError, UnknownNameError
 from playground.page.number import disk_size
 from playground.page.words import words
-from playground.workers import adding
+from playground.settings import Settings
+from playground.system.progress import ProgressFile
+from playground.workers import adding, memory
+from playground.workers.fetched import Fetched
 from playground.workers.loadable import Loader
 
 
@@ -107,3 +113,71 @@ def _row(offer: Offer) -> dict[str, object]:
     about = {"name": offer.name, "kind": found.kind, "bytes": found.size, "place": found.place, "title": found.title}
     state = "listed" if offer.listed else "refused" if offer.obstacle else "offered"
     return about | {"source": found.source, "file": found.file, "state": state, "said": _state(offer)}
+
+
+def suggest(context: typer.Context) -> None:
+    """List models to begin with: Korean, multilingual, small, code; and whether this machine holds them."""
+    settings = program(context).settings
+    console = Console()
+    for group in GROUPS:
+        say(console, words("en")[f"suggest.{group}"], "bold")
+        for one in suggestions():
+            if group in one.groups:
+                _line(console, settings, one.source, "base", one.weights, one.download, one.licence, one.gated)
+    say(console, "\nAdd one: madang models add NAME ID    more: madang models search WORDS", "dim")
+
+
+def search(
+    context: typer.Context,
+    query: Annotated[list[str], typer.Argument(help="Words of a model's id, of its owner or its name.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON lines.")] = False,
+) -> None:
+    """Search the Hugging Face Hub: size, licence, whether it is gated, and whether this machine holds it."""
+    settings = program(context).settings
+    found = Playground(settings).hub.search(" ".join(query))
+    console = Console()
+    for one in found:
+        if as_json:
+            print_json(asdict(one))
+        else:
+            _line(console, settings, one.source, one.kind, one.parameters, one.download, one.licence, one.gated)
+    if not as_json:
+        say(
+            console,
+            "\nAdd one: madang models add NAME ID" if found else "Nothing that could run here.",
+            "dim",
+        )
+
+
+def fetch(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A variant of the catalogue.")],
+    progress: Annotated[Path | None, typer.Option("--progress", hidden=True)] = None,
+) -> None:
+    """Download a variant's files now, before it is asked; what was interrupted goes on where it stopped."""
+    playground = Playground(program(context).settings)
+    loader = Loader(playground.settings, playground.catalogue, playground.hub)
+    variant = playground.catalogue.get(name)
+    written = ProgressFile(progress, Fetched())
+    console = Console(stderr=True)
+    with progress_bar(console) as move:
+
+        def tell(share: float, what: str) -> None:
+            written.tell(share=share, what=what)
+            move(share, what)
+
+        loader.loadable(variant, tell)
+    say(console, f"{name} is on this machine.")
+
+
+def _line(console: Console, settings: Settings, *fields: Any) -> None:
+    """Print a model of the Hub on one line."""
+    source, kind, parameters, download, licence, gated = fields
+    held = memory.fits(memory.foreseen(kind, parameters), settings) if parameters and kind == "base" else None
+    parts = [f"{parameters / 1e9:.1f}B" if parameters else "", disk_size(download) if download else "", licence]
+    parts += ["gated" if gated else "", "" if held is None else "fits" if held else "too large for this machine"]
+    say(
+        console,
+        f"  {source}  [{kind}]  " + " · ".join(part for part in parts if part),
+        "" if held is not False else "dim",
+    )

@@ -21,7 +21,8 @@ from playground.workers import memory
 from playground.workers.loadable import Loader, remote_spec
 
 models = typer.Typer(help="The catalogue of variants: list, find, add, check, remove.", no_args_is_help=False)
-models.command()(discovery.discover)
+for verb in (discovery.discover, discovery.suggest, discovery.search, discovery.fetch):
+    models.command()(verb)
 
 
 @models.callback(invoke_without_command=True)

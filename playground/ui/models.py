@@ -60,10 +60,10 @@ def lead(playground: Playground) -> str:
 def act(playground: Playground, action: str, name: str) -> Outcome:
     """Do what a row's button says; an unknown action does nothing."""
     actions = {"unload": unload, "check": check_row, "remove": remove}
-    return _tried(lambda: actions[action](playground, name)) if action in actions else Outcome("")
+    return tried(lambda: actions[action](playground, name)) if action in actions else Outcome("")
 
 
-def _tried(action: Callable[[], Outcome]) -> Outcome:
+def tried(action: Callable[[], Outcome]) -> Outcome:
     """Do something; an error becomes a card."""
     try:
         return action()
@@ -91,16 +91,17 @@ def remove(playground: Playground, name: str) -> Outcome:
     return _good("removed", name=name)
 
 
-def check(playground: Playground, variant: Variant, adding: bool = False) -> Outcome:
+def check(playground: Playground, variant: Variant, adding: bool = False, coming: str = "to_download") -> Outcome:
     """Look at a variant's files, here or on the Hub; of a remote one, see what its server serves.
 
     Nothing is downloaded, but config and tokenizer where it is to be added. Raises MadangError with the fault.
+    `coming`: the key of what is said of a download.
     """
     others = [other for other in playground.catalogue if other.name != variant.name]
     catalogue = variants.Catalogue([*others, variant], playground.settings.catalogue)
     loader = Loader(playground.settings, catalogue, playground.hub)
-    if coming := loader.download_bytes(variant):
-        verdict = _good("to_download", name=variant.name, size=size(coming))
+    if to_come := loader.download_bytes(variant):
+        verdict = _good(coming, name=variant.name, size=size(to_come))
         return _remarked(verdict, loader.foreseen(variant) if adding else [])
     loadable = loader.loadable(variant)
     if loadable.spec.remote is not None:
@@ -119,20 +120,25 @@ def _remarked(verdict: Outcome, remarks: list[Remark]) -> Outcome:
 
 def check_form(playground: Playground, form: Mapping[str, Any]) -> Outcome:
     """Check what the form describes; nothing is written."""
-    return _tried(lambda: check(playground, _allowed(playground, described(form))))
+    return tried(lambda: check(playground, _allowed(playground, described(form))))
 
 
 def add(playground: Playground, form: Mapping[str, Any]) -> Outcome:
     """Check what the form describes, and write it into the catalogue where it is sound."""
 
-    def added() -> Outcome:
-        variant = _allowed(playground, described(form))
-        checked = check(playground, variant, adding=True)
-        variants.add(playground.settings, variant)
-        done = _good("added_alone" if checked.no_chat else "added", name=variant.name)
-        return Outcome(checked.html + done.html, no_chat=checked.no_chat)
+    return tried(lambda: _added(playground, _allowed(playground, described(form))))
 
-    return _tried(added)
+
+def add_row(playground: Playground, row: Mapping[str, Any], coming: str = "to_download") -> Outcome:
+    """Check a row with the catalogue's own fields, and write it; raises MadangError where it is not sound."""
+    return _added(playground, variants.parse(dict(row), "the new variant"), coming)
+
+
+def _added(playground: Playground, variant: Variant, coming: str = "to_download") -> Outcome:
+    checked = check(playground, variant, adding=True, coming=coming)
+    variants.add(playground.settings, variant)
+    done = _good("added_alone" if checked.no_chat else "added", name=variant.name)
+    return Outcome(checked.html + done.html, no_chat=checked.no_chat)
 
 
 def _allowed(playground: Playground, variant: Variant) -> Variant:

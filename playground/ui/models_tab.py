@@ -9,11 +9,12 @@ import gradio as gr
 from playground.catalogue import kinds
 from playground.compare import Playground
 from playground.errors import MadangError
-from playground.page.components import Components, plain, tab_here
+from playground.page.components import Command, Components, plain, tab_here
 from playground.page.events import SILENT, Updates, Values
 from playground.page.form import no_number, values_of
 from playground.prompts import format_names
 from playground.ui import models
+from playground.ui.models_more import More
 
 ROWS = """
 element.addEventListener("click", (event) => {
@@ -28,17 +29,19 @@ EMPTIED = ("name", "source", "file", "url", "model", "key_env")
 """Fields of the form that a variant which was just added leaves empty."""
 
 
-def render(components: Components, playground: Playground) -> None:
-    """Lay out the tab, inside the caller's gr.Tab."""
+def render(components: Components, playground: Playground, command: Command = ()) -> None:
+    """Lay out the tab, inside the caller's gr.Tab; `command` calls this program, for downloads as jobs."""
     plain(models.lead(playground), elem_classes="lead")
     table = plain(models.table(playground, ask=False), elem_id="catalogue", js_on_load=ROWS)
     notice = plain(elem_id="models-said")
-    with components.make(gr.Accordion, "add.heading", open=False, elem_id="add"):
+    more = More(components, playground, command)
+    with components.make(gr.Accordion, "add.heading", open=False, elem_id="add", elem_classes="fold"):
         fields = _fields(components)
         with gr.Row(elem_classes="buttons"):
             check = components.make(gr.Button, "add.check", elem_id="add-check", scale=0, min_width=120)
             add = components.make(gr.Button, "add.add", variant="primary", elem_id="add-add", scale=0, min_width=160)
         verdict = plain(elem_id="add-said")
+    more.wire(notice, [table, fields["base"]], lambda: _now(playground, table, fields))
     _wire_table(playground, table, notice, fields)
     _wire_form(playground, table, fields, verdict, (check, add))
 

@@ -9,7 +9,7 @@ from starlette.middleware import Middleware
 
 from playground.compare import Playground
 from playground.page import edge, look
-from playground.page.components import Components, Tab, plain
+from playground.page.components import Command, Components, Tab, plain
 from playground.page.words import LANGUAGES, both, tooltip, words
 from playground.settings import Environment, Settings, set_defaults
 from playground.ui import chat, chat_tab, models_tab
@@ -26,8 +26,13 @@ COUNTS = {"GRADIO_ANALYTICS_MAX_EVENTS": "100", "GRADIO_ANALYTICS_CACHE_FREQUENC
 """Gradio keeps statistics of ten thousand calls and counts them anew after each, for a page that is switched off."""
 
 
-def build(playground: Playground, settings: Settings, extra_tabs: Sequence[Tab] = ()) -> gr.Blocks:
-    """Build the page: Chat, other wings' tabs, and Models (not in a Space). Show it with `launch_options`."""
+def build(
+    playground: Playground, settings: Settings, extra_tabs: Sequence[Tab] = (), command: Command = ()
+) -> gr.Blocks:
+    """Build the page: Chat, other wings' tabs, and Models (not in a Space). Show it with `launch_options`.
+
+    `command` calls this program, for work in a process of its own.
+    """
     components = _components(settings, extra_tabs)
     running = Running()
     set_defaults(**COUNTS)
@@ -43,7 +48,7 @@ def build(playground: Playground, settings: Settings, extra_tabs: Sequence[Tab] 
                     tab.render(components)
             if settings.mode == "local":
                 with components.make(gr.Tab, "tab.models", id="models", elem_id="tab-models"):
-                    models_tab.render(components, playground)
+                    models_tab.render(components, playground, command)
         chat_tab.wire(desk)
         _wire(page, header, first, components, desk)
     assert isinstance(page, gr.Blocks)

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from playground.catalogue.hub import HubFile
+from playground.catalogue.hub_search import HubModel
 from playground.compare import MAX_VARIANTS, Comparison, Playground, Question
 from playground.errors import ConfigError, UnknownNameError
 from playground.events import Delta, Event, Failed, Finished, Progress, Started
@@ -203,6 +204,9 @@ class SlowHub:
             return self.folder
         finally:
             self.left.set()
+
+    def search(self, query: str) -> list[HubModel]:
+        raise AssertionError("nobody searches")
 
     def here(self, repo: str, revision: str | None, name: str | None = None) -> Path | None:
         return None

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import huggingface_hub
 import pytest
@@ -18,6 +18,7 @@ from huggingface_hub import constants
 
 from playground.catalogue import downloads, hub
 from playground.catalogue.hub import HubFile, HuggingFaceHub
+from playground.catalogue.hub_search import HubModel
 from playground.errors import HubError, MadangError, SetupError, VariantError
 
 COMMIT = "c0ffee" * 6 + "c0ff"
@@ -43,6 +44,9 @@ class LocalHub(ThreadingHTTPServer):
         self.refusals: dict[str, Answer] = {}
         self.got: list[tuple[str, str]] = []
         """File and range of every download."""
+        self.found: list[dict[str, Any]] = []
+        self.asked: list[dict[str, str]] = []
+        """What searches find, and what they asked."""
 
     @property
     def url(self) -> str:
@@ -62,6 +66,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
         is_api = parts[:2] == ["api", "models"]
+        if parts == ["api", "models"]:
+            self.server.asked.append(dict(parse_qsl(urlsplit(self.path).query)))
+            return self._json(self.server.found)
         owner, name, *rest = parts[2:] if is_api else parts
         repo = f"{owner}/{name}"
         if repo in self.server.refusals:
@@ -443,3 +450,42 @@ def test_a_plan_needs_config_and_tokenizer_alone(server: LocalHub, monkeypatch: 
     assert HuggingFaceHub().fetch_plan("owner/base", None, Told()) == (folder, 0)  # here, and without the network
     with pytest.raises(HubError):
         HuggingFaceHub().fetch_plan("owner/other", None, Told())
+
+
+def test_a_search_reads_what_the_hub_says(server: LocalHub) -> None:
+    sizes = {"parameters": {"BF16": 1000, "F32": 10}, "total": 1010}
+    common = {"library_name": "transformers", "downloads": 7}
+    server.found = [
+        {"id": "o/base", "tags": ["safetensors", "license:apache-2.0"], "gated": "manual", "safetensors": sizes}
+        | common,
+        {"id": "o/gguf", "tags": ["gguf", "license:mit"], "gated": False, "gguf": {"total": 5000}},
+        {"id": "o/lora", "tags": ["base_model:adapter:o/base"], "library_name": "peft"},
+        {"id": "o/pickled", "tags": ["pytorch"]} | common,
+        {"id": "o/pictures", "tags": ["safetensors"], "library_name": "diffusers"},
+        {"id": "o/bare"},
+    ]
+    assert HuggingFaceHub().search("o") == [
+        HubModel("o/base", "base", 1010, 2040, "apache-2.0", True, 7),
+        HubModel("o/gguf", "gguf", 5000, 0, "mit"),
+        HubModel("o/lora", "adapter", base="o/base"),
+    ]
+    assert (server.asked[0]["search"], server.asked[0]["sort"]) == ("o", "downloads")
+
+
+def test_a_search_without_a_hub_says_so(server: LocalHub) -> None:
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(HubError, match="cannot be reached"):
+        HuggingFaceHub().search("o")
+
+
+def test_whole_or_not_is_told_without_the_network(server: LocalHub) -> None:
+    server.repos["owner/gguf"] = {"x.gguf": WEIGHTS}
+    hub = HuggingFaceHub()
+    assert (hub.here("owner/base", None), hub.here("owner/gguf", None, "x.gguf")) == (None, None)
+    folder = hub.fetch_folder("owner/base", None, Told())
+    file = hub.fetch_file("owner/gguf", None, None, Told())
+    server.shutdown()
+    server.server_close()
+    assert (hub.here("owner/base", None), hub.here("owner/gguf", None, "x.gguf")) == (folder, file)
+    assert hub.here("owner/gguf", None, "y.gguf") is None

@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 
 import app
-from playground.catalogue.hub import HubFile
+from playground.catalogue.hub import HubFile, HuggingFaceHub
+from playground.catalogue.hub_search import HubModel
 from playground.catalogue.variants import Catalogue, Gguf
 from playground.cli import models
 from playground.compare import Playground
+from playground.errors import HubError
 from playground.events import Stats
 from playground.settings import Settings
+from playground.system.progress import read
+from playground.workers.fetched import Fetched
 from tests.planted import free_port, says, serving
 from tests.playground.machine import Machine
 
@@ -194,6 +198,31 @@ def test_what_is_on_this_machine_is_shown_and_added(
     assert Catalogue.load(shell.settings).get("other-2") == added
 
 
+def test_models_to_begin_with_and_a_search(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, out, _ = shell("models", "suggest")
+    for said in ("Korean", "Qwen/Qwen3-0.6B  [base]  0.6B", "apache-2.0", "gated", "madang models add"):
+        assert said in out
+    found = [HubModel("o/big", "base", 10**15, 2 * 10**15, "mit", True), HubModel("o/q", "gguf")]
+    monkeypatch.setattr(HuggingFaceHub, "search", lambda self, query: found if query == "two words" else [])
+    _, out, _ = shell("models", "search", "two", "words")
+    assert "o/big  [base]  1000000.0B" in out
+    assert "mit · gated · too large for this machine" in out
+    _, out, _ = shell("models", "search", "two", "words", "--json")
+    assert [row["source"] for row in rows(out)] == ["o/big", "o/q"]
+    assert "Nothing that could run here" in shell("models", "search", "none")[1]
+
+
+def test_a_variant_is_fetched_before_it_is_asked(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(self: object, repo: str, revision: str | None, progress: Any) -> Path:
+        progress(0.5, f"{repo}: half")
+        raise HubError("The Hub went away.", "Try again.")
+
+    monkeypatch.setattr(HuggingFaceHub, "fetch_folder", fetch)
+    code, _, err = shell("models", "fetch", "far", "--progress", str(tmp_path / "progress.json"))
+    assert (code, "error: The Hub went away." in err) == (2, True)
+    assert read(tmp_path / "progress.json", Fetched) == Fetched(share=0.5, what="owner/far: half")
+
+
 def test_adding_checks_first_and_guesses_the_kind(shell: Shell, tmp_path: Path, model_files: Any) -> None:
     base = model_files.base(tmp_path / "mine")
     adapter = model_files.adapter(tmp_path / "lora")
@@ -245,6 +274,9 @@ class Shelf:
 
     def files(self, repo: str, revision: str | None, patterns: list[str] | None = None) -> list[HubFile]:
         return [HubFile("model.safetensors", 3 * 2**30, self.cached)]
+
+    def search(self, query: str) -> list[HubModel]:
+        raise AssertionError("nobody searches")
 
     def here(self, repo: str, revision: str | None, name: str | None = None) -> Path | None:
         return None

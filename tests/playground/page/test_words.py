@@ -7,12 +7,13 @@ from typing import get_args
 import gradio as gr
 import pytest
 
-from playground.catalogue import remarks
+from playground.catalogue import remarks, suggested
 from playground.catalogue.discovery import found
 from playground.escape import Markup
 from playground.page.components import Components
 from playground.page.words import LANGUAGES, LOCALES, both, examples, words
 from playground.presets import presets
+from playground.system import jobs
 from playground.traits import Notice
 from playground.ui import controls, models, models_rows
 from tests.places import ROOT
@@ -43,6 +44,11 @@ def keys_made_of_parts() -> set[str]:
         | {f"answer.{notice}" for notice in get_args(Notice)}
         | {f"models.{column}" for column in models_rows.COLUMNS}
         | {f"found.{place}" for place in found.PLACES}
+        | {f"suggest.{group}" for group in suggested.GROUPS}
+        | {f"fetch.state_{state}" for state in get_args(jobs.State)}
+        | {f"find.{name}" for name in ("here", "hub")}
+        | {f"find.{name}{more}" for name in ("folder", "words", "look", "search") for more in ("", "_hint")}
+        | {f"find.{name}_todo" for name in ("nothing", "none")}
         | {key for slider in sliders for key in (slider, f"{slider}_info")}
     )
 
@@ -72,7 +78,16 @@ def test_korean_is_written_in_korean() -> None:
 
 
 NAMES = {"kind.gguf", "kind.gptq", "controls.top_p", "controls.top_k", "controls.min_p", "models.here"}
-NAMES |= {"add.name_hint", "add.url_hint", "add.key_env_hint", "found.ollama", "found.lm_studio", "found.fault"}
+NAMES |= {
+    "add.name_hint",
+    "add.url_hint",
+    "add.key_env_hint",
+    "find.folder_hint",
+    "find.words_hint",
+    "found.ollama",
+    "found.lm_studio",
+    "found.fault",
+}
 
 
 def test_values_are_escaped_and_markup_is_not() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from playground.catalogue import variants
 from playground.catalogue.hub import HubFile
+from playground.catalogue.hub_search import HubModel
 from playground.compare import Playground, Question
 from playground.messages import Message
 from playground.presets import Sampling
@@ -37,6 +38,9 @@ class ListingHub:
 
     def fetch_folder(self, repo: str, revision: str | None, progress: Any) -> Path:
         raise AssertionError("a check downloads nothing")
+
+    def search(self, query: str) -> list[HubModel]:
+        raise AssertionError("nobody searches")
 
     def here(self, repo: str, revision: str | None, name: str | None = None) -> Path | None:
         return None

@@ -9,6 +9,7 @@ import pytest
 
 from playground.catalogue import quantized
 from playground.catalogue.hub import HubFile
+from playground.catalogue.hub_search import HubModel
 from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf
 from playground.errors import VariantError
 from playground.protocol import ModelSpec
@@ -34,6 +35,9 @@ class FakeHub:
         self.asked.append(("folder", repo, revision))
         progress(1.0, repo)
         return self.repos[repo]
+
+    def search(self, query: str) -> list[HubModel]:
+        raise AssertionError("nobody searches")
 
     def here(self, repo: str, revision: str | None, name: str | None = None) -> Path | None:
         return None
