@@ -65,9 +65,12 @@ class Door:
         came = HTTPConnection(scope)
         if not self._tokens:
             fault = self._place.fault(came.client.host if came.client else "", came.headers)
+            if fault == "origin" and _is_link(scope, came.headers):
+                return None
             return _refusal(f"Without a key the page {ONLY[fault]}. {SET_A_KEY}") if fault else None
         if self._signed_in(came):
-            return _refusal("The page serves no page of another site.") if of_another_site(came.headers) else None
+            foreign = of_another_site(came.headers) and not _is_link(scope, came.headers)
+            return _refusal("The page serves no page of another site.") if foreign else None
         if scope["type"] == "http" and _is_form(came.headers):
             return await self._sign_in(Request(scope, receive))
         return self._form(came) if "text/html" in came.headers.get("accept", "") else _refusal(SEND_A_KEY, 401)
@@ -84,7 +87,8 @@ class Door:
             async with self._wrong:
                 await asyncio.sleep(PAUSE_S)
             return self._form(asked, wrong=True)
-        answer = RedirectResponse("/" + asked.url.path.lstrip("/"), 303)  # `//name` would lead to another site
+        here = "./" + asked.url.path.rpartition("/")[2]  # a proxy may serve the page below a path that we do not see
+        answer = RedirectResponse(here, 303)
         answer.set_cookie(
             COOKIE, self._tokens[number - 1], httponly=True, samesite="lax", secure=asked.url.scheme == "https"
         )
@@ -107,6 +111,12 @@ class Door:
 def _token(key: SecretStr) -> str:
     """Return what the cookie of a key holds: it shows nothing of the key, and is worth nothing once the key is gone."""
     return hmac.new(key.get_secret_value().encode(), b"the page of Madang", sha256).hexdigest()
+
+
+def _is_link(scope: Scope, headers: Headers) -> bool:
+    """Return whether a person follows another site's link to the page: it opens for itself, and changes nothing."""
+    is_asked_for = scope["type"] == "http" and scope["method"] == "GET" and route_path(scope) == "/"
+    return is_asked_for and headers.get("sec-fetch-dest") == "document" and "origin" not in headers
 
 
 def _is_form(headers: Headers) -> bool:

@@ -122,11 +122,16 @@ class Place:
 
 
 def of_another_site(headers: Headers) -> bool:
-    """Return whether a browser sends a request for a page of another site."""
+    """Return whether a browser sends a request for a page of another site.
+
+    A browser that says so itself is believed: no page can change that, while a proxy may have changed `Host`.
+    """
+    if said := headers.get("sec-fetch-site"):
+        return said not in ("same-origin", "none")
     hosts = [headers[name].lower() for name in ("host", "x-forwarded-host") if name in headers]
     origin = headers.get("origin")
-    ours = origin is None or origin.lower() in [f"{scheme}://{host}" for scheme in ("http", "https") for host in hosts]
-    return not ours or headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    ours = [f"{scheme}://{host}" for scheme in ("http", "https") for host in hosts]
+    return origin is not None and origin.lower() not in ours
 
 
 class Keys:

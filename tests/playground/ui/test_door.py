@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -88,7 +89,7 @@ def test_a_key_in_the_form_opens_the_page_for_this_browser() -> None:
     wrong = ask(it, "/", "POST", headers=FORM, content="key=sk-wrong", **there)
     assert (wrong.status_code, "no key of this server" in wrong.text, len(wrong.cookies)) == (401, True, 0)
     right = ask(it, "/?theme=dark", "POST", headers=FORM, content=f"key={KEY}", **there)
-    assert (right.status_code, right.headers["location"]) == (303, "/")
+    assert (right.status_code, right.headers["location"]) == (303, "./")
     said = right.headers["set-cookie"].lower()
     assert "httponly" in said
     assert "samesite=lax" in said
@@ -105,6 +106,45 @@ def test_a_cookie_serves_no_page_of_another_site() -> None:
     assert ask(it, join, "POST", cookies=cookies, headers={"origin": "http://evil.example"}).status_code == 403
     proxied = {"origin": "https://lab.example", "host": "127.0.0.1:7860", "x-forwarded-host": "lab.example"}
     assert ask(it, join, "POST", cookies=cookies, headers=proxied).status_code == 200
+    silent = {"origin": "https://lab.example", "sec-fetch-site": "same-origin"}  # of a proxy that tells no name
+    assert ask(it, join, "POST", cookies=cookies, headers=silent).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("at", "asked", "lands"),
+    [
+        ("https://lab.example/madang/", "/", "https://lab.example/madang/"),  # what the proxy hands on has no prefix
+        ("https://lab.example/madang/logs/day", "/logs/day", "https://lab.example/madang/logs/day"),
+        ("https://lab.example//evil.example", "//evil.example", "https://lab.example/evil.example"),
+        ("https://lab.example/https:evil.example", "/https:evil.example", "https://lab.example/https:evil.example"),
+    ],
+)
+def test_who_signs_in_stays_where_the_proxy_serves_the_page(at: str, asked: str, lands: str) -> None:
+    answer = ask(app(api_keys=SecretStr(KEY)), HERE + asked, "POST", headers=FORM, content=f"key={KEY}")
+    assert urljoin(at, answer.headers["location"]) == lands
+
+
+@pytest.mark.parametrize("keys", ["", KEY])
+@pytest.mark.parametrize(
+    ("status", "path", "method", "changed"),
+    [
+        (200, "/", "GET", {}),
+        (200, "/?theme=dark", "GET", {"sec-fetch-site": "same-site"}),
+        (403, "/", "POST", {}),
+        (403, "/", "GET", {"sec-fetch-dest": "iframe"}),
+        (403, "/", "GET", {"sec-fetch-dest": "script"}),
+        (403, "/", "GET", {"origin": "https://wiki.example"}),
+        (403, "/config", "GET", {}),
+        (403, "/gradio_api/info", "GET", {}),
+    ],
+)
+def test_a_link_on_another_site_opens_the_page(
+    keys: str, status: int, path: str, method: str, changed: dict[str, str]
+) -> None:
+    it = app(api_keys=SecretStr(keys))
+    cookies = {COOKIE: ask(it, "/", "POST", headers=FORM, content=f"key={KEY}").cookies[COOKIE]} if keys else None
+    headers = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document", **changed}
+    assert ask(it, path, method, cookies=cookies, headers=headers).status_code == status
 
 
 def test_a_form_without_end_is_no_key() -> None:
