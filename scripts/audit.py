@@ -36,8 +36,13 @@ def told(packages: list[dict[str, Any]]) -> int:
     for one, fault in faults:
         mended = ", ".join(fault.get("fix_versions", ())) or "no version yet"
         sys.stdout.write(f"{one['name']} {one['version']}: {fault['id']}, mended in {mended}\n")
-    asked = sum("vulns" in one for one in packages)
-    sys.stdout.write(f"Audited: {asked} of {len(packages)} packages, {len(faults)} known faults\n")
+    unknown = [one for one in packages if "vulns" not in one]
+    if unknown:
+        sys.stdout.write(
+            f"Not audited: {len(unknown)} packages. {unknown[0].get('skip_reason', 'No reason is given.')}\n"
+        )
+    if asked := len(packages) - len(unknown):
+        sys.stdout.write(f"Audited: {asked} of {len(packages)} packages, {len(faults)} known faults\n")
     return 1 if faults else 0
 
 

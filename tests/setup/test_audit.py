@@ -22,7 +22,8 @@ SKIPPED = {"name": "unknown", "skip_reason": "not found on PyPI"}
     [
         ([SOUND], 0, 0, ["Audited: 1 of 1 packages, 0 known faults"]),
         ([SOUND, FAULTY], 1, 1, ["faulty 1.0: PYSEC-2026-1, mended in 1.1", "mended in no version yet", "2 of 2"]),
-        ([SKIPPED, SKIPPED], 0, 0, ["Audited: 0 of 2 packages"]),
+        ([SKIPPED, SOUND], 0, 0, ["Not audited: 1 packages. not found on PyPI", "Audited: 1 of 2 packages, 0 known"]),
+        ([SKIPPED, SKIPPED], 0, 0, ["Not audited: 2 packages. not found on PyPI"]),
         (None, 1, 0, ["Not audited: ProxyError: nobody there"]),
         (None, 2, 2, ["Not audited: ProxyError: nobody there"]),
     ],
@@ -45,6 +46,7 @@ def test_what_is_known_fails_and_what_cannot_be_asked_is_said(
     assert importlib.import_module("audit").main() == code
     out = capsys.readouterr().out
     assert [part for part in said if part not in out] == []
+    assert ("known faults" in out) == any("vulns" in one for one in report or ())  # none known is not none asked
 
 
 def test_secrets_are_looked_for_everywhere() -> None:
