@@ -23,8 +23,10 @@ from playground.server.guards.stack import route_path
 
 CAPACITY = 1000
 """Sessions in all; beyond it the one that was used longest ago goes, open or not."""
-RESTING = 64
-"""Sessions without an open page that are kept."""
+RESTING, ASKED = 64, 256
+"""Sessions without an open page that are kept: those in which nothing happened, and those with a conversation, say."""
+NIGHT_S = 86_400
+"""A laptop sleeps so long: Gradio's page opens no new heartbeat when it wakes."""
 UNREAD = 1000
 """Messages that wait for a session; with more, nobody reads them."""
 LONGEST_NAME = 64
@@ -36,6 +38,13 @@ class Session(SessionState):
 
     def __init__(self, blocks: gr.Blocks) -> None:
         super().__init__(cast(gr.Blocks, SimpleNamespace(default_config=blocks.default_config, blocks={})))
+        self.STATE_TTL_WHEN_CLOSED = NIGHT_S
+
+    @property
+    def is_used(self) -> bool:
+        """Return whether it holds what the page did not begin with."""
+        blocks = self.blocks_config.blocks
+        return any(value != getattr(blocks[key], "value", None) for key, value in list(self.state_data.items()))
 
     def __setitem__(self, key: int, value: Any) -> None:
         block = self.blocks_config.blocks.get(key)
@@ -93,8 +102,12 @@ class Sessions(StateHolder):
         self._queue.pending_event_ids_session.pop(name, None)
 
     def _make_room(self) -> None:
-        resting = [name for name in self.session_data if not self._open[name]]
-        for name in resting[: max(0, len(resting) + 1 - RESTING)]:
+        resting = {name: cast(Session, kept) for name, kept in self.session_data.items() if not self._open[name]}
+        if len(resting) < RESTING:
+            return
+        used = [name for name, state in resting.items() if state.is_used]
+        unused = [name for name, state in resting.items() if not state.is_used]
+        for name in used[: max(0, len(used) - ASKED)] + unused[: max(0, len(unused) + 1 - RESTING)]:
             self.drop(name)
 
     def _is_unread(self, name: str) -> bool:

@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from playground.compare import Playground
@@ -135,6 +137,27 @@ def test_who_comes_back_finds_what_was_there(page: Page) -> None:
         await reader
 
     asyncio.run(live())
+
+
+def test_a_conversation_outlives_strangers_and_a_night(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "ASKED", 5)
+    key, empty = next((key, one.value) for key, one in page.blocks.blocks.items() if isinstance(one, gr.State))
+
+    async def come_and_go(named: str, value: Any) -> None:
+        for number in range(MANY):
+            page.sessions[f"{named}{number}"][key] = value
+            assert await page.read(f"{API}/heartbeat/{named}{number}") == 200
+
+    page.sessions["laptop"][key] = "a conversation"
+    asyncio.run(page.read(f"{API}/heartbeat/laptop"))
+    asyncio.run(come_and_go("stranger", empty))
+    state: Any = page.sessions.session_data["laptop"]
+    state._state_ttl[key] = (3600, datetime.now() - timedelta(hours=9))
+    page.sessions.delete_all_expired_state()  # type: ignore[no-untyped-call]
+    assert page.sessions["laptop"][key] == "a conversation"
+    asyncio.run(come_and_go("asker", "another"))
+    assert kept(page) <= RESTING + 5
+    assert f"asker{MANY - 1}" in page.sessions.session_data
 
 
 def test_names_are_as_long_as_a_page_makes_them(page: Page) -> None:
