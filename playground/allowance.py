@@ -5,6 +5,7 @@ It is in force for a block and all that is called in it, so that no layer betwee
 
 import contextvars
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,12 +39,15 @@ class Allowance:
     others: Callable[[], None] = _nothing
     """Lets other work of the thread go on; called now and then by what takes long."""
     seconds: float | None = None
+    looked: float = 0.0
 
     def look(self) -> None:
-        """Let others go on; raise Cancelled where nobody waits any more."""
+        """Let others go on, if they did not just now; raise Cancelled where nobody waits any more."""
         if self.given_up():
             raise Cancelled
-        self.others()
+        if time.monotonic() - self.looked >= LOOK_S:
+            self.others()
+            self.looked = time.monotonic()
 
     def left(self, size: int) -> float:
         """Return the seconds that a template may take for what is `size` bytes long."""

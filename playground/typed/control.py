@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from playground import traits
+from playground.allowance import current
 from playground.messages import Message
 from playground.thinking.habits import habits
 from playground.thinking.tags import marks
@@ -15,6 +16,8 @@ from playground.thinking.tags import marks
 SIGN = re.compile(r"[^\w\s]")
 """What a mark of a turn has and a plain word has not."""
 FIRST_MARK = 0xF0000
+MANY = 1000
+"""Words that are found in a text between two looks whether anybody still waits."""
 
 
 class Edges(NamedTuple):
@@ -58,9 +61,11 @@ class Control:
 
     def find(self, text: str) -> Iterator[tuple[int, int]]:
         """Yield where each of them stands in a text: [start, end), the longest of those that begin at a place."""
-        at = 0
+        at = tried = 0
         while self.edges and (found := self._first.search(text, at)):
-            start = found.start()
+            start, tried = found.start(), tried + 1
+            if tried % MANY == 0:
+                current().look()
             words = (text[start : start + size] for size in self._sizes[found[0]])
             size = next((len(word) for word in words if word in self.edges), 0)
             if size:
@@ -69,6 +74,7 @@ class Control:
 
     def places(self, text: str, role: str) -> list[tuple[int, int]]:
         """Return where a text holds one: [start, end). Tags of thoughts are none in answers."""
+        current().look()
         found = list(self.find(text))
         if not found or role != "assistant" or not self.thoughts:
             return found

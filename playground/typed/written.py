@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
+from playground.allowance import current
 from playground.typed.control import Control, Edges
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ class Written(NamedTuple):
         found: list[T] = []
         at = 0
         for begin, end, inner in self._pieces() if self.typed else ():
+            current().look()
             found += usual(at, begin) if at < begin else []
             found += plain(*inner) if inner[0] < inner[1] else []
             at = end

@@ -1,7 +1,7 @@
 """Control tokens that a message types are text in both engines: they open no turn and end none."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from playground.allowance import Cancelled, allowed, current
 from playground.backends.prompting import Prompt, prompt_of
 from playground.errors import VariantError
 from playground.messages import Message
 from playground.presets import Sampling
 from playground.protocol import RowRequest, Tokenizer
-from playground.typed.control import Control, Edges
+from playground.typed.control import Control, Edges, marked
+from playground.typed.written import Written
 from tests.playground.vocabularies import KINDS, SPECIAL, TEMPLATES, folder, gguf
 
 HF = [(kind, name) for kind in KINDS for name in TEMPLATES]
@@ -197,3 +199,39 @@ def test_the_embedded_models_read_typed_tokens_as_text(demo_models: Path, demo_f
     assert for_hf == for_llama
     assert [token for token in for_hf if both[0].piece(token).startswith(b"<|im")] == [1, 2, 1, 2, 1]
     lib.llama_model_free(model)
+
+
+MANY = Control({"<|im_end|>": Edges()})
+LONG: dict[str, Callable[[], object]] = {
+    "one text": lambda: MANY.typed_in(said("<|im_end|>" * 5000)),
+    "texts": lambda: MANY.typed_in(said(*["a"] * 100)),
+    "marks": lambda: marked(MANY, said(*["<|im_end|>"] * 100), "(", ")"),
+    "pieces": lambda: Written("a<|im_end|>" * 100, ((1, 11), (111, 121), (331, 341)), MANY).encoded(
+        lambda begin, end: [begin], lambda begin, end: [end]
+    ),
+}
+
+
+def said(*texts: str) -> list[Message]:
+    return [Message(role="user", content=text) for text in texts]
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_who_gives_up_ends_the_search_for_what_was_typed(name: str) -> None:
+    looks: list[int] = []
+
+    def given_up() -> bool:
+        looks.append(1)
+        return len(looks) > 2
+
+    with pytest.raises(Cancelled), allowed(given_up):
+        LONG[name]()
+
+
+def test_others_go_on_now_and_then_however_often_is_looked() -> None:
+    """A step of theirs for each of a thousand looks would keep a long prompt waiting for the whole of their answers."""
+    steps: list[int] = []
+    with allowed(others=lambda: steps.append(1)):
+        for _ in range(1000):
+            current().look()
+        assert 0 < len(steps) < 500

@@ -8,6 +8,10 @@ import httpx
 import openai
 import pytest
 
+from playground.messages import Message
+from playground.server.routes import chat
+from playground.server.wire.requests import ChatTurn
+
 HI: Any = [{"role": "user", "content": "hi"}]
 SAID = "other heard: hi"
 
@@ -366,3 +370,16 @@ def test_an_engine_that_fails_or_dies_is_a_500_and_the_next_request_is_answered(
             list(client.chat.completions.create(model="other", messages=said("!crash"), stream=stream))
         answer = client.chat.completions.create(model="other", messages=HI, temperature=0)
         assert answer.choices[0].message.content == SAID
+
+
+def test_turns_are_read_beside_the_event_loop(http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns by the ten thousand take a second: every other client would wait for it."""
+    read = chat._message
+
+    def beside(place: int, turn: ChatTurn) -> Message:
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop()
+        return read(place, turn)
+
+    monkeypatch.setattr(chat, "_message", beside)
+    assert http.post("/v1/chat/completions", json={"model": "other", "messages": HI}).status_code == 200
