@@ -68,21 +68,24 @@ def show(settings: Settings, wanted: Asked) -> Shown:
     """Return the rows asked for; what stands in the way becomes a card, no results an invitation."""
     own = wanted.folder == settings.data / "results"
     if own and not any(wanted.folder.rglob("*.json")):
-        return Shown(instead=_empty())
+        return Shown(instead=_empty(settings))
     try:
         board = _load(str(settings.data), wanted.folder, wanted.margin, _stamp(settings, wanted.folder))
     except MadangError as error:
         return Shown(instead=fault("leaderboard.problem", error))
     shots = tuple(sorted({row.shots for row in board.rows}))
     if not board.rows:
-        return Shown(instead=_empty())
+        return Shown(instead=_empty(settings))
     fewer = _filtered(board, wanted)
     if not fewer.rows:
         return Shown(fewer, shots, card("leaderboard.none_left", both("leaderboard.none_left_hint")))
     return Shown(board=_sorted(fewer, wanted.sort), shots=shots)
 
 
-def _empty() -> str:
+def _empty(settings: Settings) -> str:
+    """Return what stands where there is no result yet: visitors of a Space can score nothing."""
+    if settings.mode == "space":
+        return nothing(texts, "leaderboard.unscored")
     return nothing(texts, "leaderboard.empty", tab_button("evaluate", both("leaderboard.to_evaluate")))
 
 

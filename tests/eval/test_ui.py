@@ -84,6 +84,22 @@ def test_nothing_scored_invites_to_evaluate(settings: Settings) -> None:
     assert 'data-tab="evaluate"' in found.instead
 
 
+@pytest.mark.parametrize("mode", ["local", "space"])
+def test_a_space_invites_nobody_to_a_tab_it_has_not_and_broken_files_are_told(
+    mode: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MADANG_MODE", mode)
+    settings = Settings(data=tmp_path, mode=mode)
+    wanted = boards.asked(settings, {})
+    empty = boards.show(settings, wanted).instead
+    (wanted.folder / "run").mkdir(parents=True)
+    (wanted.folder / "run" / "results_2026-01-01T00-00-00.json").write_text("{half", encoding="utf-8")
+    broken = boards.show(settings, wanted).instead
+    assert ("data-tab" in empty) == ("madang eval" in empty) == (mode == "local")
+    assert "results_2026-01-01T00-00-00.json" in broken
+    assert (str(tmp_path) in broken) == (mode == "local")
+
+
 def test_a_folder_that_is_not_there_is_a_card(settings: Settings, tmp_path: Path) -> None:
     found = boards.show(settings, boards.asked(settings, {"folder": str(tmp_path / "none")}))
     assert 'role="alert"' in found.instead
