@@ -186,6 +186,11 @@ def test_what_is_no_hub_id_is_refused(playground: Playground, chosen: str) -> No
     assert playground.catalogue.names == before
 
 
+def test_a_download_is_never_of_a_folder(playground: Playground, tmp_path: Path, model_files: Any) -> None:
+    done = models_getting.get(playground, (), str(model_files.base(tmp_path / "base")))
+    assert (done.good, "is not a Hub id" in done.html) == (False, True)
+
+
 def test_a_space_has_none_of_it(tmp_path: Path) -> None:
     names = ("suggested", "here-found", "find-folder", "find-words", "hub-found", "hub-files", "fetch-jobs")
     found = {}
