@@ -17,6 +17,8 @@ T = TypeVar("T")
 TEMPLATE_S, TEMPLATE_S_A_MB = 2.0, 2.0
 """Seconds of computing that a template may take to write a prompt, and more for each MB that it is given: some hundred
 times what those of known models take."""
+TEMPLATE_S_A_TURN, MOST_TURNS = 0.005, 2000
+"""More for each of so many turns: Gemma 4's template looks through all of them for each, and takes 2 s for 800."""
 LOOK_S = 0.02
 """Seconds between two looks whether the work is given up."""
 LARGE = 50_000
@@ -49,9 +51,9 @@ class Allowance:
             self.others()
             self.looked = time.monotonic()
 
-    def left(self, size: int) -> float:
-        """Return the seconds that a template may take for what is `size` bytes long."""
-        own = TEMPLATE_S + TEMPLATE_S_A_MB * size / 1e6
+    def left(self, size: int, turns: int = 0) -> float:
+        """Return the seconds that a template may take for so many turns that are `size` bytes long."""
+        own = TEMPLATE_S + TEMPLATE_S_A_MB * size / 1e6 + TEMPLATE_S_A_TURN * min(turns, MOST_TURNS)
         return own if self.seconds is None else min(own, self.seconds)
 
     def take(self, seconds: float) -> None:

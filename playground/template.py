@@ -68,8 +68,9 @@ def in_bulk() -> Iterator[None]:
     """Render in this process what a block renders, but for each template's first texts and whatever is large.
 
     For rows by the thousand, each of which would take longer on its way to another process than in it. A template
-    still has its seconds a text; its memory is this process's own. Elsewhere than on a POSIX main thread, whose clock
-    can end it, nothing changes.
+    still has its seconds a text, though one that waits for a later row to compute a single giant (`10 ** 10 ** 9`) is
+    ended after it; its memory is this process's own. Elsewhere than on a POSIX main thread, whose clock can end it,
+    nothing changes.
     """
     can_end_it = WAITS and threading.current_thread() is threading.main_thread()
     token = _bulk.set(Counter() if can_end_it else None)
@@ -114,7 +115,7 @@ def _answer(do: str, source: str, given: Mapping[str, Any]) -> Any:
         data = json.dumps({"source": source, "given": given}, default=_plain)
     except (TypeError, ValueError, RecursionError) as error:
         raise TemplateFault(f"it cannot be given {error}") from error
-    seconds = allowance.left(len(data))
+    seconds = allowance.left(len(data), len(given.get("messages", ())))
     if seconds <= 0:
         raise TemplateFault("it takes too long")
     line = f'{{"do": "{do}", "seconds": {seconds}, {data[1:]}'

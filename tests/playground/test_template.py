@@ -85,6 +85,25 @@ def test_all_that_is_found_out_about_a_template_shares_one_allowance(monkeypatch
     assert given[1] < 0.2 * template.PROBE_S
 
 
+def test_long_conversations_have_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known templates (Gemma 4's) look through all turns for each; strangers' loops are bounded all the same."""
+    monkeypatch.undo()
+    given: list[float] = []
+
+    def heard(child: object, line: str, seconds: float, allowed: object) -> dict[str, object]:
+        given.append(seconds)
+        return {"value": "", "seconds": 0.0}
+
+    monkeypatch.setattr(template._Child, "ask", heard)
+    for count in (1, 800, 2000, 60_000):
+        template.rendered(GOOD, [{"role": "user", "content": "a"}] * count, False, {})
+    one, long, longest, hostile = given
+    assert one < 2.1
+    assert long > 3 * 2.0
+    assert longest > 12
+    assert hostile < longest + 6
+
+
 def test_who_gives_up_ends_it_in_its_middle() -> None:
     looks: list[int] = []
 

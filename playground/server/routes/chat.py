@@ -13,7 +13,7 @@ from playground.server.guards.record import record_of
 from playground.server.routes.answering import AnswerBuilder, envelope
 from playground.server.wire.errors import REFUSALS, TOO_LONG, ApiError
 from playground.server.wire.logprobs import PlacedToken, chat_logprobs
-from playground.server.wire.requests import ChatRequest, ChatTurn, Part
+from playground.server.wire.requests import ChatRequest, ChatTurn
 from playground.server.wire.responses import (
     ChatChoice,
     ChatChunk,
@@ -90,12 +90,13 @@ def _message(place: int, turn: ChatTurn) -> Message:
 def _content(where: str, turn: ChatTurn) -> str:
     if turn.content is None and turn.role != "assistant":
         raise ApiError(400, f"Missing required parameter: '{where}'.", where, "missing_required_parameter")
-    parts = [Part(type="text", text=turn.content or "")] if isinstance(turn.content, str | None) else turn.content
-    for number, part in enumerate(parts):
+    if not isinstance(turn.content, list):
+        return turn.content or ""
+    for number, part in enumerate(turn.content):
         if part.type != "text" or part.text is None:
             text = f"Content parts of type '{part.type[:50]}' are not served here: the models read text alone."
             raise ApiError(400, text, f"{where}[{number}]", "unsupported_content")
-    return "".join(part.text or "" for part in parts)
+    return "".join(part.text or "" for part in turn.content)
 
 
 class _ChatBuilder(AnswerBuilder[ChatChoice, ChunkChoice]):
