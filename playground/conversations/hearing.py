@@ -51,24 +51,19 @@ class Hearing:
         self._answering.cancel()
 
     def looks(self, seconds: float) -> Iterator[tuple[Turn, set[str]]]:
-        """Yield the turn with the variants whose answers changed, at most every `seconds`; at once with all of them.
+        """Yield the turn with the variants whose answers changed, no faster than every `seconds`; all of them at first.
 
         While nothing changes it is yielded without any now and then, so that the caller may stop looking.
         """
         seen: Turn | None = None
-        due = 0.0
         while True:
+            time.sleep(seconds)  # before the last look, too: a browser that is drawn to twice at once loses something
             self._wait(seen)
-            if not self.over and (left := due - time.monotonic()) > 0:
-                time.sleep(left)
             turn, over = self._now()
-            yield (
-                turn,
-                {name for name, answer in turn.answers.items() if seen is None or seen.answers[name] is not answer},
-            )
+            yield turn, {name for name, one in turn.answers.items() if seen is None or seen.answers[name] is not one}
             if over:
                 return
-            seen, due = turn, time.monotonic() + seconds
+            seen = turn
 
     def _wait(self, seen: Turn | None) -> None:
         with self._news:

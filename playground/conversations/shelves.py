@@ -11,7 +11,8 @@ from hashlib import sha256
 
 from playground.conversations.hearing import Answering, Hearing
 from playground.conversations.store import Store
-from playground.conversations.turns import Chat
+from playground.conversations.turns import Chat, Turn
+from playground.errors import MadangError
 from playground.settings import Settings
 
 FILE = "conversations.db"
@@ -27,10 +28,17 @@ class Shelf:
         self._lock = threading.Lock()
         self._under_way: dict[str, Hearing] = {}
 
-    def begin(self, chat: Chat, answering: Answering) -> Hearing:
-        """Hear the answers to the last question, and write them down as they come."""
-        turn = chat.tree[chat.leaf]
+    def begin(self, chat: Chat, turn: Turn, answering: Answering) -> Hearing:
+        """Hear the answers to the last question, and write all of it down as it comes.
+
+        `turn` is that question with how it was asked; the one before is written again, since it loses its prompts.
+        """
+        written = [one for one in (chat.tree.get(turn.parent), turn) if one]
         hearing = Hearing(turn, answering, lambda now: self.store.update(chat.id, now))
+        try:
+            self.store.keep(chat.with_turn(turn), written)
+        except MadangError as error:
+            hearing.fault = error
         with self._lock:
             self._under_way = {key: one for key, one in self._under_way.items() if not one.over}
             self._under_way[turn.id] = hearing

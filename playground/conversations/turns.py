@@ -154,6 +154,12 @@ class Chat(Value):
         """Return the conversation with another way in view: to a turn of the tree, or empty for before the first."""
         return self._with(leaf=leaf)
 
+    def unasked(self) -> "Chat":
+        """Return the conversation without its last question, which nobody was asked after all."""
+        last = self.tree[self.leaf]
+        tree = {key: turn for key, turn in self.tree.items() if key != last.id}
+        return self._with(tree=tree, leaf=last.parent) if tree else Chat()
+
     def undo(self) -> tuple["Chat", str]:
         """Go back before the last turn; return what is then in view, and the question. The turn stays in the tree."""
         last = self.last

@@ -9,6 +9,9 @@
   const speak = (language) => {
     root.dataset.language = language;
     root.lang = language;
+    for (const box of document.querySelectorAll("[data-say-ko]")) {
+      box.placeholder = language === "ko" ? box.dataset.sayKo : box.dataset.sayEn;
+    }
     for (const button of document.querySelectorAll("button[data-language]")) {
       button.setAttribute("aria-pressed", String(button.dataset.language === language));
     }
@@ -67,6 +70,136 @@
     area.select();
     document.execCommand("copy"); // the only way on a plain-http address in the local network
     area.remove();
+  };
+
+  // The list of conversations: what this tab looks at is remembered for a reload, in this tab alone.
+  const tab = {
+    get: (key) => { try { return sessionStorage.getItem(`madang.${key}`) || ""; } catch { return ""; } },
+    set: (key, value) => { try { sessionStorage.setItem(`madang.${key}`, value); } catch { /* private window */ } },
+  };
+  const visitor = () => {
+    const key = tab.get("visitor") || [...crypto.getRandomValues(new Uint8Array(24))].map((n) => n.toString(16).padStart(2, "0")).join("");
+    tab.set("visitor", key);
+    return key;
+  };
+
+  const wide = window.matchMedia("(min-width: 1200px)");
+  const showList = (open) => {
+    root.dataset.list = open ? "open" : "closed";
+    document.querySelector("#history-toggle")?.setAttribute("aria-expanded", String(open));
+  };
+  showList(wide.matches && recall("list") !== "closed");
+  wide.addEventListener("change", () => showList(wide.matches && recall("list") !== "closed"));
+  document.addEventListener("click", (event) => {
+    const open = root.dataset.list === "open";
+    if (event.target.closest("#history-toggle")) {
+      showList(!open);
+      if (wide.matches) remember("list", open ? "closed" : "open");
+      if (!open && !wide.matches) document.querySelector("#history .new")?.focus();
+    } else if (open && !wide.matches && (!event.target.closest("#history") || event.target.closest(".new, .open"))) {
+      showList(false);
+    }
+  });
+
+  // Both halves of the list call this: its tools, which begin the session, and its rows, which come and go.
+  window.madang.history = (element, trigger) => {
+    const wish = (action, name = "", text = "") => trigger("click", { action, name, text, key: "" });
+    const box = (button) => button.closest("[data-row]")?.querySelector("input")?.value ?? "";
+    element.addEventListener("click", (event) => {
+      const button = event.target.closest("[data-action]");
+      if (button) wish(button.dataset.action, button.dataset.name, box(button));
+      if (event.target.closest("[data-import]")) element.querySelector("input[type=file]").click();
+    });
+    element.addEventListener("change", async (event) => {
+      const file = event.target.files?.[0];
+      if (!file) return;
+      const text = await file.text();
+      event.target.value = "";
+      wish("import", file.name, text);
+    });
+    let waiting = 0;
+    element.addEventListener("input", (event) => {
+      if (!event.target.matches(".search")) return;
+      clearTimeout(waiting);
+      waiting = setTimeout(() => wish("search", "", event.target.value), 150);
+    });
+    element.addEventListener("keydown", (event) => {
+      const row = event.target.closest("[data-row]");
+      if (row && event.key === "Enter" && event.target.matches("input")) row.querySelector("[data-action=rename]").click();
+      if (row && event.key === "Escape" && row.querySelector("[data-action=close]")) {
+        event.stopPropagation();
+        row.querySelector("[data-action=close]").click();
+      }
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      const rows = [...element.querySelectorAll("button.open")];
+      const at = rows.indexOf(event.target);
+      if (step && at >= 0) {
+        event.preventDefault();
+        rows[Math.min(Math.max(at + step, 0), rows.length - 1)].focus();
+      }
+    });
+    const roving = (rows, chosen) => { for (const row of rows) row.tabIndex = row === chosen ? 0 : -1; };
+    element.addEventListener("focusin", (event) => {
+      if (event.target.matches("button.open")) roving(element.querySelectorAll("button.open"), event.target);
+    });
+    new MutationObserver(() => {
+      const list = element.querySelector("[data-current]");
+      if (list) tab.set("chat", list.dataset.current);
+      const rows = element.querySelectorAll("button.open");
+      roving(rows, element.querySelector("[aria-current] button.open") || rows[0]);
+      element.querySelector("[data-focus]")?.focus();
+    }).observe(element, { childList: true, subtree: true, attributeFilter: ["data-current", "data-focus"] });
+    if (!element.querySelector(".search")) return;
+    speak(root.dataset.language);
+    trigger("click", { action: "arrive", name: tab.get("chat"), text: "", key: visitor() });
+  };
+
+  // A file that is put here goes to the reader's disk.
+  window.madang.outbox = (element) => {
+    let sent = "";
+    new MutationObserver(() => {
+      const file = element.querySelector("[data-file]");
+      if (!file || file.dataset.made === sent) return;
+      sent = file.dataset.made;
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(new Blob([file.textContent], { type: file.dataset.kind }));
+      link.download = file.dataset.file;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    }).observe(element, { childList: true, subtree: true, attributeFilter: ["data-made"] }); // Gradio changes what differs
+
+  };
+
+  // A question or an answer is edited where it stands; what is saved is a wish of its pane.
+  window.madang.edits = (element, trigger) => {
+    element.addEventListener("click", (event) => {
+      const button = event.target.closest("[data-edit]");
+      if (!button) return;
+      const turn = button.closest(".turn");
+      if (turn.querySelector("form.edit")) return;
+      const place = turn.querySelector(button.dataset.edit === "rewrite" ? ".answer" : ".ask");
+      const text = turn.querySelector(".foot [data-copy]")?.dataset.copy;
+      const form = document.querySelector("#edit-form").content.firstElementChild.cloneNode(true);
+      const box = form.querySelector("textarea");
+      const close = () => { form.remove(); place.hidden = false; button.focus(); };
+      box.value = button.dataset.edit === "rewrite" ? text : place.textContent;
+      box.rows = Math.min(12, 2 + box.value.split("\n").length);
+      box.setAttribute("aria-label", button.getAttribute("aria-label"));
+      place.hidden = true;
+      place.after(form);
+      box.focus();
+      form.querySelector("[data-cancel]").addEventListener("click", close);
+      form.addEventListener("keydown", (key) => {
+        key.stopPropagation();
+        if (key.key === "Escape") close();
+        if (key.key === "Enter" && (key.ctrlKey || key.metaKey)) form.requestSubmit();
+      });
+      form.addEventListener("submit", (sent) => {
+        sent.preventDefault();
+        trigger("click", { action: button.dataset.edit, name: button.dataset.name, text: box.value, key: "" });
+        close();
+      });
+    });
   };
 
   // An opened prompt stays open when the next one takes its place.

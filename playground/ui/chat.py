@@ -12,16 +12,17 @@ from gradio.blocks import Block, BlockContext
 
 from playground.catalogue.templates import can_think
 from playground.catalogue.variants import Adapter, Catalogue, Gguf, Remote, Variant
-from playground.compare import Comparison, Playground, Question
-from playground.conversations.turns import Chat
+from playground.compare import Playground, Question
+from playground.conversations.hearing import Hearing
+from playground.conversations.shelves import Shelf, Shelves
+from playground.conversations.turns import Asked, Chat, Turn
 from playground.errors import MadangError
-from playground.events import Started
 from playground.page.events import Updates, Values
 from playground.page.words import both, card, examples, fault
 from playground.ui import controls as sampler
-from playground.ui import panes
+from playground.ui import history_list, panes
 from playground.ui.controls import Controls
-from playground.ui.running import Cancellable, Claim, Running, Waiting, batched
+from playground.ui.running import Cancellable, Claim, Running, Waiting
 from playground.ui.visitors import Visitors
 
 PANES = 4
@@ -42,6 +43,22 @@ class Slot:
     live: gr.HTML
     prompt: gr.HTML
 
+    @property
+    def turns(self) -> tuple[gr.HTML, gr.HTML]:
+        """What holds turns: those before the last one, and the last."""
+        return self.log, self.live
+
+
+@dataclass(frozen=True)
+class History:
+    """The components of the list of conversations. `key` opens a visitor's own, `wanted` is what is searched for."""
+
+    key: gr.State
+    wanted: gr.State
+    tools: gr.HTML
+    listing: gr.HTML
+    outbox: gr.HTML
+
 
 @dataclass(frozen=True)
 class View:
@@ -58,20 +75,24 @@ class View:
     examples: BlockContext
     actions: BlockContext
     waiting: gr.HTML
+    history: "History"
     buttons: dict[str, gr.Button]
     """Retry, undo, clear, and the examples by their number."""
 
     @property
     def inputs(self) -> set[Block]:
         """What the handlers read."""
-        return {self.chat, self.picker, self.text, *self.controls.inputs}
+        kept = {self.history.key, self.history.wanted}
+        return {self.chat, self.picker, self.text, *kept, *self.controls.inputs}
 
     @property
     def outputs(self) -> list[Block]:
         """What the handlers write."""
         slots: list[Block] = [part for s in self.slots for part in (s.column, s.head, s.log, s.live, s.prompt)]
         texts = [self.notice, self.picker, self.waiting, self.text, self.send, self.stop]
-        return [*slots, self.chat, *texts, self.examples, self.actions, self.controls.thinking.row]
+        history = self.history
+        kept: list[Block] = [history.key, history.wanted, history.listing, history.outbox]
+        return [*slots, self.chat, *kept, *texts, self.examples, self.actions, self.controls.thinking.row]
 
 
 @dataclass(frozen=True)
@@ -82,6 +103,7 @@ class Desk:
     running: Running
     view: View
     visitors: Visitors
+    shelves: Shelves
     visitor: str = ""
     """Whose question a handler is asked to answer, where several people may ask; else nobody's."""
 
@@ -105,7 +127,8 @@ def _put(desk: Desk, values: Values, session: str, question: str, taken: Updates
     if refusal:
         yield {desk.view.notice: refusal}
     elif claim := desk.running.claim(session, asked):
-        yield from ask(desk, session, claim, asked, values[desk.view.chat], taken)
+        begun = values[desk.view.chat].ask(asked.question, _picked(desk, values))
+        yield from ask(desk, session, claim, asked, begun, taken)
     else:
         yield {desk.view.notice: ""} | _line(desk, session) | taken
 
@@ -113,25 +136,29 @@ def _put(desk: Desk, values: Values, session: str, question: str, taken: Updates
 def retry(desk: Desk, values: Values, session: str) -> Iterator[Updates]:
     """Ask the last question again, in every pane that is open now."""
     chat, question = values[desk.view.chat].undo()
-    if not question:
-        return
+    if question:
+        yield from anew(desk, values, session, chat.ask(question, _picked(desk, values)))
+
+
+def anew(desk: Desk, values: Values, session: str, begun: Chat) -> Iterator[Updates]:
+    """Ask what is last in a conversation, in the place of whatever is under way."""
     claim = Claim()
     desk.running.begin(session, claim, desk.visitor)
-    yield from ask(desk, session, claim, Waiting(question, values), chat, {})
+    yield from ask(desk, session, claim, Waiting(begun.tree[begun.leaf].question, values), begun, {})
 
 
 def stop(desk: Desk, values: Values, session: str) -> Updates:
     """End the answers under way; what was said stays, and questions that waited come back into the text box."""
-    return _back(desk, values, session, desk.running.stop(session))
+    return back(desk, values, session, desk.running.stop(session))
 
 
 def take_back(desk: Desk, values: Values, session: str, key: str) -> Updates:
     """Take a question that waits back into the text box."""
     found = desk.running.take_back(session, key)
-    return _back(desk, values, session, [found] if found else [])
+    return back(desk, values, session, [found] if found else [])
 
 
-def _back(desk: Desk, values: Values, session: str, waited: Sequence[Waiting], question: str = "") -> Updates:
+def back(desk: Desk, values: Values, session: str, waited: Sequence[Waiting], question: str = "") -> Updates:
     """Return a question and those that waited to the text box, above what is typed there."""
     texts = [question, *(one.question for one in waited)]
     typed = values[desk.view.text] or ""
@@ -143,19 +170,50 @@ def _line(desk: Desk, session: str) -> Updates:
     return {desk.view.waiting: panes.waiting(desk.running.waiting(session))}
 
 
+def shelf(desk: Desk, values: Values, session: str) -> Shelf:
+    """Return where this session's conversations are: the owner's, or by the key that a visitor's browser brought."""
+    return desk.shelves.of(values[desk.view.history.key] or f"session {session}")
+
+
+def let_go(desk: Desk, session: str, left: Chat | None = None) -> list[Waiting]:
+    """Look away from what is under way: the owner's answers go on, a visitor's end. Return what waited behind them."""
+    return desk.running.drop(session, left, cancel=not desk.shelves.lasting)
+
+
+def keep(desk: Desk, values: Values, session: str, chat: Chat, turns: Sequence[Turn] = ()) -> Updates:
+    """Write down what is in view, and these turns; return what hinders it as a notice."""
+    try:
+        if chat.id:
+            shelf(desk, values, session).store.keep(chat, turns)
+    except MadangError as error:
+        return {desk.view.notice: fault("problem.unkept", error)}
+    return {}
+
+
+def listed(desk: Desk, values: Values, session: str, chat: Chat) -> Updates:
+    """Return the list of conversations as it is now."""
+    view, wanted = desk.view.history, values[desk.view.history.wanted] or ""
+    try:
+        found = shelf(desk, values, session).store.search(wanted, history_list.MOST_SHOWN)
+    except MadangError as error:
+        return {view.listing: fault("problem.kept", error)}
+    return {view.listing: history_list.listing(found, chat.id, is_found=bool(wanted))}
+
+
 def undo(desk: Desk, values: Values, session: str) -> Updates:
     """Take the last turn, and what waits behind it, back into the text box."""
     chat, question = values[desk.view.chat].undo()
     waited = desk.running.drop(session, left=chat)
-    text = _back(desk, values, session, waited, question)
-    return drawn(desk, chat, values[desk.view.picker]) | _buttons(desk.view, under_way=False) | text
+    text = back(desk, values, session, waited, question)
+    keep(desk, values, session, chat)
+    return drawn(desk, chat, values[desk.view.picker]) | buttons(desk.view, under_way=False) | text
 
 
 def clear(desk: Desk, values: Values, session: str) -> Updates:
-    """Begin a new conversation."""
-    desk.running.drop(session, left=Chat())
-    shown = drawn(desk, Chat(), values[desk.view.picker])
-    return shown | _buttons(desk.view, under_way=False) | _line(desk, session)
+    """Begin a new conversation; the one before stays in the list."""
+    let_go(desk, session, left=Chat())
+    shown = drawn(desk, Chat(), values[desk.view.picker]) | listed(desk, values, session, Chat())
+    return shown | buttons(desk.view, under_way=False) | _line(desk, session)
 
 
 def choose(desk: Desk, values: Values) -> Updates:
@@ -208,80 +266,96 @@ def seed_again(desk: Desk, values: Values) -> Updates:
     return {desk.view.controls.seed: seeds[-1] if seeds else gr.skip()}
 
 
-def ask(desk: Desk, session: str, held: Cancellable, asked: Waiting, chat: Chat, taken: Updates) -> Iterator[Updates]:
-    """Put a question to every chosen variant and show the answers as they come; then those that waited, in turn.
+def ask(desk: Desk, session: str, held: Cancellable, asked: Waiting, begun: Chat, taken: Updates) -> Iterator[Updates]:
+    """Put the last question of a conversation, and show the answers as they come; then those that waited, in turn.
 
-    `held` has the session's place until the first comparison takes it over.
+    `held` has the session's place until the first answers take it over.
     """
     view = desk.view
     following: Waiting | None = asked
     try:
         while following:
-            picked = list(following.values[view.picker] or [])[:PANES]
-            begun = chat.ask(following.question, picked)
-            comparison = _begun(desk, following.values, session, begun, picked)
-            if isinstance(comparison, str):
-                yield {view.notice: comparison} | _line(desk, session)
+            picked = _picked(desk, following.values)
+            hearing = _begun(desk, following.values, session, begun)
+            if isinstance(hearing, str):
+                chat = begun.unasked()
+                yield {view.notice: hearing, view.chat: chat} | _line(desk, session)
             else:
-                held = comparison
-                yield drawn(desk, begun, picked) | _buttons(view, under_way=True) | _line(desk, session) | taken
-                chat = yield from _heard(desk, session, comparison, begun, picked)
+                held = hearing
+                shown = drawn(desk, begun, picked) | buttons(view, under_way=True) | _line(desk, session) | taken
+                yield shown | listed(desk, following.values, session, begun)
+                chat = yield from heard(desk, session, hearing, begun, picked)
             if not desk.running.is_current(session, held):
                 return  # taken back, cleared or asked anew
             following, taken = desk.running.following(session, held), {}
-        yield _buttons(view, under_way=desk.running.busy(session))
+            if following:
+                begun = chat.ask(following.question, _picked(desk, following.values))
+        yield buttons(view, under_way=desk.running.busy(session))
     finally:
-        if desk.running.is_current(session, held):  # the browser went away, or a bug: nobody listens now
-            desk.running.drop(session)
+        if desk.running.is_current(session, held):  # the browser went away, or a bug: nobody looks now
+            let_go(desk, session)
 
 
-def _begun(desk: Desk, values: Values, session: str, asked: Chat, picked: Sequence[str]) -> Comparison | str:
-    """Return the comparison that has begun; as HTML, why none has."""
-    refusal = _refusal(desk, values, picked, asked.turns[-1].question)
-    if refusal:
+def _picked(desk: Desk, values: Values) -> list[str]:
+    return list(values[desk.view.picker] or [])[:PANES]
+
+
+def _begun(desk: Desk, values: Values, session: str, begun: Chat) -> Hearing | str:
+    """Return the answers that are coming to the last question, which is written down; as HTML, why none do."""
+    turn = begun.tree[begun.leaf]
+    names = [name for name, answer in turn.answers.items() if not answer.settled]
+    if refusal := _refusal(desk, values, names, turn.question):
         return refusal
     try:
-        questions = _questions(desk, values, asked, picked)
+        questions = _questions(desk, values, begun, names)
         with desk.running.admitting:
             if refused := desk.visitors.refused(desk.visitor, desk.running.held(but=session)):
                 limit, count = refused
                 return _say(limit, count=count)
             comparison = desk.playground.ask(questions)
-            desk.running.begin(session, comparison, desk.visitor)
+            hearing = shelf(desk, values, session).begin(begun, _asked(desk, values, turn), comparison)
+            desk.running.begin(session, hearing, desk.visitor)
     except MadangError as error:
         return fault("problem.page", error)
-    return comparison
+    return hearing
 
 
-def _heard(
-    desk: Desk, session: str, comparison: Comparison, chat: Chat, picked: list[str]
+def heard(
+    desk: Desk, session: str, hearing: Hearing, chat: Chat, picked: Sequence[str]
 ) -> Generator[Updates, None, Chat]:
-    """Yield the panes that changed, batch by batch; silent once the session waits for something else.
+    """Yield the panes that changed, frame by frame; silent once the session waits for something else.
 
     Returns the conversation with the answers.
     """
-    catalogue = desk.playground.catalogue
-    for batch in batched(comparison, FRAME_S):
-        if not desk.running.is_current(session, comparison):
-            break
-        if not batch:
-            continue
-        chat = chat.hear(batch)
-        began = {event.variant for event in batch if isinstance(event, Started)}
+    catalogue, started = desk.playground.catalogue, set[str]()
+    for turn, changed in hearing.looks(FRAME_S):
+        if not desk.running.is_current(session, hearing):
+            return chat
+        chat = chat.with_turn(turn)
         updates: Updates = {}
-        for name in {event.variant for event in batch}:
+        for name in changed.intersection(picked):
             slot = desk.view.slots[picked.index(name)]
             updates[slot.live] = panes.live(chat, catalogue.get(name))
-            if name in began and _thinks(chat, catalogue, name):
-                updates[desk.view.controls.thinking.row] = gr.update(visible=True)
-            if name in began:
+            if turn.answers[name].started and name not in started:
+                started.add(name)
                 updates[slot.head] = panes.head(catalogue.get(name), _dtype(desk.playground, chat, catalogue, name))
                 updates[slot.prompt] = panes.prompt(chat, name)
-        if all(answer.end for answer in chat.turns[-1].answers.values()):
-            yield updates | {desk.view.chat: chat}
-            break
-        yield updates
+                if _thinks(chat, catalogue, name):
+                    updates[desk.view.controls.thinking.row] = gr.update(visible=True)
+        if hearing.over:
+            unkept = {desk.view.notice: fault("problem.unkept", hearing.fault)} if hearing.fault else {}
+            updates |= {desk.view.chat: chat} | unkept
+        if updates:
+            yield updates
     return chat
+
+
+def _asked(desk: Desk, values: Values, turn: Turn) -> Turn:
+    """Return a turn with what its answers come from beside the conversation."""
+    knobs = desk.view.controls
+    sampling, thinking = sampler.chosen(knobs, values), sampler.thought(knobs, values)
+    asked = Asked(system=values[knobs.system] or "", sampling=sampling, thinking=thinking)
+    return turn.model_copy(update={"asked": asked})
 
 
 def _questions(desk: Desk, values: Values, chat: Chat, picked: Sequence[str]) -> list[Question]:
@@ -375,7 +449,7 @@ def _thinks(chat: Chat, catalogue: Catalogue, name: str) -> bool:
     return any(one.thinks for one in started if one) or can_think(catalogue.get(name), catalogue)
 
 
-def _buttons(view: View, under_way: bool) -> Updates:
+def buttons(view: View, under_way: bool) -> Updates:
     """Send or stop, and a choice of variants that is locked while answers are under way."""
     return {
         view.send: gr.update(visible=not under_way),
@@ -391,4 +465,4 @@ def settled(desk: Desk, values: Values, session: str) -> Updates:
     """
     left = desk.running.left(session)
     shown = {} if left is None else drawn(desk, left, values[desk.view.picker])
-    return shown | _buttons(desk.view, under_way=desk.running.busy(session)) | _line(desk, session)
+    return shown | buttons(desk.view, under_way=desk.running.busy(session)) | _line(desk, session)

@@ -10,16 +10,18 @@ from gradio.blocks import Block
 
 from playground.catalogue.variants import load_or_none
 from playground.compare import Playground
+from playground.conversations.shelves import Shelves
 from playground.conversations.turns import Chat
 from playground.page.components import Components, plain
 from playground.page.events import ASKED, PRESSES, SILENT, Updates, Values, flowing
 from playground.page.words import examples
-from playground.ui import chat, controls
-from playground.ui.chat import FIRST_PANES, PANES, Desk, Slot, View
+from playground.ui import chat, controls, history, history_list
+from playground.ui.chat import FIRST_PANES, PANES, Desk, History, Slot, View
 from playground.ui.controls import Controls
 from playground.ui.running import Running
 from playground.ui.visitors import Visitors, visitor
 
+TURNS = PRESSES + "madang.edits(element, trigger);"
 OPEN = "() => document.querySelector('#tab-chat-button')?.click()"
 FREE = SILENT | {"concurrency_limit": None}
 """For answers: one session never waits for another's, the workers do the queueing."""
@@ -30,7 +32,9 @@ def render(components: Components, playground: Playground, running: Running) -> 
     """Lay out the tab, inside the caller's gr.Tab."""
     state = gr.State(Chat())
     names = [variant.name for variant in load_or_none(playground.settings) or ()]
+    kept = _history()
     with gr.Row(elem_classes="choices", equal_height=True):
+        plain(history_list.opener(), elem_id="history-opener")
         picker = components.make(
             gr.Dropdown,
             "chat.variants",
@@ -45,26 +49,42 @@ def render(components: Components, playground: Playground, running: Running) -> 
     with components.make(gr.Accordion, "controls.more", open=False, elem_id="more"):
         sampler = controls.more(components, preset, thinking)
     notice = plain(elem_id="notice", js_on_load=ASKED)
-    with gr.Row(elem_classes="panes", elem_id="panes"):
+    keeps = ["keeps"] if playground.settings.mode == "local" else []
+    with gr.Row(elem_classes=["panes", *keeps], elem_id="panes"):
         slots = [_slot(number) for number in range(PANES)]
-    view = _composer(components, state, notice, picker, sampler, slots)
-    desk = Desk(playground, running, view, Visitors(playground.settings))
+    view = _composer(components, state, notice, picker, sampler, slots, kept)
+    desk = Desk(playground, running, view, Visitors(playground.settings), Shelves(playground.settings))
     _begin(desk)
     return desk
+
+
+def _history() -> History:
+    """Lay out the list of conversations: at the side where there is room, else behind a button."""
+    with gr.Column(elem_id="history", elem_classes="history"):
+        tools = plain(history_list.tools(), elem_id="history-tools", js_on_load=history_list.SCRIPT)
+        listing = plain(elem_id="history-list", js_on_load=history_list.SCRIPT)
+        outbox = plain(elem_id="outbox", js_on_load=history_list.SENDS)
+    return History(gr.State(""), gr.State(""), tools, listing, outbox)
 
 
 def _slot(number: int) -> Slot:
     with gr.Column(visible=False, elem_classes="pane", elem_id=f"pane-{number}", min_width=240) as column:
         head = plain(elem_classes="pane-top")
         with gr.Column(elem_classes="scroll"):
-            log = plain(elem_classes="log")
-            live = plain(elem_classes="live")
+            log = plain(elem_classes="log", js_on_load=TURNS)
+            live = plain(elem_classes="live", js_on_load=TURNS)
         prompt = plain(elem_classes="pane-prompt")
     return Slot(column, head, log, live, prompt)
 
 
 def _composer(
-    components: Components, state: gr.State, notice: gr.HTML, picker: gr.Dropdown, sampler: Controls, slots: list[Slot]
+    components: Components,
+    state: gr.State,
+    notice: gr.HTML,
+    picker: gr.Dropdown,
+    sampler: Controls,
+    slots: list[Slot],
+    kept: History,
 ) -> View:
     """Lay out the text box and its buttons, at the foot of the page."""
     with gr.Column(elem_classes="composer", elem_id="composer"):
@@ -90,7 +110,7 @@ def _composer(
             button: dict[str, Any] = {"scale": 0, "min_width": 96}
             send = components.make(gr.Button, "chat.send", variant="primary", elem_id="send", **button)
             stop = components.make(gr.Button, "chat.stop", variant="stop", elem_id="stop", visible=False, **button)
-    return View(state, notice, picker, sampler, slots, text, send, stop, row, actions, waiting, buttons)
+    return View(state, notice, picker, sampler, slots, text, send, stop, row, actions, waiting, kept, buttons)
 
 
 def _example(number: int) -> gr.Button:
@@ -119,6 +139,12 @@ def wire(desk: Desk) -> None:
     for name, handler in {"undo": chat.undo, "clear": chat.clear}.items():
         keyed(desk, view.buttons[name].click, handler)
     _takes_back(desk)
+    for part in (
+        view.history.tools,
+        view.history.listing,
+        *(part for slot in view.slots for part in (slot.log, slot.live)),
+    ):
+        _wishes(desk, part.click)
     _picks(desk)
     view.picker.input(lambda values: chat.choose(desk, values), view.inputs, view.outputs, **SILENT)
     keyed(desk, view.picker.change, chat.changed)
@@ -143,9 +169,26 @@ def _streams(desk: Desk, trigger: Any, handler: Callable[[Desk, Values, str], It
     """Tie a handler whose updates come one after another; the buttons are then set as they must be."""
 
     def run(values: dict[Block, Any], request: gr.Request) -> Iterator[Updates]:
-        who = visitor(request.client.host) if desk.visitors.limited and request.client else ""
-        yield from handler(replace(desk, visitor=who), values, request.session_hash or "")
+        yield from handler(_asked_by(desk, request), values, request.session_hash or "")
 
+    _flows(desk, trigger, run)
+
+
+def _asked_by(desk: Desk, request: gr.Request) -> Desk:
+    who = visitor(request.client.host) if desk.visitors.limited and request.client else ""
+    return replace(desk, visitor=who)
+
+
+def _wishes(desk: Desk, trigger: Any) -> None:
+    """Tie presses inside the list of conversations, or beside turns."""
+
+    def run(values: dict[Block, Any], event: gr.EventData, request: gr.Request) -> Iterator[Updates]:
+        yield from history.act(_asked_by(desk, request), values, request.session_hash or "", history.Wish.of(event))
+
+    _flows(desk, trigger, run)
+
+
+def _flows(desk: Desk, trigger: Any, run: Callable[..., Iterator[Updates]]) -> None:
     view = desk.view
     # any time: a question that is sent while answers come waits its turn
     event = trigger(flowing(run), inputs=view.inputs, outputs=view.outputs, **FREE, trigger_mode="multiple")

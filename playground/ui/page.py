@@ -100,7 +100,7 @@ def _wire(page: gr.Blocks, header: gr.HTML, first: gr.Tab, components: Component
         return components.switched(str(event.language))
 
     def leave(request: gr.Request) -> None:
-        desk.running.drop(request.session_hash or "")
+        chat.let_go(desk, request.session_hash or "")
 
     header.click(speak, None, list(components.all), **chat_tab.NOW)
     for trigger in (page.load, first.select):

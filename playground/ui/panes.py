@@ -25,23 +25,23 @@ def log(chat: Chat, variant: str) -> str:
     earlier = [turn for turn in chat.turns[:-1] if variant in turn.answers]
     missed = len(chat.turns[:-1]) - len(earlier)
     joined = f'<p class="aside">{both("chat.joined", count=missed)}</p>' if missed else ""
-    return joined + "".join(_turn(turn, variant) for turn in earlier)
+    return joined + "".join(_turn(chat, turn, variant) for turn in earlier)
 
 
 def live(chat: Chat, variant: Variant) -> str:
     """Return the last turn, or what this pane is where nothing was asked yet."""
     if not chat.turns:
-        return _empty(variant)
+        return _empty(variant) + _onward(chat)
     if variant.name not in chat.turns[-1].answers:
         return f'<p class="aside">{both("chat.not_asked")}</p>'
-    return _turn(chat.turns[-1], variant.name)
+    return _turn(chat, chat.turns[-1], variant.name) + _onward(chat)
 
 
 def prompt(chat: Chat, variant: str) -> str:
     """Return the exact text that the variant received last."""
     started = [turn.answers[variant].started for turn in chat.heard_by(variant)]
     last = started[-1] if started else None
-    if last is None:
+    if last is None or not last.prompt:  # once another turn follows it is not kept
         return ""
     is_counted = last.prompt_tokens > 0  # a server elsewhere counts them at the end
     count = f"<small>{both('chat.prompt_tokens', count=f'{last.prompt_tokens:,}')}</small>" if is_counted else ""
@@ -64,12 +64,37 @@ def _empty(variant: Variant) -> str:
     return f'<div class="empty"><i class="yard"></i><p>{what}</p><p class="todo">{both("chat.empty_todo")}</p></div>'
 
 
-def _turn(turn: Turn, variant: str) -> str:
+def _turn(chat: Chat, turn: Turn, variant: str) -> str:
     answer = turn.answers[variant]
     return (
-        f'<article class="turn"><div class="ask">{escaped(turn.question)}</div>'
-        f"{_left_out(answer)}{_body(answer)}{_foot(answer)}</article>"
+        f'<article class="turn"><div class="ask">{escaped(turn.question)}</div>{_ways(chat, turn)}'
+        f"{_left_out(answer)}{_body(answer)}{_foot(turn, variant)}</article>"
     )
+
+
+def _ways(chat: Chat, turn: Turn) -> str:
+    """Return what can be done with a question: edit it, and walk to what was asked or answered otherwise there."""
+    places = [one.id for one in chat.children(turn.parent)]
+    walk = ""
+    if len(places) > 1:
+        where = f"<span>{places.index(turn.id) + 1}/{len(places)}</span>"
+        back, on = (_tool(act, turn.id, f"chat.{act}", sign) for act, sign in (("earlier", "‹"), ("later", "›")))
+        walk = f'<span class="walk">{back}{where}{on}</span>'
+    return f'<div class="ways">{walk}{_tool("ask_otherwise", turn.id, "chat.edit_question", "✎", edits=True)}</div>'
+
+
+def _onward(chat: Chat) -> str:
+    """Return the way to what was taken back behind the last turn; nothing where nothing was."""
+    count = len(chat.children(chat.leaf)) if chat.tree else 0
+    return f'<p class="onward">{button("onward", chat.leaf, both("chat.onward", count=count))}</p>' if count else ""
+
+
+def _tool(action: str, name: str, label: str, sign: str, edits: bool = False) -> str:
+    """Return a small button with a sign on it. With `edits` the page offers the text to edit before it reports it."""
+    kind = f'data-edit="{action}" data-name="{escaped(name)}"' if edits else ""
+    pressed = "" if edits else f'data-action="{action}" data-name="{escaped(name)}"'
+    said = tooltip(label)
+    return f'<button type="button" class="tool" {kind}{pressed} title="{said}" aria-label="{said}">{sign}</button>'
 
 
 def _left_out(answer: Answer) -> str:
@@ -84,11 +109,13 @@ def _left_out(answer: Answer) -> str:
 
 def _body(answer: Answer) -> str:
     """Return the text so far, then what is still awaited or what went wrong."""
-    state = "done" if answer.end else "under-way"
+    state = "done" if answer.settled else "under-way"
     text = _thought(answer)
     text += f'<div class="answer md {state}">{markdown(answer.text)}</div>' if answer.text else ""
     if isinstance(answer.end, Failed):
         return text + card("problem.broke" if text else "problem.failed", answer.end.message, answer.end.hint)
+    if answer.lost:
+        return f'{text}<p class="aside">{both("answer.lost")}</p>'
     if answer.end is None and not text:
         return _awaited(answer)
     if isinstance(answer.end, Finished) and not answer.text.strip() and answer.end.reason != "cancelled":
@@ -128,16 +155,29 @@ def _awaited(answer: Answer) -> str:
     return f'<div class="awaited" role="status">{shown}</div>'
 
 
-def _foot(answer: Answer) -> str:
-    """Return the numbers of a finished answer, how it ended, and the copy button."""
-    if not isinstance(answer.end, Finished):
+def _foot(turn: Turn, variant: str) -> str:
+    """Return the numbers of an answer that has ended, how it did, and what can be done with it."""
+    answer = turn.answers[variant]
+    if not answer.settled:
         return ""
     reasons = {"length": "answer.cut", "cancelled": "answer.stopped"}
-    ended = reasons.get(answer.end.reason)
+    ended = reasons.get(answer.end.reason) if isinstance(answer.end, Finished) else None
+    ended = "answer.edited" if answer.edited else ended
     note = f'<span class="ended">{both(ended)}</span>' if ended else ""
-    numbers = "".join(_numbers(answer.end.stats, answer.started.seed if answer.started else None))
-    copy = _copy(answer.text) if answer.text else ""
-    return f'<div class="foot">{note}<span class="stats">{numbers}</span>{copy}</div>'
+    numbers = ""
+    if isinstance(answer.end, Finished) and not answer.edited:
+        numbers = "".join(_numbers(answer.end.stats, answer.started.seed if answer.started else None))
+    return f'<div class="foot">{note}<span class="stats">{numbers}</span>{_tools(turn, variant)}</div>'
+
+
+def _tools(turn: Turn, variant: str) -> str:
+    name, text = f"{turn.id} {variant}", turn.answers[variant].text
+    again = _tool("ask_one", name, "chat.ask_one", "↻")
+    edit = _tool("rewrite", name, "chat.edit_answer", "✎", edits=True)
+    row = _tool("add_row", name, "chat.add_row", "＋")
+    return (
+        f'<span class="tools">{again}{edit}{row}{_copy(text)}</span>' if text else f'<span class="tools">{again}</span>'
+    )
 
 
 def _numbers(stats: Stats, seed: int | None) -> list[str]:

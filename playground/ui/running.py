@@ -1,20 +1,13 @@
 """What each session has under way, and which questions wait behind it: stop or a closed tab can end it at once."""
 
-import queue
 import threading
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
 from playground.conversations.turns import Chat
-from playground.events import Event
 from playground.page.events import Values
-
-IDLE_S = 0.5
-"""Seconds after which one who waits for events looks whether anybody still wants them."""
 
 
 class Cancellable(Protocol):
@@ -128,8 +121,8 @@ class Running:
             comparison.cancel()
         return waited
 
-    def drop(self, session: str, left: Chat | None = None) -> list[Waiting]:
-        """Cancel and forget: nobody waits for the answers any more. Return what waited behind them.
+    def drop(self, session: str, left: Chat | None = None, cancel: bool = True) -> list[Waiting]:
+        """Forget what is under way, and cancel it unless others may look at it. Return what waited behind it.
 
         `left`: the conversation as it stands now, which `settled` shows once the last of the answers has been drawn.
         """
@@ -138,7 +131,7 @@ class Running:
             waited = self._forget(session)
             if left is not None:
                 self._left[session] = left
-        if comparison is not None:
+        if comparison is not None and cancel:
             comparison.cancel()
         return waited
 
@@ -153,38 +146,3 @@ class Running:
         self._visitors.pop(session, None)
         self._left.pop(session, None)
         return self._waiting.pop(session, [])
-
-
-def batched(events: Iterable[Event], seconds: float) -> Iterator[list[Event]]:
-    """Yield events in batches at least `seconds` apart, the first at once: a browser draws no more than that.
-
-    While nothing comes, an empty batch says so now and then.
-    """
-    arrived: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-
-    def pump() -> None:
-        try:
-            for event in events:
-                arrived.put(event)
-        finally:
-            arrived.put(None)
-
-    threading.Thread(target=pump, name="page events", daemon=True).start()
-    due = 0.0
-    while True:
-        try:
-            batch: list[Event | None] = [arrived.get(timeout=IDLE_S)]
-        except queue.Empty:
-            yield []
-            continue
-        while None not in batch and (left := due - time.monotonic()) > 0:
-            try:
-                batch.append(arrived.get(timeout=left))
-            except queue.Empty:
-                break
-        if None not in batch:
-            batch += [arrived.get() for _ in range(arrived.qsize())]
-        yield [event for event in batch if event is not None]
-        if None in batch:
-            return
-        due = time.monotonic() + seconds

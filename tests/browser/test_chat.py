@@ -1,7 +1,6 @@
 """Chat as a visitor meets it: typing, watching, stopping, going back."""
 
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import psutil
@@ -270,17 +269,6 @@ def test_sessions_do_not_mix(visit: Open) -> None:
     me.keyboard.press("Escape")
     wait_done(me)
     assert "yours" not in me.inner_text("#panes")
-
-
-def test_a_closed_tab_frees_the_engines(
-    visit: Open, playground: Playground, patience: Callable[[Callable[[], bool]], None]
-) -> None:
-    page = visit()
-    ask(page, "!slow !long tale")
-    wait_live(page, 0, "heard")
-    assert any(row.busy for row in playground.pool.loaded())
-    page.close()
-    patience(lambda: not any(row.busy for row in playground.pool.loaded()))
 
 
 def test_empty_and_too_many_are_said(visit: Open) -> None:

@@ -44,6 +44,10 @@ def asked(store: Store) -> Chat:
     return chat
 
 
+def begun(shelf: Shelf, chat: Chat, said: Said) -> Hearing:
+    return shelf.begin(chat, chat.turns[-1], said)
+
+
 def text(turn: Turn) -> str:
     return turn.answers["a"].text
 
@@ -57,7 +61,7 @@ def look_until(heard: Hearing, wanted: str) -> None:
 
 def test_each_look_names_who_changed() -> None:
     shelf, said = Shelf(Store()), Said()
-    heard = shelf.begin(asked(shelf.store), said)
+    heard = begun(shelf, asked(shelf.store), said)
     looks = heard.looks(0)
     assert next(looks)[1] == {"a", "b"}
     said.say("more")
@@ -69,7 +73,7 @@ def test_each_look_names_who_changed() -> None:
 def test_two_who_look_see_the_same_and_one_who_leaves_ends_nothing() -> None:
     shelf, said = Shelf(Store()), Said()
     chat = asked(shelf.store)
-    heard = shelf.begin(chat, said)
+    heard = begun(shelf, chat, said)
     mine, yours = heard.looks(0), heard.looks(0)
     next(mine)
     mine.close()  # type: ignore[attr-defined]
@@ -85,7 +89,7 @@ def test_two_who_look_see_the_same_and_one_who_leaves_ends_nothing() -> None:
 def test_a_reload_in_mid_answer_shows_what_is_not_written_yet() -> None:
     shelf, said = Shelf(Store()), Said()
     chat = asked(shelf.store)
-    heard = shelf.begin(chat, said)
+    heard = begun(shelf, chat, said)
     said.say("so far")
     look_until(heard, "so far")
     found = shelf.read(chat.id)
@@ -155,3 +159,25 @@ def test_the_owner_has_one_shelf_whatever_the_key(tmp_path: Path) -> None:
     shelves = Shelves(Settings(data=tmp_path))
     assert shelves.of("a") is shelves.of("")
     assert shelves.lasting
+
+
+def test_who_looks_in_a_silence_is_asked_now_and_then() -> None:
+    said = Said()
+    heard = Hearing(Chat().ask("q", ["a"]).turns[-1], said, lambda _: None).start()
+    looks = heard.looks(0)
+    assert next(looks)[1] == {"a"}
+    assert next(looks)[1] == set()  # nobody speaks, and the one who looks may leave
+    heard.cancel()
+    assert [changed for _, changed in looks][-1] == {"a"}
+
+
+def test_a_flood_becomes_few_looks_and_nothing_is_missed() -> None:
+    said = Said()
+    heard = Hearing(Chat().ask("q", ["a"]).turns[-1], said, lambda _: None)
+    for number in range(500):
+        said.say(f"{number} ")
+    said.events.put(finished("a", ""))
+    heard.start()
+    looks = [text(turn) for turn, _ in heard.looks(0.5)]
+    assert len(looks) < 100
+    assert looks[-1].split() == [str(number) for number in range(500)]

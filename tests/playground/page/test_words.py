@@ -15,7 +15,7 @@ from playground.page.words import LANGUAGES, LOCALES, both, examples, words
 from playground.presets import presets
 from playground.system import jobs
 from playground.traits import Notice
-from playground.ui import controls, models, models_rows
+from playground.ui import controls, history_list, models, models_rows
 from tests.places import ROOT
 
 FOLDERS = [ROOT / "playground" / name for name in ("page", "ui")]
@@ -42,6 +42,8 @@ def keys_made_of_parts() -> set[str]:
         | {f"answer.{step}" for step in ("queued", "waiting", "downloading", "loading", "reading")}
         | {f"answer.{stat}" for stat in ("first_token", "speed", "length", "memory", "dtype", "seed")}
         | {f"answer.{notice}" for notice in get_args(Notice)}
+        | {f"history.{form}" for form in history_list.FORMATS}
+        | {f"chat.{way}" for way in ("earlier", "later")}
         | {f"models.{column}" for column in models_rows.COLUMNS}
         | {f"found.{place}" for place in found.PLACES}
         | {f"suggest.{group}" for group in suggested.GROUPS}

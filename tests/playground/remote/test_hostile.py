@@ -18,7 +18,7 @@ from rich.console import Console
 from playground.catalogue.variants import Remote
 from playground.cli.terminal import show_answers
 from playground.compare import Playground
-from playground.conversations.turns import Answer
+from playground.conversations.turns import Answer, Turn
 from playground.errors import MadangError
 from playground.escape import guard_rich
 from playground.protocol import DEFAULT_CONTEXT
@@ -244,7 +244,7 @@ def test_the_page_shows_it_as_text(name: str, asked: tuple[str, Playground], pla
     answer = Answer()
     for event in asked[1].ask(questions("far")):
         answer = answer.after(event)
-    html = panes._body(answer) + panes._foot(answer)
+    html = panes._body(answer) + panes._foot(Turn(question="q", answers={"far": answer}), "far")
     html.encode()
     assert "<img" not in html
     assert "<b>" not in html

@@ -24,8 +24,9 @@ def values(desk: Desk, text: str = "", talk: Chat | None = None, picked: list[st
     """What Gradio would hand over."""
     view = desk.view
     knobs = {slider: slider.value for slider in view.controls.sliders.values()}
-    rest = {view.controls.seed: 7, view.controls.stop: [], view.controls.system: ""}
+    rest: dict[Any, Any] = {view.controls.seed: 7, view.controls.stop: [], view.controls.system: ""}
     rest |= {view.controls.thinking.mode: "default", view.controls.thinking.budget: None}
+    rest |= {view.history.key: "", view.history.wanted: ""}
     return {view.chat: talk or Chat(), view.picker: NAMES if picked is None else picked, view.text: text} | knobs | rest
 
 
@@ -316,17 +317,6 @@ def test_the_last_seed_can_be_used_again(desk: Desk) -> None:
     used = chat.seed_again(desk, values(desk, talk=talk))[seed]
     again, _ = run(chat.retry(desk, values(desk, talk=talk) | {seed: used}, "me"))
     assert answers(again[desk.view.chat]) == answers(talk)
-
-
-def test_a_browser_that_goes_away_ends_what_runs(desk: Desk) -> None:
-    asked = chat.send(desk, values(desk, "!slow !long"), "me")
-    next(asked)
-    asked.close()  # type: ignore[attr-defined]
-    assert not desk.running.busy("me")
-    deadline = time.monotonic() + 5
-    while any(worker.busy for worker in workers(desk)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(worker.busy for worker in workers(desk))
 
 
 def test_sessions_do_not_mix(desk: Desk) -> None:

@@ -1,12 +1,7 @@
-"""What runs for whom: one comparison a session, batches no faster than asked."""
-
-import threading
-import time
-from collections.abc import Iterator
+"""What runs for whom: one comparison a session, and what waits behind it."""
 
 from playground.conversations.turns import Chat
-from playground.events import Delta, Event
-from playground.ui.running import Running, Waiting, batched
+from playground.ui.running import Running, Waiting
 
 
 class Asked:
@@ -17,10 +12,6 @@ class Asked:
 
     def cancel(self) -> None:
         self.cancelled += 1
-
-
-def delta(number: int) -> Delta:
-    return Delta(variant="a", text=str(number))
 
 
 def test_a_new_comparison_cancels_the_older_one_of_that_session_alone() -> None:
@@ -42,6 +33,13 @@ def test_stop_still_hears_the_end_and_drop_does_not() -> None:
     assert (asked.cancelled, running.busy("me")) == (2, False)
     running.stop("me")
     running.drop("me")
+
+
+def test_what_others_may_look_at_goes_on() -> None:
+    running, asked = Running(), Asked()
+    running.begin("me", asked)
+    running.drop("me", cancel=False)
+    assert (asked.cancelled, running.busy("me")) == (0, False)
 
 
 def test_an_old_end_does_not_end_the_new_one() -> None:
@@ -86,48 +84,3 @@ def test_what_is_left_is_told_once_and_never_over_new_answers() -> None:
     running.drop("me", left=Chat())
     running.begin("me", Asked())
     assert running.left("me") is None
-
-
-def test_who_waits_for_silence_is_told_so() -> None:
-    ready = threading.Event()
-
-    def silent() -> Iterator[Event]:
-        assert ready.wait(60)
-        yield delta(0)
-
-    batches = batched(silent(), 0.0)
-    assert next(batches) == []
-    ready.set()
-    assert [event for batch in batches for event in batch] == [delta(0)]
-
-
-def test_batches_hold_everything_in_order() -> None:
-    events = [delta(number) for number in range(500)]
-    assert [event for batch in batched(events, 0.01) for event in batch] == events
-
-
-def test_a_flood_becomes_few_batches_and_the_first_comes_at_once() -> None:
-    def flood() -> Iterator[Event]:
-        for number in range(400):
-            time.sleep(0.001)
-            yield delta(number)
-
-    begun = time.monotonic()
-    batches = [len(batch) for batch in batched(flood(), 0.1)]
-    assert batches[0] < 200  # it did not wait for the rest
-    assert len(batches) <= (time.monotonic() - begun) / 0.1 + 2
-
-
-def test_what_came_before_a_pause_is_not_held_back() -> None:
-    seen_before, came = threading.Event(), []
-
-    def paused() -> Iterator[Event]:
-        yield delta(0)
-        yield delta(1)
-        came.append(seen_before.wait(30))
-        yield delta(2)
-
-    for batch in batched(paused(), 0.05):
-        if delta(1) in batch:
-            seen_before.set()
-    assert came == [True]
