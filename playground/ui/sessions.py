@@ -39,6 +39,7 @@ class Session(SessionState):
     def __init__(self, blocks: gr.Blocks) -> None:
         super().__init__(cast(gr.Blocks, SimpleNamespace(default_config=blocks.default_config, blocks={})))
         self.STATE_TTL_WHEN_CLOSED = NIGHT_S
+        self._passing: tuple[int, Any] | None = None
 
     @property
     def is_used(self) -> bool:
@@ -46,11 +47,18 @@ class Session(SessionState):
         blocks = self.blocks_config.blocks
         return any(value != getattr(blocks[key], "value", None) for key, value in list(self.state_data.items()))
 
+    def __getitem__(self, key: int) -> Any:
+        """Return a value or a component; one that was just made once, as Gradio reads off it what it sends."""
+        passing, self._passing = self._passing, None
+        return passing[1] if passing and passing[0] == key else super().__getitem__(key)
+
     def __setitem__(self, key: int, value: Any) -> None:
         block = self.blocks_config.blocks.get(key)
         if isinstance(block, gr.State) or hasattr(block, "choices"):  # others take the same values whatever they show
             super().__setitem__(key, value)
             self.config_values.clear()
+        else:
+            self._passing = (key, value)
 
     def _update_config(self, key: int) -> None:
         """Keep nothing: the copy is for links into a state."""

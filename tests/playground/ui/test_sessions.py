@@ -172,3 +172,12 @@ def test_names_are_as_long_as_a_page_makes_them(page: Page) -> None:
 
     asyncio.run(ask())
     assert kept(page) == 0
+
+
+def test_a_change_of_a_component_is_sent_and_nothing_of_it_is_kept(page: Page) -> None:
+    """Gradio puts the changed component into the session, and reads off what it gets back what to send."""
+    state = Session(page.blocks)
+    (row,) = [block for block in page.blocks.blocks.values() if block.elem_id == "actions"]
+    state[row._id] = changed = gr.Row(visible=True, render=False)
+    assert state[row._id] is changed
+    assert state[row._id] is row
