@@ -343,8 +343,9 @@ def heard(
                 if _thinks(chat, catalogue, name):
                     updates[desk.view.controls.thinking.row] = gr.update(visible=True)
         if hearing.over:
-            unkept = {desk.view.notice: fault("problem.unkept", hearing.fault)} if hearing.fault else {}
-            updates |= {desk.view.chat: chat} | unkept
+            updates[desk.view.chat] = chat
+            if hearing.fault:
+                updates[desk.view.notice] = fault("problem.unkept", hearing.fault)
         if updates:
             yield updates
     return chat
