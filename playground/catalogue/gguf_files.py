@@ -45,6 +45,11 @@ WRITES_NO_TEXT = {
     "t5": "an encoder with a decoder of its own (T5)",
     "t5encoder": "an encoder (T5's)",
     "wavtokenizer-dec": "a decoder of sound",
+    **dict.fromkeys(
+        ("eagle3", "dflash", "gemma4-assistant"),
+        "a draft model, which guesses ahead for another and writes nothing alone",
+    ),
+    "gemma-embedding": "a model for embeddings (gemma-embedding), which writes no text",
     "dream": "a diffusion model, which writes all words at once",
     "llada": "a diffusion model, which writes all words at once",
     "llada-moe": "a diffusion model, which writes all words at once",

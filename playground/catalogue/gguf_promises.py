@@ -111,13 +111,17 @@ def _embeddings(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def _layers(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """Return which layers are missing or too many; empty where all are there. The last ones may only predict ahead."""
+    """Return which layers are missing or too many; empty where all are there. The last ones may only predict ahead.
+
+    Where each layer has its own numbers of heads and of neurons, some may have neither, as those that Nemotron skips.
+    """
     architecture = header.text("general.architecture")
     count = header.number(f"{architecture}.block_count")
     numbers = {name.split(".")[1] for name in shapes if name.startswith("blk.")}
     found = {int(number) for number in numbers if number.isdecimal() and len(number) < 9}
     needed = set(range(count - header.number(f"{architecture}.nextn_predict_layers")))
-    if missing := sorted(needed - found):
+    skips = all(f"{architecture}.{name}" in header.lists for name in ("attention.head_count", "feed_forward_length"))
+    if (missing := sorted(needed - found)) and not skips:
         return f"it lacks the weights of {len(missing)} of its {count} layers, {missing[0]} the first"
     if beyond := sorted(found - set(range(count))):
         return f"it has weights of layer {beyond[0]}, and its block_count is {count}"

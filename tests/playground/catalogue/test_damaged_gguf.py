@@ -26,9 +26,11 @@ def tiny(path: Path, **left_out: bool) -> Path:
     writer, random = gguf.GGUFWriter(path, "llama"), np.random.default_rng(0)
     numbers = {"block_count": LAYERS, "embedding_length": WIDTH, "context_length": 128, "feed_forward_length": 128}
     for name, number in numbers.items():
-        if name not in left_out:
+        if name == "feed_forward_length" and "same" in left_out:
+            writer.add_feed_forward_length([number, 0])
+        elif name not in left_out:
             writer.add_uint32(f"llama.{name}", number)
-    writer.add_head_count(4)
+    writer.add_head_count([4, 0] if "same" in left_out else 4)
     writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(1e-5)
     octets = [f"<0x{number:02X}>" for number in range(256)]
@@ -169,6 +171,11 @@ def test_what_is_damaged_is_refused_for_what_it_is(kind: str, whole: Path, tmp_p
 )
 def test_what_was_never_written_is_missed(gone: str, said: str, tmp_path: Path) -> None:
     assert said in refused(tiny(tmp_path / "x.gguf", **{gone: True}))
+
+
+def test_a_layer_that_the_model_skips_is_not_missing(tmp_path: Path) -> None:
+    """As Nemotron-Ultra has them, with neither attention nor neurons: each layer has its numbers there."""
+    gguf_files.check(tiny(tmp_path / "x.gguf", layer=True, same=True))
 
 
 def test_holes_of_a_sparse_file_are_found_without_reading_it(whole: Path, tmp_path: Path) -> None:

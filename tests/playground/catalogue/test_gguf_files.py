@@ -61,6 +61,8 @@ FIELDS: dict[str, tuple[dict[str, Any], str]] = {
     "bert": ({"general.architecture": "bert", "bert.attention.causal": False}, "a model for embeddings (bert)"),
     "encoder": ({"general.architecture": "t5encoder"}, "an encoder"),
     "diffusion": ({"general.architecture": "dream"}, "a diffusion model"),
+    "draft": ({"general.architecture": "eagle3"}, "a draft model"),
+    "embedder": ({"general.architecture": "gemma-embedding"}, "a model for embeddings (gemma-embedding)"),
     "nameless": ({"general.name": "x"}, "names no architecture"),
 }
 
