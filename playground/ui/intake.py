@@ -4,14 +4,19 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
+from gradio import route_utils
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import Headers
+from starlette.datastructures import FormData, Headers
+from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from playground.errors import disk_full, refused
 from playground.page.words import tooltip
 from playground.server.guards.stack import route_path
 from playground.settings import Settings
@@ -29,6 +34,26 @@ CALL_BYTES = 2_000_000
 AROUND_BYTES = 100_000
 """What a form has around its files."""
 HOUR_S = 3600.0
+
+
+class Parser(route_utils.GradioMultiPartParser):
+    """Gradio's parser, which keeps nothing of an upload that the machine has no room for, and says so."""
+
+    async def parse(self) -> FormData:
+        """Write the files of a form; HTTPException with a sentence where they cannot be written."""
+        try:
+            return await super().parse()
+        except OSError as error:
+            for file in self._files_to_close_on_error:
+                with suppress(OSError):  # what it still holds is written as it closes
+                    file.close()
+                Path(file.name).unlink(missing_ok=True)
+            if (told := refused(error)) is None:
+                raise
+            raise HTTPException(507 if disk_full(error) else 500, told.message) from error
+
+
+route_utils.GradioMultiPartParser = Parser  # type: ignore[misc]
 
 
 class Intake:

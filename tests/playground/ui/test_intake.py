@@ -1,11 +1,14 @@
 """What the page takes in, over ASGI: calls of any size, and uploads: large ones, many, cut off, or none of its mode."""
 
 import asyncio
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gradio import route_utils
 from gradio.route_utils import delete_files_created_by_app
 
 from playground.compare import Playground
@@ -131,6 +134,34 @@ def test_what_was_uploaded_goes_after_an_hour(page: Page) -> None:
 def test_an_upload_that_is_cut_off_leaves_nothing(page: Page, sent: float) -> None:
     whole = form(b"x" * 100_000)
     asyncio.run(page.call(UPLOAD, [whole[: int(sent * len(whole))]], content_type=FORM))
+    assert taken(page) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [
+        (errno.ENOSPC, 507, "The disk is full"),
+        (errno.EDQUOT, 507, "The disk is full"),
+        (errno.EROFS, 500, "Read-only file system"),
+        (errno.EMFILE, 500, "Too many files"),
+    ],
+)
+@pytest.mark.parametrize("written", [0, 1])
+def test_an_upload_that_the_machine_refuses_leaves_nothing(
+    page: Page, number: int, status: int, said: str, written: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, parts = route_utils.GradioUploadFile.write, []
+
+    async def refuses(file: route_utils.GradioUploadFile, data: bytes) -> None:
+        parts.append(data)
+        if len(parts) > written:
+            raise OSError(number, os.strerror(number), page.gradio.uploaded_file_dir)
+        await write(file, data)
+
+    monkeypatch.setattr(route_utils.GradioUploadFile, "write", refuses)
+    found, answer = asyncio.run(page.call(UPLOAD, [form(b"x" * 1000, b"y" * 1000)], content_type=FORM))
+    assert (found, said in answer.decode()) == (status, True)
+    assert str(Path(page.gradio.uploaded_file_dir).parent) not in answer.decode()
     assert taken(page) == []
 
 
