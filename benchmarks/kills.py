@@ -1,8 +1,9 @@
 """kill -9 at random moments for ten minutes: what was told as done is there, whole, and nothing else has its name.
 
-Six programs work at once on one data folder, each begun again when it was killed: two that change the catalogue, the
-page with its API and workers, a run, an export, an evaluation, an engine with its keeper. MADANG_KILLS_SEED says which
-process dies when; MADANG_KILLS_S for how long.
+Seven programs take turns on one data folder, as many at once as there are cores: two that change the catalogue, the
+page with its API and workers, a run, an export, an evaluation, an engine with its keeper. A program's time runs from
+when it works, not from its start, or a busy machine kills nothing but imports. MADANG_KILLS_SEED says which process
+dies when; MADANG_KILLS_S for how long; MADANG_KILLS_LANES which programs.
 """
 
 import json
@@ -15,10 +16,11 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty, Queue
 
 import httpx
 import psutil
@@ -74,19 +76,27 @@ class Soak:
                 command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
             )
 
-    def kill_one(self, lane: str, process: subprocess.Popen[bytes], longest_s: float) -> int | None:
-        """Kill one of a program's processes after a while, unless it ends before; return its exit code then.
+    def kill_one(
+        self, lane: str, process: subprocess.Popen[bytes], longest_s: float, works: Callable[[], bool] = lambda: True
+    ) -> int | None:
+        """Kill one of a program's processes some time after it `works`, unless it ends before; return its code then.
 
-        Where a child was killed, the program may go on: it is given as long again, and then killed itself.
+        The kind that died least is chosen. Where a child was killed, the program may go on: it is given as long again,
+        and then killed itself.
         """
+        while process.poll() is None and not self.over and not works():
+            time.sleep(0.2)
         for whole in (False, True):
             with suppress(subprocess.TimeoutExpired):
-                return process.wait(max(1.0, min(self.chance.uniform(1, longest_s), self.until - time.monotonic())))
+                code = process.wait(max(0.1, min(self.chance.uniform(0, longest_s), self.until - time.monotonic())))
+                self.check(lane, whole or code == 0, f"it ended with {code}, and nobody had killed it")
+                return code
             with suppress(psutil.Error):
                 root = psutil.Process(process.pid)
-                victim = root if whole else self.chance.choice([root, *root.children(recursive=True)])
-                self.kills[f"{lane}: {_called(victim)}"] += 1
-                victim.send_signal(signal.SIGKILL)
+                family = {f"{lane}: {_called(one)}": one for one in (root, *root.children(recursive=True))}
+                kind = f"{lane}: {_called(root)}" if whole else min(family, key=lambda one: self.kills[one])
+                family[kind].send_signal(signal.SIGKILL)
+                self.kills[kind] += not self.over
         process.wait()
         return None
 
@@ -103,12 +113,13 @@ def _called(process: psutil.Process) -> str:
     return words[words.index("-m") + 1] if "-m" in words else Path(next(iter(words[1:2]), "?")).name
 
 
-def changing(soak: Soak, name: str) -> None:
+def changing(soak: Soak, name: str) -> Iterator[None]:
     """Add and remove rows; whatever was told is so, whoever was killed and whoever wrote beside it."""
     told, number, unsure = soak.at.data / f"told-{name}.txt", 0, set[int]()
     while not soak.over:
+        before = told.stat().st_size if told.exists() else 0
         process = soak.start(["-c", CHANGES, str(soak.at.data), name, str(number)], told)
-        soak.kill_one("catalogue", process, 30)
+        soak.kill_one("catalogue", process, 5, lambda: told.stat().st_size > before)  # noqa: B023
         rows = [line.split() for line in told.read_text().splitlines() if line[:1] in "+-"]
         last = {int(number): sign for sign, number in rows}
         names = set(Catalogue.load(soak.at).names)
@@ -120,9 +131,10 @@ def changing(soak: Soak, name: str) -> None:
         number = max(last, default=-1) + 1
         if f"{name}-{number}" in names:
             number += 1  # it was added, and nobody was told
+        yield
 
 
-def asking(soak: Soak) -> None:
+def asking(soak: Soak) -> Iterator[None]:
     """Ask the API while the page or one of its workers dies: the next page answers."""
     while not soak.over:
         port = free_port()
@@ -130,9 +142,11 @@ def asking(soak: Soak) -> None:
         clients = [threading.Thread(target=_client, args=(soak, process, port), daemon=True) for _ in range(2)]
         for client in clients:
             client.start()
-        soak.kill_one("page", process, 100)
+        before = soak.done["answers"]
+        soak.kill_one("page", process, 15, lambda: soak.done["answers"] > before)  # noqa: B023
         for client in clients:
             client.join()
+        yield
 
 
 def _client(soak: Soak, process: subprocess.Popen[bytes], port: int) -> None:
@@ -146,14 +160,18 @@ def _client(soak: Soak, process: subprocess.Popen[bytes], port: int) -> None:
         soak.check("answers", answer.status_code == 200 or "error" in answer.json(), answer.text[:300])
 
 
-def training(soak: Soak) -> None:
+def training(soak: Soak) -> Iterator[None]:
     """Train, and go on with `--resume`: whole checkpoints stay, and the run ends."""
-    sets = [word for pair in ("max_steps=24", "save_steps=2") for word in ("--set", f"trainer.{pair}")]
+    sets = [word for pair in ("max_steps=20", "save_steps=2", "eval_steps=2") for word in ("--set", f"trainer.{pair}")]
     while not soak.over:
         words, reached = ["app.py", "train", "sft", *sets], 0
         while not soak.over:
             known = {run.name for run in runs.listed(soak.at)}
-            code = soak.kill_one("train", soak.start(words, soak.at.data / "train.txt"), 200)
+            before = _written(soak.at.data / "runs", "metrics.jsonl")
+            process = soak.start(words, soak.at.data / "train.txt")
+            works = lambda: _written(soak.at.data / "runs", "metrics.jsonl") > before  # noqa: B023, E731
+            code = soak.kill_one("train", process, 30, works)
+            yield
             run = next(iter(runs.listed(soak.at)), None)
             if run is None or (words[2] == "sft" and run.name in known):
                 continue
@@ -167,13 +185,14 @@ def training(soak: Soak) -> None:
                 break
 
 
-def exporting(soak: Soak) -> None:
+def exporting(soak: Soak) -> Iterator[None]:
     """Export over and over: what has its final name is whole, and what was told as made has its row."""
     words = ["app.py", "export", "smollm2:demo", "--to", "gguf:q8_0", "--no-parity", "--out"]
     number = 0
     while not soak.over:
         where = soak.at.data / "exports" / f"e{number}"
-        code = soak.kill_one("export", soak.start([*words, str(where)], soak.at.data / "export.txt"), 150)
+        process = soak.start([*words, str(where)], soak.at.data / "export.txt")
+        code = soak.kill_one("export", process, 20, lambda: _has(process, "training.export.process"))  # noqa: B023
         for made in where.glob("*.gguf"):
             gguf_files.check(made)
             soak.check("artefacts", True, "")
@@ -183,15 +202,17 @@ def exporting(soak: Soak) -> None:
             soak.check("exports", state.status == "done", f"{where} is {state.status}")
             soak.check("exports", any(path.is_relative_to(where.resolve()) for path in rows), f"{where} has no row")
             number += 1
+        yield
 
 
-def evaluating(soak: Soak) -> None:
+def evaluating(soak: Soak) -> Iterator[None]:
     """Score over and over: each result that is there can be read with its samples, and none goes away."""
     out, before = soak.at.data / "results", 0
     out.mkdir()
     words = ["app.py", "eval", "kobest", "-v", "slow", "--tasks", "copa", "--shots", "0", "--data", str(KOBEST)]
     while not soak.over:
-        soak.kill_one("eval", soak.start([*words, "--out", str(out)], soak.at.data / "eval.txt"), 80)
+        process = soak.start([*words, "--out", str(out)], soak.at.data / "eval.txt")
+        soak.kill_one("eval", process, 20, lambda: _has(process, "playground.backends.program"))  # noqa: B023
         found = list(out.rglob("results_*.json"))
         for path in found:
             date = path.stem.removeprefix("results_")
@@ -203,9 +224,10 @@ def evaluating(soak: Soak) -> None:
             "results", len(found) >= before and not (found and load(out).faults), f"{len(found)} results after {before}"
         )
         before = len(found)
+        yield
 
 
-def serving(soak: Soak) -> None:
+def serving(soak: Soak) -> Iterator[None]:
     """Start llama.cpp's server: when a program or its keeper dies, the engine goes, and its row with the next look."""
     while not soak.over:
         port = free_port()
@@ -214,10 +236,27 @@ def serving(soak: Soak) -> None:
         family: list[psutil.Process] = []
         watch = threading.Thread(target=_family, args=(process, family), daemon=True)
         watch.start()
-        soak.kill_one("engine", process, 80)
+        soak.kill_one("engine", process, 10, lambda: _answers(port))  # noqa: B023
         watch.join()
         _, alive = psutil.wait_procs(family, timeout=60)
         soak.check("engines", not alive, f"{[one.pid for one in alive]} outlived {process.pid}")
+        yield
+
+
+def _written(folder: Path, name: str) -> int:
+    return sum(path.stat().st_size for path in folder.glob(f"*/{name}"))
+
+
+def _has(process: subprocess.Popen[bytes], module: str) -> bool:
+    with suppress(psutil.Error):
+        return module in map(_called, psutil.Process(process.pid).children(recursive=True))
+    return False
+
+
+def _answers(port: int) -> bool:
+    with suppress(httpx.TransportError):
+        return httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).status_code == 200
+    return False
 
 
 def _family(process: subprocess.Popen[bytes], family: list[psutil.Process]) -> None:
@@ -227,7 +266,7 @@ def _family(process: subprocess.Popen[bytes], family: list[psutil.Process]) -> N
         time.sleep(0.2)
 
 
-LANES: dict[str, Callable[[Soak], None]] = {
+LANES: dict[str, Callable[[Soak], Iterator[None]]] = {
     "catalogue a": lambda soak: changing(soak, "a"),
     "catalogue b": lambda soak: changing(soak, "b"),
     "page": asking,
@@ -247,13 +286,21 @@ def soak(seconds: float, seed: int) -> Soak:
         at.catalogue.write_text('[[variant]]\nname = "slow"\nkind = "base"\nsource = "fake:slow"\n', encoding="utf-8")
         seen = Soak(at, time.monotonic() + seconds, random.Random(seed))
 
-        def lane(name: str) -> None:
-            try:
-                LANES[name](seen)
-            except Exception as error:  # noqa: BLE001 - a lane that ends so is a fault, and the others go on
-                seen.faults.append(f"{name}: {type(error).__name__}: {error}")
+        turns: Queue[tuple[str, Iterator[None]]] = Queue()
+        for name in os.environ.get("MADANG_KILLS_LANES", ",".join(LANES)).split(","):
+            turns.put((name, LANES[name](seen)))
 
-        threads = [threading.Thread(target=lane, args=(name,)) for name in LANES]
+        def turn() -> None:
+            with suppress(Empty):
+                while not seen.over:
+                    name, lane = turns.get_nowait()
+                    try:
+                        next(lane, None)
+                        turns.put((name, lane))
+                    except Exception as error:  # noqa: BLE001 - a lane that ends so is a fault, and the others go on
+                        seen.faults.append(f"{name}: {type(error).__name__}: {error}")
+
+        threads = [threading.Thread(target=turn) for _ in range(max(2, os.cpu_count() or 1))]
         for thread in threads:
             thread.start()
         for thread in threads:
