@@ -86,6 +86,11 @@ def has_sizes(folder: Path, expected: Mapping[str, int]) -> bool:
     return all((folder / name).stat().st_size == size for name, size in expected.items())
 
 
+def no_room(error: Exception, folder: Path) -> bool:
+    """Tell whether an error came of a full disk: by its words, or (native writers say anything) by what is free."""
+    return disk_full(error) or shutil.disk_usage(folder).free < FULL_BELOW
+
+
 @contextmanager
 def room_for(need: int, folder: Path, what: str, how: str = "") -> Iterator[None]:
     """Refuse to begin without `need` bytes free at `folder`, and say so if they run out before the block ends.
@@ -98,7 +103,7 @@ def room_for(need: int, folder: Path, what: str, how: str = "") -> Iterator[None
     try:
         yield
     except Exception as error:
-        if disk_full(error) or shutil.disk_usage(folder).free < FULL_BELOW:
+        if no_room(error, folder):
             raise _no_room(need, folder, what, how) from error
         raise
 

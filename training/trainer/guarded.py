@@ -9,7 +9,8 @@ import torch
 from datasets import Dataset
 from trl import DPOTrainer, KTOTrainer, SFTTrainer
 
-from playground.errors import SetupError, disk_full
+from playground.errors import SetupError
+from playground.system.atomic import no_room
 from training.run.runs import mark_whole
 from training.trainer.guards import Recorder, Watch
 
@@ -58,7 +59,7 @@ class Guarded:
             if self.args.should_save:  # type: ignore[attr-defined]
                 mark_whole(folder)
         except Exception as error:
-            if not disk_full(error):
+            if not no_room(error, folder.parent):
                 raise
             shutil.rmtree(folder, ignore_errors=True)
             raise SetupError(

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from playground.errors import MadangError, SetupError, disk_full, refused
 from playground.settings import ChildEnvironment
-from playground.system.atomic import replacing
+from playground.system.atomic import no_room, replacing
 from playground.system.processes import ProcessId
 from playground.values import Value
 from training.run.runs import Run
@@ -122,7 +122,7 @@ def _save(run: Run, trainer: Any, source: str) -> None:
             config["target_modules"] = sorted(config["target_modules"] or []) or None  # PEFT writes a set in any order
             file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     except Exception as error:
-        if not disk_full(error):
+        if not no_room(error, run.folder):
             raise
         raise SetupError(
             f"The disk is full: the adapter could not be written to {run.folder}.",

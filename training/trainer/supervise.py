@@ -153,10 +153,11 @@ def _error(run: Run, recipe: Recipe, outcome: Outcome) -> MadangError:
         message = "\n".join([message, *tail(log, TAIL)])
         hint = f"`madang train --resume {run.name}` goes on; log: {log}"
     error = SetupError(message, hint)
-    run.happened("failed", error.message, hint=error.hint)
     kept = run.whole_checkpoints()
     step = step_of(kept[-1]) if kept else 0
-    run.tell(status="failed", step=step, ended=time.time(), message=error.message, hint=error.hint)
+    with suppress(OSError):  # a disk that is full takes no words either, and they are raised all the same
+        run.happened("failed", error.message, hint=error.hint)
+        run.tell(status="failed", step=step, ended=time.time(), message=error.message, hint=error.hint)
     return error
 
 

@@ -1,5 +1,6 @@
 """The trainer as a process: every way it can end, the ladder, and what becomes of it when its supervisor dies."""
 
+import errno
 import json
 import os
 import signal
@@ -98,6 +99,20 @@ def test_loss_not_finite_is_raised_with_its_remedy(scripted: Callable[..., Run])
     with pytest.raises(SetupError, match="Step 3 is not finite.") as caught:
         supervise.train(run)
     assert caught.value.hint == "Look."
+
+
+def test_a_disk_too_full_for_the_end_is_said_all_the_same(
+    scripted: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = scripted(json.dumps({"status": "error", "message": "The disk is full.", "hint": "madang train --resume"}))
+
+    def full(self: Run, **changes: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Run, "tell", full)
+    with pytest.raises(SetupError, match="The disk is full.") as caught:
+        supervise.train(run)
+    assert "--resume" in caught.value.hint
 
 
 def test_a_trainer_that_is_killed_is_said_and_can_go_on(scripted: Callable[..., Run]) -> None:

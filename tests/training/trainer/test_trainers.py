@@ -1,6 +1,5 @@
 """TRL's trainers with our guards, on a tiny random model in this process: what a run may rely on."""
 
-import errno
 import json
 import math
 import shutil
@@ -17,6 +16,7 @@ from transformers import AutoModelForCausalLM, Trainer, TrainerCallback
 
 from playground.errors import ConfigError, MadangError, SetupError, VariantError
 from playground.settings import Settings
+from playground.system import atomic
 from tests.training.conftest import ROWS, Write
 from tests.training.trained import begin, losses
 from training.data import tokenized
@@ -230,11 +230,12 @@ def test_a_disk_that_fills_leaves_the_last_good_checkpoint(
     begun: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = begun()
-    save = Trainer._save_optimizer_and_scheduler
+    save, below = Trainer._save_optimizer_and_scheduler, atomic.FULL_BELOW
 
     def full(self: Any, folder: str) -> None:
         if self.state.global_step == 4:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            monkeypatch.setattr(atomic, "FULL_BELOW", 2**62)
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 37522816 vs 37522704")
         save(self, folder)
 
     monkeypatch.setattr(Trainer, "_save_optimizer_and_scheduler", full)
@@ -243,6 +244,7 @@ def test_a_disk_that_fills_leaves_the_last_good_checkpoint(
     assert "--resume" in caught.value.hint
     assert [path.name for path in run.checkpoints.glob("checkpoint-*")] == ["checkpoint-2"]
     monkeypatch.setattr(Trainer, "_save_optimizer_and_scheduler", save)
+    monkeypatch.setattr(atomic, "FULL_BELOW", below)
     assert process.train(run).status == "done"
 
 
