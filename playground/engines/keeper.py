@@ -5,27 +5,39 @@ standard input closes (its starter is gone, even by a kill) or on SIGTERM. Exit 
 for the signal n. It imports nothing of Madang but system/processes.py, so that it needs little memory.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 
 from playground.system.processes import group, kill, wait_or_end, when_input_ends
 
 GRACE_S = 10.0
+PR_SET_PDEATHSIG = 1
+"""Linux's number for the signal that a process gets when its parent has gone."""
 
 
 def keep(command: list[str], ended: threading.Event) -> int:
     """Run the command until it ends or `ended` is set; leave no process of it behind."""
     try:
-        server = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_dying_with_us())
     except OSError as error:
         sys.stderr.write(f"{command[0]} cannot be started: {error.strerror}\n")
         return 127
     code = wait_or_end(server, ended.is_set, signal.SIGTERM, GRACE_S)
     kill(group(os.getpid()))
     return code if code >= 0 else 128 - code
+
+
+def _dying_with_us() -> Callable[[], None] | None:
+    """Return what has the kernel kill the command when this process is killed itself; None where no kernel does."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def main(command: list[str]) -> int:

@@ -21,6 +21,7 @@ from playground.errors import WorkerError
 from playground.settings import Settings
 
 pytestmark = pytest.mark.timeout(120)
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 Start = Callable[..., Engine]
 
 
@@ -146,7 +147,8 @@ def test_a_killed_keeper_leaves_no_server(start: Start, tmp_path: Path, monkeypa
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_it_ends_when_we_are_killed(tmp_path: Path, free_port: int, fake_command: Any) -> None:
+@pytest.mark.parametrize("keeper_too", [False, pytest.param(True, marks=ON_LINUX)])
+def test_it_ends_when_we_are_killed(keeper_too: bool, tmp_path: Path, free_port: int, fake_command: Any) -> None:
     program = textwrap.dedent(
         f"""
         import sys, time
@@ -168,7 +170,11 @@ def test_it_ends_when_we_are_killed(tmp_path: Path, free_port: int, fake_command
         pid = int(parent.stdout.readline())
         family = [pid, *(process.pid for process in psutil.Process(pid).children(recursive=True))]
         assert len(family) == 2
+        if keeper_too:
+            os.kill(pid, signal.SIGSTOP)  # so that it sees nothing of its parent's end
         parent.kill()
+        if keeper_too:
+            os.kill(pid, signal.SIGKILL)
         assert all(gone(one) for one in family)
 
 
