@@ -16,6 +16,8 @@ from playground.errors import MadangError, refused
 from playground.escape import escaped
 
 Handler = Callable[..., Any]
+LONGEST = 300
+"""Letters that are told of what Gradio cannot read."""
 
 
 def guard(page: gr.Blocks) -> None:
@@ -23,6 +25,20 @@ def guard(page: gr.Blocks) -> None:
     for event in page.fns.values():
         if event.fn is not None and not inspect.iscoroutinefunction(event.fn):
             event.fn = _telling(event.fn)
+    page.preprocess_data = _brief(page.preprocess_data)  # type: ignore[method-assign]
+
+
+def _brief(read: Handler) -> Handler:
+    """Return what reads a form: a value that no form holds is told to its sender alone, and cut: no log grows by it."""
+
+    @wraps(read)
+    async def once(*values: Any, **named: Any) -> Any:
+        try:
+            return await read(*values, **named)
+        except (gr.Error, ValueError, TypeError) as error:
+            raise gr.Error(escaped(str(error)[:LONGEST]), print_exception=False) from None
+
+    return once
 
 
 def _telling(handler: Handler) -> Handler:

@@ -160,6 +160,24 @@ def test_a_conversation_outlives_strangers_and_a_night(page: Page, monkeypatch: 
     assert f"asker{MANY - 1}" in page.sessions.session_data
 
 
+def test_what_no_form_holds_is_told_its_sender_and_fills_no_log(page: Page, capfd: pytest.CaptureFixture[str]) -> None:
+    event = page.event("stranger")
+    picker = next(n for n, value in enumerate(event["data"]) if isinstance(value, list))
+    event["data"][picker] = ["x" * 100_000]
+
+    async def ask() -> str:
+        async with page.client() as http:
+            with page.running():
+                answer = await http.post(f"{API}/run/predict", json=event)
+        return answer.text
+
+    said = asyncio.run(ask())
+    out, err = capfd.readouterr()
+    assert "xxx" in said
+    assert len(said) < 2000
+    assert "xxx" not in out + err
+
+
 def test_names_are_as_long_as_a_page_makes_them(page: Page) -> None:
     async def ask() -> None:
         name = "x" * 4000
