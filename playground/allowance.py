@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from playground.waiting import GivenUp, never
@@ -41,7 +41,7 @@ class Allowance:
     others: Callable[[], None] = _nothing
     """Lets other work of the thread go on; called now and then by what takes long."""
     seconds: float | None = None
-    looked: float = 0.0
+    looked: float = field(default_factory=lambda: time.monotonic())
 
     def look(self) -> None:
         """Let others go on, if they did not just now; raise Cancelled where nobody waits any more."""

@@ -98,7 +98,7 @@ def _button(  # noqa: PLR0913 - an attribute each
 ) -> str:
     named = f' title="{escaped(label)}"' if label else ""
     named += f' aria-label="{escaped(label)}"' if kind == "more" else ""
-    named += "" if expanded is None else f' aria-expanded="{str(expanded).lower()}"'
+    named += "" if expanded is None else f' aria-expanded="{escaped(str(expanded).lower())}"'
     named += " data-focus" if focus else ""
     return (
         f'<button type="button" class="{kind}" data-action="{action}" data-name="{escaped(head.id)}"{named}>'

@@ -77,7 +77,7 @@ def _ways(chat: Chat, turn: Turn) -> str:
     places = [one.id for one in chat.children(turn.parent)]
     walk = ""
     if len(places) > 1:
-        where = f"<span>{places.index(turn.id) + 1}/{len(places)}</span>"
+        where = f"<span>{escaped(f'{places.index(turn.id) + 1}/{len(places)}')}</span>"
         back, on = (_tool(act, turn.id, f"chat.{act}", sign) for act, sign in (("earlier", "‹"), ("later", "›")))
         walk = f'<span class="walk">{back}{where}{on}</span>'
     return f'<div class="ways">{walk}{_tool("ask_otherwise", turn.id, "chat.edit_question", "✎", edits=True)}</div>'

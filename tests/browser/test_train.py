@@ -55,7 +55,7 @@ def test_data_is_looked_at_and_a_run_is_checked_stopped_resumed_and_done(visit: 
     page.wait_for_selector("#train-run .nothing")
     page.click("#train-look-button")
     page.wait_for_selector("#train-look-said .card")
-    page.set_input_files("#train-upload input, input[type=file]", str(rows))
+    page.set_input_files(".source:has(#train-source) input[type=file]", str(rows))
     page.wait_for_function("document.querySelector('#train-source input, #train-source textarea').value.length")
     page.click("#train-look-button")
     page.wait_for_selector("#train-data .lengths")

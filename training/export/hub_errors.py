@@ -21,7 +21,7 @@ def explained(repo: str, doing: str = "uploaded") -> Iterator[None]:
         raise refusal(repo, error.response.status_code) from None
     except (httpx.HTTPError, errors.XetDownloadError, OSError) as error:
         if told := refused(error):
-            raise told from error
+            raise HubError(told.message, told.hint) from None
         response = getattr(error, "response", None)
         if response is not None:
             raise refusal(repo, response.status_code) from None

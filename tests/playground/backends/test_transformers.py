@@ -44,6 +44,7 @@ def run(backend: TransformersBackend, requests: Sequence[RowRequest], late: int 
     real = backend.close_row
     tokens = kept(backend)
     scheduler = Scheduler(backend, lambda row_id, event: events.append((row_id, event)), lambda row_id: False)
+    scheduler.go_on = lambda: None  # type: ignore[method-assign] # rows join here when the test says so
     early = len(requests) - late
     for request in requests[:early]:
         scheduler.add(request, 0.0)

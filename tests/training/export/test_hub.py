@@ -81,7 +81,12 @@ REFUSALS: dict[str, tuple[str, Callable[[], Exception], str, str]] = {
     "timeout": ("upload", lambda: httpx.ConnectTimeout("slow"), "connection .* broke", "goes on"),
     "reset": ("upload", lambda: ConnectionResetError(104, f"reset {TOKEN}"), "connection .* broke", "goes on"),
     "uploader": ("upload", lambda: RuntimeError(f"Data processing error: {TOKEN}"), "connection .* broke", "goes on"),
-    "unreadable": ("upload", lambda: PermissionError(13, "Permission denied", "/x/model.safetensors"), "read", "perm"),
+    "unreadable": (
+        "upload",
+        lambda: PermissionError(13, "Permission denied", "/x/model.safetensors"),
+        "cannot be opened",
+        "right",
+    ),
 }
 
 
