@@ -97,7 +97,7 @@ def test_a_small_disk_is_refused_and_a_full_one_survived(
     assert contents(small_disk) == {}
     # Had there been room at first, and then somebody else filled the disk:
     monkeypatch.setattr("playground.system.atomic.shutil.disk_usage", lambda path: type("Usage", (), {"free": 10**12}))
-    with pytest.raises(SetupError, match="Preparing the embedded models needs"):
+    with pytest.raises(SetupError, match="The disk is full"):
         prepare(small_disk)
     assert not prepared(small_disk)
     assert list(small_disk.glob(".*.part")) == []

@@ -79,7 +79,6 @@ def test_other_ways_of_comparing(method: str, sets: list[str], begun: Callable[.
     run = begun(method, *sets, data={"source": source, "evaluation": 0.2})
     assert process.train(run).status == "done"
     evaluated = losses(run, "eval_loss")
-    print("EV", evaluated)
     assert evaluated[-1] < evaluated[0]
 
 
