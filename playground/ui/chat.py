@@ -5,16 +5,14 @@ session's key; it gives updates by component.
 """
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
 
 import gradio as gr
-from gradio.blocks import Block, BlockContext
 
 from playground.catalogue.templates import can_think
 from playground.catalogue.variants import Adapter, Catalogue, Gguf, Remote, Variant
 from playground.compare import Playground, Question
 from playground.conversations.hearing import Hearing
-from playground.conversations.shelves import Shelf, Shelves
+from playground.conversations.shelves import Shelf
 from playground.conversations.turns import Asked, Chat, Turn
 from playground.errors import MadangError
 from playground.page.events import Updates, Values
@@ -22,8 +20,8 @@ from playground.page.words import both, card, examples, fault
 from playground.ui import controls as sampler
 from playground.ui import history_list, panes
 from playground.ui.controls import Controls
-from playground.ui.running import Cancellable, Claim, Running, Waiting
-from playground.ui.visitors import Visitors
+from playground.ui.desk import Desk, Slot, View
+from playground.ui.running import Cancellable, Claim, Waiting
 
 PANES = 4
 FIRST_PANES = 3
@@ -31,81 +29,6 @@ FIRST_PANES = 3
 FRAME_S = 0.1
 """Seconds between two updates of the browser: the models need the cores more than it needs frames."""
 MOST_WAITING = 5
-
-
-@dataclass(frozen=True)
-class Slot:
-    """The components of one pane."""
-
-    column: gr.Column
-    head: gr.HTML
-    log: gr.HTML
-    live: gr.HTML
-    prompt: gr.HTML
-
-    @property
-    def turns(self) -> tuple[gr.HTML, gr.HTML]:
-        """What holds turns: those before the last one, and the last."""
-        return self.log, self.live
-
-
-@dataclass(frozen=True)
-class History:
-    """The components of the list of conversations. `key` opens a visitor's own, `wanted` is what is searched for."""
-
-    key: gr.State
-    wanted: gr.State
-    tools: gr.HTML
-    listing: gr.HTML
-    outbox: gr.HTML
-
-
-@dataclass(frozen=True)
-class View:
-    """The components of the tab that handlers read or write."""
-
-    chat: gr.State
-    notice: gr.HTML
-    picker: gr.Dropdown
-    controls: Controls
-    slots: list[Slot]
-    text: gr.Textbox
-    send: gr.Button
-    stop: gr.Button
-    examples: BlockContext
-    actions: BlockContext
-    waiting: gr.HTML
-    history: "History"
-    buttons: dict[str, gr.Button]
-    """Retry, undo, clear, and the examples by their number."""
-
-    @property
-    def inputs(self) -> set[Block]:
-        """What the handlers read."""
-        kept = {self.history.key, self.history.wanted}
-        return {self.chat, self.picker, self.text, *kept, *self.controls.inputs}
-
-    @property
-    def outputs(self) -> list[Block]:
-        """What the handlers write."""
-        slots: list[Block] = [part for s in self.slots for part in (s.column, s.head, s.log, s.live, s.prompt)]
-        texts = [self.notice, self.picker, self.waiting, self.text, self.send, self.stop]
-        history = self.history
-        kept: list[Block] = [history.key, history.wanted, history.listing, history.outbox]
-        return [*slots, self.chat, *kept, *texts, self.examples, self.actions, self.controls.thinking.row]
-
-
-@dataclass(frozen=True)
-class Desk:
-    """What the handlers work with; one a page."""
-
-    playground: Playground
-    running: Running
-    view: View
-    visitors: Visitors
-    shelves: Shelves
-    visitor: str = ""
-    """Whose question a handler is asked to answer, where several people may ask; else nobody's."""
 
 
 def send(desk: Desk, values: Values, session: str) -> Iterator[Updates]:
@@ -307,13 +230,14 @@ def _begun(desk: Desk, values: Values, session: str, begun: Chat) -> Hearing | s
     if refusal := _refusal(desk, values, names, turn.question):
         return refusal
     try:
-        questions = _questions(desk, values, begun, names)
+        asked = _asked(desk.view.controls, values)
+        questions = _questions(begun, asked, names, desk.visitor)
         with desk.running.admitting:
             if refused := desk.visitors.refused(desk.visitor, desk.running.held(but=session)):
                 limit, count = refused
                 return _say(limit, count=count)
             comparison = desk.playground.ask(questions)
-            hearing = shelf(desk, values, session).begin(begun, _asked(desk, values, turn), comparison)
+            hearing = shelf(desk, values, session).begin(begun, turn.model_copy(update={"asked": asked}), comparison)
             desk.running.begin(session, hearing, desk.visitor)
     except MadangError as error:
         return fault("problem.page", error)
@@ -351,28 +275,22 @@ def heard(
     return chat
 
 
-def _asked(desk: Desk, values: Values, turn: Turn) -> Turn:
-    """Return a turn with what its answers come from beside the conversation."""
-    knobs = desk.view.controls
+def _asked(knobs: Controls, values: Values) -> Asked:
+    """Return what answers come from beside the conversation."""
     sampling, thinking = sampler.chosen(knobs, values), sampler.thought(knobs, values)
-    asked = Asked(system=values[knobs.system] or "", sampling=sampling, thinking=thinking)
-    return turn.model_copy(update={"asked": asked})
+    return Asked(system=values[knobs.system] or "", sampling=sampling, thinking=thinking)
 
 
-def _questions(desk: Desk, values: Values, chat: Chat, picked: Sequence[str]) -> list[Question]:
-    view = desk.view
-    sampling = sampler.chosen(view.controls, values)
-    system = values[view.controls.system] or ""
-    thinking = sampler.thought(view.controls, values)
+def _questions(chat: Chat, asked: Asked, names: Sequence[str], visitor: str) -> list[Question]:
     return [
         Question(
             variant=name,
-            messages=chat.messages(name, system),
-            sampling=sampling,
-            thinking=thinking,
-            group=desk.visitor,
+            messages=chat.messages(name, asked.system),
+            sampling=asked.sampling,
+            thinking=asked.thinking,
+            group=visitor,
         )
-        for name in picked
+        for name in names
     ]
 
 

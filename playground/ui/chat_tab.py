@@ -16,8 +16,9 @@ from playground.page.components import Components, plain
 from playground.page.events import ASKED, PRESSES, SILENT, Updates, Values, flowing
 from playground.page.words import examples
 from playground.ui import chat, controls, history, history_list
-from playground.ui.chat import FIRST_PANES, PANES, Desk, History, Slot, View
+from playground.ui.chat import FIRST_PANES, PANES
 from playground.ui.controls import Controls
+from playground.ui.desk import Desk, History, Slot, View
 from playground.ui.running import Running
 from playground.ui.visitors import Visitors, visitor
 

@@ -17,7 +17,8 @@ from playground.escape import HALVES, escaped
 from playground.page.events import Updates, Values
 from playground.page.words import both, fault
 from playground.ui import chat, history_list, shared_page
-from playground.ui.chat import PANES, Desk
+from playground.ui.chat import PANES
+from playground.ui.desk import Desk
 from playground.ui.history_list import FORMATS
 
 LONGEST_SEARCH = 200

@@ -13,7 +13,7 @@ from playground.page.components import Command, Components, Tab, plain
 from playground.page.words import LANGUAGES, both, tooltip, words
 from playground.settings import Environment, Settings, set_defaults
 from playground.ui import chat, chat_tab, models_tab
-from playground.ui.chat import Desk
+from playground.ui.desk import Desk
 from playground.ui.intake import Intake, upload_bytes
 from playground.ui.policy import Policy
 from playground.ui.running import Running

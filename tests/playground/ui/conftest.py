@@ -10,7 +10,7 @@ from playground.compare import Playground
 from playground.page.components import Components
 from playground.settings import Settings
 from playground.ui import chat_tab
-from playground.ui.chat import Desk
+from playground.ui.desk import Desk
 from playground.ui.running import Running
 from tests.fakes import EMBEDDED
 

@@ -105,3 +105,11 @@ def _scope(method: str, path: str, headers: dict[str, str]) -> dict[str, Any]:
         "client": ("127.0.0.1", 5000),
         "server": ("127.0.0.1", 7860),
     }
+
+
+@contextmanager
+def page_of(settings: Settings) -> Iterator[Page]:
+    """A page with a playground of its own."""
+    playground = Playground(settings)
+    yield Page(playground, settings)
+    playground.close()

@@ -15,7 +15,7 @@ from playground.page.events import Updates
 from playground.page.words import examples, words
 from playground.settings import Settings
 from playground.ui import chat
-from playground.ui.chat import Desk
+from playground.ui.desk import Desk
 
 NAMES = ["smollm2", "smollm2:demo", "smollm2:demo:Q4_K_M"]
 

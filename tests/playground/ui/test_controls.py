@@ -7,7 +7,7 @@ import pytest
 from playground.errors import ConfigError
 from playground.presets import Sampling, presets
 from playground.ui import controls
-from playground.ui.chat import Desk
+from playground.ui.desk import Desk
 
 
 def stand(desk: Desk, preset: str = "balanced", **others: Any) -> dict[Any, Any]:

@@ -14,7 +14,7 @@ from playground.page.components import Components
 from playground.page.words import words
 from playground.settings import Settings
 from playground.ui import chat, chat_tab, history
-from playground.ui.chat import Desk
+from playground.ui.desk import Desk
 from playground.ui.history import Wish
 from playground.ui.running import Running
 

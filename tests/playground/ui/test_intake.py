@@ -11,12 +11,11 @@ import pytest
 from gradio import route_utils
 from gradio.route_utils import delete_files_created_by_app
 
-from playground.compare import Playground
 from playground.settings import Settings
 from playground.ui import intake
 from playground.ui.intake import AROUND_BYTES, CALL_BYTES
 
-from .served import API, Page
+from .served import API, Page, page_of
 
 UPLOAD = f"{API}/upload"
 CALLS = [f"{API}/{name}" for name in ("queue/join", "run/predict", "call/x", "cancel", "reset", "component_server")]
@@ -26,16 +25,10 @@ LARGEST = 300_000
 
 
 @pytest.fixture(scope="module")
-def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
+def a_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     settings = Settings(data=tmp_path_factory.mktemp("data"), upload_max_mb=LARGEST / 1e6, upload_max_files=3)
-    playground = Playground(settings)
-    yield playground
-    playground.close()
-
-
-@pytest.fixture(scope="module")
-def a_page(playground: Playground) -> Page:
-    return Page(playground, playground.settings)
+    with page_of(settings) as page:
+        yield page
 
 
 @pytest.fixture
@@ -165,10 +158,10 @@ def test_an_upload_that_the_machine_refuses_leaves_nothing(
     assert taken(page) == []
 
 
-def test_a_space_takes_no_file(playground: Playground, tmp_path: Path) -> None:
-    page = Page(playground, playground.settings.model_copy(update={"mode": "space"}))
-    page.gradio.uploaded_file_dir = str(tmp_path)
-    for path in (UPLOAD, f"{UPLOAD}/", f"{UPLOAD}?upload_id=x"):
-        status, said = asyncio.run(page.call(path, [form(b"x")], content_type=FORM))
-        assert (status, said) == (403, b"This page takes no files.")
-    assert taken(page) == []
+def test_a_space_takes_no_file(tmp_path: Path) -> None:
+    with page_of(Settings(data=tmp_path / "data", mode="space")) as page:
+        page.gradio.uploaded_file_dir = str(tmp_path / "uploads")
+        for path in (UPLOAD, f"{UPLOAD}/", f"{UPLOAD}?upload_id=x"):
+            status, said = asyncio.run(page.call(path, [form(b"x")], content_type=FORM))
+            assert (status, said) == (403, b"This page takes no files.")
+        assert taken(page) == []

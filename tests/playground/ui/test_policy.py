@@ -5,6 +5,7 @@ import base64
 import re
 from collections.abc import Iterator
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Literal
 
 import httpx
@@ -12,24 +13,17 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from playground.compare import Playground
 from playground.page.look import head
 from playground.settings import Settings
 from playground.ui.door import shut
 
-from .served import API, HERE, Page
+from .served import API, HERE, Page, page_of
 
 
 @pytest.fixture(scope="module")
-def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
-    playground = Playground(Settings(data=tmp_path_factory.mktemp("data")))
-    yield playground
-    playground.close()
-
-
-@pytest.fixture(scope="module")
-def page(playground: Playground) -> Page:
-    return Page(playground, playground.settings)
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with page_of(Settings(data=tmp_path_factory.mktemp("data"))) as page:
+        yield page
 
 
 def get(page: Page, path: str, **headers: str) -> httpx.Response:
@@ -79,9 +73,9 @@ def test_what_is_no_page_does_nothing(page: Page, path: str) -> None:
     assert "sandbox" in said
 
 
-def test_only_the_hub_shows_a_space_in_a_frame(playground: Playground) -> None:
-    space = Page(playground, playground.settings.model_copy(update={"mode": "space"}))
-    said = rules(get(space, "/"))
+def test_only_the_hub_shows_a_space_in_a_frame(tmp_path: Path) -> None:
+    with page_of(Settings(data=tmp_path, mode="space")) as space:
+        said = rules(get(space, "/"))
     assert said["frame-ancestors"] == said["connect-src"] == ["'self'", "https://huggingface.co"]
 
 

@@ -9,27 +9,20 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from playground.compare import Playground
 from playground.settings import Settings
 from playground.ui import sessions
 from playground.ui.sessions import Session
 
-from .served import API, Page
+from .served import API, Page, page_of
 
 RESTING = 10
 MANY = 3 * RESTING
 
 
 @pytest.fixture(scope="module")
-def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
-    playground = Playground(Settings(data=tmp_path_factory.mktemp("data")))
-    yield playground
-    playground.close()
-
-
-@pytest.fixture(scope="module")
-def a_page(playground: Playground) -> Page:
-    return Page(playground, playground.settings)
+def a_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with page_of(Settings(data=tmp_path_factory.mktemp("data"))) as page:
+        yield page
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from playground.page.words import words
 from playground.settings import Settings
 from playground.thinking.asked import Thinking
 from playground.ui import chat, chat_tab, controls, panes
-from playground.ui.chat import Desk
+from playground.ui.desk import Desk
 from playground.ui.running import Running
 from tests.playground.ui.test_chat import run, values
 from tests.playground.ui.test_panes import seen

@@ -15,7 +15,7 @@ from playground.errors import WorkerError
 from playground.protocol import ModelSpec
 from playground.settings import Settings
 from playground.ui import chat
-from playground.ui.chat import Desk
+from playground.ui.desk import Desk
 from playground.ui.visitors import CALLS_A_MINUTE, UNANSWERED, Gate, Visitors, visitor
 from playground.workers.pool import Notify, WorkerPool
 from playground.workers.tickets import Rows
