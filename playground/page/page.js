@@ -52,8 +52,24 @@
 
   // Enter that ends a Hangul syllable sends nothing: Gradio listens for keypress, which composing does not raise.
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") document.querySelector("#stop")?.click();
+    if (event.key !== "Escape") return;
+    if (event.target.closest?.("#settings")) showSettings(false);
+    else document.querySelector("#stop")?.click();
   }, true);
+
+  // The settings lie over the panes: open or not, the composer stays where it is.
+  const showSettings = (open) => {
+    const button = document.querySelector("#settings-toggle");
+    root.dataset.settings = open ? "open" : "closed";
+    button?.setAttribute("aria-expanded", String(open));
+    if (open) document.querySelector("#settings :is(input, textarea)")?.focus({ preventScroll: true });
+    else if (document.querySelector("#settings")?.contains(document.activeElement)) button?.focus();
+  };
+  document.addEventListener("click", (event) => {
+    const open = root.dataset.settings === "open";
+    if (event.target.closest("#settings-toggle")) showSettings(!open);
+    else if (open && !wide.matches && event.target.isConnected && !event.target.closest("#settings, .options")) showSettings(false);
+  });
 
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-copy]");

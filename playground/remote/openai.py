@@ -271,7 +271,7 @@ class Server:
         neutral = NEUTRAL_WORDS.get(name, f"set `{name}` to {dialect.NEUTRAL.get(name, 0):g}")
         return VariantError(
             f"{self.spec.name}: {self.line.host} does not take `{name}`: {refusal.said}",
-            f"For this server, {neutral} (More settings on the page, --set in the terminal).",
+            f"For this server, {neutral} (Settings on the page, --set in the terminal).",
         )
 
     async def close(self) -> None:

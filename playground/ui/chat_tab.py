@@ -14,7 +14,7 @@ from playground.conversations.shelves import Shelves
 from playground.conversations.turns import Chat
 from playground.page.components import Components, plain
 from playground.page.events import ASKED, PRESSES, SILENT, Updates, Values, flowing
-from playground.page.words import examples
+from playground.page.words import both, examples
 from playground.ui import chat, controls, history, history_list
 from playground.ui.chat import FIRST_PANES, PANES
 from playground.ui.controls import Controls
@@ -24,6 +24,8 @@ from playground.ui.visitors import Visitors, visitor
 
 TURNS = PRESSES + "madang.edits(element, trigger);"
 OPEN = "() => document.querySelector('#tab-chat-button')?.click()"
+SENDABLE = "(text) => ({ __type__: 'update', interactive: Boolean(text?.trim()) })"
+"""An empty question cannot be sent; in the browser alone, as every letter is heard."""
 FREE = SILENT | {"concurrency_limit": None}
 """For answers: one session never waits for another's, the workers do the queueing."""
 NOW = FREE | {"queue": False}
@@ -46,17 +48,22 @@ def render(components: Components, playground: Playground, running: Running) -> 
             scale=1,
         )
         preset = controls.preset_choice(components)
-    thinking = controls.thinking(components)
-    with components.make(gr.Accordion, "controls.more", open=False, elem_id="more"):
-        sampler = controls.more(components, preset, thinking)
+        plain(_opener(), elem_id="settings-opener")
     notice = plain(elem_id="notice", js_on_load=ASKED)
     keeps = ["keeps"] if playground.settings.mode == "local" else []
     with gr.Row(elem_classes=["panes", *keeps], elem_id="panes"):
         slots = [_slot(number) for number in range(PANES)]
+        with gr.Column(elem_id="settings", elem_classes="drawer"):
+            sampler = controls.drawer(components, preset)
     view = _composer(components, state, notice, picker, sampler, slots, kept)
     desk = Desk(playground, running, view, Visitors(playground.settings), Shelves(playground.settings))
     _begin(desk)
     return desk
+
+
+def _opener() -> str:
+    """Return the button that shows and hides the settings, which lie over the panes and never move the composer."""
+    return f'<button type="button" id="settings-toggle" aria-controls="settings">{both("controls.settings")}</button>'
 
 
 def _history() -> History:
@@ -109,7 +116,9 @@ def _composer(
                 scale=1,
             )
             button: dict[str, Any] = {"scale": 0, "min_width": 96}
-            send = components.make(gr.Button, "chat.send", variant="primary", elem_id="send", **button)
+            send = components.make(
+                gr.Button, "chat.send", variant="primary", elem_id="send", interactive=False, **button
+            )
             stop = components.make(gr.Button, "chat.stop", variant="stop", elem_id="stop", visible=False, **button)
     return View(state, notice, picker, sampler, slots, text, send, stop, row, actions, waiting, kept, buttons)
 
@@ -136,6 +145,7 @@ def wire(desk: Desk) -> None:
     for number in range(len(examples())):
         _streams(desk, view.buttons[str(number)].click, partial(chat.example, number=number))
     _streams(desk, view.buttons["retry"].click, chat.retry)
+    view.text.change(None, view.text, view.send, js=SENDABLE, **SILENT)
     keyed(desk, view.stop.click, chat.stop)
     for name, handler in {"undo": chat.undo, "clear": chat.clear}.items():
         keyed(desk, view.buttons[name].click, handler)

@@ -1,4 +1,4 @@
-"""The sampling controls: presets, every sampler field, seed, stop strings and the system prompt."""
+"""The settings of a question: the system prompt, presets, every sampler field, thinking, seed and stop strings."""
 
 from dataclasses import dataclass
 
@@ -23,6 +23,8 @@ RANGES: dict[str, tuple[float, float, float]] = {
     "max_new_tokens": (16, 4096, 16),
 }
 """Smallest, largest and step of each slider; the field's own limits in Sampling are wider."""
+OWN = ("max_new_tokens",)
+"""What a reader sets for all presets: another one leaves it as it stands."""
 THINKING = {"default": "controls.thinking_default", "on": "controls.thinking_on", "off": "controls.thinking_off"}
 
 
@@ -85,9 +87,11 @@ def thinking(components: Components) -> ThinkingControls:
     return ThinkingControls(row, mode, budget)
 
 
-def more(components: Components, preset: gr.Radio, thinking: ThinkingControls) -> Controls:
-    """Lay out what a preset sets and what it leaves alone, inside the caller's layout."""
+def drawer(components: Components, preset: gr.Radio) -> Controls:
+    """Lay out what a preset sets and what it leaves alone, inside the caller's layout: the system prompt first."""
     start = presets()[DEFAULT_PRESET]
+    system = components.make(gr.Textbox, "controls.system", lines=3, max_lines=8, elem_id="system")
+    thinks = thinking(components)
     with gr.Row(elem_classes="sliders"):
         sliders = {name: _slider(components, name, getattr(start, name)) for name in RANGES}
     with gr.Row(elem_classes="fields"):
@@ -105,8 +109,7 @@ def more(components: Components, preset: gr.Radio, thinking: ThinkingControls) -
             allow_custom_value=True,
             elem_id="stop-strings",
         )
-        system = components.make(gr.Textbox, "controls.system", lines=3, max_lines=8, elem_id="system")
-    return Controls(preset, sliders, seed, again, stop, system, thinking)
+    return Controls(preset, sliders, seed, again, stop, system, thinks)
 
 
 def _slider(components: Components, name: str, value: float) -> gr.Slider:
@@ -134,16 +137,17 @@ def thought(controls: Controls, values: Values) -> Thinking:
 
 
 def filled(controls: Controls, name: str | None) -> Updates:
-    """Return every slider as the preset has it; nothing where none is chosen."""
-    if name not in presets():
-        return {slider: gr.skip() for slider in controls.sliders.values()}
-    start = presets()[name]
-    return {slider: getattr(start, field) for field, slider in controls.sliders.items()}
+    """Return every slider that a preset sets as it has it; nothing where none is chosen."""
+    start = presets().get(name or "")
+    return {
+        slider: gr.skip() if start is None or field in OWN else getattr(start, field)
+        for field, slider in controls.sliders.items()
+    }
 
 
 def matching(controls: Controls, values: Values) -> Updates:
     """Return the preset that the sliders stand at, or none: a moved slider is no preset any more."""
-    stand = {name: values[slider] for name, slider in controls.sliders.items()}
+    stand = {name: values[slider] for name, slider in controls.sliders.items() if name not in OWN}
     same = [name for name, row in presets().items() if all(getattr(row, key) == stand[key] for key in stand)]
     return {controls.preset: same[0] if same else None}
 

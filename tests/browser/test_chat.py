@@ -193,7 +193,7 @@ def test_light_and_dark(visit: Open) -> None:
 def test_a_phone_never_scrolls_sideways(visit: Open, locale: str) -> None:
     page = visit(locale, width=390, height=844)
     asked(page, "a-very-long-word-" * 20)
-    page.click("#more button")
+    page.click("#settings-toggle")
     page.wait_for_selector("#seed", state="visible")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     hidden = "[...document.querySelectorAll('.pane .scroll')].some(e => e.scrollWidth > e.clientWidth)"
@@ -231,7 +231,7 @@ def test_four_panes_fit_a_desktop(visit: Open) -> None:
 
 def test_an_example_asks_and_a_preset_sets_the_sliders(visit: Open) -> None:
     page = visit()
-    page.click("#more button")
+    page.click("#settings-toggle")
     page.click("#preset label >> nth=2")
     page.wait_for_function("document.querySelector('#set-temperature input').value === '0.8'")
     page.click("#example-2")
@@ -273,7 +273,7 @@ def test_sessions_do_not_mix(visit: Open) -> None:
 
 def test_empty_and_too_many_are_said(visit: Open) -> None:
     page = visit()
-    page.click("#send")
+    page.press("#ask textarea", "Enter")
     page.wait_for_selector("#notice .card")
     wait_text(page, "#notice", words("en")["problem.no_text"])
     assert words("en")["problem.no_text"] in page.inner_text("#notice")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from playground.errors import ConfigError
@@ -13,7 +14,13 @@ from playground.ui.desk import Desk
 def stand(desk: Desk, preset: str = "balanced", **others: Any) -> dict[Any, Any]:
     knobs = desk.view.controls
     rest: dict[Any, Any] = {knobs.seed: None, knobs.stop: [], knobs.system: ""}
-    return controls.filled(knobs, preset) | rest | {getattr(knobs, name): value for name, value in others.items()}
+    length = knobs.sliders["max_new_tokens"]
+    return (
+        controls.filled(knobs, preset)
+        | {length: length.value}
+        | rest
+        | {getattr(knobs, name): value for name, value in others.items()}
+    )
 
 
 @pytest.mark.parametrize("name", presets())
@@ -21,6 +28,13 @@ def test_a_preset_fills_every_slider_and_is_asked_with(desk: Desk, name: str) ->
     knobs = desk.view.controls
     assert controls.chosen(knobs, stand(desk, name)) == presets()[name]
     assert controls.matching(knobs, stand(desk, name)) == {knobs.preset: name}
+
+
+def test_a_preset_leaves_the_length_alone_and_the_length_leaves_the_preset(desk: Desk) -> None:
+    knobs = desk.view.controls
+    length = knobs.sliders["max_new_tokens"]
+    assert controls.filled(knobs, "creative")[length] == gr.skip()
+    assert controls.matching(knobs, stand(desk) | {length: 64}) == {knobs.preset: "balanced"}
 
 
 def test_every_field_of_sampling_has_a_control(desk: Desk) -> None:

@@ -1,0 +1,65 @@
+"""The settings of a question as a visitor meets them: in a drawer, and never in the way of the text box."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from playground.page.words import Language, words
+
+from .conftest import Open
+from .test_chat import asked, wait_text
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+LANGUAGES: list[tuple[str, Language]] = [("ko-KR", "ko"), ("en-US", "en")]
+
+
+def open_settings(page: "Page") -> None:
+    page.click("#settings-toggle")
+    page.wait_for_selector("#system textarea:focus")  # the system prompt comes first
+
+
+@pytest.mark.parametrize(("locale", "language"), LANGUAGES)
+@pytest.mark.parametrize("width", [1440, 1024, 390])
+def test_the_settings_open_in_a_drawer_that_never_moves_the_text_box(
+    visit: Open, locale: str, language: Language, width: int
+) -> None:
+    page = visit(locale, width=width)
+    assert page.inner_text("#settings-toggle") == words(language)["controls.settings"]
+    before = page.locator("#composer").bounding_box()
+    open_settings(page)
+    assert page.locator("#composer").bounding_box() == before
+    box = page.locator("#settings").bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= width
+    page.fill("#system textarea", "Answer in one word.")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#settings", state="hidden")
+    assert page.evaluate("document.activeElement.id") == "settings-toggle"
+    asked(page, "Hello")
+    page.click("#pane-0 .prompt summary")
+    wait_text(page, "#pane-0 .prompt pre", "system: Answer in one word.")
+
+
+def test_an_empty_question_cannot_be_sent(visit: Open) -> None:
+    page = visit()
+    page.wait_for_selector("#send:disabled")
+    page.fill("#ask textarea", "  ")
+    page.fill("#ask textarea", "  x")
+    page.wait_for_selector("#send:enabled")
+    page.fill("#ask textarea", " ")
+    page.wait_for_selector("#send:disabled")
+    asked(page, "Hello")
+    page.wait_for_selector("#send:disabled")
+
+
+def test_a_preset_leaves_the_length_alone(visit: Open) -> None:
+    page = visit()
+    open_settings(page)
+    page.fill("#set-max_new_tokens input[type=number]", "64")
+    page.press("#set-max_new_tokens input[type=number]", "Tab")
+    page.click("#preset label >> nth=2")
+    page.wait_for_function("document.querySelector('#set-temperature input').value === '0.8'")
+    assert page.input_value("#set-max_new_tokens input[type=number]") == "64"
