@@ -13,11 +13,12 @@ from eval.words import both, card, form_error, problem, texts
 from playground.catalogue.variants import Remote, load_or_none
 from playground.errors import MadangError
 from playground.escape import Markup, escaped
-from playground.page import cards
+from playground.page import cards, mine
 from playground.page.components import Command, Components, lead, plain, tab_here
 from playground.page.events import PRESSES, SILENT, Updates, Values, clocked, in_turn
 from playground.page.form import no_number, values_of, whole
 from playground.page.markup import button, tab_button
+from playground.page.mine import Mine
 from playground.page.number import duration
 from playground.settings import Settings
 from playground.system import jobs
@@ -40,7 +41,7 @@ def render(settings: Settings, program: Command, components: Components) -> None
         with gr.Row(elem_classes="buttons"):
             pressed = components.make(gr.Button, "evaluate.start", variant="primary", elem_id="evaluate-start", scale=0)
     notice = plain(elem_id="evaluate-said")
-    shown = plain(html(settings), elem_id="evaluate-jobs", js_on_load=PRESSES)
+    shown = plain(elem_id="evaluate-jobs", js_on_load=PRESSES)
     timer = gr.Timer(EVERY_S, active=False)
     _wire(settings, program, fields, (pressed, notice, shown, timer))
 
@@ -75,31 +76,39 @@ def _wire(
     parts: tuple[gr.Button, gr.HTML, gr.HTML, gr.Timer],
 ) -> None:
     pressed, notice, shown, timer = parts
+    owner, own = gr.State(""), Mine("evaluate", fields)
     outputs: list[Block] = [notice, shown, timer]
 
-    def seen() -> Updates:
-        return clocked(timer, lambda: jobs.busy(settings, KIND), lambda: {shown: html(settings)})
+    def tick(who: str) -> Updates:
+        return clocked(timer, lambda: jobs.busy(settings, KIND), lambda: {shown: html(settings, who)})
 
-    def now(fault: str = "") -> Updates:
-        return {notice: fault, **seen()}
+    def seen(who: str, fault: str = "") -> Updates:
+        return {notice: fault, **tick(who)}
 
     def handle_start(values: Values) -> Updates:
-        return now(start(settings, program, values_of(fields, values)))
+        return seen(values[owner], start(settings, program, values_of(fields, values), values[owner]))
 
-    def handle_action(event: gr.EventData) -> Updates:
-        return now(act(settings, str(event.action), str(event.name)))
+    def handle_action(who: str, event: gr.EventData) -> Updates:
+        return seen(who, act(settings, str(event.action), str(event.name), who))
 
-    def arrive() -> Updates:
-        return now() | {fields["variants"]: gr.update(choices=_names(settings))}
+    def arrive(values: Values) -> Updates:
+        """Return the variants as they are now; on the first visit the form as this browser left it, too."""
+        kept, names, picks = values[own.kept] or {}, _names(settings), fields["variants"]
+        who = values[owner] or mine.owner(kept)
+        filled = {} if values[owner] else own.filled(kept)
+        wanted = [mine.asked_for(kept)] if mine.asked_for(kept) else filled.get(picks, values[picks])
+        chosen = gr.update(choices=names, value=[name for name in wanted or () if name in names])
+        return {**filled, picks: chosen, owner: who, own.kept: {"owner": who}, **seen(who)}
 
     def suite(name: str) -> Any:
         return gr.update(visible=name in SUITES, value=[])
 
     ordered = in_turn("evaluate")
-    pressed.click(handle_start, set(fields.values()), outputs, **ordered)
-    shown.click(handle_action, None, outputs, **ordered)
-    timer.tick(seen, None, [shown, timer], **ordered)
-    tab_here().select(arrive, None, [*outputs, fields["variants"]], **ordered)
+    pressed.click(handle_start, {*fields.values(), owner}, outputs, **ordered)
+    shown.click(handle_action, owner, outputs, **ordered)
+    timer.tick(tick, owner, [shown, timer], **ordered)
+    found = [*outputs, *fields.values(), owner, own.kept]
+    own.keep(own.coming(tab_here()).then(arrive, {owner, own.kept, fields["variants"]}, found, **ordered))
     fields["suite"].change(suite, fields["suite"], fields["tasks"], **SILENT)
 
 
@@ -133,11 +142,11 @@ def _whole(field: str, value: object, least: int) -> int:
     return found
 
 
-def start(settings: Settings, program: Command, form: Mapping[str, Any]) -> str:
-    """Start what the form describes; return HTML of what is wrong, or nothing."""
+def start(settings: Settings, program: Command, form: Mapping[str, Any], owner: str = "") -> str:
+    """Start what the form describes, for a browser; return HTML of what is wrong, or nothing."""
     try:
         made = command(settings, program, form)
-        about = {"variants": list(form["variants"]), "suite": str(form["suite"] or SUITES[0])}
+        about = {"variants": list(form["variants"]), "suite": str(form["suite"] or SUITES[0]), "owner": owner}
         _begin(settings, made, about)
     except MadangError as error:
         return problem(error)
@@ -151,7 +160,7 @@ def _begin(settings: Settings, made: Sequence[str], about: Mapping[str, Any]) ->
     jobs.start(settings, KIND, made, about, keys=[row.key_env for row in rows if row.key_env])
 
 
-def act(settings: Settings, action: str, name: str) -> str:
+def act(settings: Settings, action: str, name: str, owner: str = "") -> str:
     """Answer a button on a job: cancel it, or start its command again; return HTML of what went wrong, or nothing.
 
     What a command has scored is not scored again.
@@ -161,18 +170,23 @@ def act(settings: Settings, action: str, name: str) -> str:
             jobs.cancel(jobs.find(settings, name))
         elif action == "again":
             old = jobs.find(settings, name)
-            _begin(settings, [part.replace(str(old.folder), "{job}") for part in old.command], old.about)
+            _begin(
+                settings,
+                [part.replace(str(old.folder), "{job}") for part in old.command],
+                {**old.about, "owner": owner},
+            )
     except MadangError as error:
         return problem(error)
     return ""
 
 
-def html(settings: Settings) -> str:
-    """Return the newest job, large, and those before it in a line each."""
+def html(settings: Settings, owner: str = "") -> str:
+    """Return this browser's newest job, large, and all others in a line each."""
     found = jobs.listed(settings, KIND)
-    if not found:
-        return cards.nothing(texts, "evaluate.empty")
-    return _now(found[0]) + cards.earlier(both("evaluate.earlier"), map(_line, found[1 : EARLIER + 1]))
+    newest = next((job for job in found if job.about.get("owner", "") in ("", owner)), None)
+    lines = [_line(job) for job in found if job is not newest][:EARLIER]
+    now = _now(newest) if newest else cards.nothing(texts, "evaluate.empty")
+    return now + cards.earlier(both("evaluate.earlier"), lines)
 
 
 def _now(job: Job) -> str:
@@ -188,7 +202,11 @@ def _head(job: Job) -> str:
 
 
 def _line(job: Job) -> str:
-    again = "" if job.active else _again(job, "again" if job.state in ("cancelled", "lost") else "rerun")
+    again = (
+        cards.cancel(job, "cancel")
+        if job.active
+        else _again(job, "again" if job.state in ("cancelled", "lost") else "rerun")
+    )
     return f'<div class="{job.state}">{_head(job)}{again}</div>'
 
 

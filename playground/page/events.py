@@ -18,13 +18,15 @@ PRESSES = """
 element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-tab], [data-action]");
   if (!button) return;
-  if (button.dataset.ask) document.dispatchEvent(new CustomEvent("madang:ask", { detail: button.dataset.ask }));
-  else if (button.dataset.tab) document.querySelector(`#tab-${button.dataset.tab}-button`)?.click();
+  const { tab, ask } = button.dataset;
+  if (tab && ask) window.madang.asked[tab] = ask;
+  if (ask && tab === "chat") document.dispatchEvent(new CustomEvent("madang:ask", { detail: ask }));
+  else if (tab) document.querySelector(`#tab-${tab}-button`)?.click();
   else trigger("click", { action: button.dataset.action, name: button.dataset.name });
 });
 """
-"""Buttons inside HTML: `data-tab` opens a tab, `data-action` and `data-name` reach the handler. With `data-ask` Chat
-chooses that variant first: ASKED hears it, and Chat opens its tab itself."""
+"""Buttons inside HTML: `data-tab` opens a tab, `data-action` and `data-name` reach the handler. With `data-ask` the tab
+chooses that variant (Mine.coming tells it); Chat hears it as ASKED and opens its tab itself."""
 ASKED = """
 document.addEventListener("madang:ask", (event) => trigger("click", { name: event.detail }));
 """

@@ -5,8 +5,6 @@ from typing import Any
 
 from playground.errors import MadangError
 from playground.page.words import Texts
-from playground.settings import Settings
-from playground.system import jobs
 
 
 class FormError(MadangError):
@@ -49,14 +47,6 @@ def whole(value: object, least: int) -> int | None:
     """Return what was typed into a field as a whole number of `least` or more; None where it is none."""
     typed = number(value)
     return int(typed) if typed >= least and typed.is_integer() else None
-
-
-def last_form(settings: Settings, *kinds: str) -> dict[str, Any]:
-    """Return what the form held when it last started a job of these kinds; empty before that."""
-    for job in jobs.listed(settings):
-        if job.kind in kinds and isinstance(job.about.get("form"), dict):
-            return dict(job.about["form"])
-    return {}
 
 
 def values_of(fields: Mapping[str, Any], values: Mapping[Any, Any]) -> dict[str, Any]:

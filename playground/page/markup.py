@@ -40,14 +40,15 @@ def button(action: str, name: str, text: str, kind: str = "") -> str:
     return f'<button type="button" class="{kind or action}" {where}>{text}</button>'
 
 
-def tab_button(tab: str, text: str, kind: str = "go") -> str:
-    """Return a button that opens a tab."""
-    return f'<button type="button" class="{kind}" data-tab="{tab}">{text}</button>'
+def tab_button(tab: str, text: str, kind: str = "go", ask: str = "") -> str:
+    """Return a button that opens a tab, with the variant that it asks for chosen."""
+    asked = f' data-ask="{escaped(ask)}"' if ask else ""
+    return f'<button type="button" class="{kind}" data-tab="{tab}"{asked}>{text}</button>'
 
 
 def chat_button(variant: str, text: str) -> str:
     """Return a button that opens Chat with this variant chosen."""
-    return f'<button type="button" class="go" data-tab="chat" data-ask="{escaped(variant)}">{text}</button>'
+    return tab_button("chat", text, ask=variant)
 
 
 def table(rows: Iterable[Iterable[str]], head: Iterable[str] = ()) -> str:

@@ -99,6 +99,21 @@
     return key;
   };
 
+  // A tab with jobs: what this browser keeps of it, and the variant for which a button has opened it.
+  const kept = (name) => { try { return JSON.parse(recall(`tab.${name}`) || "{}"); } catch { return {}; } };
+  const filled = {};
+  window.madang.asked = {};
+  window.madang.arrive = (name) => {
+    const ask = window.madang.asked[name] || "";
+    delete window.madang.asked[name];
+    return { ...kept(name), ask };
+  };
+  window.madang.named = (names, values) => Object.fromEntries(names.map((name, at) => [name, values[at] ?? null]));
+  window.madang.keep = (name, part) => {
+    if (part.owner) filled[name] = true; // before that a field holds what the page begins with
+    if (filled[name]) remember(`tab.${name}`, JSON.stringify({ ...kept(name), ...part }));
+  };
+
   const wide = window.matchMedia("(min-width: 1200px)");
   const showList = (open) => {
     root.dataset.list = open ? "open" : "closed";

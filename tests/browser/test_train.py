@@ -53,11 +53,11 @@ def test_data_is_looked_at_and_a_run_is_checked_stopped_resumed_and_done(visit: 
     page = visit()
     open_tab(page, "train", "train-run")
     page.wait_for_selector("#train-run .nothing")
+    page.click("#train-recipe > .label-wrap")
     page.click("#train-look-button")
-    page.wait_for_selector("#train-look-said .card")
+    page.wait_for_selector("#train-said .card")
     page.set_input_files(".source:has(#train-source) input[type=file]", str(rows))
     page.wait_for_function("document.querySelector('#train-source input, #train-source textarea').value.length")
-    page.click("#train-look-button")
     page.wait_for_selector("#train-data .lengths")
     page.click("#train-data [data-name='max_length=192']")
     page.wait_for_function("document.querySelector('#train-max_length input').value === '192'")
@@ -70,7 +70,9 @@ def test_data_is_looked_at_and_a_run_is_checked_stopped_resumed_and_done(visit: 
     page.wait_for_selector("#train-said .card")
     reload(page)
     open_tab(page, "train", "train-run")
+    page.wait_for_selector("#train-data .lengths")
     assert text(page, "source").endswith(".jsonl")
+    page.click("#train-recipe > .label-wrap")
     assert text(page, "rank") == "32"
     page.click("#train-run [data-action=stop]")
     page.click("#train-run .run.stopped [data-action=resume]")
@@ -84,6 +86,7 @@ def test_data_is_looked_at_and_a_run_is_checked_stopped_resumed_and_done(visit: 
 def test_the_method_sets_its_defaults(visit: Open) -> None:
     page = visit()
     open_tab(page, "train", "train-run")
+    page.click("#train-recipe > .label-wrap")
     page.click("#train-method label:has(input[value=cpt])")
     page.wait_for_function("document.querySelector('#train-max_length input').value === '4096'")
     assert page.is_checked("#train-packing input")
@@ -93,6 +96,55 @@ def test_the_method_sets_its_defaults(visit: Open) -> None:
         page.wait_for_function(asked)
         page.wait_for_function("document.querySelector('#train-packing input').disabled")
         assert page.locator("#train-form [data-method]:visible").count() == 1
+
+
+@pytest.mark.parametrize("locale", ["en-US", "ko-KR"])
+def test_two_browsers_side_by_side_see_their_own(locale: str, visit: Open, tmp_path: Path) -> None:
+    one, other = visit(locale=locale), visit(locale=locale)
+    for page in (one, other):
+        open_tab(page, "train", "train-earlier" if page.query_selector("#train-earlier .jobs") else "train-run")
+        assert text(page, "source") == ""
+        assert page.query_selector("#train-data .job") is None
+    for page, name in ((one, "apples.jsonl"), (other, "melons.jsonl")):
+        (tmp_path / name).write_text('{"instruction": "Hi?", "output": "Hello!"}\n', encoding="utf-8")
+        page.set_input_files(".source:has(#train-source) input[type=file]", str(tmp_path / name))
+    for page, name in ((one, "apples"), (other, "melons")):
+        page.wait_for_selector(f"#train-data header small:has-text('{name}')")
+        page.wait_for_selector("#train-data .lengths")
+        page.fill("#train-name :is(input, textarea)", name)
+        page.wait_for_function(f"localStorage['madang.tab.train'].includes('\"name\":\"{name}\"')")
+    for page, name, strange in ((one, "apples", "melons"), (other, "melons", "apples")):
+        reload(page)
+        open_tab(page, "train", "train-data")
+        page.wait_for_selector(f"#train-data header small:has-text('{name}')")
+        assert text(page, "name") == name
+        assert name in text(page, "source")
+        assert strange not in page.inner_text("#tab-train")
+    again = tmp_path / "third.jsonl"
+    again.write_text('{"instruction": "Hi?", "output": "Hello!"}\n', encoding="utf-8")
+    one.set_input_files(".source:has(#train-source) input[type=file]", str(again))
+    one.wait_for_selector("#train-data header small:has-text('third')")
+    one.fill("#train-source :is(input, textarea)", "owner/another")
+    one.wait_for_selector("#train-data .job", state="detached")
+    assert "melons" in other.inner_text("#train-data")
+
+
+@pytest.mark.parametrize("width", [1440, 1024])
+@pytest.mark.parametrize("locale", ["en-US", "ko-KR"])
+def test_start_is_in_sight_and_the_rest_is_folded(width: int, locale: str, visit: Open) -> None:
+    page = visit(locale=locale, width=width, height=900)
+    open_tab(page, "train", "train-run")
+    places = [page.locator(f"#train-{name}").bounding_box() for name in ("method", "model", "source", "name")]
+    start = page.locator("#train-start-button").bounding_box()
+    assert start is not None
+    tops = [place["y"] for place in places if place] + [start["y"]]
+    assert tops == sorted(tops)
+    assert len(tops) == 5
+    assert start["y"] + start["height"] <= 900
+    assert not page.locator("#train-rank").is_visible()
+    page.click("#train-recipe > .label-wrap")
+    for name in ("max_steps", "save_steps", "alpha", "packing"):
+        page.locator(f"#train-{name}").wait_for()
 
 
 def test_train_fits_a_phone_and_speaks_korean(visit: Open) -> None:

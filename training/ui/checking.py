@@ -26,15 +26,15 @@ def command(settings: Settings, program: Command, values: form.Form) -> tuple[li
     return [*made, *OPTION], recipe.name
 
 
-def start(settings: Settings, program: Command, values: form.Form) -> None:
-    """Check the form's run."""
+def start(settings: Settings, program: Command, values: form.Form, owner: str = "", before: str = "") -> str:
+    """Check the form's run, for a browser and instead of the job that it saw before; return the job's id."""
     made, name = command(settings, program, values)
-    reports.start(settings, KIND, made, {"title": name, "form": dict(values)})
+    return reports.start(settings, KIND, made, {"title": name, "form": dict(values), "owner": owner}, before)
 
 
-def html(settings: Settings) -> str:
-    """Return the newest check, or nothing."""
-    return reports.html(settings, KIND, "check", _report)
+def html(settings: Settings, name: str) -> str:
+    """Return the check of a job, or nothing."""
+    return reports.html(reports.find(settings, name), "check", _report)
 
 
 def _report(job: Job, report: Report) -> str:

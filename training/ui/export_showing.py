@@ -25,14 +25,12 @@ QUANTIZING = "Quantizing to "
 CONVERTING = "Converting to a "
 
 
-def html(settings: Settings, viewed: str = "") -> tuple[str, str]:
-    """Return the export that is viewed, else the newest; and the earlier ones, one line each."""
+def html(settings: Settings, viewed: str = "", owner: str = "") -> tuple[str, str]:
+    """Return the export that is viewed, else this browser's newest; and all of the machine's, one line each."""
     found = exporting.everything(settings)
-    if not found:
-        return _empty(settings), ""
-    shown, names = chosen(found, viewed), exporting.in_catalogue(settings)
+    shown, names = chosen(found, viewed, owner), exporting.in_catalogue(settings)
     lines = earlier(found, both("export.earlier"), lambda one: _line(one, one is shown))
-    return _card(shown, names, partial(can_be_asked, settings)), lines
+    return _card(shown, names, partial(can_be_asked, settings)) if shown else _empty(settings), lines
 
 
 def _empty(settings: Settings) -> str:

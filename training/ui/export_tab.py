@@ -1,7 +1,6 @@
 """Lays out Export and ties its components to what they do. Testable without Gradio: `begin` and `act`."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,11 @@ import gradio as gr
 from gradio.blocks import Block
 
 from playground.errors import MadangError
+from playground.page import mine
 from playground.page.components import Command, Components, lead, plain, tab_here
 from playground.page.events import PRESSES, SILENT, Updates, Values, clocked, in_turn
-from playground.page.form import last_form, values_of
+from playground.page.form import values_of
+from playground.page.mine import Mine
 from playground.settings import Settings
 from playground.system import jobs
 from training.ui import export_showing, export_sizes, exporting
@@ -32,31 +33,31 @@ class Desk:
     run: gr.HTML
     earlier: gr.HTML
     viewed: gr.State
-    arrived: gr.State
+    owner: gr.State
     timer: gr.Timer
 
 
-def begin(settings: Settings, program: Command, form: exporting.Form) -> str:
-    """Start the form's export; a fault comes back as a card."""
+def begin(settings: Settings, program: Command, form: exporting.Form, owner: str = "") -> str:
+    """Start the form's export, for a browser; a fault comes back as a card."""
     try:
-        exporting.start(settings, program, form)
+        exporting.start(settings, program, form, owner)
     except MadangError as error:
         return problem(error)
     return ""
 
 
 def act(
-    settings: Settings, program: Command, action: str, name: str, form: exporting.Form | None = None
+    settings: Settings, program: Command, action: str, name: str, form: exporting.Form | None = None, owner: str = ""
 ) -> tuple[str, str | None]:
     """Do what a button says; return a fault, and the export to view (None: as before). `form`: where to push to."""
     try:
         if action == "stop":
             jobs.cancel(jobs.find(settings, name))
         elif action in ("resume", "force"):
-            exporting.again(settings, program, name, *(["--force"] if action == "force" else []))
+            exporting.again(settings, program, name, *(["--force"] if action == "force" else []), owner=owner)
             return "", ""
         elif action == "push":
-            exporting.push(settings, program, name, form or exporting.BEGIN)
+            exporting.push(settings, program, name, form or exporting.BEGIN, owner)
             return "", name
         elif action == "show":
             return "", name
@@ -79,7 +80,7 @@ def render(settings: Settings, program: Command, components: Components) -> None
             run = plain(elem_id="export-run", js_on_load=PRESSES)
     earlier = plain(elem_id="export-earlier", js_on_load=PRESSES)
     timer = gr.Timer(EVERY_S, active=False)
-    _wire(settings, program, Desk(fields, start, notice, sizes, run, earlier, gr.State(""), gr.State(False), timer))
+    _wire(settings, program, Desk(fields, start, notice, sizes, run, earlier, gr.State(""), gr.State(""), timer))
 
 
 def _fields(components: Components, settings: Settings) -> dict[str, Any]:
@@ -110,47 +111,43 @@ def _fields(components: Components, settings: Settings) -> dict[str, Any]:
 def _wire(settings: Settings, program: Command, desk: Desk) -> None:
     """Tie the buttons, the clock, the sizes that follow the form, and what a visitor finds on arriving."""
 
-    def seen(viewed: str) -> Updates:
+    def seen(viewed: str, owner: str) -> Updates:
         def shown() -> Updates:
-            run, earlier = export_showing.html(settings, viewed)
+            run, earlier = export_showing.html(settings, viewed, owner)
             return {desk.run: run, desk.earlier: earlier, desk.viewed: viewed}
 
         return clocked(desk.timer, lambda: jobs.busy(settings, exporting.KIND), shown)
 
     def pressed(values: Values) -> Updates:
-        fault = begin(settings, program, values_of(desk.fields, values))
-        return {desk.notice: fault, **seen(values[desk.viewed] if fault else "")}
+        fault = begin(settings, program, values_of(desk.fields, values), values[desk.owner])
+        return {desk.notice: fault, **seen(values[desk.viewed] if fault else "", values[desk.owner])}
 
     def acted(values: Values, event: gr.EventData) -> Updates:
-        fault, look = act(settings, program, str(event.action), str(event.name), values_of(desk.fields, values))
-        return {desk.notice: fault, **seen(values[desk.viewed] if look is None else look)}
+        owner, form = values[desk.owner], values_of(desk.fields, values)
+        fault, look = act(settings, program, str(event.action), str(event.name), form, owner)
+        return {desk.notice: fault, **seen(values[desk.viewed] if look is None else look, owner)}
 
     def sized(values: Values) -> str:
         return export_sizes.html(settings, values_of(desk.fields, values))
 
+    def arrive(values: Values) -> Updates:
+        """Return the sources as they are now; on the first visit the form as this browser left it, too."""
+        kept, source = values[own.kept] or {}, desk.fields["source"]
+        owner = values[desk.owner] or mine.owner(kept)
+        names, form = exporting.sources(settings), kept.get("form") or {}
+        now = form | {"source": mine.asked_for(kept) or (values[source] if values[desk.owner] else form.get("source"))}
+        filled = own.filled({"form": now}, source=names)
+        updates = {source: filled[source]} if values[desk.owner] else filled
+        return {**updates, desk.owner: owner, own.kept: {"owner": owner}, **seen(values[desk.viewed], owner)}
+
     outputs: list[Block] = [desk.run, desk.earlier, desk.viewed, desk.timer]
-    fields = set(desk.fields.values())
-    desk.start.click(pressed, {*fields, desk.viewed}, [*outputs, desk.notice], **in_turn("export")).then(
-        None, js=SHOW, **SILENT
-    )
-    for shown in (desk.run, desk.earlier):
-        shown.click(acted, {*fields, desk.viewed}, [*outputs, desk.notice], **in_turn("export")).then(
-            None, js=SHOW, **SILENT
-        )
-    desk.timer.tick(seen, desk.viewed, outputs, **in_turn("export"))
+    watched, fields, own = [desk.viewed, desk.owner], set(desk.fields.values()), Mine("export", desk.fields)
+    for event, handler in ((desk.start.click, pressed), *((shown.click, acted) for shown in (desk.run, desk.earlier))):
+        event(handler, {*fields, *watched}, [*outputs, desk.notice], **in_turn("export")).then(None, js=SHOW, **SILENT)
+    desk.timer.tick(seen, watched, outputs, **in_turn("export"))
     for name in ("source", "levels", "others", "formats"):
         desk.fields[name].change(sized, fields, desk.sizes, **SILENT)
-    here = tab_here().select(
-        partial(_arrive, settings, desk), {desk.fields["source"], desk.arrived}, [*fields, desk.arrived], **SILENT
-    )
-    here.then(seen, desk.viewed, outputs, **in_turn("export")).then(sized, fields, desk.sizes, **SILENT)
-
-
-def _arrive(settings: Settings, desk: Desk, values: Values) -> Updates:
-    """Return the sources as they are now; on the first visit the form as it was when last used, too."""
-    names = exporting.sources(settings)
-    kept = {} if values[desk.arrived] else last_form(settings, exporting.KIND)
-    chosen = kept.get("source") or values[desk.fields["source"]]
-    chosen = chosen if chosen in names else next(iter(names), None)
-    updates: Updates = {desk.fields[name]: value for name, value in kept.items() if name in desk.fields}
-    return updates | {desk.fields["source"]: gr.update(choices=names, value=chosen), desk.arrived: True}
+    inputs, found = {*watched, own.kept, desk.fields["source"]}, [*outputs, *fields, desk.owner, own.kept]
+    here = own.coming(tab_here()).then(arrive, inputs, found, **in_turn("export"))
+    own.keep(here)
+    here.then(sized, fields, desk.sizes, **SILENT)

@@ -128,15 +128,15 @@ def pushing(form: Form) -> list[str]:
     return made + (["--replace"] if form["replace"] else []) + (["--base", base] if base else [])
 
 
-def start(settings: Settings, program: Command, form: Form) -> None:
-    """Begin the export that the form describes."""
+def start(settings: Settings, program: Command, form: Form, owner: str = "") -> None:
+    """Begin the export that the form describes, for a browser."""
     _refuse_second(settings)
     made = command(settings, program, form)
-    about = {"title": str(form["source"]), "to": text(wanted(form)), "form": dict(form)}
+    about = {"title": str(form["source"]), "to": text(wanted(form)), "owner": owner}
     jobs.start(settings, KIND, made, about, GRACE_S)
 
 
-def again(settings: Settings, program: Command, name: str, *options: str) -> None:
+def again(settings: Settings, program: Command, name: str, *options: str, owner: str = "") -> None:
     """Go on with an export as it was asked for; `--force` puts what failed parity into the catalogue all the same."""
     _refuse_second(settings)
     export = exports.find(settings, name)
@@ -146,11 +146,11 @@ def again(settings: Settings, program: Command, name: str, *options: str) -> Non
         raise MadangError(str(error), "Begin it anew.") from error
     made = _verb(settings, program, asked.source, asked.wanted) + ["--dtype", asked.dtype, "--name", asked.stem]
     made += ["--imatrix", asked.imatrix] if asked.imatrix else []
-    about = {"title": asked.variant, "to": text(asked.wanted), "export": str(export.folder)}
+    about = {"title": asked.variant, "to": text(asked.wanted), "export": str(export.folder), "owner": owner}
     jobs.start(settings, KIND, [*made, *options, *OPTION], about, GRACE_S)
 
 
-def push(settings: Settings, program: Command, name: str, form: Form) -> None:
+def push(settings: Settings, program: Command, name: str, form: Form, owner: str = "") -> None:
     """Upload a finished export to the form's repository. What failed parity and is in the catalogue goes along."""
     options = pushing(form)
     if not options:
@@ -158,7 +158,7 @@ def push(settings: Settings, program: Command, name: str, form: Form) -> None:
     export = exports.find(settings, name)
     forced = export.state().status == "done" and ExportRow(export, None).failed
     folder = ["--out", str(export.folder)]  # this one, not the newest of its kind
-    again(settings, program, name, *folder, *options, *(["--force"] if forced else []))
+    again(settings, program, name, *folder, *options, *(["--force"] if forced else []), owner=owner)
 
 
 def _verb(settings: Settings, program: Command, source: str, artefacts: Sequence[Wanted]) -> list[str]:

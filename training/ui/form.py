@@ -25,9 +25,13 @@ OF_TRAINER = {
     "batch": "per_device_train_batch_size",
     "accumulation": "gradient_accumulation_steps",
     "max_length": "max_length",
+    "max_steps": "max_steps",
+    "save_steps": "save_steps",
 }
 """Fields of the form that are TRL's, by our name."""
-LEAST = {"rank": 1, "batch": 1, "accumulation": 1, "max_length": 16}
+LEAST = {"rank": 1, "alpha": 1, "batch": 1, "accumulation": 1, "max_length": 16, "max_steps": 1, "save_steps": 1}
+EMPTY = (None, "", 0)
+"""What an empty field holds."""
 HELD_OUT = 0.1
 UPLOADS = "uploads"
 
@@ -37,8 +41,11 @@ def defaults(method: str) -> dict[str, Any]:
     trainer = TRAINER | METHODS[method].defaults
     return {
         "rank": str(LORA["r"]),
+        "alpha": None,
         "learning_rate": f"{trainer['learning_rate']:.0e}".replace("e-0", "e-"),
         "epochs": trainer["num_train_epochs"],
+        "max_steps": None,
+        "save_steps": None,
         "batch": trainer["per_device_train_batch_size"],
         "accumulation": trainer["gradient_accumulation_steps"],
         "max_length": trainer.get("max_length"),
@@ -81,12 +88,18 @@ def _row(form: Form) -> dict[str, Any]:
         "model": form["model"],
         "name": str(form["name"] or "").strip() or _named_after(source),
         "data": data,
-        "lora": {"r": _whole("rank", form["rank"])},
+        "lora": _lora(form),
         "trainer": _trainer(form),
     }
     row |= {name: True for name in ("load_in_4bit", "kobest") if form[name]}
     guards = {name: True for name in ("shorten", "lower_rank") if form[name]}
     return row | ({"guards": guards} if guards else {})
+
+
+def _lora(form: Form) -> dict[str, Any]:
+    """Return rank and alpha; alpha is the rank where nothing else is said."""
+    made = {"r": _whole("rank", form["rank"])}
+    return made if form["alpha"] in EMPTY else made | {"lora_alpha": _whole("alpha", form["alpha"])}
 
 
 def _trainer(form: Form) -> dict[str, Any]:
@@ -95,7 +108,8 @@ def _trainer(form: Form) -> dict[str, Any]:
         "num_train_epochs": _number("epochs", form["epochs"]),
     }
     made |= {OF_TRAINER[name]: _whole(name, form[name]) for name in ("batch", "accumulation")}
-    if form["max_length"] not in (None, "", 0):
+    made |= {name: _whole(name, form[name]) for name in ("max_steps", "save_steps") if form[name] not in EMPTY}
+    if form["max_length"] not in EMPTY:
         made["max_length"] = _whole("max_length", form["max_length"])
     elif form["method"] == "cpt":
         made["max_length"] = None  # as long as the data needs, not the method's 4,096
@@ -122,7 +136,7 @@ def _whole(field: str, value: object) -> int:
 
 
 def _share(value: object) -> float:
-    if value in (None, "", 0):
+    if value in EMPTY:
         return 0.0
     share = _number("evaluation", value)
     if share >= 1:

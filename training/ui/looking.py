@@ -35,20 +35,21 @@ def command(settings: Settings, program: Command, values: form.Form, fix: Path |
     return [*made, "--fix", str(fix)] if fix else made
 
 
-def start(settings: Settings, program: Command, values: form.Form) -> None:
-    """Look at the form's data."""
+def start(settings: Settings, program: Command, values: form.Form, owner: str = "", before: str = "") -> str:
+    """Look at the form's data, for a browser and instead of the job that it saw before; return the job's id."""
     made = command(settings, program, values)
-    reports.start(settings, KIND, made, {"title": _title(values), "form": dict(values)})
+    about = {"title": _title(values), "form": dict(values), "owner": owner}
+    return reports.start(settings, KIND, made, about, before)
 
 
-def fix(settings: Settings, program: Command, name: str) -> None:
-    """Look once more at what a job looked at, and write a cleaned copy."""
+def fix(settings: Settings, program: Command, name: str, owner: str = "") -> str:
+    """Look once more at what a job looked at, and write a cleaned copy; return the new job's id."""
     values = jobs.find(settings, name).about["form"]
     stem = Path(str(values["source"]).rstrip("/")).stem
     target = settings.data / form.UPLOADS / f"{stem.removesuffix('-clean')}-clean.jsonl"
     target.parent.mkdir(parents=True, exist_ok=True)
     made = command(settings, program, values, target)
-    reports.start(settings, KIND, made, {"title": _title(values), "form": values})
+    return reports.start(settings, KIND, made, {"title": _title(values), "form": values, "owner": owner}, name)
 
 
 def _title(values: form.Form) -> str:
@@ -56,9 +57,17 @@ def _title(values: form.Form) -> str:
     return Path(source).name if Path(source).exists() else source
 
 
-def html(settings: Settings) -> str:
-    """Return the newest look, or nothing."""
-    return reports.html(settings, KIND, "look", _report)
+def html(settings: Settings, name: str, source: object = None) -> str:
+    """Return the look of a job; nothing where there is none, or where the form names another `source` by now."""
+    job = reports.find(settings, name)
+    looked_at = job.about.get("form", {}).get("source") if job else None
+    if source is not None and _stripped(looked_at) != _stripped(source):
+        return ""
+    return reports.html(job, "look", _report)
+
+
+def _stripped(source: object) -> str:
+    return str(source or "").strip()
 
 
 def _report(job: Job, report: Report) -> str:

@@ -20,19 +20,26 @@ GRACE_S = 5.0
 LOOKING_FOR = "Looking for"
 
 
-def start(settings: Settings, kind: str, command: Sequence[str], about: Mapping[str, Any]) -> None:
-    """Start a command that reports as a job; an older one of its kind is cancelled, since nobody waits for it."""
-    for job in jobs.listed(settings, kind):
+def start(settings: Settings, kind: str, command: Sequence[str], about: Mapping[str, Any], before: str = "") -> str:
+    """Start a command that reports as a job; return its id. The one shown `before` is cancelled: nobody waits for it.
+
+    Those of other browsers and pages go on.
+    """
+    if job := find(settings, before):
         jobs.cancel(job)
-    jobs.start(settings, kind, command, about, GRACE_S)
+    return jobs.start(settings, kind, command, about, GRACE_S).id
 
 
-def html(settings: Settings, kind: str, section: str, draw: Callable[[Job, Report], str]) -> str:
-    """Return the newest report of a kind as HTML; nothing where none was asked for.
+def find(settings: Settings, name: str) -> Job | None:
+    """Return a job by its id; None where it is gone, as the oldest are one day."""
+    return next((job for job in jobs.listed(settings) if job.id == name), None) if name else None
+
+
+def html(job: Job | None, section: str, draw: Callable[[Job, Report], str]) -> str:
+    """Return a job's report as HTML; nothing where none was asked for.
 
     `section` is that of its texts: `heading`, and `failed` where there is no report. `draw` makes HTML of one.
     """
-    job = next(iter(jobs.listed(settings, kind)), None)
     if job is None:
         return ""
     report = None if job.active else read(job)

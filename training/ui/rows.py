@@ -35,6 +35,11 @@ class Row(Generic[F]):
         """Return when it was last set going."""
         return self.job.started if self.job else float(self.folder.state().started) if self.folder else 0.0
 
+    @property
+    def owner(self) -> str:
+        """Return the browser that set it going; empty for one of the terminal's."""
+        return str(self.job.about.get("owner", "")) if self.job else ""
+
     def error(self) -> tuple[str, str]:
         """Return message and hint of what ended it."""
         state = self.folder.state() if self.folder else None
@@ -65,9 +70,10 @@ def folder_of(job: Job, key: str) -> str:
     return str(getattr(job.progress(Progress), key) or job.about.get(key, ""))
 
 
-def chosen(rows: Sequence[R], viewed: str) -> R:
-    """Return the row that is viewed, or else the newest."""
-    return next((row for row in rows if row.name == viewed), rows[0])
+def chosen(rows: Sequence[R], viewed: str, owner: str) -> R | None:
+    """Return the row that is viewed, or else the newest that no other browser set going; None where there is none."""
+    found = (row for row in rows if row.name == viewed)
+    return next(found, None) or next((row for row in rows if row.owner in ("", owner)), None)
 
 
 def earlier(rows: Sequence[R], title: str, line: Callable[[R], str]) -> str:

@@ -66,21 +66,21 @@ def _is_deleted(settings: Settings, job: Job | None) -> bool:
     return bool(name) and not (folders.folder(settings) / name).exists()
 
 
-def start(settings: Settings, program: Command, values: form.Form) -> None:
-    """Begin the run that the form describes."""
+def start(settings: Settings, program: Command, values: form.Form, owner: str = "", before: str = "") -> str:
+    """Begin the run that the form describes, for a browser; return its job's id. It never takes another's place."""
     _refuse_second(settings)
     recipe, path = form.recipe(settings, values)
     command = [*program, "--data", str(settings.data), "train", str(path), *OPTION]
-    about = {"title": recipe.name, "method": recipe.method, "model": recipe.model, "form": dict(values)}
-    jobs.start(settings, KIND, command, about, GRACE_S, tracker_keys(recipe))
+    about = {"title": recipe.name, "method": recipe.method, "model": recipe.model, "owner": owner}
+    return jobs.start(settings, KIND, command, about, GRACE_S, tracker_keys(recipe)).id
 
 
-def resume(settings: Settings, program: Command, name: str) -> None:
+def resume(settings: Settings, program: Command, name: str, owner: str = "") -> None:
     """Go on with a run where its last checkpoint is."""
     _refuse_second(settings)
     run = folders.find(settings, name)
     command = [*program, "--data", str(settings.data), "train", "--resume", run.name]
-    about = {"title": run.name, "run": run.name}
+    about = {"title": run.name, "run": run.name, "owner": owner}
     jobs.start(settings, KIND, [*command, *OPTION], about, GRACE_S, tracker_keys(run.recipe()))
 
 

@@ -28,14 +28,12 @@ REWARDED = {
 """What GRPO is followed by -> its metric."""
 
 
-def html(settings: Settings, viewed: str = "") -> tuple[str, str]:
-    """Return the fine-tune that is viewed, else the newest; and the earlier ones, one line each."""
+def html(settings: Settings, viewed: str = "", owner: str = "") -> tuple[str, str]:
+    """Return the fine-tune that is viewed, else this browser's newest; and all of the machine's, one line each."""
     found = everything(settings)
-    if not found:
-        return cards.nothing(texts, "train.empty"), ""
-    shown = chosen(found, viewed)
+    shown = chosen(found, viewed, owner)
     lines = earlier(found, both("train.earlier"), lambda one: _line(one, one is shown))
-    return _card(shown, partial(can_be_asked, settings)), lines
+    return _card(shown, partial(can_be_asked, settings)) if shown else cards.nothing(texts, "train.empty"), lines
 
 
 def _card(one: RunRow, can_chat: Asked) -> str:

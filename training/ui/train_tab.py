@@ -1,7 +1,7 @@
-"""Lays out Train and ties its components to what they do. Testable without Gradio: `begin` and `act`."""
+"""Ties Train's components to what they do. Testable without Gradio: `begin` and `act`."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,21 +10,33 @@ import gradio as gr
 from gradio.blocks import Block
 
 from playground.errors import MadangError
+from playground.page import mine
 from playground.page.components import Command, Components, lead, plain, tab_here
 from playground.page.events import PRESSES, SILENT, Updates, Values, clocked, in_turn
-from playground.page.form import last_form, no_number, values_of
+from playground.page.form import values_of
+from playground.page.mine import Mine
 from playground.settings import Settings
 from playground.system import jobs
 from training.methods import METHODS, Method
-from training.ui import advice, checking, form, looking, runs, showing
-from training.words import both, problem, texts
+from training.ui import checking, fields, form, looking, runs, showing
+from training.words import problem, texts
 
 EVERY_S = 1.5
 KINDS = (runs.KIND, checking.KIND, looking.KIND)
 STARTS = {"look": looking.start, "check": checking.start, "start": runs.start}
 NUMBERS = ("epochs", "batch", "accumulation", "max_length", "evaluation")
-SUFFIXES = [".json", ".jsonl", ".csv", ".parquet", ".txt"]
+TARGETS = {"look": "#train-data", "check": "#train-dry", "start": "#train-run"}
 SHOW = "() => document.querySelector('{}')?.scrollIntoView({{ behavior: 'smooth', block: 'nearest' }})"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a page looks at: whose it is, the run (empty: its newest), and the jobs that looked at data and checked."""
+
+    owner: str = ""
+    run: str = ""
+    look: str = ""
+    check: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,51 +45,53 @@ class Desk:
 
     fields: dict[str, Any]
     upload: gr.UploadButton
-    buttons: dict[str, tuple[gr.Button, gr.HTML]]
+    buttons: dict[str, gr.Button]
+    notice: gr.HTML
     shown: dict[str, gr.HTML]
     advice: list[gr.HTML]
-    viewed: gr.State
+    seen: gr.State
     arrived: gr.State
     timer: gr.Timer
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a button did: a fault to show, fields to set, the run to look at (None: as before)."""
+    """What a button did: what the page looks at now, a fault to show, and fields to set."""
 
+    seen: Seen
     fault: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
-    viewed: str | None = None
 
 
-def begin(settings: Settings, program: Command, what: str, values: form.Form) -> Done:
+def begin(settings: Settings, program: Command, what: str, values: form.Form, seen: Seen = Seen()) -> Done:  # noqa: B008
     """Look at the data, check the run, or start it."""
+    before = {"look": seen.look, "check": seen.check}.get(what, "")
     try:
-        STARTS[what](settings, program, values)
+        job = STARTS[what](settings, program, values, seen.owner, before)
     except MadangError as error:
-        return Done(problem(error))
-    return Done(viewed="" if what == "start" else None)
+        return Done(seen, problem(error))
+    return Done(replace(seen, **({"run": ""} if what == "start" else {what: job})))
 
 
-def act(settings: Settings, program: Command, action: str, name: str) -> Done:
+def act(settings: Settings, program: Command, action: str, name: str, seen: Seen = Seen()) -> Done:  # noqa: B008
     """Do what a button inside HTML says: on a job, on a run, or on the form's fields."""
     try:
         if action == "stop":
             jobs.cancel(jobs.find(settings, name))
         elif action == "resume":
-            runs.resume(settings, program, name)
-            return Done(viewed="")
+            runs.resume(settings, program, name, seen.owner)
+            return Done(replace(seen, run=""))
         elif action == "fix":
-            looking.fix(settings, program, name)
+            return Done(replace(seen, look=looking.fix(settings, program, name, seen.owner)))
         elif action == "show":
-            return Done(viewed=name)
+            return Done(replace(seen, run=name))
         elif action == "use":
-            return Done(fields={"source": name})
+            return Done(seen, fields={"source": name})
         elif action == "set":
-            return Done(fields=dict(_pair(pair) for pair in name.split(",")))
+            return Done(seen, fields=dict(_pair(pair) for pair in name.split(",")))
     except MadangError as error:
-        return Done(problem(error))
-    return Done()
+        return Done(seen, problem(error))
+    return Done(seen)
 
 
 def _pair(pair: str) -> tuple[str, Any]:
@@ -88,155 +102,95 @@ def _pair(pair: str) -> tuple[str, Any]:
 def render(settings: Settings, program: Command, components: Components) -> None:
     """Lay out the tab, inside the caller's gr.Tab."""
     lead(texts, "train", Path(__file__).with_name("page.css"))
-    fields: dict[str, Any] = {}
-    buttons: dict[str, tuple[gr.Button, gr.HTML]] = {}
+    made: dict[str, Any] = {}
     with gr.Row(elem_id="train-board"):
-        with gr.Column(elem_id="train-form", min_width=0):
-            with gr.Column(elem_classes="sheet"):
-                upload = _what(components, settings, fields)
-                buttons["look"] = _button(components, "look")
-            with gr.Column(elem_classes="sheet"):
-                advised = _how(components, fields)
-                with gr.Row(elem_classes="buttons"):
-                    check, start = (_only_button(components, name) for name in ("check", "start"))
-                notice = plain(elem_id="train-said")
-                buttons |= {"check": (check, notice), "start": (start, notice)}
+        with gr.Column(elem_id="train-form", min_width=0), gr.Column(elem_classes="sheet"):
+            upload = fields.needed(components, settings, made)
+            buttons, notice = fields.buttons(components), plain(elem_id="train-said")
+            advised = fields.advised(components, made)
         with gr.Column(elem_id="train-side", min_width=0):
             shown = {"act": plain(elem_id="train-acted")}
             shown |= {name: plain(elem_id=f"train-{name}", js_on_load=PRESSES) for name in ("run", "dry", "data")}
     shown["earlier"] = plain(elem_id="train-earlier", js_on_load=PRESSES)
     timer = gr.Timer(EVERY_S, active=False)
-    _wire(settings, program, Desk(fields, upload, buttons, shown, advised, gr.State(""), gr.State(False), timer))
-
-
-def _what(components: Components, settings: Settings, fields: dict[str, Any]) -> gr.UploadButton:
-    """Lay out method, model and data."""
-    names = form.bases(settings)
-    add = partial(components.field, fields, "train")
-    methods: dict[str, str] = {name: f"method.{name}" for name, way in METHODS.items() if not way.rewarded}
-    add(gr.Radio, "method", spoken=methods, value="sft")
-    plain("".join(f'<p class="soft" data-method="{name}">{both(f"method.{name}_info")}</p>' for name in methods))
-    plain(f'<p class="soft">{both("method.grpo_info")}</p>')
-    with gr.Row():
-        add(gr.Dropdown, "model", choices=names, value=next(iter(names), None))
-        add(gr.Textbox, "name", max_lines=1)
-    with gr.Row(elem_classes="source"):
-        add(gr.Textbox, "source", max_lines=1, scale=2)
-        return components.make(gr.UploadButton, "train.upload", file_types=SUFFIXES, elem_id="train-upload", scale=0)
-
-
-def _how(components: Components, fields: dict[str, Any]) -> list[gr.HTML]:
-    """Lay out the recipe's fields, each with its advice; return what the advice is shown in."""
-    begin = form.defaults("sft")
-    plain(f"<h3>{both('train.recipe')}</h3>")
-    advised: list[gr.HTML] = []
-
-    def beside(name: str, *makers: Callable[[], None]) -> None:
-        with gr.Row(elem_classes="field"):
-            with gr.Column(min_width=0, elem_classes="inputs"):
-                for make in makers:
-                    make()
-            advised.append(plain(advice.beside(name), js_on_load=PRESSES, elem_classes="beside"))
-
-    def add(kind: Any, name: str, **options: Any) -> None:
-        value = begin.get(name, False if kind is gr.Checkbox else "")
-        value = value if value is not None else no_number
-        components.field(fields, "train", kind, name, value=value, **options)
-
-    number = partial(add, gr.Number)
-    ranks = [rank for rank, *_ in advice.RANKS]
-    beside("rank", partial(add, gr.Dropdown, "rank", choices=ranks, allow_custom_value=True))
-    beside("learning_rate", partial(add, gr.Textbox, "learning_rate", max_lines=1))
-    beside("batch", partial(number, "batch", precision=0), partial(number, "accumulation", precision=0))
-    beside("epochs", partial(number, "epochs"))
-    beside("max_length", partial(number, "max_length", precision=0))
-    beside("evaluation", partial(number, "evaluation", step=0.05))
-    for name in form.TICKS:
-        beside(name, partial(add, gr.Checkbox, name))
-    with components.make(gr.Accordion, "train.advanced", open=False, elem_id="train-advanced"):
-        components.field(fields, "train", gr.Textbox, "extra", lines=4)
-    return advised
-
-
-def _only_button(components: Components, name: str) -> gr.Button:
-    variant = "primary" if name == "start" else "secondary"
-    return components.make(gr.Button, f"train.{name}", variant=variant, elem_id=f"train-{name}-button", scale=0)
-
-
-def _button(components: Components, name: str) -> tuple[gr.Button, gr.HTML]:
-    with gr.Row(elem_classes="buttons"):
-        made = _only_button(components, name)
-    return made, plain(elem_id=f"train-{name}-said")
+    state = gr.State(Seen()), gr.State(False)
+    _wire(settings, program, Desk(made, upload, buttons, notice, shown, advised, *state, timer))
 
 
 def _wire(settings: Settings, program: Command, desk: Desk) -> None:
-    """Tie the buttons, the advice's values, the clock, and what a visitor finds on arriving."""
+    """Tie the buttons, an upload, the advice's values and the clock."""
 
-    def seen(viewed: str) -> Updates:
-        return _seen(settings, desk, viewed)
-
-    def after(done: Done, viewed: str, place: gr.HTML) -> Updates:
-        cleared: Updates = dict.fromkeys([*places, desk.shown["act"]], "")
-        fields = {desk.fields[name]: value for name, value in done.fields.items()}
-        return {**cleared, place: done.fault, **fields, **seen(viewed if done.viewed is None else done.viewed)}
+    def after(done: Done, source: object, place: gr.HTML) -> Updates:
+        cleared: Updates = dict.fromkeys([desk.notice, desk.shown["act"]], "")
+        filled = {desk.fields[name]: value for name, value in done.fields.items()}
+        return {**cleared, place: done.fault, **filled, **_seen(settings, desk, done.seen, source)}
 
     def handle_button(what: str, values: Values) -> Updates:
-        done = begin(settings, program, what, values_of(desk.fields, values))
-        return after(done, values[desk.viewed], desk.buttons[what][1])
+        done = begin(settings, program, what, values_of(desk.fields, values), values[desk.seen])
+        return after(done, values[desk.fields["source"]], desk.notice)
 
-    def handle_action(viewed: str, event: gr.EventData) -> Updates:
-        done = act(settings, program, str(event.action), str(event.name))
-        return after(done, viewed, desk.shown["act"])
+    def handle_upload(values: Values) -> Updates:
+        source = form.kept(settings, values[desk.upload])
+        done = begin(settings, program, "look", values_of(desk.fields, values) | {"source": source}, values[desk.seen])
+        return after(replace(done, fields={"source": source}), source, desk.notice)
 
-    outputs: list[Block] = [*desk.shown.values(), desk.timer, desk.viewed]
-    places = list({place for _, place in desk.buttons.values()})
-    for what, (button, _) in desk.buttons.items():
-        target = {"look": "#train-data", "check": "#train-dry", "start": "#train-run"}[what]
-        pressed = button.click(
-            partial(handle_button, what), {*desk.fields.values(), desk.viewed}, [*outputs, *places], **in_turn("train")
-        )
-        pressed.then(None, js=SHOW.format(target), **SILENT)
+    def handle_action(values: Values, event: gr.EventData) -> Updates:
+        done = act(settings, program, str(event.action), str(event.name), values[desk.seen])
+        return after(done, done.fields.get("source", values[desk.fields["source"]]), desk.shown["act"])
+
+    def tick(values: Values) -> Updates:
+        return _seen(settings, desk, values[desk.seen], values[desk.fields["source"]])
+
+    form_inputs, watched = {*desk.fields.values(), desk.seen}, {desk.fields["source"], desk.seen}
+    outputs: list[Block] = [*desk.shown.values(), desk.timer, desk.seen]
+    for what, button in desk.buttons.items():
+        pressed = button.click(partial(handle_button, what), form_inputs, [*outputs, desk.notice], **in_turn("train"))
+        pressed.then(None, js=SHOW.format(TARGETS[what]), **SILENT)
+    changed = [*outputs, desk.notice, *desk.fields.values()]
+    desk.upload.upload(handle_upload, {*form_inputs, desk.upload}, changed, **in_turn("train"))
     for shown in (*desk.advice, *(desk.shown[name] for name in ("run", "dry", "data", "earlier"))):
-        acted = shown.click(handle_action, desk.viewed, [*outputs, *places, *desk.fields.values()], **in_turn("train"))
+        acted = shown.click(handle_action, watched, changed, **in_turn("train"))
         if shown in (desk.shown["run"], desk.shown["earlier"]):  # a run that is shown or resumed may stand elsewhere
             acted.then(None, js=SHOW.format("#train-run"), **SILENT)
-    desk.timer.tick(seen, desk.viewed, outputs, **in_turn("train"))
-    _wire_form(settings, desk, seen, outputs)
+    desk.timer.tick(tick, watched, outputs, **in_turn("train"))
+    desk.fields["source"].change(tick, watched, outputs, trigger_mode="always_last", **in_turn("train"))
+    _wire_form(settings, desk, outputs)
 
 
-def _wire_form(settings: Settings, desk: Desk, seen: Callable[[str], Updates], outputs: list[Block]) -> None:
-    """Tie what the method decides, an upload, and the form as it was when it was last used."""
+def _wire_form(settings: Settings, desk: Desk, outputs: list[Block]) -> None:
+    """Tie what the method decides, and what a browser finds on arriving: the form as it left it, and its jobs."""
+    own, listed = Mine("train", desk.fields), list(desk.fields.values())
 
-    def arrive(viewed: str, arrived: bool) -> Updates:
-        updates = {desk.fields["model"]: gr.update(choices=form.bases(settings)), desk.arrived: True, **seen(viewed)}
-        return updates if arrived else updates | _restored(settings, desk)
+    def arrive(values: Values) -> Updates:
+        seen, bases, source = values[desk.seen], form.bases(settings), values[desk.fields["source"]]
+        if values[desk.arrived]:
+            return {desk.fields["model"]: gr.update(choices=bases), **_seen(settings, desk, seen, source)}
+        kept = values[own.kept] or {}
+        owner = mine.owner(kept)
+        look, check = (mine.newest(settings, kind, owner) for kind in (looking.KIND, checking.KIND))
+        filled = own.filled(kept, model=bases)
+        source = filled.get(desk.fields["source"], source)
+        own_name: Updates = {own.kept: {**kept, "owner": owner}, desk.arrived: True}
+        return own_name | filled | _seen(settings, desk, Seen(owner, look=look, check=check), source)
 
     def method(name: Method) -> Updates:
         changed: Updates = {desk.fields[field]: value for field, value in form.defaults(name).items()}
         packing = gr.update(value=form.defaults(name)["packing"], interactive=not METHODS[name].compares)
         return changed | {desk.fields["packing"]: packing}
 
-    def uploaded(file: str) -> str:
-        return form.kept(settings, file)
-
-    inputs = [desk.viewed, desk.arrived]
-    fields = list(desk.fields.values())
-    tab_here().select(arrive, inputs, [*outputs, *fields, desk.arrived], **in_turn("train"))
-    desk.fields["method"].input(method, desk.fields["method"], fields, **SILENT)
-    desk.upload.upload(uploaded, desk.upload, desk.fields["source"], **SILENT)
+    inputs = {desk.seen, desk.arrived, own.kept, desk.fields["source"], desk.fields["model"]}
+    found = [*outputs, *listed, desk.arrived, own.kept]
+    own.keep(own.coming(tab_here()).then(arrive, inputs, found, **in_turn("train")))
+    desk.fields["method"].input(method, desk.fields["method"], listed, **SILENT)
 
 
-def _seen(settings: Settings, desk: Desk, viewed: str) -> Updates:
-    """Return everything that comes from files, as it is now."""
+def _seen(settings: Settings, desk: Desk, seen: Seen, source: object) -> Updates:
+    """Return everything that comes from files, as it is now. `source`: what the form names by now."""
 
     def shown() -> Updates:
-        run, earlier = showing.html(settings, viewed)
-        made: Updates = {desk.shown["run"]: run, desk.shown["earlier"]: earlier, desk.viewed: viewed}
-        return made | {desk.shown["dry"]: checking.html(settings), desk.shown["data"]: looking.html(settings)}
+        run, earlier = showing.html(settings, seen.run, seen.owner)
+        made: Updates = {desk.shown["run"]: run, desk.shown["earlier"]: earlier, desk.seen: seen}
+        data = looking.html(settings, seen.look, source)
+        return made | {desk.shown["dry"]: checking.html(settings, seen.check), desk.shown["data"]: data}
 
     return clocked(desk.timer, lambda: jobs.busy(settings, *KINDS), shown)
-
-
-def _restored(settings: Settings, desk: Desk) -> Updates:
-    values = last_form(settings, *KINDS)
-    return {desk.fields[name]: value for name, value in values.items() if name in desk.fields}

@@ -11,7 +11,8 @@ import pytest
 
 from playground.catalogue import variants
 from playground.catalogue.variants import Base
-from playground.page.form import FormError, last_form
+from playground.page import mine
+from playground.page.form import FormError
 from playground.settings import Settings
 from playground.system import jobs
 from tests.training.program import REPORT, dry, log
@@ -21,6 +22,7 @@ from training.methods import METHODS
 from training.run import runs as folders
 from training.run.runs import Run
 from training.ui import advice, checking, form, looking, plots, reports, rows, runs, showing, train_tab
+from training.ui.train_tab import Seen
 from training.words import words
 
 CATALOGUE = '[[variant]]\nname = "a"\nkind = "base"\nsource = "fake:a"\n'
@@ -168,7 +170,7 @@ def test_a_run_is_named_after_its_data(settings: Settings, values: dict[str, Any
 def test_a_look_at_the_data(settings: Settings, values: dict[str, Any]) -> None:
     code = f"print('noise'); print({json.dumps(REPORT)!r}); exit(1)"
     made = ended(settings, job(settings, code, looking.KIND, title="rows.jsonl", form=values))
-    html = looking.html(settings)
+    html = looking.html(settings, made.id)
     assert "1, 2, 3, 4, 5, 6, 7, 8 and 4 more" in english(html)
     assert "odd &lt;b&gt;" in html
     assert words("ko")["found.duplicates"] in html
@@ -182,33 +184,33 @@ def test_a_look_at_the_data(settings: Settings, values: dict[str, Any]) -> None:
 def test_what_a_finding_is_about_stands_in_both_languages(settings: Settings, values: dict[str, Any]) -> None:
     left = {"check": "left-out", "severity": "warning", "rows": [1], "fix": False, "remedy": "c"}
     report = REPORT | {"findings": [left | {"message": "does not read <b>지문", "about": "<b>지문 (50.0%)"}]}
-    ended(settings, job(settings, f"print({json.dumps(report)!r})", looking.KIND, title="a.jsonl", form=values))
-    html = looking.html(settings)
+    made = ended(settings, job(settings, f"print({json.dumps(report)!r})", looking.KIND, title="a.jsonl", form=values))
+    html = looking.html(settings, made.id)
     assert "does not read &lt;b&gt;지문" in html
     assert words("ko")["found.left-out"].format(about="&lt;b&gt;지문 (50.0%)") in html
 
 
 def test_a_cleaned_copy_can_be_taken(settings: Settings, values: dict[str, Any]) -> None:
     report = REPORT | {"fixed": {"file": "/x/rows-clean.jsonl", "rows": 1188, "done": {}}}
-    ended(settings, job(settings, f"print({json.dumps(report)!r})", looking.KIND, title="rows", form=values))
-    html = looking.html(settings)
+    made = ended(settings, job(settings, f"print({json.dumps(report)!r})", looking.KIND, title="rows", form=values))
+    html = looking.html(settings, made.id)
     assert 'data-action="use" data-name="/x/rows-clean.jsonl"' in html
     assert 'data-action="fix"' not in html
     assert train_tab.act(settings, [], "use", "/x/rows-clean.jsonl").fields == {"source": "/x/rows-clean.jsonl"}
 
 
 def test_data_that_cannot_be_read_is_a_card(settings: Settings) -> None:
-    assert looking.html(settings) == ""
-    ended(settings, job(settings, "print('error: No <rows>.'); print('hint: Get some.'); exit(2)", looking.KIND))
-    html = looking.html(settings)
+    assert looking.html(settings, "") == ""
+    made = ended(settings, job(settings, "print('error: No <rows>.'); print('hint: Get some.'); exit(2)", looking.KIND))
+    html = looking.html(settings, made.id)
     assert "<p>No &lt;rows&gt;.</p>" in html
     assert "Get some." in html
 
 
 def test_a_check_shows_numbers_memory_and_remedies(settings: Settings, values: dict[str, Any]) -> None:
     told = dry(form.recipe(settings, values)[0])
-    ended(settings, job(settings, f"print({json.dumps(told)!r})", checking.KIND, title="rows"))
-    html = checking.html(settings)
+    made = ended(settings, job(settings, f"print({json.dumps(told)!r})", checking.KIND, title="rows"))
+    html = checking.html(settings, made.id)
     said = english(html)
     assert "41,943,040 of 8,072,204,288 parameters (0.52%), rank 16" in said
     assert "8 rows: batch 2 × accumulation 4" in said
@@ -220,9 +222,11 @@ def test_a_check_shows_numbers_memory_and_remedies(settings: Settings, values: d
 
 def test_a_new_question_ends_the_old_one(settings: Settings) -> None:
     first = job(settings, "import time; time.sleep(60)", looking.KIND)
-    assert "endless" in looking.html(settings)
-    reports.start(settings, looking.KIND, [sys.executable, "-c", "print('{}')"], {})
+    assert "endless" in looking.html(settings, first.id)
+    other = job(settings, "import time; time.sleep(60)", looking.KIND)
+    reports.start(settings, looking.KIND, [sys.executable, "-c", "print('{}')"], {}, first.id)
     assert ended(settings, first).state == "cancelled"
+    assert other.state == "running"  # another browser's
 
 
 def test_nothing_trained_says_what_to_do(settings: Settings) -> None:
@@ -253,7 +257,7 @@ def test_one_that_was_stopped_can_be_resumed(settings: Settings) -> None:
     html = shown(settings)
     assert words("en")["train.kept_stopped"].format(step=4) in english(html)
     assert f'data-action="resume" data-name="{run.name}"' in html
-    assert train_tab.act(settings, [sys.executable, "-c", ""], "resume", run.name).viewed == ""
+    assert train_tab.act(settings, [sys.executable, "-c", ""], "resume", run.name, Seen(run="x")).seen.run == ""
     (going,) = jobs.listed(settings, runs.KIND)
     assert going.command[3:] == (
         *("--data", str(settings.data), "train", "--resume", run.name),
@@ -327,7 +331,7 @@ def test_an_earlier_run_can_be_looked_at(settings: Settings) -> None:
     names = [make_run(settings, f"n{number}", status="stopped", step=1).name for number in range(10)]
     now, earlier = showing.html(settings)
     assert earlier.count('<div class="stopped">') == rows.EARLIER
-    oldest = train_tab.act(settings, [], "show", names[5]).viewed or ""
+    oldest = train_tab.act(settings, [], "show", names[5]).seen.run
     assert names[5] in showing.html(settings, oldest)[0]
     assert names[5] not in now
 
@@ -339,10 +343,23 @@ def test_a_run_that_cannot_be_read_spoils_nothing(settings: Settings) -> None:
     assert "a:mine" in shown(settings)
 
 
-def test_the_form_comes_back_after_a_reload(settings: Settings, values: dict[str, Any]) -> None:
-    assert last_form(settings, *train_tab.KINDS) == {}
-    ended(settings, job(settings, "", checking.KIND, form=values | {"rank": "64"}))
-    assert last_form(settings, *train_tab.KINDS)["rank"] == "64"
+def test_each_browser_sees_its_own_jobs_and_everybody_the_terminals(settings: Settings) -> None:
+    ours, theirs = (mine.owner({}) for _ in range(2))
+    look = ended(settings, job(settings, "", looking.KIND, owner=theirs)).id
+    assert mine.newest(settings, looking.KIND, theirs) == look
+    assert mine.newest(settings, looking.KIND, ours) == mine.newest(settings, looking.KIND, "") == ""
+    make_run(settings, "terminal", status="done", step=8)
+    assert "terminal" in showing.html(settings, owner=ours)[0]
+    made = job(settings, "import time; time.sleep(60)", title="another", owner=theirs)
+    assert "another" in showing.html(settings, owner=theirs)[0]
+    assert "another" not in "".join(showing.html(settings, owner=ours))
+    jobs.cancel(made)
+
+
+def test_a_look_at_another_file_is_not_shown(settings: Settings, values: dict[str, Any]) -> None:
+    made = ended(settings, job(settings, f"print({json.dumps(REPORT)!r})", looking.KIND, form=values))
+    assert "<mark>Hello!</mark>" in looking.html(settings, made.id, f" {values['source']}")
+    assert looking.html(settings, made.id, "another.jsonl") == ""
 
 
 def test_advice_sets_fields(settings: Settings) -> None:
