@@ -18,9 +18,9 @@ def run(runs: int) -> list[Measured]:
     settings()
     ours, empty = [], []
     for number in range(runs + 1):
-        port = _free_port()
+        port = free_port()
         mine = _served([sys.executable, str(ROOT / "app.py"), "--no-open", "--port", str(port)], port)
-        port = _free_port()
+        port = free_port()
         theirs = _served([sys.executable, "-c", EMPTY.format(port=port)], port)
         if number:
             ours.append(mine)
@@ -28,7 +28,7 @@ def run(runs: int) -> list[Measured]:
     return [Measured("page served / empty Blocks page served", ours, empty, "<= 1.3", "s")]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -41,14 +41,21 @@ def _served(command: list[str], port: int) -> float:
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, text=True)
     try:
-        while process.poll() is None and time.perf_counter() - start < 60:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
-                    if answer.status == 200:
-                        return time.perf_counter() - start
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.01)
-        raise SystemExit(f"{command} served nothing: {process.stderr.read() if process.stderr else ''}")
+        answering(process, port)
+        return time.perf_counter() - start
     finally:
         process.terminate()
         process.wait()
+
+
+def answering(process: "subprocess.Popen[str]", port: int) -> None:
+    """Wait until the page answers; raises SystemExit for a process that ends before."""
+    start = time.perf_counter()
+    while process.poll() is None and time.perf_counter() - start < 60:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.01)
+    raise SystemExit(f"{process.args!r} served nothing: {process.stderr.read() if process.stderr else ''}")

@@ -42,7 +42,7 @@ def html(board: "Leaderboard") -> str:
         ("size", points(board, size_of), disk_size),
         ("speed", points(board, speed_of), lambda value: f"{value:g}"),
     )
-    drawn = "".join(f"<figure>{plot(name, found, written)}</figure>" for name, found, written in plots)
+    drawn = "".join(f'<figure tabindex="0">{plot(name, found, written)}</figure>' for name, found, written in plots)
     return f'<h3>{both("plot.heading")}</h3><div class="plots">{drawn}</div>'
 
 

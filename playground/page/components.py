@@ -13,8 +13,9 @@ import gradio as gr
 from gradio.blocks import Block
 from gradio.context import Context
 
+from playground.escape import Markup
 from playground.page.events import Updates
-from playground.page.words import LANGUAGES, Language, Texts, texts
+from playground.page.words import LANGUAGES, Language, Texts, bilingual, texts
 
 C = TypeVar("C", bound=Block)
 Command = Sequence[str]
@@ -50,6 +51,10 @@ class Components:
         made = self.make(kind, f"{section}.{name}", **({"elem_id": f"{section}-{name}"} | options))
         fields[name] = made
         return made
+
+    def both(self, key: str) -> Markup:
+        """Return one text as HTML of both languages."""
+        return bilingual(lambda language: self._words[language][key])
 
     @property
     def all(self) -> Sequence[Block]:

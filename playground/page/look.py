@@ -75,9 +75,12 @@ def theme() -> Base:
     return made.set(**both, **dark, **rest, input_radius="10px", button_large_radius="10px")
 
 
-def head(language: str) -> str:
-    """Return what goes into the page's head: style and script, written out so that no further request is needed."""
+def head(language: str, shell: str = "") -> str:
+    """Return what goes into the page's head: style and script, written out so that no further request is needed.
+
+    `shell`: HTML that stands in the page's place until Gradio has built it.
+    """
     style = (HERE / "page.css").read_text(encoding="utf-8")
     script = (HERE / "page.js").read_text(encoding="utf-8")
-    options = json.dumps({"language": language})
+    options = json.dumps({"language": language, "shell": shell}).replace("</", "<\\/")
     return f"<style>{style}</style><script>window.madang = {options};\n{script}</script>"

@@ -6,6 +6,12 @@
   const fixed = window.madang.language;
   const own = fixed !== "auto" ? fixed : (navigator.language || "en").toLowerCase().startsWith("ko") ? "ko" : "en";
 
+  // This script stands in the head: what needs the body waits for it, and so comes before the first frame.
+  const embodied = (then) => {
+    if (document.body) return then();
+    new MutationObserver((_, watch) => { if (document.body) { watch.disconnect(); then(); } }).observe(root, { childList: true });
+  };
+
   const speak = (language) => {
     root.dataset.language = language;
     root.lang = language;
@@ -23,14 +29,30 @@
   };
 
   speak(recall("language") || own);
-  if (recall("shade")) {
-    shade(recall("shade") === "dark");
-    // Gradio follows the system's shade when it mounts; the reader's own choice stays above it.
-    new MutationObserver(() => {
-      const dark = recall("shade") === "dark";
-      if (document.body.classList.contains("dark") !== dark) shade(dark);
-    }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
-  }
+  embodied(() => {
+    if (recall("shade")) {
+      shade(recall("shade") === "dark");
+      // Gradio follows the system's shade when it mounts; the reader's own choice stays above it.
+      new MutationObserver(() => {
+        const dark = recall("shade") === "dark";
+        if (document.body.classList.contains("dark") !== dark) shade(dark);
+      }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+    } else {
+      const asked = new URLSearchParams(location.search).get("__theme"); // as a Space's frame says it
+      shade(asked ? asked === "dark" : window.matchMedia("(prefers-color-scheme: dark)").matches);
+    }
+    document.body.insertAdjacentHTML("afterbegin", window.madang.shell);
+    speak(root.dataset.language);
+    const shell = document.querySelector("#shell");
+    new MutationObserver((_, watch) => {
+      if (!document.querySelector("#ask textarea")) return;
+      watch.disconnect();
+      const done = () => document.querySelector(".pane-head, .card") || performance.now() > late;
+      const late = performance.now() + 1000;
+      const look = () => (done() ? shell.remove() : requestAnimationFrame(look));
+      requestAnimationFrame(look);
+    }).observe(document.body, { childList: true, subtree: true });
+  });
 
   // The header calls this when it is there; `trigger` tells Gradio's own components about the language.
   window.madang.header = (element, trigger) => {
@@ -70,6 +92,29 @@
     if (event.target.closest("#settings-toggle")) showSettings(!open);
     else if (open && !wide.matches && event.target.isConnected && !event.target.closest("#settings, .options")) showSettings(false);
   });
+
+  // Tab stops once at a strip of choices, at the chosen one; arrows go on inside it, and choose where it is radio buttons.
+  const strips = [["[role=tablist]", "[role=tab]"], [".switch", "button"], [".examples", "button"],
+    [".wrap-inner", ".token > .token-remove"], [".gradio-container fieldset, .gradio-container .block:has(> .wrap input[type=radio])", "input[type=radio]"]];
+  const stops = (strip, kind) => [...strip.querySelectorAll(kind)].filter((stop) => !stop.disabled && stop.offsetParent);
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Tab") {
+      for (const [where, kind] of strips) for (const strip of document.querySelectorAll(where)) {
+        const all = stops(strip, kind);
+        const chosen = all.find((stop) => stop === document.activeElement) ?? all.find((stop) =>
+          stop.checked || stop.getAttribute("aria-selected") === "true" || stop.getAttribute("aria-pressed") === "true") ?? all[0];
+        for (const stop of all) stop.tabIndex = stop === chosen ? 0 : -1;
+      }
+    }
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    const [where, kind] = (step && strips.find(([where, kind]) => event.target.matches?.(kind) && event.target.closest(where))) || [];
+    const all = where ? stops(event.target.closest(where), kind) : [];
+    const next = all[all.indexOf(event.target) + step];
+    if (!all.length || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    next?.focus();
+    if (next?.type === "radio") next.click();
+  }, true);
 
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-copy]");
@@ -253,7 +298,7 @@
     new MutationObserver(() => { if (atEnd) box.scrollTop = box.scrollHeight; })
       .observe(box, { childList: true, subtree: true, characterData: true });
   };
-  new MutationObserver(() => {
+  embodied(() => new MutationObserver(() => {
     for (const box of document.querySelectorAll(".pane .scroll")) if (!followed.has(box)) follow(box);
-  }).observe(document.body, { childList: true, subtree: true });
+  }).observe(document.body, { childList: true, subtree: true }));
 })();

@@ -63,7 +63,7 @@ def launch_options(settings: Settings, extra_tabs: Sequence[Tab] = ()) -> dict[s
     """Return what `mounted` (or `launch`) must be told for the page to look and speak as it should."""
     return {
         "theme": look.theme(),
-        "head": look.head(settings.language),
+        "head": look.head(settings.language, _shell(extra_tabs, settings)),
         "i18n": _components(settings, extra_tabs).i18n,
         "footer_links": [],
         "run_history": False,
@@ -79,7 +79,7 @@ def launch_options(settings: Settings, extra_tabs: Sequence[Tab] = ()) -> dict[s
 def mounted(app: FastAPI, page: gr.Blocks, settings: Settings, options: dict[str, Any]) -> FastAPI:
     """Mount the page on paths that an app has no route for. Gradio's own launch would put it before the app."""
     root = Environment().gradio_root_path  # behind a proxy; `launch` reads it by itself
-    gr.mount_gradio_app(app, page, path="/", show_error=False, root_path=root, **options)
+    gr.mount_gradio_app(app, page, path="/", show_error=False, root_path=root, **options | {"head": None})
     gradio_app = app.routes[-1].app  # type: ignore[attr-defined]
     gradio_app.state_holder = sessions = Sessions(page)
     gradio_app.add_middleware(Streams, sessions=sessions)
@@ -108,6 +108,15 @@ def _wire(page: gr.Blocks, header: gr.HTML, first: gr.Tab, components: Component
     page.unload(leave)
 
 
+def _shell(extra_tabs: Sequence[Tab], settings: Settings) -> str:
+    """Return what stands in the page's place until Gradio has built it: its header, the names of its tabs, its box."""
+    says = _components(settings, extra_tabs).both
+    names = ["chat", *(tab.name for tab in extra_tabs), *(["models"] if settings.mode == "local" else [])]
+    tabs = "".join(f"<span>{says(f'tab.{name}')}</span>" for name in names)
+    box = f'<p class="box">{both("chat.ask")}</p>'
+    return f'<div id="shell" inert><header>{_header()}</header><nav>{tabs}</nav><i class="yard"></i>{box}</div>'
+
+
 def _title() -> str:
     return " ".join(words(code)["page.title"] for code in LANGUAGES)
 
@@ -118,7 +127,7 @@ def _header() -> str:
         for code, label in {"ko": "한국어", "en": "EN"}.items()
     )
     return (
-        f'<div class="brand"><i class="yard"></i><b>마당</b><span>Madang</span></div>'
+        f'<div class="brand"><i class="yard"></i><h1>마당 <span>Madang</span></h1></div>'
         f'<p class="motto">{both("page.motto")}</p>'
         f'<div class="switch" role="group" aria-label="{tooltip("page.language")}">{switches}</div>'
         f'<button type="button" class="theme" aria-label="{tooltip("page.theme")}"></button>'
