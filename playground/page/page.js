@@ -133,6 +133,34 @@
     area.remove();
   };
 
+  // The rows of the list of variants get what the server knows of each, under the name of their base.
+  window.madang.dresses = (element) => {
+    const dress = () => {
+      const facts = new Map([...element.querySelectorAll("[data-variant]")].map((one) => [one.dataset.variant, one]));
+      let before = "";
+      for (const row of document.querySelectorAll("#variants [role=option]")) {
+        const fact = facts.get(row.getAttribute("aria-label"));
+        const [group, said] = fact ? fact.children : [];
+        const head = group && group.innerHTML !== before ? group.innerHTML : "";
+        before = group?.innerHTML ?? "";
+        if (row.dataset.dressed === head + (said?.innerHTML ?? "")) continue;
+        row.dataset.dressed = head + (said?.innerHTML ?? "");
+        for (const old of row.querySelectorAll(".group, .facts")) old.remove();
+        if (said) row.append(said.cloneNode(true));
+        if (head) row.append(Object.assign(group.cloneNode(true), { className: "group" }));
+        row.setAttribute("aria-description", said?.innerText ?? "");
+      }
+    };
+    const seen = new WeakSet();
+    document.addEventListener("focusin", (event) => {
+      const list = event.target.closest("#variants");
+      if (!list || seen.has(list)) return;
+      seen.add(list);
+      for (const part of [list, element]) new MutationObserver(dress).observe(part, { childList: true, subtree: true, attributeFilter: ["aria-label"] });
+      dress();
+    });
+  };
+
   // The list of conversations: what this tab looks at is remembered for a reload, in this tab alone.
   const tab = {
     get: (key) => { try { return sessionStorage.getItem(`madang.${key}`) || ""; } catch { return ""; } },

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator, Sequence
 import gradio as gr
 
 from playground.catalogue.templates import can_think
-from playground.catalogue.variants import Adapter, Catalogue, Gguf, Remote, Variant
+from playground.catalogue.variants import Catalogue
 from playground.compare import Playground, Question
 from playground.conversations.hearing import Hearing
 from playground.conversations.shelves import Shelf
@@ -18,7 +18,7 @@ from playground.errors import MadangError
 from playground.page.events import Updates, Values
 from playground.page.words import both, card, examples, fault
 from playground.ui import controls as sampler
-from playground.ui import history_list, panes
+from playground.ui import history_list, panes, picking
 from playground.ui.controls import Controls
 from playground.ui.desk import Desk, Slot, View
 from playground.ui.running import Cancellable, Claim, Waiting
@@ -165,22 +165,29 @@ def refresh(desk: Desk, values: Values, session: str) -> Updates:
     view = desk.view
     try:
         names = desk.playground.catalogue.names
+        offered = {view.facts: picking.facts(desk.playground)}
+        choices = picking.ordered(desk.playground.catalogue)
     except MadangError as error:
         return {view.notice: fault("problem.page", error)}
     if desk.running.busy(session):  # the panes are being written to
-        return {view.picker: gr.update(choices=names)}
+        return offered | {view.picker: gr.update(choices=choices)}
     picked = [name for name in values[view.picker] or [] if name in names] or names[:FIRST_PANES]
-    return drawn(desk, values[view.chat], picked) | {view.picker: gr.update(choices=names, value=picked)}
+    return drawn(desk, values[view.chat], picked) | offered | {view.picker: gr.update(choices=choices, value=picked)}
+
+
+def offered(desk: Desk, values: Values, session: str) -> Updates:
+    """Say of each variant how it stands now, where the list of them is opened."""
+    return {desk.view.facts: picking.facts(desk.playground)}
 
 
 def pick(desk: Desk, values: Values, session: str, name: str) -> Updates:
     """Choose one more variant, which another tab has just made; of four the last makes room."""
     view, begun = desk.view, refresh(desk, values, session)
     update = begun.get(view.picker, {})
-    if "value" not in update or name not in (choices := desk.playground.catalogue.names):
+    if "value" not in update or name not in desk.playground.catalogue.names:
         return begun  # answers are under way, the catalogue is broken, or the variant has gone
     picked = [*[other for other in update["value"] if other != name][: PANES - 1], name]
-    return drawn(desk, values[view.chat], picked) | {view.picker: gr.update(choices=choices, value=picked)}
+    return begun | drawn(desk, values[view.chat], picked) | {view.picker: update | {"value": picked}}
 
 
 def seed_again(desk: Desk, values: Values) -> Updates:
@@ -349,17 +356,7 @@ def _dtype(playground: Playground, chat: Chat, catalogue: Catalogue, name: str) 
     started = [turn.answers[name].started for turn in chat.heard_by(name)]
     if started and started[-1]:
         return started[-1].dtype
-    variant = catalogue.get(name)
-    owners = {name, variant.base if isinstance(variant, Adapter) else name}
-    loaded = [row.info.dtype for row in playground.pool.loaded() if row.spec.name in owners]
-    return loaded[0] if loaded else _listed_dtype(variant, catalogue)
-
-
-def _listed_dtype(variant: Variant, catalogue: Catalogue) -> str:
-    base = catalogue.base_of(variant)
-    if isinstance(variant, Gguf | Remote) or base is None:
-        return ""
-    return "nf4" if base.load_in_4bit else base.dtype.replace("auto", "")
+    return picking.dtype(catalogue.get(name), catalogue, playground.pool.loaded())
 
 
 def _thinks(chat: Chat, catalogue: Catalogue, name: str) -> bool:

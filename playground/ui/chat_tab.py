@@ -15,7 +15,7 @@ from playground.conversations.turns import Chat
 from playground.page.components import Components, plain
 from playground.page.events import ASKED, PRESSES, SILENT, Updates, Values, flowing
 from playground.page.words import both, examples
-from playground.ui import chat, controls, history, history_list
+from playground.ui import chat, controls, history, history_list, picking
 from playground.ui.chat import FIRST_PANES, PANES
 from playground.ui.controls import Controls
 from playground.ui.desk import Desk, History, Slot, View
@@ -34,14 +34,15 @@ NOW = FREE | {"queue": False}
 def render(components: Components, playground: Playground, running: Running) -> Desk:
     """Lay out the tab, inside the caller's gr.Tab."""
     state = gr.State(Chat())
-    names = [variant.name for variant in load_or_none(playground.settings) or ()]
+    catalogue = load_or_none(playground.settings)
+    names = catalogue.names if catalogue else []
     kept = _history()
     with gr.Row(elem_classes="choices", equal_height=True):
         plain(history_list.opener(), elem_id="history-opener")
         picker = components.make(
             gr.Dropdown,
             "chat.variants",
-            choices=names,
+            choices=picking.ordered(catalogue) if catalogue else [],
             value=names[:FIRST_PANES],
             multiselect=True,
             elem_id="variants",
@@ -50,12 +51,13 @@ def render(components: Components, playground: Playground, running: Running) -> 
         preset = controls.preset_choice(components)
         plain(_opener(), elem_id="settings-opener")
     notice = plain(elem_id="notice", js_on_load=ASKED)
+    facts = plain(elem_id="facts", js_on_load=picking.SCRIPT)
     keeps = ["keeps"] if playground.settings.mode == "local" else []
     with gr.Row(elem_classes=["panes", *keeps], elem_id="panes"):
         slots = [_slot(number) for number in range(PANES)]
         with gr.Column(elem_id="settings", elem_classes="drawer"):
             sampler = controls.drawer(components, preset)
-    view = _composer(components, state, notice, picker, sampler, slots, kept)
+    view = _composer(components, state, notice, picker, facts, sampler, slots, kept)
     desk = Desk(playground, running, view, Visitors(playground.settings), Shelves(playground.settings))
     _begin(desk)
     return desk
@@ -85,11 +87,12 @@ def _slot(number: int) -> Slot:
     return Slot(column, head, log, live, prompt)
 
 
-def _composer(
+def _composer(  # noqa: PLR0913 - the parts of the view above it
     components: Components,
     state: gr.State,
     notice: gr.HTML,
     picker: gr.Dropdown,
+    facts: gr.HTML,
     sampler: Controls,
     slots: list[Slot],
     kept: History,
@@ -120,7 +123,7 @@ def _composer(
                 gr.Button, "chat.send", variant="primary", elem_id="send", interactive=False, **button
             )
             stop = components.make(gr.Button, "chat.stop", variant="stop", elem_id="stop", visible=False, **button)
-    return View(state, notice, picker, sampler, slots, text, send, stop, row, actions, waiting, kept, buttons)
+    return View(state, notice, picker, facts, sampler, slots, text, send, stop, row, actions, waiting, kept, buttons)
 
 
 def _example(number: int) -> gr.Button:
@@ -159,6 +162,7 @@ def wire(desk: Desk) -> None:
     _picks(desk)
     view.picker.input(lambda values: chat.choose(desk, values), view.inputs, view.outputs, **SILENT)
     keyed(desk, view.picker.change, chat.changed)
+    keyed(desk, view.picker.focus, chat.offered)
     _wire_controls(desk)
 
 

@@ -46,6 +46,8 @@ class View:
     chat: gr.State
     notice: gr.HTML
     picker: gr.Dropdown
+    facts: gr.HTML
+    """What the list of variants says of each."""
     controls: Controls
     slots: list[Slot]
     text: gr.Textbox
@@ -68,7 +70,7 @@ class View:
     def outputs(self) -> list[Block]:
         """What the handlers write."""
         slots: list[Block] = [part for s in self.slots for part in (s.column, s.head, s.log, s.live, s.prompt)]
-        texts = [self.notice, self.picker, self.waiting, self.text, self.send, self.stop]
+        texts = [self.notice, self.picker, self.facts, self.waiting, self.text, self.send, self.stop]
         history = self.history
         kept: list[Block] = [history.key, history.wanted, history.listing, history.outbox]
         return [*slots, self.chat, *kept, *texts, self.examples, self.actions, self.controls.thinking.row]

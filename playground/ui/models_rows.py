@@ -43,7 +43,7 @@ def _row(variant: Variant, loaded: Loaded | None, own: bool, reached: Reached) -
         "source": _source(variant),
         "place": _place(variant),
         "format": _format(variant, loaded),
-        "state": _reached(variant.name, reached) if is_remote else _state(loaded),
+        "state": _reached(variant.name, reached) if is_remote else state(loaded),
         "actions": _actions(variant.name, loaded is not None and not is_remote, own),
     }
     return "<tr>" + "".join(f'<td class="cell-{name}">{html}</td>' for name, html in cells.items()) + "</tr>"
@@ -78,11 +78,11 @@ def _place(variant: Variant) -> str:
         return both("models.test")
     if not variant.is_local:
         return both("models.hub")
-    bytes_here = _bytes(variant)
+    bytes_here = bytes_of(variant)
     return both("models.here", size=size(bytes_here)) if bytes_here else f"<em>{both('models.missing')}</em>"
 
 
-def _bytes(variant: Stored) -> int:
+def bytes_of(variant: Stored) -> int:
     """Return the bytes of a GGUF's files, or of the files right inside a folder."""
     with contextlib.suppress(OSError, VariantError):
         path = variant.path
@@ -103,7 +103,8 @@ def _format(variant: Variant, loaded: Loaded | None) -> str:
     return "<br>".join(part for part in parts if part)
 
 
-def _state(loaded: Loaded | None) -> str:
+def state(loaded: Loaded | None) -> str:
+    """Return whether a variant is loaded, and the memory that it takes."""
     if loaded is None:
         return f'<span class="state">{both("models.idle")}</span>'
     memory = size(loaded.memory.ram + loaded.memory.vram)

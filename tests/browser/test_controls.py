@@ -63,3 +63,24 @@ def test_a_preset_leaves_the_length_alone(visit: Open) -> None:
     page.click("#preset label >> nth=2")
     page.wait_for_function("document.querySelector('#set-temperature input').value === '0.8'")
     assert page.input_value("#set-max_new_tokens input[type=number]") == "64"
+
+
+@pytest.mark.parametrize(("locale", "language"), LANGUAGES)
+def test_the_list_of_variants_groups_them_tells_of_each_and_searches(
+    visit: Open, locale: str, language: Language
+) -> None:
+    said = words(language)
+    page = visit(locale)
+    asked(page, "Hello")
+    page.click("#variants input")
+    page.wait_for_selector("#variants [role=option] .facts")
+    rows = page.locator("#variants [role=option]").all_inner_texts()
+    texts = {" ".join(row.split()) for row in rows}
+    assert any("smollm2:demo " in text and said["kind.adapter"] in text for text in texts)
+    assert [row for row in texts if said["models.idle"] in row and "fifth" in row]
+    assert [row for row in texts if said["models.loaded"].split("·")[0] in row and said["kind.base"] in row]
+    page.keyboard.type("fif")
+    page.wait_for_function("document.querySelectorAll('#variants [role=option]').length === 1")
+    page.wait_for_function("document.querySelector('#variants [role=option] .group')?.innerText === 'fifth'")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#pane-3", state="visible")

@@ -286,7 +286,10 @@ def test_a_variant_that_is_asked_for_while_answers_come_or_has_gone_disturbs_not
     assert chat.pick(desk, values(desk), "me", "gone")[desk.view.picker]["value"] == NAMES
     asked = chat.send(desk, values(desk, "!slow one"), "me")
     first = next(asked)
-    assert chat.pick(desk, values(desk, talk=first[desk.view.chat]), "me", NAMES[0]).keys() == {desk.view.picker}
+    assert chat.pick(desk, values(desk, talk=first[desk.view.chat]), "me", NAMES[0]).keys() == {
+        desk.view.picker,
+        desk.view.facts,
+    }
     run(asked)
     settings.catalogue.write_text("[[variant]", encoding="utf-8")
     assert chat.pick(desk, values(desk), "me", NAMES[0]).keys() == {desk.view.notice}
@@ -300,7 +303,10 @@ def test_a_new_variant_is_offered_without_a_restart(desk: Desk, settings: Settin
 def test_a_refresh_leaves_panes_alone_that_are_being_written(desk: Desk) -> None:
     asked = chat.send(desk, values(desk, "!slow one"), "me")
     first = next(asked)
-    assert set(chat.refresh(desk, values(desk, talk=first[desk.view.chat]), "me")) == {desk.view.picker}
+    assert set(chat.refresh(desk, values(desk, talk=first[desk.view.chat]), "me")) == {
+        desk.view.picker,
+        desk.view.facts,
+    }
     run(asked)
 
 
