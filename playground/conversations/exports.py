@@ -35,7 +35,9 @@ def facts(turn: Turn, variant: str) -> dict[str, str]:
     if answer.edited or answer.started is None:
         return {}
     found = {"seed": str(answer.started.seed), "dtype": answer.started.dtype}
-    found["temperature"] = f"{turn.asked.sampling.temperature:g}"
+    found["temperature"] = f"{turn.asked_of(variant).sampling.temperature:g}"
+    if variant in turn.own and (system := turn.own[variant].system.strip()):
+        found["system prompt"] = " ".join(in_markdown(system).split())
     stats = getattr(answer.end, "stats", None)
     if stats and stats.first_token_s is not None:
         found["first token"] = f"{stats.first_token_s:.2f} s"
@@ -93,8 +95,9 @@ def messages(chat: Chat, variant: str, last: str = "") -> list[dict[str, Any]]:
     for turn in chat.turns:
         answer = turn.answers.get(variant)
         if answer and answer.text:
-            if not found and turn.asked.system.strip():
-                found.append({"role": "system", "content": turn.asked.system})
+            system = turn.asked_of(variant).system
+            if not found and system.strip():
+                found.append({"role": "system", "content": system})
             found.append({"role": "user", "content": turn.question})
             found.append({"role": "assistant", "content": answer.text})
         if turn.id == last:

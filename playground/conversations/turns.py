@@ -81,6 +81,8 @@ class Turn(Value):
     question: str
     answers: dict[str, Answer]
     asked: Asked = Asked()
+    own: dict[str, Asked] = Field(default_factory=dict)
+    """Of those variants that were asked otherwise than all: with a system prompt or a sampling of their own."""
     at: float = Field(default_factory=time.time)
 
     def hear(self, events: Sequence[Event]) -> "Turn":
@@ -89,6 +91,10 @@ class Turn(Value):
         for event in events:
             answers[event.variant] = answers[event.variant].after(event)
         return self.model_copy(update={"answers": answers})
+
+    def asked_of(self, variant: str) -> Asked:
+        """Return what one variant's answer comes from beside the conversation."""
+        return self.own.get(variant, self.asked)
 
     def again(self, **changes: object) -> "Turn":
         """Return another turn in the same place, with these fields changed."""

@@ -18,8 +18,7 @@ from playground.errors import MadangError
 from playground.page.events import Updates, Values
 from playground.page.words import both, card, examples, fault
 from playground.ui import controls as sampler
-from playground.ui import history_list, panes, picking
-from playground.ui.controls import Controls
+from playground.ui import history_list, own, panes, picking
 from playground.ui.desk import Desk, Slot, View
 from playground.ui.running import Cancellable, Claim, Waiting
 
@@ -129,20 +128,20 @@ def undo(desk: Desk, values: Values, session: str) -> Updates:
     waited = desk.running.drop(session, left=chat)
     text = back(desk, values, session, waited, question)
     keep(desk, values, session, chat)
-    return drawn(desk, chat, values[desk.view.picker]) | buttons(desk.view, under_way=False) | text
+    return drawn(desk, values, chat, values[desk.view.picker]) | buttons(desk.view, under_way=False) | text
 
 
 def clear(desk: Desk, values: Values, session: str) -> Updates:
     """Begin a new conversation; the one before stays in the list."""
     let_go(desk, session, left=Chat())
-    shown = drawn(desk, Chat(), values[desk.view.picker]) | listed(desk, values, session, Chat())
+    shown = drawn(desk, values, Chat(), values[desk.view.picker]) | listed(desk, values, session, Chat())
     return shown | buttons(desk.view, under_way=False) | _line(desk, session)
 
 
 def choose(desk: Desk, values: Values) -> Updates:
     """Show a pane for each chosen variant, four at most."""
     picked = list(values[desk.view.picker] or [])
-    updates = drawn(desk, values[desk.view.chat], picked[:PANES])
+    updates = drawn(desk, values, values[desk.view.chat], picked[:PANES])
     if len(picked) > PANES:
         updates[desk.view.picker] = picked[:PANES]
         updates[desk.view.notice] = _say("too_many")
@@ -172,7 +171,11 @@ def refresh(desk: Desk, values: Values, session: str) -> Updates:
     if desk.running.busy(session):  # the panes are being written to
         return offered | {view.picker: gr.update(choices=choices)}
     picked = [name for name in values[view.picker] or [] if name in names] or names[:FIRST_PANES]
-    return drawn(desk, values[view.chat], picked) | offered | {view.picker: gr.update(choices=choices, value=picked)}
+    return (
+        drawn(desk, values, values[view.chat], picked)
+        | offered
+        | {view.picker: gr.update(choices=choices, value=picked)}
+    )
 
 
 def offered(desk: Desk, values: Values, session: str) -> Updates:
@@ -187,7 +190,7 @@ def pick(desk: Desk, values: Values, session: str, name: str) -> Updates:
     if "value" not in update or name not in desk.playground.catalogue.names:
         return begun  # answers are under way, the catalogue is broken, or the variant has gone
     picked = [*[other for other in update["value"] if other != name][: PANES - 1], name]
-    return begun | drawn(desk, values[view.chat], picked) | {view.picker: update | {"value": picked}}
+    return begun | drawn(desk, values, values[view.chat], picked) | {view.picker: update | {"value": picked}}
 
 
 def seed_again(desk: Desk, values: Values) -> Updates:
@@ -212,7 +215,12 @@ def ask(desk: Desk, session: str, held: Cancellable, asked: Waiting, begun: Chat
                 yield {view.notice: hearing, view.chat: chat} | _line(desk, session)
             else:
                 held = hearing
-                shown = drawn(desk, begun, picked) | buttons(view, under_way=True) | _line(desk, session) | taken
+                shown = (
+                    drawn(desk, following.values, begun, picked)
+                    | buttons(view, under_way=True)
+                    | _line(desk, session)
+                    | taken
+                )
                 yield shown | listed(desk, following.values, session, begun)
                 chat = yield from heard(desk, session, hearing, begun, picked)
             if not desk.running.is_current(session, held):
@@ -237,14 +245,14 @@ def _begun(desk: Desk, values: Values, session: str, begun: Chat) -> Hearing | s
     if refusal := _refusal(desk, values, names, turn.question):
         return refusal
     try:
-        asked = _asked(desk.view.controls, values)
-        questions = _questions(begun, asked, names, desk.visitor)
+        turn = turn.model_copy(update=_asked(desk.view, values, names))
+        questions = _questions(begun, turn, names, desk.visitor)
         with desk.running.admitting:
             if refused := desk.visitors.refused(desk.visitor, desk.running.held(but=session)):
                 limit, count = refused
                 return _say(limit, count=count)
             comparison = desk.playground.ask(questions)
-            hearing = shelf(desk, values, session).begin(begun, turn.model_copy(update={"asked": asked}), comparison)
+            hearing = shelf(desk, values, session).begin(begun, turn, comparison)
             desk.running.begin(session, hearing, desk.visitor)
     except MadangError as error:
         return fault("problem.page", error)
@@ -282,19 +290,25 @@ def heard(
     return chat
 
 
-def _asked(knobs: Controls, values: Values) -> Asked:
-    """Return what answers come from beside the conversation."""
+def _asked(view: View, values: Values, names: Sequence[str]) -> dict[str, object]:
+    """Return what answers come from beside the conversation: of all, and of those variants that have their own."""
+    knobs = view.controls
     sampling, thinking = sampler.chosen(knobs, values), sampler.thought(knobs, values)
-    return Asked(system=values[knobs.system] or "", sampling=sampling, thinking=thinking)
+    shared = Asked(system=values[knobs.system] or "", sampling=sampling, thinking=thinking)
+    if values[view.lock]:
+        return {"asked": shared, "own": {}}
+    picked = zip(values[view.picker] or [], view.slots, strict=False)
+    apart = {name: own.asked(slot.own, values, shared) for name, slot in picked if name in names}
+    return {"asked": shared, "own": {name: one for name, one in apart.items() if one != shared}}
 
 
-def _questions(chat: Chat, asked: Asked, names: Sequence[str], visitor: str) -> list[Question]:
+def _questions(chat: Chat, turn: Turn, names: Sequence[str], visitor: str) -> list[Question]:
     return [
         Question(
             variant=name,
-            messages=chat.messages(name, asked.system),
-            sampling=asked.sampling,
-            thinking=asked.thinking,
+            messages=chat.messages(name, turn.asked_of(name).system),
+            sampling=turn.asked_of(name).sampling,
+            thinking=turn.asked_of(name).thinking,
             group=visitor,
         )
         for name in names
@@ -308,7 +322,8 @@ def _refusal(desk: Desk, values: Values, picked: Sequence[str], question: str) -
     if not question:
         return _say("no_text")
     controls = desk.view.controls
-    around = [values[controls.system] or "", *(values[controls.stop] or [])]
+    owns = [] if values[desk.view.lock] else [values[slot.own.system] or "" for slot in desk.view.slots]
+    around = [values[controls.system] or "", *owns, *(values[controls.stop] or [])]
     limit = desk.visitors.letters
     for problem, count in {"too_long": len(question), "too_long_around": sum(map(len, around))}.items():
         if count > limit:
@@ -320,7 +335,7 @@ def _say(problem: str, **values: object) -> str:
     return card("problem.page", both(f"problem.{problem}", **values), both(f"problem.{problem}_hint"))
 
 
-def drawn(desk: Desk, chat: Chat, picked: Sequence[str] | None) -> Updates:
+def drawn(desk: Desk, values: Values, chat: Chat, picked: Sequence[str] | None) -> Updates:
     """Return everything that a conversation and a choice of variants look like."""
     view = desk.view
     try:
@@ -329,6 +344,8 @@ def drawn(desk: Desk, chat: Chat, picked: Sequence[str] | None) -> Updates:
         return {view.chat: chat, view.notice: fault("problem.page", error)}
     present = [name for name in picked or [] if name in catalogue.names]
     updates: Updates = {view.chat: chat, view.notice: "" if present else _say("no_variant")}
+    updates |= own.moved([slot.own for slot in view.slots], values, values[view.shown], present)
+    updates[view.shown] = present
     for number, slot in enumerate(view.slots):
         updates |= _pane(desk, slot, chat, catalogue, present[number] if number < len(present) else None)
     can_think = any(_thinks(chat, catalogue, name) for name in present)
@@ -380,5 +397,5 @@ def settled(desk: Desk, values: Values, session: str) -> Updates:
     What was dropped in mid-answer is drawn once more: its last words may have come after the picture without them.
     """
     left = desk.running.left(session)
-    shown = {} if left is None else drawn(desk, left, values[desk.view.picker])
+    shown = {} if left is None else drawn(desk, values, left, values[desk.view.picker])
     return shown | buttons(desk.view, under_way=desk.running.busy(session)) | _line(desk, session)

@@ -15,9 +15,8 @@ from playground.conversations.turns import Chat
 from playground.page.components import Components, plain
 from playground.page.events import ASKED, PRESSES, SILENT, Updates, Values, flowing
 from playground.page.words import both, examples
-from playground.ui import chat, controls, history, history_list, picking
+from playground.ui import chat, controls, history, history_list, own, picking
 from playground.ui.chat import FIRST_PANES, PANES
-from playground.ui.controls import Controls
 from playground.ui.desk import Desk, History, Slot, View
 from playground.ui.running import Running
 from playground.ui.visitors import Visitors, visitor
@@ -54,10 +53,12 @@ def render(components: Components, playground: Playground, running: Running) -> 
     facts = plain(elem_id="facts", js_on_load=picking.SCRIPT)
     keeps = ["keeps"] if playground.settings.mode == "local" else []
     with gr.Row(elem_classes=["panes", *keeps], elem_id="panes"):
-        slots = [_slot(number) for number in range(PANES)]
+        slots = [_slot(components, number) for number in range(PANES)]
         with gr.Column(elem_id="settings", elem_classes="drawer"):
             sampler = controls.drawer(components, preset)
-    view = _composer(components, state, notice, picker, facts, sampler, slots, kept)
+            lock = own.lock(components)
+    panes = {"chat": state, "notice": notice, "picker": picker, "facts": facts, "slots": slots}
+    view = _composer(components, **panes, controls=sampler, lock=lock, history=kept)
     desk = Desk(playground, running, view, Visitors(playground.settings), Shelves(playground.settings))
     _begin(desk)
     return desk
@@ -77,26 +78,18 @@ def _history() -> History:
     return History(gr.State(""), gr.State(""), tools, listing, outbox)
 
 
-def _slot(number: int) -> Slot:
+def _slot(components: Components, number: int) -> Slot:
     with gr.Column(visible=False, elem_classes="pane", elem_id=f"pane-{number}", min_width=240) as column:
         head = plain(elem_classes="pane-top")
+        mine = own.laid_out(components, number)
         with gr.Column(elem_classes="scroll"):
             log = plain(elem_classes="log", js_on_load=TURNS)
             live = plain(elem_classes="live", js_on_load=TURNS)
         prompt = plain(elem_classes="pane-prompt")
-    return Slot(column, head, log, live, prompt)
+    return Slot(column, head, log, live, prompt, mine)
 
 
-def _composer(  # noqa: PLR0913 - the parts of the view above it
-    components: Components,
-    state: gr.State,
-    notice: gr.HTML,
-    picker: gr.Dropdown,
-    facts: gr.HTML,
-    sampler: Controls,
-    slots: list[Slot],
-    kept: History,
-) -> View:
+def _composer(components: Components, **parts: Any) -> View:
     """Lay out the text box and its buttons, at the foot of the page."""
     with gr.Column(elem_classes="composer", elem_id="composer"):
         with gr.Row(elem_classes="examples", elem_id="examples") as row:
@@ -123,7 +116,8 @@ def _composer(  # noqa: PLR0913 - the parts of the view above it
                 gr.Button, "chat.send", variant="primary", elem_id="send", interactive=False, **button
             )
             stop = components.make(gr.Button, "chat.stop", variant="stop", elem_id="stop", visible=False, **button)
-    return View(state, notice, picker, facts, sampler, slots, text, send, stop, row, actions, waiting, kept, buttons)
+    mine = {"text": text, "send": send, "stop": stop, "examples": row, "actions": actions, "waiting": waiting}
+    return View(**parts, **mine, shown=gr.State([]), buttons=buttons)
 
 
 def _example(number: int) -> gr.Button:
@@ -132,7 +126,8 @@ def _example(number: int) -> gr.Button:
 
 def _begin(desk: Desk) -> None:
     """Draw the first picture while the page is built: a person can type before any event has run."""
-    start = chat.refresh(desk, {desk.view.chat: Chat(), desk.view.picker: []}, "")
+    empty: dict[Block, Any] = {desk.view.chat: Chat(), desk.view.picker: [], desk.view.shown: []}
+    start = chat.refresh(desk, empty, "")
     for component, update in start.items():
         fields = update if isinstance(update, dict) else {"value": update}
         for name, value in fields.items():
@@ -177,6 +172,8 @@ def _wire_controls(desk: Desk) -> None:
             **SILENT,
             trigger_mode="always_last",
         )
+    owns = [slot.own for slot in view.slots]
+    view.lock.input(lambda locked: own.shown(owns, locked), view.lock, [one.column for one in owns], **SILENT)
     knobs.seed_again.click(lambda values: chat.seed_again(desk, values), {view.chat}, [knobs.seed], **SILENT)
 
 

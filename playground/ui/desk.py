@@ -8,6 +8,7 @@ from gradio.blocks import Block, BlockContext
 from playground.compare import Playground
 from playground.conversations.shelves import Shelves
 from playground.ui.controls import Controls
+from playground.ui.own import Own
 from playground.ui.running import Running
 from playground.ui.visitors import Visitors
 
@@ -21,6 +22,7 @@ class Slot:
     log: gr.HTML
     live: gr.HTML
     prompt: gr.HTML
+    own: Own
 
     @property
     def turns(self) -> tuple[gr.HTML, gr.HTML]:
@@ -48,6 +50,9 @@ class View:
     picker: gr.Dropdown
     facts: gr.HTML
     """What the list of variants says of each."""
+    shown: gr.State
+    """The variants whose panes are in view."""
+    lock: gr.Checkbox
     controls: Controls
     slots: list[Slot]
     text: gr.Textbox
@@ -64,16 +69,28 @@ class View:
     def inputs(self) -> set[Block]:
         """What the handlers read."""
         kept = {self.history.key, self.history.wanted}
-        return {self.chat, self.picker, self.text, *kept, *self.controls.inputs}
+        own = {field for slot in self.slots for field in slot.own.fields}
+        return {self.chat, self.picker, self.shown, self.lock, self.text, *own, *kept, *self.controls.inputs}
 
     @property
     def outputs(self) -> list[Block]:
         """What the handlers write."""
         slots: list[Block] = [part for s in self.slots for part in (s.column, s.head, s.log, s.live, s.prompt)]
+        own: list[Block] = [field for slot in self.slots for field in slot.own.fields]
         texts = [self.notice, self.picker, self.facts, self.waiting, self.text, self.send, self.stop]
         history = self.history
         kept: list[Block] = [history.key, history.wanted, history.listing, history.outbox]
-        return [*slots, self.chat, *kept, *texts, self.examples, self.actions, self.controls.thinking.row]
+        return [
+            *slots,
+            *own,
+            self.chat,
+            self.shown,
+            *kept,
+            *texts,
+            self.examples,
+            self.actions,
+            self.controls.thinking.row,
+        ]
 
 
 @dataclass(frozen=True)

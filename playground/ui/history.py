@@ -89,7 +89,7 @@ def _opened(desk: Desk, values: Values, session: str, shown: Chat, more: Updates
     hearing = chat.shelf(desk, values, session).under_way(shown.leaf)
     if hearing:
         desk.running.begin(session, hearing, desk.visitor)
-    drawn = chat.drawn(desk, shown, picked) | {view.picker: picked} | more
+    drawn = chat.drawn(desk, values, shown, picked) | {view.picker: picked} | more
     drawn |= chat.buttons(view, under_way=hearing is not None) | chat.listed(desk, values, session, shown)
     drawn[view.picker] = gr.update(value=picked, interactive=hearing is None)
     yield drawn | chat.back(desk, values, session, waited)
@@ -192,7 +192,7 @@ def rewrite(desk: Desk, values: Values, session: str, wish: Wish) -> Iterator[Up
     said = turn.answers[variant].model_copy(update={"text": wish.text, "reasoning": "", "edited": True})
     grown = here.grown(turn.again(answers=turn.answers | {variant: said}))
     unkept = chat.keep(desk, values, session, grown, grown.turns[-2:])
-    yield chat.drawn(desk, grown, values[desk.view.picker]) | unkept
+    yield chat.drawn(desk, values, grown, values[desk.view.picker]) | unkept
 
 
 def export(desk: Desk, values: Values, session: str, wish: Wish) -> Iterator[Updates]:

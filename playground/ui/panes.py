@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from playground.catalogue.variants import Variant
 from playground.conversations.turns import Answer, Chat, Turn
-from playground.escape import escaped
+from playground.escape import Markup, escaped
 from playground.events import Failed, Finished, Progress, Stats
 from playground.page.cards import badge
 from playground.page.markup import bar, button, markdown
@@ -167,7 +167,17 @@ def _foot(turn: Turn, variant: str) -> str:
     numbers = ""
     if isinstance(answer.end, Finished) and not answer.edited:
         numbers = "".join(_numbers(answer.end.stats, answer.started.seed if answer.started else None))
+    if variant in turn.own:
+        note += f'<span class="ended">{_apart(turn, variant)}</span>'
     return f'<div class="foot">{note}<span class="stats">{numbers}</span>{_tools(turn, variant)}</div>'
+
+
+def _apart(turn: Turn, variant: str) -> str:
+    """Return in what a variant was asked otherwise than the others, so that nobody takes that for the model."""
+    mine, all_ = turn.own[variant], turn.asked
+    said = [both("answer.own_system")] * (mine.system != all_.system)
+    said += [escaped(f"{key} {value:g}") for key, value in mine.sampling if value != getattr(all_.sampling, key)]
+    return both("answer.own", what=Markup(" · ".join(said)))
 
 
 def _tools(turn: Turn, variant: str) -> str:

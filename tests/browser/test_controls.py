@@ -73,7 +73,7 @@ def test_the_list_of_variants_groups_them_tells_of_each_and_searches(
     page = visit(locale)
     asked(page, "Hello")
     page.click("#variants input")
-    page.wait_for_selector("#variants [role=option] .facts")
+    page.wait_for_selector("#variants [role=option] .state.on")
     rows = page.locator("#variants [role=option]").all_inner_texts()
     texts = {" ".join(row.split()) for row in rows}
     assert any("smollm2:demo " in text and said["kind.adapter"] in text for text in texts)
@@ -84,3 +84,21 @@ def test_the_list_of_variants_groups_them_tells_of_each_and_searches(
     page.wait_for_function("document.querySelector('#variants [role=option] .group')?.innerText === 'fifth'")
     page.keyboard.press("Enter")
     page.wait_for_selector("#pane-3", state="visible")
+
+
+@pytest.mark.parametrize(("locale", "language"), LANGUAGES)
+def test_with_the_lock_open_a_pane_has_settings_of_its_own(visit: Open, locale: str, language: Language) -> None:
+    page = visit(locale)
+    assert page.is_hidden("#own-system-1 textarea")
+    open_settings(page)
+    page.uncheck("#lock input")
+    page.wait_for_selector("#own-system-1 textarea", state="visible")
+    assert page.get_attribute("#own-system-1 textarea", "placeholder") == words(language)["controls.own_system_hint"]
+    page.fill("#own-system-1 textarea", "Be brief.")
+    asked(page, "Hello")
+    wait_text(page, "#pane-1 .foot .ended", words(language)["answer.own_system"])
+    page.click("#pane-1 .prompt summary")
+    wait_text(page, "#pane-1 .prompt pre", "system: Be brief.")
+    assert page.locator("#pane-0 .foot .ended").count() == 0
+    page.check("#lock input")
+    page.wait_for_selector("#own-system-1 textarea", state="hidden")

@@ -26,6 +26,7 @@ def values(desk: Desk, text: str = "", talk: Chat | None = None, picked: list[st
     knobs = {slider: slider.value for slider in view.controls.sliders.values()}
     rest: dict[Any, Any] = {view.controls.seed: 7, view.controls.stop: [], view.controls.system: ""}
     rest |= {view.controls.thinking.mode: "default", view.controls.thinking.budget: None}
+    rest |= {view.lock: True, view.shown: []} | {field: None for slot in view.slots for field in slot.own.fields}
     rest |= {view.history.key: "", view.history.wanted: ""}
     return {view.chat: talk or Chat(), view.picker: NAMES if picked is None else picked, view.text: text} | knobs | rest
 
