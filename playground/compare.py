@@ -32,13 +32,17 @@ MAX_VARIANTS = 8
 
 
 class Question(Value):
-    """What one variant is asked: its own history, ending with the user's turn; how to think about it and to sample."""
+    """What one variant is asked: its own history, ending with the user's turn; how to think about it and to sample.
+
+    With `continues` it ends with the beginning of an answer, from which the model goes on.
+    """
 
     variant: str
     messages: tuple[Message, ...]
     sampling: Sampling
     thinking: Thinking = Thinking()
     template_options: dict[str, Any] = Field(default_factory=dict)
+    continues: bool = False
     parse_special: bool = False
     """Whether control tokens that a message types are read as such; else they are text."""
     group: str = ""
@@ -66,7 +70,10 @@ class Playground:
         names = [question.variant for question in questions]
         if not names or len(names) > MAX_VARIANTS or len(set(names)) < len(names):
             raise ConfigError(f"Asked {names}: 1 to {MAX_VARIANTS} different variants.", "Choose each variant once.")
-        silent = [q.variant for q in questions if not q.messages or q.messages[-1].role != "user"]
+        last = {True: "assistant", False: "user"}
+        silent = [q.variant for q in questions if not q.messages or q.messages[-1].role != last[q.continues]]
+        if silent and any(question.continues for question in questions):
+            raise ConfigError(f"{', '.join(silent)} got no answer to go on with.", "The last message must be it.")
         if silent:
             raise ConfigError(f"{', '.join(silent)} got no question.", "The last message must be the user's.")
         loader = Loader(self.settings, self.catalogue, self.hub)
@@ -162,6 +169,7 @@ class Comparison:
             sampling=question.sampling,
             thinking=question.thinking,
             template_options=question.template_options,
+            continues=question.continues,
             parse_special=question.parse_special,
             group=question.group,
             prompt_format=loadable.prompt_format,

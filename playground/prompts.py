@@ -22,6 +22,8 @@ from playground.typed.written import Written
 from playground.values import Value
 
 FORMATS_FILE = Path(__file__).with_name("formats.toml")
+ON_FROM_HERE = "MADANG-GOES-ON-FROM-HERE"
+"""Stands behind a message while a template writes it, and shows whether white space at its end stays."""
 ENDS_FILE = Path(__file__).with_name("ends.toml")
 
 
@@ -141,6 +143,31 @@ def write(  # noqa: PLR0913 - a variable of the template each
             "Take them out of the message, or have them read as control tokens: parse_special.",
         )
     return written
+
+
+def continued(
+    chosen: PromptFormat,
+    messages: Sequence[Message],
+    tokens: Mapping[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
+    control: Control | None = None,
+) -> Written:
+    """Return the text up to the end of the last message, so that the model goes on with it, as transformers has it.
+
+    White space at its end goes where the template takes it away. Raises VariantError where the template does not write
+    the message as it is.
+    """
+    *before, last = messages
+    marked = last.model_copy(update={"content": f"{last.content}{ON_FROM_HERE} "})
+    written = write(chosen, [*before, marked], tokens, opened=False, extra=extra, control=control)
+    at = written.text.rfind(ON_FROM_HERE)
+    if written.text.count(ON_FROM_HERE) != 1 or last.content.strip() not in written.text:
+        raise VariantError(
+            "The chat template does not write the last message as it is, so that no answer can go on from it.",
+            "Ask again in place of going on, or have the prompt written by a prompt_format of the catalogue.",
+        )
+    kept = written.text[:at] if written.text.startswith(f"{ON_FROM_HERE} ", at) else written.text[:at].rstrip()
+    return written._replace(text=kept, typed=tuple(place for place in written.typed if place[1] <= len(kept)))
 
 
 def render(

@@ -72,6 +72,10 @@ class RowRequest(Value):
     """Variables for the chat template, by name; they win over what `thinking` sets."""
     apart: bool = False
     """Whether the thoughts of a raw text's answer stand apart, as those of a chat always do."""
+    continues: bool = False
+    """Whether the last message is the beginning of the answer."""
+    opened: bool = True
+    """Whether the template begins an answer behind the turns; False has the model go on from their end."""
     whole: bool = False
     """Whether a prompt that does not fit is refused, where it would lose its oldest turns."""
 

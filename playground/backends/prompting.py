@@ -1,10 +1,11 @@
 """From a request to the prompt that a model receives, the same for every engine."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from playground.errors import VariantError
-from playground.prompts import PromptFormat, choose, render, write
+from playground.prompts import PromptFormat, choose, continued, render, write
 from playground.protocol import RowRequest, Tokenizer
 from playground.thinking.habits import habits, tail
 from playground.thinking.tags import Tags
@@ -100,6 +101,10 @@ def _thought_about(
     wanted = known.meant(chosen.template, request.thinking, request.template_options)
     known.check(request.variant, wanted)
     extra = known.variables(wanted) | request.template_options
+    if request.continues or not request.opened:
+        make = continued if request.continues else partial(write, opened=False)
+        written = make(chosen, request.messages, tokens, extra=extra, control=control)
+        return written, known.opened_by(written.text)
     written = write(chosen, request.messages, tokens, extra=extra, control=control)
     if not known.tags:
         return written, None

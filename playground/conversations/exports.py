@@ -38,6 +38,8 @@ def facts(turn: Turn, variant: str) -> dict[str, str]:
     found["temperature"] = f"{turn.asked_of(variant).sampling.temperature:g}"
     if variant in turn.own and (system := turn.own[variant].system.strip()):
         found["system prompt"] = " ".join(in_markdown(system).split())
+    if answer.before:
+        found["went on after"] = f"{len(answer.before):,} characters"
     stats = getattr(answer.end, "stats", None)
     if stats and stats.first_token_s is not None:
         found["first token"] = f"{stats.first_token_s:.2f} s"

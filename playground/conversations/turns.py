@@ -36,6 +36,8 @@ class Answer(Value):
     progress: Progress | None = None
     started: Started | None = None
     end: Finished | Failed | None = None
+    before: str = ""
+    """What stood there already when the model went on from it: the beginning of `text`."""
     edited: bool = False
     """Whether a person wrote or changed it: its numbers are those of the answer before."""
     lost: bool = False
@@ -50,7 +52,10 @@ class Answer(Value):
         if isinstance(event, Delta):
             said = {"text": self.text + event.text, "reasoning": self.reasoning + event.reasoning}
             return self.model_copy(update=said)
-        whole = {"text": event.text or self.text, "reasoning": event.reasoning or self.reasoning}
+        whole = {
+            "text": self.before + event.text if event.text else self.text,
+            "reasoning": event.reasoning or self.reasoning,
+        }
         return self.model_copy(update=whole | {"end": event})
 
     @property
@@ -205,13 +210,19 @@ class Chat(Value):
         return len(self.turns) - len(self.heard_by(variant))
 
     def messages(self, variant: str, system: str) -> tuple[Message, ...]:
-        """Return the prompt's turns for this variant: answers that never came leave no trace but the last question."""
+        """Return the prompt's turns for this variant: answers that never came leave no trace but the last question.
+
+        The last answer is among them where the model goes on from its beginning.
+        """
         conversation = Conversation.start(system)
         heard = self.heard_by(variant)
         for turn in heard[:-1]:
             if said := turn.answers[variant].text:
                 conversation = conversation.ask(turn.question).answer(said, turn.answers[variant].reasoning)
-        return conversation.ask(heard[-1].question).messages if heard else conversation.messages
+        if not heard:
+            return conversation.messages
+        conversation, last = conversation.ask(heard[-1].question), heard[-1].answers[variant]
+        return (conversation.answer(last.before, last.reasoning) if last.before else conversation).messages
 
 
 def title_of(question: str) -> str:

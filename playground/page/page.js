@@ -293,6 +293,12 @@
       place.after(form);
       box.focus();
       form.querySelector("[data-cancel]").addEventListener("click", close);
+      const goOn = form.querySelector("[data-go-on]");
+      goOn.hidden = button.dataset.edit !== "rewrite";
+      goOn.addEventListener("click", () => {
+        trigger("click", { action: "go_on", name: button.dataset.name, text: box.value, key: "" });
+        close();
+      });
       form.addEventListener("keydown", (key) => {
         key.stopPropagation();
         if (key.key === "Escape") close();

@@ -5,7 +5,7 @@ says what it is gets all of them, since its own defaults (llama-server: top_k 40
 gets those that change something, and may refuse them. What is refused although it changes nothing is left out.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from playground.errors import VariantError
 from playground.presets import Sampling
@@ -36,6 +36,8 @@ class Dialect(NamedTuple):
     """Whether /tokenize is asked as llama-server is, not as vLLM is."""
     has_templates: bool = False
     """Whether it renders a chat template, which may be given variables, and takes thoughts back."""
+    goes_on: Literal["", "asked", "always"] = ""
+    """Whether it goes on with an answer that stands last: where it is asked to, or always; empty: not known to."""
     budget: str = ""
     """Its field for the most tokens of a thought."""
 
@@ -48,9 +50,9 @@ class Dialect(NamedTuple):
 
 PLAIN = Dialect()
 DIALECTS = {
-    "vllm": Dialect(always=True, has_templates=True),
-    "sglang": Dialect(always=True, no_top_k=-1, has_templates=True),
-    "madang": Dialect(always=True, is_llama=True, has_templates=True, budget="thinking_budget"),
+    "vllm": Dialect(always=True, has_templates=True, goes_on="asked"),
+    "sglang": Dialect(always=True, no_top_k=-1, has_templates=True, goes_on="asked"),
+    "madang": Dialect(always=True, is_llama=True, has_templates=True, goes_on="asked", budget="thinking_budget"),
     "llamacpp": Dialect(
         always=True,
         names={"repetition_penalty": "repeat_penalty"},
@@ -60,6 +62,7 @@ DIALECTS = {
         tokenizer_page="/props",
         is_llama=True,
         has_templates=True,
+        goes_on="always",
     ),
 }
 """By `owned_by` in /v1/models."""
@@ -109,6 +112,20 @@ def thinking(dialect: Dialect, request: RowRequest) -> dict[str, Any]:
         )
     body |= {dialect.budget: wanted.budget} if wanted.budget is not None else {}
     return body | ({"chat_template_kwargs": given} if given else {})
+
+
+def ending(dialect: Dialect, request: RowRequest) -> dict[str, Any]:
+    """Return the body's fields for what the answer begins with; VariantError where the server may not know them."""
+    if request.opened and not request.continues:
+        return {}
+    if dialect.goes_on == "asked":
+        return {"continue_final_message": request.continues, "add_generation_prompt": False}
+    if dialect.goes_on == "always" and request.continues:
+        return {}
+    raise VariantError(
+        f"{request.variant}: its server is not known to go on with an answer; it might begin another.",
+        "Ask again in place of going on, or set prompt_format in its catalogue row: the prompt is then written here.",
+    )
 
 
 def turns(dialect: Dialect, request: RowRequest) -> list[dict[str, Any]]:

@@ -31,6 +31,8 @@ def asked(request: RowRequest, text: str | None, stops: list[str], context: int 
     body["options"] = _options(request.sampling, stops) | ({"num_ctx": context} if context else {})
     if request.top_logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+    if not request.opened and text is None:
+        raise VariantError(f"{request.variant}: Ollama's templates always begin an answer.", "Leave that to them.")
     if text is not None:
         return "/api/generate", body | {"prompt": text, "raw": True}
     return "/api/chat", body | _thinking(request) | {"messages": [_turn(message) for message in request.messages]}

@@ -11,7 +11,7 @@ from typing import Any
 
 from playground.errors import ContextError, MadangError, VariantError, WorkerError
 from playground.messages import Conversation
-from playground.prompts import prompt_format, render
+from playground.prompts import continued, prompt_format, render
 from playground.protocol import DEFAULT_CONTEXT, ModelInfo, ModelSpec, RowRequest
 from playground.remote import dialect, ollama
 from playground.remote.answer import Answer, Silence
@@ -147,7 +147,9 @@ class Server:
         text = request.text
         if text is None and request.ids is None and request.prompt_format is not None:
             chosen = prompt_format(request.prompt_format)
-            text = render(chosen, request.messages, {"eos_token": self.eos})
+            tokens = {"eos_token": self.eos}
+            goes_on = continued(chosen, request.messages, tokens).text if request.continues else None
+            text = goes_on or render(chosen, request.messages, tokens, opened=request.opened)
             stops += [stop for stop in chosen.stop if stop not in stops]
         make = self._asked_of_ollama if self.is_ollama else self._asked
         path, body = make(request, text, stops)
@@ -174,7 +176,7 @@ class Server:
         top = request.top_logprobs
         if is_chat:
             body["messages"] = dialect.turns(self.dialect, request)
-            body |= dialect.thinking(self.dialect, request)
+            body |= dialect.thinking(self.dialect, request) | dialect.ending(self.dialect, request)
             return "/chat/completions", body | ({} if top is None else {"logprobs": True, "top_logprobs": top})
         body["prompt"] = text if text is not None else list(request.ids or ())
         return "/completions", body | ({} if top is None else {"logprobs": top})

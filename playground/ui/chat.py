@@ -245,7 +245,7 @@ def _begun(desk: Desk, values: Values, session: str, begun: Chat) -> Hearing | s
     if refusal := _refusal(desk, values, names, turn.question):
         return refusal
     try:
-        turn = turn.model_copy(update=_asked(desk.view, values, names))
+        turn = turn.model_copy(update=_asked(desk.view, values, turn, names))
         questions = _questions(begun, turn, names, desk.visitor)
         with desk.running.admitting:
             if refused := desk.visitors.refused(desk.visitor, desk.running.held(but=session)):
@@ -290,16 +290,15 @@ def heard(
     return chat
 
 
-def _asked(view: View, values: Values, names: Sequence[str]) -> dict[str, object]:
+def _asked(view: View, values: Values, turn: Turn, names: Sequence[str]) -> dict[str, object]:
     """Return what answers come from beside the conversation: of all, and of those variants that have their own."""
     knobs = view.controls
     sampling, thinking = sampler.chosen(knobs, values), sampler.thought(knobs, values)
     shared = Asked(system=values[knobs.system] or "", sampling=sampling, thinking=thinking)
-    if values[view.lock]:
-        return {"asked": shared, "own": {}}
-    picked = zip(values[view.picker] or [], view.slots, strict=False)
-    apart = {name: own.asked(slot.own, values, shared) for name, slot in picked if name in names}
-    return {"asked": shared, "own": {name: one for name, one in apart.items() if one != shared}}
+    own_of = {} if values[view.lock] else dict(zip(values[view.picker] or [], view.slots, strict=False))
+    apart = {name: own.asked(own_of[name].own, values, shared) for name in names if name in own_of}
+    stays = {name: turn.asked_of(name) for name in turn.answers if name not in names}  # answers that were there already
+    return {"asked": shared, "own": {name: one for name, one in (stays | apart).items() if one != shared}}
 
 
 def _questions(chat: Chat, turn: Turn, names: Sequence[str], visitor: str) -> list[Question]:
@@ -309,6 +308,7 @@ def _questions(chat: Chat, turn: Turn, names: Sequence[str], visitor: str) -> li
             messages=chat.messages(name, turn.asked_of(name).system),
             sampling=turn.asked_of(name).sampling,
             thinking=turn.asked_of(name).thinking,
+            continues=bool(turn.answers[name].before),
             group=visitor,
         )
         for name in names

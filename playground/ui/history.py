@@ -182,6 +182,17 @@ def ask_one(desk: Desk, values: Values, session: str, wish: Wish) -> Iterator[Up
         yield from chat.anew(desk, values, session, here.grown(turn.again(answers=answers)))
 
 
+def go_on(desk: Desk, values: Values, session: str, wish: Wish) -> Iterator[Updates]:
+    """Have a variant go on from an answer as it was edited; the answer before stays beside it."""
+    here = _whole(desk, values, session)
+    turn_id, _, variant = wish.name.partition(" ")
+    turn = here.tree.get(turn_id)
+    if turn and variant in turn.answers and wish.text.strip():
+        was = turn.answers[variant]
+        begun = Answer(text=wish.text, before=wish.text, reasoning=was.reasoning if was.text else "")
+        yield from chat.anew(desk, values, session, here.grown(turn.again(answers=turn.answers | {variant: begun})))
+
+
 def rewrite(desk: Desk, values: Values, session: str, wish: Wish) -> Iterator[Updates]:
     """Put a person's words in the place of an answer; that one stays beside it."""
     here = _whole(desk, values, session)
@@ -252,6 +263,7 @@ HANDLERS: dict[str, Handler] = {
     "ask_otherwise": ask_otherwise,
     "ask_one": ask_one,
     "rewrite": rewrite,
+    "go_on": go_on,
     **dict.fromkeys((f"export_{form}" for form in FORMATS), export),
     "import": bring_in,
     "add_row": add_row,

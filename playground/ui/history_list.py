@@ -33,6 +33,7 @@ def tools() -> str:
         f"{_placeholders('history.search')}>"
         f'<template id="edit-form"><form class="edit"><textarea></textarea><div>'
         f'<button type="button" data-cancel>{both("history.cancel")}</button>'
+        f'<button type="button" data-go-on>{both("chat.go_on")}</button>'
         f'<button type="submit">{both("history.save")}</button></div></form></template>'
     )
 

@@ -167,6 +167,8 @@ def _foot(turn: Turn, variant: str) -> str:
     numbers = ""
     if isinstance(answer.end, Finished) and not answer.edited:
         numbers = "".join(_numbers(answer.end.stats, answer.started.seed if answer.started else None))
+    if answer.before:
+        note += f'<span class="ended">{both("answer.went_on")}</span>'
     if variant in turn.own:
         note += f'<span class="ended">{_apart(turn, variant)}</span>'
     return f'<div class="foot">{note}<span class="stats">{numbers}</span>{_tools(turn, variant)}</div>'
@@ -176,7 +178,8 @@ def _apart(turn: Turn, variant: str) -> str:
     """Return in what a variant was asked otherwise than the others, so that nobody takes that for the model."""
     mine, all_ = turn.own[variant], turn.asked
     said = [both("answer.own_system")] * (mine.system != all_.system)
-    said += [escaped(f"{key} {value:g}") for key, value in mine.sampling if value != getattr(all_.sampling, key)]
+    said += [escaped(f"{key} {value}") for key, value in mine.sampling if value != getattr(all_.sampling, key)]
+    said += [both("controls.thinking")] * (mine.thinking != all_.thinking)
     return both("answer.own", what=Markup(" · ".join(said)))
 
 

@@ -162,3 +162,19 @@ def test_where_there_is_no_room_the_list_is_behind_a_button(visit: Open, locale:
     page.click(f"{LIST} .open:has-text('on a small screen {width}')")
     shown(page, 1)
     assert not page.is_visible("#history")
+
+
+@pytest.mark.parametrize(("locale", "language"), [("ko-KR", "ko"), ("en-US", "en")])
+def test_a_model_goes_on_from_an_edited_answer(visit: Open, locale: str, language: str) -> None:
+    said = words("ko" if language == "ko" else "en")
+    page = visit(locale)
+    asked(page, "Hello")
+    page.click("#pane-0 [data-edit=rewrite]")
+    page.fill("#pane-0 form.edit textarea", "하늘은")
+    page.click(f"#pane-0 form.edit button:has-text('{said['chat.go_on']}')")
+    wait_live(page, 0, f"하늘은{NAMES[0]} heard: 하늘은")
+    wait_done(page)
+    wait_text(page, "#pane-0 .foot .ended", said["answer.went_on"])
+    wait_text(page, "#pane-0 .walk", "2/2")
+    page.click("#pane-0 [data-edit=ask_otherwise]")
+    assert page.locator("#pane-0 form.edit [data-go-on]").is_hidden()

@@ -418,3 +418,14 @@ def test_a_fault_of_our_own_ends_the_pane_too(fake_settings: Settings, monkeypat
     assert "report" in event.hint
     assert raised.wait(30)  # and it stands in the terminal
     playground.close()
+
+
+def test_an_answer_is_gone_on_with(playground: Playground) -> None:
+    begun = Conversation.start().ask("hi").answer("Well").messages
+    question = Question(variant="base", messages=begun, sampling=GREEDY, continues=True)
+    started = [event for event in playground.ask([question]) if isinstance(event, Started)]
+    assert started[0].prompt == "user: hi\nassistant: Well"
+    with pytest.raises(ConfigError, match="go on with"):
+        playground.ask([question.model_copy(update={"messages": begun[:1]})])
+    with pytest.raises(ConfigError, match="no question"):
+        playground.ask([question.model_copy(update={"continues": False})])

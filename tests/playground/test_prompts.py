@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from playground.errors import UnknownNameError, VariantError
 from playground.messages import Conversation, Message
-from playground.prompts import PromptFormat, choose, format_names, opening, prompt_format, render
+from playground.prompts import PromptFormat, choose, continued, format_names, opening, prompt_format, render
 from tests.playground.chat_templates import FAMILIES
 
 BOS, EOS = "<s>", "</s>"
@@ -194,6 +194,35 @@ def test_any_turns_equal_transformers_own(
         turns, chat_template=TEMPLATES[name], tokenize=False, add_generation_prompt=opened, **extra
     )
     assert render(PromptFormat(template=TEMPLATES[name]), messages, TOKENS, opened, extra) == wanted
+
+
+@pytest.mark.parametrize("answer", ["네, 그", " 네, <b>그 ", "a\n\n", ""])
+@pytest.mark.parametrize("system", ["", "간단히 답하세요."])
+@pytest.mark.parametrize("name", sorted(set(TEMPLATES) - {"gemma", "everything", "tojson"}))
+def test_an_answer_is_continued_as_transformers_does_it(name: str, system: str, answer: str, tokenizer: Any) -> None:
+    messages = Conversation(messages=talk(system)).answer(answer).messages
+    turns = [message.model_dump(exclude_none=True) for message in messages]
+    try:
+        wanted = tokenizer.apply_chat_template(
+            turns, chat_template=TEMPLATES[name], tokenize=False, continue_final_message=True
+        )
+    except ValueError:
+        with pytest.raises(VariantError, match="last message"):
+            continued(PromptFormat(template=TEMPLATES[name]), messages, TOKENS)
+        return
+    assert continued(PromptFormat(template=TEMPLATES[name]), messages, TOKENS).text == wanted
+
+
+def test_a_template_that_writes_an_answer_twice_or_never_continues_none() -> None:
+    messages = Conversation(messages=talk()).answer("It").messages
+    for source in (
+        TEMPLATES["everything"],
+        TEMPLATES["tojson"],
+        "{{ messages | length }}",
+        "{{ messages[0].content }}",
+    ):
+        with pytest.raises(VariantError):
+            continued(PromptFormat(template=source), messages, TOKENS)
 
 
 def test_a_token_that_the_model_lacks_is_undefined_as_in_transformers(tokenizer: Any) -> None:

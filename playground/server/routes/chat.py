@@ -68,6 +68,8 @@ def _rows(body: ChatRequest, dispatcher: Dispatcher) -> list[RowRequest]:
         thinking=body.thinking,
         template_options=body.chat_template_kwargs or {},
         parse_special=bool(body.parse_special),
+        continues=bool(body.continue_final_message),
+        opened=not body.continue_final_message and body.add_generation_prompt is not False,
     )
     return [asked.model_copy(update={"sampling": own}) for own in seeded(asked.sampling, body.seed, 1, body.n or 1)]
 

@@ -173,6 +173,12 @@ class ChatRequest(_Request):
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP)
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
 
+    continue_final_message: bool | None = Field(
+        default=None, description="whether the last message, the assistant's, is the beginning of the answer"
+    )
+    add_generation_prompt: bool | None = Field(
+        default=None, description="whether the template begins an answer behind the messages; false: it does not"
+    )
     chat_template_kwargs: Variables | None = Field(
         default=None, description="variables for the model's chat template, such as enable_thinking"
     )
@@ -229,6 +235,12 @@ class ChatRequest(_Request):
         ):
             if getattr(self, name):
                 raise unsupported(name)
+        if self.continue_final_message and self.add_generation_prompt:
+            text = "'continue_final_message' and 'add_generation_prompt' cannot both be true."
+            raise ApiError(400, text, "continue_final_message", "invalid_value")
+        if self.continue_final_message and self.messages[-1].role != "assistant":
+            text = "'continue_final_message' needs a last message of the role 'assistant'."
+            raise ApiError(400, text, "continue_final_message", "invalid_value")
         if self.top_logprobs is not None and not self.logprobs:
             raise ApiError(400, "'top_logprobs' needs 'logprobs' to be true.", "top_logprobs", "invalid_value")
 

@@ -163,6 +163,23 @@ def test_thinking_is_asked_for_as_the_server_knows_it(owner: str, wanted: dict[s
     assert dialect.thinking(dialect.of(owner), request) == sent
 
 
+GOING_ON = {"continue_final_message": True, "add_generation_prompt": False}
+
+
+@pytest.mark.parametrize(
+    ("owner", "sent"), [("vllm", GOING_ON), ("sglang", GOING_ON), ("madang", GOING_ON), ("llamacpp", {})]
+)
+def test_servers_that_can_are_asked_to_go_on(owner: str, sent: dict[str, Any]) -> None:
+    request = RowRequest(variant="r", sampling=Sampling(), continues=True)
+    assert dialect.ending(dialect.of(owner), request) == sent
+    assert dialect.ending(dialect.of(owner), request.model_copy(update={"continues": False})) == {}
+
+
+def test_a_server_that_might_begin_another_answer_is_not_asked_to_go_on() -> None:
+    with pytest.raises(VariantError, match="not known to go on"):
+        dialect.ending(dialect.of("someone"), RowRequest(variant="r", sampling=Sampling(), continues=True))
+
+
 def test_a_budget_that_no_field_takes_is_refused() -> None:
     request = RowRequest(variant="r", sampling=Sampling(), thinking=Thinking(budget=9))
     with pytest.raises(VariantError, match="takes no budget"):

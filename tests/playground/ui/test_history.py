@@ -232,3 +232,21 @@ def test_what_cannot_be_kept_is_said_and_still_answered(desk: Desk, settings: Se
     assert all("heard: Hello" in text for text in answers(page[desk.view.chat]).values())
     assert FILE in page[desk.view.notice]
     assert words("ko")["problem.unkept"] in page[desk.view.notice]
+
+
+def test_a_variant_goes_on_from_an_edited_answer_and_the_one_before_stays(desk: Desk) -> None:
+    talk = asked(desk, "Hello")
+    turn = talk.turns[-1]
+    page = wish(desk, "go_on", f"{turn.id} {NAMES[1]}", "Well, ", talk)
+    grown = page[desk.view.chat]
+    answer = grown.turns[-1].answers[NAMES[1]]
+    assert answer.text.startswith(f"Well, {NAMES[1]} heard: Well, ")
+    assert (answer.before, answer.edited) == ("Well, ", False)
+    assert grown.turns[-1].answers[NAMES[0]] == turn.answers[NAMES[0]].without_prompt() or answers(grown)[NAMES[0]]
+    assert len(grown.children("")) == 2
+    assert "assistant: Well, " in page[desk.view.slots[1].prompt]
+    assert words("en")["answer.went_on"] in page[desk.view.slots[1].live]
+    assert words("en")["answer.went_on"] not in page[desk.view.slots[0].live]
+    again = asked(desk, "and?", grown)
+    assert again.messages(NAMES[1], "")[1].content == answer.text
+    assert desk.view.chat not in wish(desk, "go_on", f"{turn.id} {NAMES[1]}", "  ", talk)

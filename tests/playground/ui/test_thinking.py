@@ -86,8 +86,8 @@ def test_thoughts_go_back_as_the_template_wants_them(desk: Desk) -> None:
 
 def test_the_switch_is_there_where_a_chosen_variant_can(desk: Desk) -> None:
     row = desk.view.controls.thinking.row
-    assert chat.drawn(desk, Chat(), NAMES)[row]["visible"]
-    assert not chat.drawn(desk, Chat(), ["plain"])[row]["visible"]
+    assert chat.drawn(desk, values(desk), Chat(), NAMES)[row]["visible"]
+    assert not chat.drawn(desk, values(desk), Chat(), ["plain"])[row]["visible"]
 
 
 def test_a_budget_below_nothing_is_an_error(desk: Desk) -> None:

@@ -210,6 +210,35 @@ def test_typed_control_tokens_are_text_unless_they_are_to_be_parsed(client: open
     assert raw.usage.prompt_tokens == 3
 
 
+BEGUN: Any = [*HI, {"role": "assistant", "content": "Well"}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "prompt"),
+    [
+        ({"continue_final_message": True}, "user: hi\nassistant: Well"),
+        ({"continue_final_message": True, "add_generation_prompt": False}, "user: hi\nassistant: Well"),
+        ({"add_generation_prompt": False}, "user: hi\nassistant: Well\n"),
+        ({}, "user: hi\nassistant: Well\n"),
+    ],
+)
+def test_an_answer_that_was_begun_is_gone_on_with(client: openai.OpenAI, fields: Any, prompt: str) -> None:
+    answer = client.chat.completions.create(model="other", messages=BEGUN, extra_body=fields)
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == len(prompt)
+    assert "Well" in (answer.choices[0].message.content or "")
+
+
+@pytest.mark.parametrize(
+    ("messages", "fields"), [(BEGUN, {"continue_final_message": True, "add_generation_prompt": True}), (HI, {})]
+)
+def test_what_cannot_be_gone_on_with_is_refused(client: openai.OpenAI, messages: Any, fields: Any) -> None:
+    with pytest.raises(openai.BadRequestError, match="continue_final_message"):
+        client.chat.completions.create(
+            model="other", messages=messages, extra_body={"continue_final_message": True} | fields
+        )
+
+
 def test_harmless_fields_are_taken(client: openai.OpenAI) -> None:
     options: Any = {
         "user": "u",
