@@ -15,6 +15,11 @@ Updates = dict[Block, Any]
 SILENT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """Options of every event: it draws no veil over what it changes, and stands in no public API."""
 PRESSES = """
+const picked = (button) => {
+  const lists = button.closest("[data-picks]")?.querySelectorAll("select");
+  if (!lists) return button.dataset.name;
+  return JSON.stringify(Object.fromEntries([...lists].map((one) => [one.dataset.field, one.value])));
+};
 element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-tab], [data-action]");
   if (!button) return;
@@ -22,10 +27,11 @@ element.addEventListener("click", (event) => {
   if (tab && ask) window.madang.asked[tab] = ask;
   if (ask && tab === "chat") document.dispatchEvent(new CustomEvent("madang:ask", { detail: ask }));
   else if (tab) document.querySelector(`#tab-${tab}-button`)?.click();
-  else trigger("click", { action: button.dataset.action, name: button.dataset.name });
+  else trigger("click", { action: button.dataset.action, name: picked(button) });
 });
 """
-"""Buttons inside HTML: `data-tab` opens a tab, `data-action` and `data-name` reach the handler. With `data-ask` the tab
+"""Buttons inside HTML: `data-tab` opens a tab, `data-action` and `data-name` reach the handler. Of a button inside
+`data-picks` the name is what its lists hold, as JSON by `data-field`. With `data-ask` the tab
 chooses that variant (Mine.coming tells it); Chat hears it as ASKED and opens its tab itself."""
 ASKED = """
 document.addEventListener("madang:ask", (event) => trigger("click", { name: event.detail }));

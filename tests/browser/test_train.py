@@ -129,6 +129,24 @@ def test_two_browsers_side_by_side_see_their_own(locale: str, visit: Open, tmp_p
     assert "melons" in other.inner_text("#train-data")
 
 
+@pytest.mark.parametrize("locale", ["en-US", "ko-KR"])
+def test_columns_of_unknown_names_are_chosen_from_lists(locale: str, visit: Open, tmp_path: Path) -> None:
+    rows = tmp_path / "odd.jsonl"
+    rows.write_text('{"물음": "하나?", "대답": "둘"}\n', encoding="utf-8")
+    page = visit(locale=locale)
+    open_tab(page, "train", "train-earlier" if page.query_selector("#train-earlier .jobs") else "train-run")
+    page.set_input_files(".source:has(#train-source) input[type=file]", str(rows))
+    page.wait_for_selector("#train-data .card")
+    assert ("이대로 읽기" if locale == "ko-KR" else "Read them so") in page.inner_text("#train-side")
+    page.select_option("#train-data [data-field=instruction]", "물음")
+    page.select_option("#train-data [data-field=output]", "대답")
+    page.click("#train-data [data-action=columns]")
+    page.wait_for_selector("#train-data .lengths")
+    page.click("#train-recipe > .label-wrap")
+    page.wait_for_selector("#train-columns textarea")
+    assert text(page, "columns") == "instruction=물음\noutput=대답"
+
+
 @pytest.mark.parametrize("width", [1440, 1024])
 @pytest.mark.parametrize("locale", ["en-US", "ko-KR"])
 def test_start_is_in_sight_and_the_rest_is_folded(width: int, locale: str, visit: Open) -> None:

@@ -114,6 +114,10 @@ def main(arguments: list[str]) -> int:
     """`--data FOLDER`, then a verb of those that the tab calls."""
     settings, rest = Settings(data=Path(arguments[1])), arguments[2:]
     if rest[:2] == ["data", "check"]:
+        if "odd" in Path(rest[2]).name and "--column" not in rest:
+            columns = {"물음": "하나?", "대답": "둘"}
+            sys.stdout.write(json.dumps({"unread": True, "columns": columns}) + "\nerror: In no known format.\n")
+            return 2
         sys.stdout.write(json.dumps(REPORT) + "\n")
         return 0
     progress = Path(rest[rest.index("--progress") + 1])

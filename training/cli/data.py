@@ -47,16 +47,22 @@ def check(  # noqa: PLR0913 - a parameter an option
 ) -> None:
     """Print what is wrong, row by row, and how long the rows are; exit 1 where training would refuse the data."""
     from training.data.formats import ANSWERS, check_method, convert, wanted_format
-    from training.data.report import inspect
+    from training.data.report import inspect, samples
     from training.data.sources import read
 
-    rows = convert(read(source, split), wanted_format(form, method), _columns(column or []), _roles(role or [*ANSWERS]))
+    table, named = read(source, split), _columns(column or [])
+    try:
+        rows = convert(table, wanted_format(form, method), named, _roles(role or [*ANSWERS]))
+    except ConfigError:
+        if as_json:
+            print_json({"unread": True, "columns": samples(table)})
+        raise
     if method:
         check_method(rows, method)
     encoder = _encoder(program(context), model, prompt_format) if lengths else None
     report = inspect(rows, encoder, max_length, program(context).benchmark_texts(kobest))
     done = _write(fix, report, source) if fix else None
-    _show(report, done, fix, as_json, encoder)
+    _show(report, done, fix, as_json, encoder, samples(table))
     if report.fatal and not fix:
         raise typer.Exit(1)
 
@@ -110,6 +116,7 @@ def _show(
     target: Path | None,
     as_json: bool,
     encoder: "Encoder | None",
+    columns: dict[str, str],
 ) -> None:
     from training.cli import data_tables
     from training.data.report import as_json as plain
@@ -117,6 +124,6 @@ def _show(
     fixed = {"file": str(target), "rows": len(done[0]), "done": done[1]} if done else None
     if as_json:
         whole = plain(report) | {"model": encoder.name if encoder else None, "fixed": fixed}
-        print_json(whole)
+        print_json(whole | {"columns": columns})
         return
     data_tables.show(report, encoder.name if encoder else "", fixed)

@@ -15,7 +15,7 @@ from training.data.encodings import composed
 from training.data.examples import Example, Row, Table, Turn
 from training.data.findings import Finding, many
 from training.data.leftovers import Leftovers
-from training.data.names import meant, option, suggested
+from training.data.names import meant, option, other_names, suggested
 from training.data.rows import READERS, SPOKEN, rating
 from training.data.turns import PAIRS, turned
 from training.methods import METHODS, Kind
@@ -89,13 +89,31 @@ def convert(
     if not table.rows:
         chosen = "text" if format == "auto" else format
         return Data([], chosen, table.name, list(table.faults))
-    chosen = detect(table) if format == "auto" else format
-    if format != "auto":
-        _check_columns(table, format)
+    table, chosen, read_as = _found(table, format, columns or {})
     examples, findings = _examples(table, chosen)
+    findings = [*read_as, *findings]
     if tuple(roles) != ANSWERS:
         examples = [_learnt_by(example, roles, table.name) for example in examples]
     return Data(examples, chosen, table.name, [*table.faults, *findings])
+
+
+def _found(table: Table, asked: str, columns: Mapping[str, str]) -> tuple[Table, str, list[Finding]]:
+    """Return the table with its columns by their fields, its format, and a note where names were read as others."""
+    if asked != "auto":
+        _check_columns(table, asked)
+        return table, asked, []
+    named = {} if columns or any(map(_formats_of, table.rows)) else other_names(table.columns)
+    if not named:
+        return table, detect(table), []
+    try:
+        renamed = _renamed(table, named)
+        chosen = detect(renamed)
+    except ConfigError:
+        raise _unknown(table) from None  # which names the columns as the file has them
+    about = ", ".join(f"{column} → {field}" for field, column in named.items())
+    said = " ".join(option(field, column) for field, column in named.items())
+    note = Finding("columns", "note", (), f"Columns read as: {about}", f"If not so, say it: {said}", about=about)
+    return renamed, chosen, [note]
 
 
 def _learnt_by(example: Example, roles: Sequence[str], name: str) -> Example:

@@ -6,8 +6,8 @@ from difflib import get_close_matches
 from shlex import quote
 
 NAMES: dict[str, tuple[str, ...]] = {
-    "instruction": ("질문", "지시", "지시문", "명령", "query", "question", "user_input", "inputs"),
-    "output": ("답변", "답", "응답", "출력", "answer", "response", "reply", "target", "targets"),
+    "instruction": ("질문", "지시", "지시문", "명령", "query", "question", "user_input", "inputs", "user"),
+    "output": ("답변", "답", "응답", "출력", "answer", "response", "reply", "target", "targets", "assistant"),
     "input": ("입력", "맥락", "문맥", "지문", "context", "passage", "document", "documents", "contexts"),
     "system": ("시스템", "시스템_프롬프트", "system_message", "system_instruction", "sys_prompt", "persona"),
     "history": ("대화_기록", "이전_대화", "chat_history", "previous_turns", "past"),
@@ -81,6 +81,33 @@ def suggested(columns: Sequence[str]) -> str:
     some |= {name: column for name, column in more.items() if column and column not in some.values()}
     said = " ".join(option(name, column or "…") for name, column in some.items() if name != column)
     return f"Did you mean {said}?" if said else "A --format says what is wrong with each row."
+
+
+CERTAIN = (("prompt", "chosen", "rejected"), ("instruction", "output"), ("prompt", "completion"), ("messages",))
+"""Columns that are read under their other names without being told, the most particular first."""
+
+
+def other_names(columns: Sequence[str]) -> dict[str, str]:
+    """Return field -> column where a table has a format's columns under names that mean nothing else; else nothing.
+
+    A name that is only near is never taken, nor one of two columns that may both be meant.
+    """
+    for wanted in CERTAIN:
+        found = {name: _own_or_other(name, columns) for name in wanted}
+        if any(len(names) > 1 for names in found.values()):
+            return {}
+        if all(found.values()):
+            beside = {name: _own_or_other(name, columns) for name in BESIDE if name != "input" or wanted[0] != "prompt"}
+            taken = [names[0] for names in found.values()]
+            found |= {name: names for name, names in beside.items() if len(names) == 1 and names[0] not in taken}
+            return {name: names[0] for name, names in found.items() if names[0] != name}
+    single = _own_or_other("text", columns) if len(columns) == 1 else []
+    return {"text": single[0]} if single and single != ["text"] else {}
+
+
+def _own_or_other(name: str, columns: Sequence[str]) -> list[str]:
+    """Return the column of a field's own name, else those that it may stand in under another."""
+    return [name] if name in columns else columns_of(name, columns)
 
 
 def meant(name: str, columns: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from training.data.checks import check
 from training.data.encoder import Encoder
-from training.data.examples import Example
+from training.data.examples import Example, Table
 from training.data.faults import usable
 from training.data.findings import Finding
 from training.data.formats import Data
@@ -15,6 +15,8 @@ from training.data.lengths import Lengths, measure, render
 from training.data.tokenizing import Text
 
 PREVIEWS = 3
+SAMPLE = 60
+"""Characters of a cell that tell which column it is."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,12 @@ def _parts(text: Text) -> tuple[tuple[str, bool], ...]:
         parts += [(text.text[at:start], False), (text.text[start:end], True)]
         at = end
     return tuple(part for part in [*parts, (text.text[at:], False)] if part[0])
+
+
+def samples(table: Table) -> dict[str, str]:
+    """Return the columns of a table, each with the beginning of its first cell that holds anything."""
+    cells = {column: next((row[column] for row in table.rows if row.get(column)), "") for column in table.columns}
+    return {column: str(cell)[:SAMPLE] for column, cell in cells.items()}
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -78,6 +78,7 @@ def advised(components: Components, fields: dict[str, Any]) -> list[gr.HTML]:
         beside("evaluation", partial(add, gr.Number, "evaluation", step=0.05), whole("save_steps"))
         for name in form.TICKS:
             beside(name, partial(add, gr.Checkbox, name))
+        components.field(fields, "train", gr.Textbox, "columns", lines=2)
         components.field(fields, "train", gr.Textbox, "extra", lines=4)
         plain(f'<p class="soft">{both("method.grpo_info")}</p>')
     return shown

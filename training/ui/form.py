@@ -83,6 +83,8 @@ def _row(form: Form) -> dict[str, Any]:
     data: dict[str, Any] = {"source": source}
     if share := _share(form["evaluation"]):
         data["evaluation"] = share
+    if columns := _columns(form):
+        data["columns"] = columns
     row: dict[str, Any] = {
         "method": form["method"],
         "model": form["model"],
@@ -94,6 +96,16 @@ def _row(form: Form) -> dict[str, Any]:
     row |= {name: True for name in ("load_in_4bit", "kobest") if form[name]}
     guards = {name: True for name in ("shorten", "lower_rank") if form[name]}
     return row | ({"guards": guards} if guards else {})
+
+
+def _columns(form: Form) -> dict[str, str]:
+    """Return field -> column, of one `field=column` a line."""
+    lines = [line.strip() for line in str(form.get("columns") or "").splitlines() if line.strip()]
+    pairs = {line: line.partition("=") for line in lines}
+    for line, (field, _, column) in pairs.items():
+        if not field.strip() or not column.strip():
+            raise form_error("train.column", line=line)
+    return {field.strip(): column.strip() for field, _, column in pairs.values()}
 
 
 def _lora(form: Form) -> dict[str, Any]:

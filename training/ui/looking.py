@@ -1,5 +1,6 @@
 """A look at the training data: `madang data check` as a job, and its report as HTML. Reads no data itself."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from playground.settings import Settings
 from playground.system import jobs
 from playground.system.jobs import Job
 from training.data.findings import listed
-from training.ui import form, reports
+from training.ui import columns, form, reports
 from training.ui.plots import histogram
 from training.ui.reports import Report
-from training.words import both, texts, words
+from training.words import both, card, texts, words
 
 KIND = "train-data"
 SHOWN = 900
@@ -52,6 +53,13 @@ def fix(settings: Settings, program: Command, name: str, owner: str = "") -> str
     return reports.start(settings, KIND, made, {"title": _title(values), "form": values, "owner": owner}, name)
 
 
+def read_as(settings: Settings, program: Command, before: str, picked: str, owner: str = "") -> tuple[str, str]:
+    """Look again at a job's data, its columns read as picked (JSON); return the job's id and the form's field."""
+    values = dict(jobs.find(settings, before).about["form"])
+    columns = "\n".join(f"{field}={column}" for field, column in dict(json.loads(picked)).items() if column)
+    return start(settings, program, values | {"columns": columns}, owner, before), columns
+
+
 def _title(values: form.Form) -> str:
     source = str(values["source"]).strip()
     return Path(source).name if Path(source).exists() else source
@@ -71,11 +79,15 @@ def _stripped(source: object) -> str:
 
 
 def _report(job: Job, report: Report) -> str:
+    """Return the whole report; of a file in no known format what is wrong, and the form that names its columns."""
+    if report.get("unread"):
+        return card("look.failed", *job.last_words()) + columns.html(job, report)
     verdict = "refused" if report["fatal"] else "usable"
     count = f"{report['rows']:,}"
     facts = f"<span>{both('look.format', format=report['format'])}</span><span>{both('look.rows', count=count)}</span>"
     head = f'<p class="facts"><b class="verdict-{verdict}">{both(f"look.{verdict}")}</b>{facts}</p>'
-    return head + _fixed(report) + _findings(job, report) + _lengths(report) + _previews(report)
+    found = _fixed(report) + _findings(job, report) + columns.html(job, report)
+    return head + found + _lengths(report) + _previews(report)
 
 
 def _fixed(report: Report) -> str:

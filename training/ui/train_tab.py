@@ -83,6 +83,9 @@ def act(settings: Settings, program: Command, action: str, name: str, seen: Seen
             return Done(replace(seen, run=""))
         elif action == "fix":
             return Done(replace(seen, look=looking.fix(settings, program, name, seen.owner)))
+        elif action == "columns":
+            job, columns = looking.read_as(settings, program, seen.look, name, seen.owner)
+            return Done(replace(seen, look=job), fields={"columns": columns})
         elif action == "show":
             return Done(replace(seen, run=name))
         elif action == "use":

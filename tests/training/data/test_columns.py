@@ -169,17 +169,39 @@ def test_a_prompt_carries_no_loss_and_its_completion_does() -> None:
     assert [turn.learnt for turn in data([row]).examples[0].turns] == [False, False, False, True]
 
 
-SUGGESTED = {
-    ("question", "answer"): "--column instruction=question --column output=answer",
-    ("질문", "답변", "시스템"): "--column instruction=질문 --column output=답변 --column system=시스템",
-    ("instruction", "context", "response"): "--column output=response --column input=context",
-    ("query", "preferred", "dispreferred"): "--column chosen=preferred --column rejected=dispreferred",
-    ("dialogue",): "--column messages=dialogue",
-    ("질문", "답변", "이전대화", "시스템 프롬프트"): "--column 'system=시스템 프롬프트' --column history=이전대화",
-    ("messages",): "A --format says what is wrong",
-    ("prompt", "response"): "--column completion=response",
-    ("input", "preferred_output", "non_preferred_output"): "--column chosen=preferred_output",
+OTHER_NAMES = {
+    ("question", "answer"): ("koalpaca", "question → instruction, answer → output"),
+    ("Question", "ANSWER"): ("koalpaca", "Question → instruction, ANSWER → output"),
+    ("질문", "답변", "시스템"): ("koalpaca", "질문 → instruction, 답변 → output, 시스템 → system"),
+    ("instruction", "context", "response"): ("alpaca", "response → output, context → input"),
+    ("prompt", "response"): ("prompt-completion", "response → completion"),
+    ("user", "assistant"): ("koalpaca", "user → instruction, assistant → output"),
+    ("query", "preferred", "dispreferred"): ("preference", "query → prompt, preferred → chosen"),
+    ("질문", "답변", "이전대화", "시스템 프롬프트"): ("koalpaca", "시스템 프롬프트 → system, 이전대화 → history"),
+    ("본문",): ("text", "본문 → text"),
 }
+"""Columns -> the format that they are read in, and how."""
+
+
+@pytest.mark.parametrize("columns", OTHER_NAMES)
+def test_columns_whose_names_mean_one_thing_are_read_and_told(columns: tuple[str, ...]) -> None:
+    row = dict.fromkeys(columns, "x") | {name: None for name in columns if name == "이전대화"}
+    made = data([row])
+    (note,) = [one for one in made.findings if one.check == "columns"]
+    assert (made.format, len(made)) == (OTHER_NAMES[columns][0], 1)
+    assert note.severity == "note"
+    assert OTHER_NAMES[columns][1] in note.message
+    assert "--column" in note.remedy
+
+
+SUGGESTED = {
+    ("dialogue",): "--column messages=dialogue",
+    ("messages",): "A --format says what is wrong",
+    ("question", "answer", "reply"): "--column instruction=question --column output=answer",
+    ("title", "content"): "--column text=content",
+    ("instructions", "outputs"): "--column instruction=instructions --column output=outputs",
+}
+"""Columns that are not read: one of several may be meant, or a name is only near, or its cells are something else."""
 
 
 @pytest.mark.parametrize("columns", SUGGESTED)

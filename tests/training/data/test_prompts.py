@@ -50,7 +50,7 @@ def test_a_cleaned_copy_says_the_same(case: str, tmp_path: Path) -> None:
 
 def test_no_file_is_found_to_hold_prompts_and_no_other_method_takes_them(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="in no known format"):
-        convert(read(str(jsonl(tmp_path / "rows.jsonl", [{"prompt": "a", "answer": "b"}]))))
+        convert(read(str(jsonl(tmp_path / "rows.jsonl", [{"prompt": "a"}]))))
     assert [wanted_format("auto", name) for name in ("grpo", "sft", None)] == ["prompt", "auto", "auto"]
     assert wanted_format("messages", "grpo") == "messages"
     with pytest.raises(ConfigError, match="sft learns from") as caught:

@@ -82,12 +82,18 @@ def test_a_form_becomes_a_recipe_that_says_what_differs(settings: Settings, valu
     changed = {"rank": "32", "epochs": 2, "evaluation": 0.05, "shorten": True, "name": "try 1"}
     with pytest.raises(Exception, match="a name begins with"):
         form.recipe(settings, values | changed)
-    changed |= {"name": "try:1", "extra": "# a comment\n\ntrainer.save_steps=50\n--set lora.use_rslora=true"}
+    changed |= {
+        "name": "try:1",
+        "save_steps": 50,
+        "max_steps": 9,
+        "alpha": 64,
+        "extra": "# a comment\n\n--set lora.use_rslora=true",
+    }
     made, path = form.recipe(settings, values | changed)
     assert path == settings.data / "recipes" / "try-1.yaml"
     assert recipes.load(path) == made
-    assert made.lora == {"r": 32, "use_rslora": True}
-    assert made.trainer == {"num_train_epochs": 2, "save_steps": 50}
+    assert made.lora == {"r": 32, "lora_alpha": 64, "use_rslora": True}
+    assert made.trainer == {"num_train_epochs": 2, "max_steps": 9, "save_steps": 50}
     assert made.data.evaluation == 0.05
     assert made.guards.shorten
 
@@ -118,6 +124,10 @@ def test_each_method_leaves_its_own_defaults_out(settings: Settings, values: dic
         ({"epochs": None}, "train.number"),
         ({"evaluation": 1.5}, "train.share"),
         ({"extra": "trainer.save_steps 50"}, "train.line"),
+        ({"columns": "instruction 질문"}, "train.column"),
+        ({"alpha": 0.5}, "train.whole"),
+        ({"max_steps": -1}, "train.whole"),
+        ({"save_steps": "often"}, "train.whole"),
         ({"extra": "reward=mine.py:score"}, "train.rewarded"),
         ({"extra": "--set reward=[mine.py:score]\nmethod=grpo"}, "train.rewarded"),
         ({"extra": "method=grpo"}, "train.rewarded"),
@@ -354,6 +364,22 @@ def test_each_browser_sees_its_own_jobs_and_everybody_the_terminals(settings: Se
     assert "another" in showing.html(settings, owner=theirs)[0]
     assert "another" not in "".join(showing.html(settings, owner=ours))
     jobs.cancel(made)
+
+
+def test_columns_can_be_chosen_and_become_the_recipes(settings: Settings, values: dict[str, Any]) -> None:
+    told = {"unread": True, "columns": {"물음": "하나?", "<말>": "둘"}}
+    code = f"print({json.dumps(told)!r}); print('error: No known format.'); exit(2)"
+    made = ended(settings, job(settings, code, looking.KIND, form=values))
+    html = looking.html(settings, made.id)
+    assert "No known format." in html
+    assert '<select data-field="instruction">' in html
+    assert "&lt;말&gt; · 둘" in html
+    picked = json.dumps({"instruction": "물음", "output": "<말>", "input": ""})
+    done = train_tab.act(settings, [sys.executable, "-c", ""], "columns", picked, Seen(look=made.id))
+    assert done.seen.look != made.id
+    said = form.recipe(settings, values | dict(done.fields))[0]
+    assert said.data.columns == {"instruction": "물음", "output": "<말>"}
+    assert "--column output=<말>" in " ".join(jobs.find(settings, done.seen.look).command)
 
 
 def test_a_look_at_another_file_is_not_shown(settings: Settings, values: dict[str, Any]) -> None:
