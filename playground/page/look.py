@@ -1,6 +1,9 @@
 """How the page looks: Gradio's theme in Madang's colours, style sheet and script. Nothing comes from outside."""
 
 import json
+import re
+from functools import cache
+from importlib.resources import files as files_of
 from pathlib import Path
 
 from gradio.themes import Base, Color
@@ -34,6 +37,7 @@ HANJI = Color(
     c900="#1d1c1a",
     c950="#131312",
 )
+KATEX = {"script": re.compile(r"katex-[\w-]+\.js"), "style": re.compile(r"katex-[\w-]+\.css")}
 SANS = ["Pretendard", "-apple-system", "BlinkMacSystemFont", "Apple SD Gothic Neo", "Segoe UI", "Malgun Gothic"]
 SANS += ["Noto Sans KR", "Noto Sans CJK KR", "system-ui", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "D2Coding", "Noto Sans Mono CJK KR", "monospace"]
@@ -80,7 +84,17 @@ def head(language: str, shell: str = "") -> str:
 
     `shell`: HTML that stands in the page's place until Gradio has built it.
     """
-    style = (HERE / "page.css").read_text(encoding="utf-8")
-    script = (HERE / "page.js").read_text(encoding="utf-8")
-    options = json.dumps({"language": language, "shell": shell}).replace("</", "<\\/")
+    style, script = (
+        "".join((HERE / f"{name}.{kind}").read_text(encoding="utf-8") for name in ("page", "drawing"))
+        for kind in ("css", "js")
+    )
+    options = json.dumps({"language": language, "shell": shell, "katex": katex()}).replace("</", "<\/")
     return f"<style>{style}</style><script>window.madang = {options};\n{script}</script>"
+
+
+@cache
+def katex() -> dict[str, str] | None:
+    """Return where Gradio serves the KaTeX of its own Markdown from; None where it brings none: formulas stay TeX."""
+    files = files_of("gradio") / "templates" / "frontend" / "assets"
+    found = {kind: [one.name for one in files.iterdir() if KATEX[kind].fullmatch(one.name)] for kind in KATEX}
+    return {kind: f"assets/{names[0]}" for kind, names in found.items()} if all(found.values()) else None

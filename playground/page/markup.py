@@ -1,37 +1,8 @@
-"""Pieces of HTML: the Markdown of answers, buttons, tables and bars. Knows no language."""
+"""Pieces of HTML: buttons, tables and bars. Knows no language."""
 
 from collections.abc import Iterable
-from functools import cache, lru_cache
-
-from markdown_it import MarkdownIt
-from markdown_it.renderer import RendererHTML
-from markdown_it.token import Token
-from markdown_it.utils import EnvType, OptionsDict
 
 from playground.escape import escaped
-
-
-@lru_cache(maxsize=64)
-def markdown(text: str) -> str:
-    """Return an answer's Markdown as HTML, also where it is only half there yet.
-
-    Answers are never trusted: HTML in them is shown as text, and images are not fetched.
-    """
-    return str(_parser().render(text))
-
-
-@cache
-def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable("table").enable("strikethrough")
-    parser.disable("image")
-    parser.add_render_rule("link_open", _link_open)
-    return parser
-
-
-def _link_open(renderer: RendererHTML, tokens: list[Token], index: int, options: OptionsDict, env: EnvType) -> str:
-    tokens[index].attrSet("target", "_blank")
-    tokens[index].attrSet("rel", "noopener noreferrer nofollow")
-    return renderer.renderToken(tokens, index, options, env)
 
 
 def button(action: str, name: str, text: str, kind: str = "") -> str:

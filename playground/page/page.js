@@ -116,13 +116,16 @@
     if (next?.type === "radio") next.click();
   }, true);
 
-  document.addEventListener("click", async (event) => {
+  document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-copy]");
-    if (!button) return;
-    await copy(button.dataset.copy);
+    if (button) window.madang.copied(button, button.dataset.copy);
+  });
+
+  window.madang.copied = async (button, text) => {
+    await copy(text);
     button.classList.add("copied");
     setTimeout(() => button.classList.remove("copied"), 1200);
-  });
+  };
 
   const copy = async (text) => {
     if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);

@@ -267,6 +267,7 @@ def heard(
     Returns the conversation with the answers.
     """
     catalogue, started = desk.playground.catalogue, set[str]()
+    lives: Updates = {}  # all of them each time: Gradio sends what differs from the time before
     for turn, changed in hearing.looks(FRAME_S):
         if not desk.running.is_current(session, hearing):
             return chat
@@ -274,7 +275,7 @@ def heard(
         updates: Updates = {}
         for name in changed.intersection(picked):
             slot = desk.view.slots[picked.index(name)]
-            updates[slot.live] = panes.live(chat, catalogue.get(name))
+            updates[slot.live] = lives[slot.live] = panes.live(chat, catalogue.get(name))
             if turn.answers[name].started and name not in started:
                 started.add(name)
                 updates[slot.head] = panes.head(catalogue.get(name), _dtype(desk.playground, chat, catalogue, name))
@@ -286,7 +287,7 @@ def heard(
             if hearing.fault:
                 updates[desk.view.notice] = fault("problem.unkept", hearing.fault)
         if updates:
-            yield updates
+            yield lives | updates
     return chat
 
 

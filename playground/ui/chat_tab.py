@@ -13,6 +13,7 @@ from playground.compare import Playground
 from playground.conversations.shelves import Shelves
 from playground.conversations.turns import Chat
 from playground.page.components import Components, plain
+from playground.page.drawing import drawn
 from playground.page.events import ASKED, PRESSES, SILENT, Updates, Values, flowing
 from playground.page.words import both, examples
 from playground.ui import chat, controls, history, history_list, own, picking
@@ -83,8 +84,8 @@ def _slot(components: Components, number: int) -> Slot:
         head = plain(elem_classes="pane-top")
         mine = own.laid_out(components, number)
         with gr.Column(elem_classes="scroll"):
-            log = plain(elem_classes="log", js_on_load=TURNS)
-            live = plain(elem_classes="live", js_on_load=TURNS)
+            log = drawn(elem_classes="log", js_on_load=TURNS)
+            live = drawn(elem_classes="live", js_on_load=TURNS)
         prompt = plain(elem_classes="pane-prompt")
     return Slot(column, head, log, live, prompt, mine)
 

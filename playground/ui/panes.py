@@ -7,7 +7,8 @@ from playground.conversations.turns import Answer, Chat, Turn
 from playground.escape import Markup, escaped
 from playground.events import Failed, Finished, Progress, Stats
 from playground.page.cards import badge
-from playground.page.markup import bar, button, markdown
+from playground.page.markdown import marked
+from playground.page.markup import bar, button
 from playground.page.number import size
 from playground.page.words import both, card, tooltip
 from playground.ui.running import Waiting
@@ -111,7 +112,11 @@ def _body(answer: Answer) -> str:
     """Return the text so far, then what is still awaited or what went wrong."""
     state = "done" if answer.settled else "under-way"
     text = _thought(answer)
-    text += f'<div class="answer md {state}">{markdown(answer.text)}</div>' if answer.text else ""
+    text += (
+        f'<div class="answer md {state}" data-parts>{marked(answer.text, not answer.settled)}</div>'
+        if answer.text
+        else ""
+    )
     if isinstance(answer.end, Failed):
         return text + card("problem.broke" if text else "problem.failed", answer.end.message, answer.end.hint)
     if answer.lost:
@@ -133,7 +138,7 @@ def _thought(answer: Answer) -> str:
     summary = f"<summary>{both('answer.thought' if is_done else 'answer.thinking')}<small>{counted}</small></summary>"
     return (
         f'<details class="thought {"done" if is_done else "thinking"}">{summary}'
-        f'<div class="md">{markdown(answer.reasoning)}</div></details>'
+        f'<div class="md" data-parts>{marked(answer.reasoning, not is_done)}</div></details>'
     )
 
 

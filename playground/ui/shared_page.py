@@ -3,7 +3,7 @@
 from playground.conversations.exports import facts
 from playground.conversations.turns import Chat, Turn
 from playground.escape import escaped
-from playground.page.markup import markdown
+from playground.page.markdown import markdown
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 STYLE = """

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from playground import escape
-from playground.page.markup import markdown
+from playground.page.markdown import markdown
 from tests.places import ROOT
 
 SOURCES = sorted([*(ROOT / "playground/page").glob("*.py"), *ROOT.glob("*/ui/*.py")])
