@@ -201,9 +201,9 @@ def _conversation() -> str:
 def _chatbot(long: bool) -> Iterator[tuple[str, Callable[[Any], None]]]:
     """Serve Gradio's Chatbot with the same answer."""
     turn = {"role": "assistant", "content": "".join(_words(1000))}
-    earlier = [] if long else [{"role": "user", "content": "And then?"}, turn] * (TOKENS // 1000)
+    earlier: list[Any] = [] if long else [{"role": "user", "content": "And then?"}, turn] * (TOKENS // 1000)
 
-    def answer(question: str) -> Iterator[list[dict[str, str]]]:
+    def answer(question: str) -> Iterator[list[Any]]:
         text, shown = "", time.monotonic()
         for piece in _stream(long):
             text += piece
