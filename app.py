@@ -3,6 +3,7 @@
 Imports stay inside functions: a verb loads what it needs, the page never loads torch.
 """
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,8 +23,17 @@ from playground.cli.serve import WithFlags
 from playground.cli.serve import serve as serve_api
 from playground.errors import MadangError, refused
 from playground.escape import guard_rich, visible
-from playground.settings import ONLINE, Environment, Settings, child_environment, load_settings, set_defaults
+from playground.settings import (
+    ONLINE,
+    ChildEnvironment,
+    Environment,
+    Settings,
+    child_environment,
+    load_settings,
+    set_defaults,
+)
 from playground.system.ports import check_port
+from playground.wording import packed
 from training.cli.data import data as data_verbs
 from training.cli.demo import demo as demo_verbs
 from training.cli.demo import ensure
@@ -199,6 +209,17 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'app' has no attribute {name!r}")
 
 
+def _ended(error: MadangError) -> int:
+    """Tell what ended a command, in the terminal's language; one that is a job keeps it for the page's reader."""
+    from playground.cli.language import ending
+
+    sys.stderr.write(visible(ending(error)))
+    if file := ChildEnvironment().madang_error_file:
+        with suppress(OSError):
+            Path(file).write_text(json.dumps([packed(error.message), packed(error.hint)]), encoding="utf-8")
+    return 2
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; a MadangError becomes two lines and a 2."""
     guard_rich()
@@ -211,8 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
         told = error if isinstance(error, MadangError) else refused(error)
         if told is None:
             raise
-        sys.stderr.write(visible(f"error: {told.message}\n" + (f"hint: {told.hint}\n" if told.hint else "")))
-        return 2
+        return _ended(told)
     return 0
 
 

@@ -14,10 +14,12 @@ from rich.progress import Progress as Bars
 from eval.progress import Progress
 from playground.catalogue.variants import Catalogue
 from playground.cli.context import program, say
+from playground.cli.language import fault, told
 from playground.compare import Playground
 from playground.errors import ConfigError
 from playground.system.interrupts import asked_to_stop
 from playground.system.progress import ProgressFile
+from playground.wording import worded
 
 if TYPE_CHECKING:  # the page imports this module, and statistics take their time
     from eval import leaderboard as boards
@@ -183,8 +185,8 @@ def leaderboard(  # noqa: PLR0913 - a parameter an option
     if folder is None and not where.is_dir():
         raise ConfigError("Nothing has been scored yet.", TO_BEGIN)
     found = boards.load(where, Catalogue.load(settings), margin / 100)
-    for fault in found.faults:
-        say(Console(stderr=True), f"left out: {fault.message} {fault.hint}", "yellow")
+    for left_out in found.faults:
+        say(Console(stderr=True), fault(left_out, f"{told(worded('terminal.left_out'))}: "), "yellow")
     named = [_task(found, task.strip()) for task in tasks.split(",") if task.strip()]
     board = found.only(variants=variant or (), shots=shots, tasks=named, whole=whole)
     if not board.rows:

@@ -2,7 +2,7 @@
 
 from eval.paired import Difference, Loss
 from eval.words import words
-from playground.page.words import Language
+from playground.wording import Language
 
 
 def sentence(result: Difference | Loss, language: Language = "en") -> str:

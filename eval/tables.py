@@ -17,7 +17,7 @@ from eval.paired import Difference, Loss, Score
 from eval.sentences import points, reason, sentence
 from eval.words import words
 from playground.escape import HALVES, in_markdown, in_sheet
-from playground.page.words import Language
+from playground.wording import Language
 
 FACTS = ("dtype", "size_bytes", "prefill_tokens_per_s", "decode_tokens_per_s", "first_token_s", "peak_memory_bytes")
 JSON: TypeAdapter[object] = TypeAdapter(object)

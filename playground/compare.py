@@ -24,6 +24,7 @@ from playground.protocol import ModelSpec, RowRequest
 from playground.settings import Settings
 from playground.thinking.asked import Thinking
 from playground.values import Value
+from playground.wording import worded
 from playground.workers.loadable import Loadable, Loader
 from playground.workers.pool import WorkerPool
 from playground.workers.tickets import Rows, Ticket
@@ -69,13 +70,13 @@ class Playground:
         """
         names = [question.variant for question in questions]
         if not names or len(names) > MAX_VARIANTS or len(set(names)) < len(names):
-            raise ConfigError(f"Asked {names}: 1 to {MAX_VARIANTS} different variants.", "Choose each variant once.")
+            raise ConfigError(worded("compare.asked_different_variants", names=names, max_variants=MAX_VARIANTS))
         last = {True: "assistant", False: "user"}
         silent = [q.variant for q in questions if not q.messages or q.messages[-1].role != last[q.continues]]
         if silent and any(question.continues for question in questions):
-            raise ConfigError(f"{', '.join(silent)} got no answer to go on with.", "The last message must be it.")
+            raise ConfigError(worded("compare.got_no_answer", silent=", ".join(silent)))
         if silent:
-            raise ConfigError(f"{', '.join(silent)} got no question.", "The last message must be the user's.")
+            raise ConfigError(worded("compare.got_no_question", silent=", ".join(silent)))
         loader = Loader(self.settings, self.catalogue, self.hub)
         for name in names:
             loader.catalogue.get(name)
@@ -147,7 +148,7 @@ class Comparison:
 
         def progress(done: float, what: str) -> None:
             if ticket.cancelled:
-                raise WorkerError(f"{ticket.variant} was cancelled while it was being downloaded.")
+                raise WorkerError(worded("compare.cancelled_while_being", variant=ticket.variant))
             ticket.deliver(Progress(variant=ticket.variant, step="downloading", fraction=done, detail=what))
 
         return self.loader.loadable(self.loader.catalogue.get(ticket.variant), progress)

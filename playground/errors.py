@@ -22,23 +22,26 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
+from playground.wording import Worded, hint_of, joined, worded
+
 FULL = {errno.ENOSPC, errno.EDQUOT}
 FULL_SAID = ("No space left on device", "Disk quota exceeded")
 """Writers in Rust and in other processes bring the system's words without its number."""
 TOO_MANY = {errno.EMFILE, errno.ENFILE}
 UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
 UNWRITABLE_SAID = ("Read-only file system", "Permission denied")
-ELSEWHERE = "or choose another folder: --data DIR or MADANG_DATA for all of it, --out DIR for what a verb writes"
-BUG_HINT = "Please report it with the lines that stand in the terminal where Madang runs."
 
 
 class MadangError(Exception):
-    """One sentence that names the thing and the value, and a hint that names the remedy."""
+    """One sentence that names the thing and the value, and a hint that names the remedy.
+
+    A message that was `worded` brings its own hint, unless another one is given.
+    """
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or hint_of(message)
 
 
 class ConfigError(MadangError):
@@ -52,10 +55,10 @@ class UnknownNameError(MadangError):
         known = sorted(known)
         near = get_close_matches(name, known, n=3, cutoff=0.5)
         if near:
-            hint = f"Did you mean {' or '.join(near)}?"
+            hint = worded("names.near", near=joined(near, worded("names.or")))
         else:
-            hint = f"Known: {', '.join(known)}." if known else "None are known yet."
-        super().__init__(f"There is no {what} named {name!r}.", f"{hint} {remedy}".strip())
+            hint = worded("names.known", known=", ".join(known)) if known else worded("names.none_known")
+        super().__init__(worded("names.unknown", what=what, name=name), joined([hint, remedy]) if remedy else hint)
         self.name = name
         self.near = near
 
@@ -83,8 +86,8 @@ class WorkerError(MadangError):
 class EndingError(WorkerError):
     """Madang is told to end, and answers nothing any more."""
 
-    def __init__(self, message: str = "Madang is being ended.", hint: str = "Ask again once it runs again.") -> None:
-        super().__init__(message, hint)
+    def __init__(self, message: str = "", hint: str = "") -> None:
+        super().__init__(message or worded("names.ending"), hint)
 
 
 class ContextError(MadangError):
@@ -118,23 +121,23 @@ def refused(error: BaseException, target: Path | None = None) -> SetupError | No
     said = [cause for cause in causes(error) if isinstance(cause, OSError)]
     file = target or next((Path(str(cause.filename)) for cause in said if cause.filename), None)
     if disk_full(error):
-        where = f" in {file.parent}" if file else ""
-        what = f": {file.name} could not be written" if file else ""
-        kept = "what was there before is untouched"
-        return SetupError(f"The disk is full{what}.", f"Free some space{where}, {ELSEWHERE}; {kept}.")
+        return SetupError(_of_file("full", file))
     if any(cause.errno in TOO_MANY for cause in said):
-        hint = "Raise the limit (`ulimit -n 4096`) before Madang starts, or ask for less at once."
-        return SetupError("Too many files are open at once.", hint)
+        return SetupError(worded("machine.too_many_open"))
     reason = next((cause.strerror for cause in said if cause.errno in UNWRITABLE), None)
     reason = reason or next((word for word in UNWRITABLE_SAID for cause in causes(error) if word in str(cause)), None)
     if reason is None or (file is None and said):  # of a socket, say
         return None
-    name, where = (file.name, f" in {file.parent}") if file else ("A file", "")
-    what = "written" if target else "opened or written"
-    hint = f"Give Madang the right to it{where}, {ELSEWHERE}."
-    return SetupError(f"{name} cannot be {what}: {reason}.", hint)
+    return SetupError(_of_file("unwritten" if target else "unopened", file, reason=reason))
+
+
+def _of_file(what: str, file: Path | None, **fields: str) -> Worded:
+    """Return what is told of a file, or of one whose name nobody knows."""
+    if file is None:
+        return worded(f"machine.{what}", **fields)
+    return worded(f"machine.{what}_file", name=file.name, folder=file.parent, **fields)
 
 
 def bug(error: Exception) -> MadangError:
     """Return the error that a pane shows where the machine said no, or for a fault of our own, which is raised too."""
-    return refused(error) or WorkerError(f"A fault inside Madang: {type(error).__name__}: {error}.", BUG_HINT)
+    return refused(error) or WorkerError(worded("machine.bug", kind=type(error).__name__, error=error))

@@ -4,6 +4,7 @@ from typing import Literal
 
 from playground.traits import Notice
 from playground.values import Value
+from playground.wording import Wording
 
 FinishReason = Literal["stop", "length", "cancelled"]
 Step = Literal["queued", "downloading", "loading", "reading"]
@@ -96,8 +97,8 @@ class Finished(_Event):
 class Failed(_Event):
     """This variant gives no (further) answer; the others go on."""
 
-    message: str
-    hint: str = ""
+    message: Wording
+    hint: Wording = ""
     text: str = ""
     reasoning: str = ""
     error: str = ""

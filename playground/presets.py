@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 
 from playground.errors import ConfigError, UnknownNameError
 from playground.values import Value
+from playground.wording import worded
 
 PRESETS_FILE = Path(__file__).with_name("presets.toml")
 DEFAULT_PRESET = "balanced"
@@ -51,7 +52,7 @@ def preset(name: str) -> Sampling:
     """Return one preset; an unknown name is an error with near matches."""
     known = presets()
     if name not in known:
-        raise UnknownNameError("preset", name, known)
+        raise UnknownNameError(worded("noun.preset"), name, known)
     return known[name]
 
 
@@ -70,4 +71,4 @@ def changed(fields: dict[str, object]) -> Sampling:
         faults = "; ".join(
             f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg'].lower()}" for e in error.errors()
         )
-        raise ConfigError(f"The sampling settings are not valid: {faults}.", "Change the named fields.") from error
+        raise ConfigError(worded("presets.sampling_settings_not", faults=faults)) from error

@@ -20,6 +20,7 @@ from playground.traits import traits_of
 from playground.typed.control import Control, marked, signs
 from playground.typed.written import Written
 from playground.values import Value
+from playground.wording import worded
 
 FORMATS_FILE = Path(__file__).with_name("formats.toml")
 ON_FROM_HERE = "MADANG-GOES-ON-FROM-HERE"
@@ -49,7 +50,7 @@ def format_names() -> list[str]:
 def prompt_format(name: str) -> PromptFormat:
     """Return one named prompt format; an unknown name is an error with near matches."""
     if name not in _formats():
-        raise UnknownNameError("prompt format", name, _formats())
+        raise UnknownNameError(worded("noun.prompt_format"), name, _formats())
     return _formats()[name]
 
 
@@ -101,7 +102,7 @@ def _object(file: Path) -> dict[str, Any]:
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise VariantError(f"{file} is not valid JSON: {error}.", "Copy the file again.") from error
+        raise VariantError(worded("prompts.not_valid_json", file=file, error=error)) from error
     return said if isinstance(said, dict) else {}
 
 
@@ -117,8 +118,7 @@ def choose(variant: str, own_template: str | None, format_name: str | None) -> P
     if own_template:
         return PromptFormat(template=own_template)
     raise VariantError(
-        f"{variant!r} has no chat template, so there is no telling how to ask it.",
-        f'Add prompt_format = "…" to its catalogue row: {", ".join(format_names())}.',
+        worded("prompts.no_chat_template", variant=variant, format_names=", ".join(format_names())),
     )
 
 
@@ -139,8 +139,7 @@ def write(  # noqa: PLR0913 - a variable of the template each
     written = Written.with_signs(signed, begin, end, control)
     if written.text != text:
         raise VariantError(
-            "A message holds control tokens, and the chat template changes it so that they cannot be kept as text.",
-            "Take them out of the message, or have them read as control tokens: parse_special.",
+            worded("prompts.message_holds_control"),
         )
     return written
 
@@ -163,8 +162,7 @@ def continued(
     at = written.text.rfind(ON_FROM_HERE)
     if written.text.count(ON_FROM_HERE) != 1 or last.content.strip() not in written.text:
         raise VariantError(
-            "The chat template does not write the last message as it is, so that no answer can go on from it.",
-            "Ask again in place of going on, or have the prompt written by a prompt_format of the catalogue.",
+            worded("prompts.chat_template_not"),
         )
     kept = written.text[:at] if written.text.startswith(f"{ON_FROM_HERE} ", at) else written.text[:at].rstrip()
     return written._replace(text=kept, typed=tuple(place for place in written.typed if place[1] <= len(kept)))
@@ -186,8 +184,7 @@ def render(
     traits = traits_of(chosen.template, tokens or {})
     if not traits.asks:
         raise VariantError(
-            "The chat template writes nothing of what is asked, whether it gets a text or parts.",
-            f'Add prompt_format = "…" to the catalogue row: {", ".join(format_names())}.',
+            worded("prompts.chat_template_writes", format_names=", ".join(format_names())),
         )
     rows = [message.model_dump(exclude_none=True) for message in traits.arranged(messages)]
     turns = [traits.given(habits.turn(row, chosen.template)) for row in rows]
@@ -195,8 +192,7 @@ def render(
         return template.rendered(chosen.template, turns, opened, {**(tokens or {}), **(extra or {})})
     except template.FAULTS as error:
         raise VariantError(
-            f"The chat template refused these turns: {error}.",
-            "Turns must alternate between user and assistant; otherwise name a prompt_format in the catalogue.",
+            worded("prompts.chat_template_refused", error=error),
         ) from error
 
 

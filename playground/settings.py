@@ -16,6 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from playground.errors import ConfigError
+from playground.wording import worded
 
 ONLINE = ("HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_DISABLE_IMPLICIT_TOKEN", "*_PROXY", "*_proxy")
 """Variables with keys that a child needs to reach the Hub: its token, and proxies that ask for a login."""
@@ -67,7 +68,8 @@ class Settings(BaseSettings):
     )
     threads: int | None = Field(default=None, ge=1, description="Threads a model may use; default the usable cores")
     language: Literal["auto", "ko", "en"] = Field(
-        default="auto", description="Language of the page: auto (the browser's), ko or en"
+        default="auto",
+        description="Language of page and terminal: ko, en, or auto: the browser's, and LANG's in the terminal",
     )
     eval_piece_tokens: int = Field(
         default=8192, ge=1, description="Tokens that a benchmark scores between two savings of its progress, about"
@@ -168,6 +170,12 @@ class Environment(BaseSettings):
     ssl_cert_file: str = Field(default="", description="Certificate authorities that remote variants are held against")
     ssl_cert_dir: str = Field(default="", description="The same, as a folder")
     ollama_models: str = Field(default="", description="Folder of Ollama's models, which can be added to the catalogue")
+    lc_all: str = Field(
+        default="",
+        description="Language of the terminal, unless MADANG_LANGUAGE names it; before LANG",
+    )
+    lc_messages: str = Field(default="", description="The same, after LC_ALL")
+    lang: str = Field(default="", description="The same: ko_KR.UTF-8 speaks Korean")
     cuda_visible_devices: str = Field(default="0", description="Cards to use; a fine-tune on one device uses the first")
 
 
@@ -178,6 +186,7 @@ class ChildEnvironment(BaseSettings):
     local_rank: int = Field(default=0, description="Number of this trainer among those on this machine")
     omp_num_threads: int | None = Field(default=None, description="Threads of this process")
     madang_supervisor: str = Field(default="", description="Process id and birth of the process that started the run")
+    madang_error_file: str = Field(default="", description="Where a job's command writes the error that ended it")
     llama_api_key: str = Field(default="", description="The key that llama.cpp's server asks for")
     llama_arg_cors_origins: str = Field(default="localhost", description="Pages that may ask llama.cpp's server")
 
@@ -195,8 +204,7 @@ def key_in(name: str) -> str:
     allowed = load_settings().key_variables
     if not any(fnmatchcase(name, pattern.strip()) for pattern in allowed.split(",")):
         raise ConfigError(
-            f"{name} may not be sent as a key: allowed are {allowed}.",
-            f"Rename the variable, or add {name} to MADANG_KEY_VARIABLES where Madang starts.",
+            worded("settings.may_not_sent", name=name, allowed=allowed),
         )
     return variable(name)
 
@@ -254,9 +262,7 @@ def load_settings(**changes: object) -> Settings:
         return Settings(**{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         faults = "; ".join(_fault(dict(e)) for e in error.errors())
-        raise ConfigError(
-            f"The settings are not valid: {faults}.", "Correct the flag or the MADANG_* variable."
-        ) from error
+        raise ConfigError(worded("settings.settings_not_valid", faults=faults)) from error
 
 
 def _fault(error: dict[str, Any]) -> str:

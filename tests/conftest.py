@@ -17,6 +17,9 @@ from playground.system.hardware import usable_cores
 # takes the core that the other one needs. OpenMP reads these when an engine is first imported, so they stand here.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+for name in ("MADANG_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):  # commands speak English, whoever runs the tests
+    os.environ.pop(name, None)
+os.environ["LC_ALL"] = "C.UTF-8"
 
 LARGE = 6 << 30
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell hands it on to what it runs in the background

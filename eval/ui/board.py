@@ -13,8 +13,9 @@ from playground.errors import MadangError
 from playground.escape import escaped
 from playground.page.cards import nothing
 from playground.page.markup import tab_button
-from playground.page.words import Language, bilingual
+from playground.page.words import bilingual
 from playground.settings import Settings
+from playground.wording import Language
 
 if TYPE_CHECKING:  # statistics take a second to import: the page starts without them
     from eval.cells import Cell

@@ -16,6 +16,7 @@ from torch import nn
 
 from playground.catalogue.adapters import ANOTHER, AS_PLAIN, PREFIX, AdapterFiles
 from playground.errors import VariantError
+from playground.wording import Worded, worded
 
 ADDED = re.compile(r"\.(token_adapter|(lora|ia3|hada|lokr|oft|hra|vera|fourierft|miss)_\w+)(\.|$)")
 """Where in a tensor's name the layer ends that it stands beside."""
@@ -111,13 +112,14 @@ def _refused(adapter: AdapterFiles, base: Any, error: Exception) -> VariantError
     said = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
     if "size mismatch" in said:
         place = re.search(r"size mismatch for (?:base_model\.model\.)?(\S+?):", said)
-        said = f"the shape of {place[1] if place else 'a layer'} is another"
-        hint = ANOTHER
+        said = worded("adapted.other_shape", place=place[1] if place else worded("adapted.a_layer"))
+        hint = worded(ANOTHER)
     elif adapter.rewrites_base:
-        hint = AS_PLAIN
+        hint = worded(AS_PLAIN)
     else:
         trained, name = adapter.base_model, Path(str(base.config._name_or_path)).name
         same = not trained or Path(trained).name == name
-        hint = "Save the adapter again with a PEFT and transformers of today." if same else ANOTHER
-    first = said.splitlines()[0][:300].rstrip(". ") if said else type(error).__name__
-    return VariantError(f"PEFT cannot load the adapter {adapter.folder.name} on this base: {first}.", hint)
+        hint = worded("adapted.save_again") if same else worded(ANOTHER)
+    if not isinstance(said, Worded):
+        said = said.splitlines()[0][:300].rstrip(". ") if said else type(error).__name__
+    return VariantError(worded("adapted.peft_cannot_load", adapter=adapter.folder.name, first=said), hint)

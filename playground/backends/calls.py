@@ -14,6 +14,7 @@ from playground.errors import ContextError
 from playground.messages import Message
 from playground.presets import Sampling
 from playground.protocol import Backend, Choices, R, RowRequest, Tokenizer
+from playground.wording import worded
 
 Arguments = dict[str, Any]
 
@@ -57,8 +58,7 @@ def prompt_logprobs(backend: Backend[R], arguments: Arguments) -> list[list[dict
     longest, room = max(map(len, prompts), default=0), backend.info.context
     if longest > room:
         raise ContextError(
-            f"A prompt takes {longest} tokens; the model holds {room}.",
-            "Shorten the prompt, or raise `context` in the catalogue.",
+            worded("calls.prompt_takes_tokens", longest=longest, room=room),
         )
     rows = backend.prompt_logprobs(prompts, max(arguments["top"], 0), arguments.get("adapter"))
     return [[token.model_dump() for token in row] for row in rows]

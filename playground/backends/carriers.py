@@ -14,6 +14,7 @@ from playground.backends.tree import TreeScorer
 from playground.catalogue.adapters import AdapterFiles, read
 from playground.catalogue.grown import needed
 from playground.errors import VariantError, refused
+from playground.wording import worded
 
 Stamp = tuple[tuple[str, int, int], ...]
 """The names of files, when each was last written (ns), and its bytes."""
@@ -71,9 +72,7 @@ class Carriers:
             own = _loaded(adapter, rows, _ends(self._model))
         if own.words > max(rows, ours.words if rows == self._rows else 0) and own.rowless(rows):
             raise VariantError(
-                f"The tokenizer of the adapter {adapter.folder.name} has {own.words} tokens, and there are rows for"
-                f" {rows}: it brings none for the others.",
-                "Save it with its embeddings (modules_to_save, or save_pretrained(…, save_embedding_layers=True)).",
+                worded("carriers.tokenizer_adapter_tokens", adapter=adapter.folder.name, words=own.words, rows=rows),
             )
         return own.with_template(adapter.template or ours.vocabulary().template, rows)
 
@@ -93,8 +92,7 @@ def _loaded(adapter: AdapterFiles, rows: int, ends: frozenset[int]) -> TorchToke
             raise told from error
         said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise VariantError(
-            f"transformers cannot load the tokenizer of the adapter {adapter.folder.name}: {said}",
-            "Copy its tokenizer files again; without any it is asked with its base's.",
+            worded("carriers.transformers_cannot_load", adapter=adapter.folder.name, said=said),
         ) from error
 
 

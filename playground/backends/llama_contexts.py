@@ -15,6 +15,7 @@ import numpy as np
 from playground.allowance import Cancelled
 from playground.backends.logprobs import Floats
 from playground.errors import VariantError
+from playground.wording import worded
 
 BATCH = 512
 """Tokens in one `llama_decode` at most."""
@@ -145,7 +146,6 @@ class Contexts:
         context = lib.llama_init_from_model(self._model, params)
         if not context:
             raise VariantError(
-                f"llama.cpp cannot make a context of {self._tokens} tokens for {self._name}: {self._reason()}.",
-                "Lower `context` in its catalogue row.",
+                worded("llama_contexts.llama_cpp_cannot", tokens=self._tokens, name=self._name, reason=self._reason()),
             )
         return context

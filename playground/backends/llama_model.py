@@ -10,6 +10,7 @@ import psutil
 from playground.backends.llama_tokenizer import LlamaTokenizer
 from playground.errors import VariantError
 from playground.protocol import DEFAULT_CONTEXT, ModelInfo, ModelSpec
+from playground.wording import worded
 
 ALL_LAYERS = 10_000
 ERROR_LEVEL = 4
@@ -18,7 +19,7 @@ QUANT_SIZES = {" - Small": "_S", " - Medium": "_M", " - Large": "_L"}
 
 UNKNOWN = ("unknown model architecture", "unknown pre-tokenizer", "unknown tokenizer")
 """What llama.cpp says of files that are newer than it is."""
-NEWER = "A newer llama.cpp may know it: `pip install -U llama-cpp-python`; or have another server run it."
+NEWER = "llama_model.newer"
 
 
 class _Log:
@@ -56,9 +57,9 @@ class LlamaModel:
         params.n_gpu_layers = 0 if not offloads else ALL_LAYERS if spec.gpu_layers == "auto" else spec.gpu_layers
         self._model = lib.llama_model_load_from_file(os.fsencode(spec.path), params)
         if not self._model:
-            reason = self._errors[0] if self._errors else "llama.cpp gave no reason"
-            hint = NEWER if any(word in reason for word in UNKNOWN) else "Download or export the file again."
-            raise VariantError(f"llama.cpp cannot load {spec.path}: {reason}.", hint)
+            reason = self._errors[0] if self._errors else worded("llama_model.no_reason")
+            hint = worded(NEWER) if any(word in reason for word in UNKNOWN) else worded("llama_model.again")
+            raise VariantError(worded("llama_model.llama_cpp_cannot", path=spec.path, reason=reason), hint)
         self._on_card = offloads and spec.gpu_layers != 0
         stateful = lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
         self._stateful = bool(stateful)

@@ -29,6 +29,7 @@ from playground.backends.scheduler import Scheduler
 from playground.errors import MadangError, refused
 from playground.events import Event, Failed, Finished
 from playground.protocol import Backend, ModelSpec, Pause, R, RowRequest
+from playground.wording import packed
 
 
 class Program:
@@ -53,7 +54,7 @@ class Program:
             told = error if isinstance(error, MadangError) else refused(error)
             if told is None:
                 raise
-            self._send({"type": "refused", "message": told.message, "hint": told.hint})
+            self._send({"type": "refused", "message": packed(told.message), "hint": packed(told.hint)})
             return
         self._send({"type": "loaded", "info": backend.info.model_dump()})
         self._serve(backend)
@@ -118,7 +119,7 @@ class Program:
         try:
             value = CALLS[operation["name"]](backend, operation["arguments"])
         except MadangError as error:
-            said = {"message": error.message, "hint": error.hint, "error_kind": type(error).__name__}
+            said = {"message": packed(error.message), "hint": packed(error.hint), "error_kind": type(error).__name__}
             self._send({"type": "result", "id": operation["id"], **said})
         else:
             self._send({"type": "result", "id": operation["id"], "value": value})

@@ -12,6 +12,7 @@ from playground.thinking.tags import Tags
 from playground.traits import Notice, traits_of
 from playground.typed.control import Control, control_of
 from playground.typed.written import Written
+from playground.wording import worded
 
 
 class Prompt(NamedTuple):
@@ -117,11 +118,10 @@ def _thought_about(
 def checked(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
     """Return token ids that the model knows, at least one. Raises VariantError: an engine would end its process."""
     if not ids:
-        raise VariantError("The prompt is empty.", "Send at least one token.")
+        raise VariantError(worded("prompting.prompt_empty"))
     strange = next((token for token in ids if not 0 <= token < tokenizer.size), None)
     if strange is not None:
         raise VariantError(
-            f"Token id {strange} is none of this model's {tokenizer.size}.",
-            "Encode the text with this model's own tokenizer.",
+            worded("prompting.token_id_none", strange=strange, size=tokenizer.size),
         )
     return list(ids)

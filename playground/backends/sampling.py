@@ -11,6 +11,7 @@ import torch
 
 from playground.errors import VariantError
 from playground.presets import Sampling
+from playground.wording import worded
 
 CANDIDATES = 256
 
@@ -32,7 +33,7 @@ class Sampler:
     def draw(self, logits: torch.Tensor) -> int:
         """Draw the next token from logits [vocabulary] of any float dtype; it joins the tokens seen."""
         if not bool(torch.isfinite(logits.max())):  # of NaN and infinity among them, one is the largest
-            raise VariantError("The model computed no numbers.", 'Give its row dtype = "bf16" or "fp32".')
+            raise VariantError(worded("sampling.model_computed_no"))
         if self.sampling.greedy:
             token = int(self._penalized(logits.float()).argmax())
         else:

@@ -21,6 +21,7 @@ from playground.thinking.splitter import Said
 from playground.thinking.stream import AnswerStream
 from playground.thinking.tags import Tags
 from playground.waiting import never
+from playground.wording import worded
 
 EMIT_EVERY_S = 0.04
 PROGRESS_AFTER_TOKENS = 512
@@ -168,9 +169,13 @@ class Scheduler(Generic[R]):
             assert isinstance(prompt, Prompt)
             return prompt, dropped
         raise ContextError(
-            f"The question takes {found[shorter.most]} tokens; "
-            f"{request.variant} holds {context}, {room} for the answer.",
-            "Shorten the question or the system prompt, ask for fewer new tokens, or raise `context` in the catalogue.",
+            worded(
+                "scheduler.question_takes_tokens",
+                found=found[shorter.most],
+                variant=request.variant,
+                context=context,
+                room=room,
+            ),
         )
 
     def _fitting(self, request: RowRequest, most: int) -> Prompt | str:
@@ -180,7 +185,7 @@ class Scheduler(Generic[R]):
         except TooLong as found:
             return f"at least {found.least}"
         if not prompt.ids:
-            raise VariantError("The prompt is empty.", "Type a question.")
+            raise VariantError(worded("scheduler.prompt_empty"))
         return prompt if len(prompt.ids) <= most else str(len(prompt.ids))
 
     def _prompt(self, request: RowRequest, most: int) -> Prompt:

@@ -11,6 +11,7 @@ from playground.catalogue.architectures import auto_class
 from playground.errors import VariantError, refused
 from playground.protocol import DEFAULT_CONTEXT, ModelInfo, ModelSpec
 from playground.system.hardware import cpu_has_bf16
+from playground.wording import worded
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -76,13 +77,17 @@ def _load_model(spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> An
             raise told from error
         reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         raise VariantError(
-            f"transformers cannot load {spec.path}: {reason}",
-            "It must be a causal language model that the installed transformers knows.",
+            worded("torch_model.transformers_cannot_load", path=spec.path, reason=reason),
         ) from error
     if missing := sorted(report["missing_keys"]):
         raise VariantError(
-            f"{spec.path} lacks {len(missing)} of the weights of a {type(model).__name__}, {missing[0]} first.",
-            "Download or copy the model again; a model of another kind (for embeddings, say) writes no text.",
+            worded(
+                "torch_model.lacks_weights_first",
+                path=spec.path,
+                missing_count=len(missing),
+                kind=type(model).__name__,
+                missing=missing[0],
+            ),
         )
     return model.eval().requires_grad_(False)
 

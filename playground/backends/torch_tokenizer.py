@@ -18,6 +18,7 @@ from playground.protocol import Tokenizer, Vocabulary
 from playground.typed.control import Control, Edges, Reserved
 from playground.typed.longest import longest_token
 from playground.typed.twin import Twin, reserved_in
+from playground.wording import worded
 
 BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -73,9 +74,7 @@ class TorchTokenizer(Tokenizer):
         ids = patiently(len(text), lambda: list(self._tokenizer.encode(text, add_special_tokens=add_special)))
         if max(ids, default=0) >= self.size:
             strange = self._tokenizer.convert_ids_to_tokens(max(ids))
-            raise VariantError(
-                f"The text holds {strange}, a token of the tokenizer that the model has no row for.", "Take it out."
-            )
+            raise VariantError(worded("torch_tokenizer.text_holds_token", strange=strange))
         return ids
 
     def at_least(self, text: str) -> int:
@@ -98,8 +97,7 @@ class TorchTokenizer(Tokenizer):
             raw = getattr(self._tokenizer, "backend_tokenizer", None)
             if raw is None:
                 raise VariantError(
-                    "A message holds control tokens, and this kind of tokenizer cannot keep them as text.",
-                    "Take them out of the message, or have them read as control tokens: parse_special.",
+                    worded("torch_tokenizer.message_holds_control"),
                 )
             self._twin = control, Twin(raw, control.edges)
         twin = self._twin[1]

@@ -17,6 +17,7 @@ from playground.catalogue import gguf_files
 from playground.catalogue.files import read_json, safetensors_header, weight_files
 from playground.errors import VariantError
 from playground.prompts import own_template
+from playground.wording import worded
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -36,8 +37,8 @@ SPELLINGS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", 
 """Files that hold a vocabulary."""
 TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template*")
 """Files that a tokenizer and its chat template are made of."""
-ANOTHER = "Name the base it was trained on (adapter_config.json: base_model_name_or_path) in the catalogue."
-AS_PLAIN = "Save it as plain LoRA: save_pretrained(…, path_initial_model_for_weight_conversion=…) after training."
+ANOTHER = "adapters.another_base"
+AS_PLAIN = "adapters.as_plain"
 PEFT_KINDS = frozenset(
     {"LORA", "ADALORA", "IA3", "LOHA", "LOKR", "OFT", "HRA", "VERA", "FOURIERFT", "LN_TUNING", "MISS"}
 )
@@ -46,18 +47,18 @@ PEFT_KINDS = frozenset(
 BOFT is none of them: PEFT compiles code for it when it loads."""
 TASKS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
 UNSERVED = {
-    "alora_invocation_tokens": "it switches on at certain tokens of a prompt",
-    "arrow_config": "it routes between several adapters",
+    "alora_invocation_tokens": "adapters.unserved_alora",
+    "arrow_config": "adapters.unserved_arrow",
 }
 BEYOND = {
-    "use_dora": "it uses DoRA",
-    "modules_to_save": "it replaces whole modules",
-    "fan_in_fan_out": "its base stores layers transposed",
-    "target_parameters": "it changes parameters that are no layers",
-    "trainable_token_indices": "it trains single tokens",
-    "layer_replication": "it repeats layers",
-    "bias": "it trains biases",
-    "lora_bias": "it trains biases",
+    "use_dora": "adapters.uses_dora",
+    "modules_to_save": "adapters.replaces_whole_modules",
+    "fan_in_fan_out": "adapters.its_base_stores",
+    "target_parameters": "adapters.changes_parameters_are",
+    "trainable_token_indices": "adapters.trains_single_tokens",
+    "layer_replication": "adapters.repeats_layers",
+    "bias": "adapters.trains_biases",
+    "lora_bias": "adapters.trains_biases",
 }
 """Options of LoraConfig that make an adapter more than A and B beside a linear layer, in words."""
 PLAIN = {
@@ -121,11 +122,11 @@ class AdapterFiles:
     def beyond_plain(self) -> str:
         """Return what makes it more than A and B beside linear layers; empty where it is just that."""
         if self.config.get("peft_type") != "LORA":
-            return f"its kind is {self.config.get('peft_type')}"
+            return worded("adapters.beyond_kind", value=self.config.get("peft_type"))
         if option := next((name for name, value in self.config.items() if _says(name, value)), ""):
-            return f"{BEYOND.get(option, 'it has an option of its own')} ({option})"
+            return worded("adapters.beyond", what=worded(BEYOND.get(option, "adapters.beyond_other")), option=option)
         if self.rewrites_base:
-            return f"its start rewrote the base's weights (init_lora_weights: {self.start})"
+            return worded("adapters.beyond_start", start=self.start)
         for name, row in self.tensors.items():
             if not (name.startswith(PREFIX) and name.endswith((A, B))):
                 return f"it holds {name}"
@@ -140,8 +141,7 @@ class AdapterFiles:
         halves = [{_module(name, side) for name in self.tensors if name.endswith(side)} for side in (A, B)]
         if lone := halves[0] ^ halves[1]:
             raise VariantError(
-                f"The adapter {self.folder.name} holds one half of a pair alone: {min(lone)}.",
-                "Save it again after training.",
+                worded("adapters.adapter_holds_one", name=self.folder.name, lone=min(lone)),
             )
         return sorted(halves[0])
 
@@ -156,8 +156,7 @@ class AdapterFiles:
         held = int(self.tensors[f"{PREFIX}{module}{A}"]["shape"][0])
         if not held == self.tensors[f"{PREFIX}{module}{B}"]["shape"][1] == rank:
             raise VariantError(
-                f"The adapter {self.folder.name} says rank {rank} for {module} and holds rank {held}.",
-                "adapter_config.json and adapter_model.safetensors must come from the same training.",
+                worded("adapters.adapter_says_rank", name=self.folder.name, rank=rank, module=module, held=held),
             )
         return Pair(rank, alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank))
 
@@ -209,15 +208,19 @@ def read(folder: Path, base: Path | None = None) -> AdapterFiles:
     """
     _check_form(folder)
     if not folder.is_dir():
-        raise VariantError(f"{folder} is not a folder.", "Check `source` in the catalogue: `madang models`.")
+        raise VariantError(worded("adapters.not_folder", folder=folder))
     config = read_json(folder / CONFIG)
     weights = folder / WEIGHTS
     if not weights.exists():
-        kind = "pickled weights alone" if any(folder.glob("*.bin")) else f"no {WEIGHTS}"
-        raise VariantError(f"{folder} holds {kind}.", "Save the adapter again with PEFT's safetensors default.")
+        kind = (
+            worded("adapters.pickled_alone")
+            if any(folder.glob("*.bin"))
+            else worded("adapters.no_weights", weights=WEIGHTS)
+        )
+        raise VariantError(worded("adapters.holds", folder=folder, kind=kind))
     tensors = safetensors_header(weights)
     if not tensors:
-        raise VariantError(f"{weights} holds no tensors.", "Save the adapter again after training.")
+        raise VariantError(worded("adapters.holds_no_tensors", weights=weights))
     found = AdapterFiles(folder, config | {"peft_type": str(config.get("peft_type") or "").upper() or None}, tensors)
     _check_kind(found)
     if base is not None:
@@ -232,7 +235,7 @@ def _check_form(path: Path) -> None:
         for file in [path] if path.is_file() else gguf_files.inside(path)[:1]:
             if gguf_files.is_gguf(file):
                 gguf_files.check(file)
-            raise VariantError(f"{file} is a file, and no adapter.", f"Give the folder that holds {CONFIG}.")
+            raise VariantError(worded("adapters.file_no_adapter", file=file, config=CONFIG))
 
 
 def _check_kind(adapter: AdapterFiles) -> None:
@@ -240,23 +243,25 @@ def _check_kind(adapter: AdapterFiles) -> None:
     name, config = adapter.folder.name, adapter.config
     if config["peft_type"] not in PEFT_KINDS:
         raise VariantError(
-            f"The adapter {name} is of the kind {config['peft_type']}, which Madang does not serve.",
-            f"Served are: {', '.join(sorted(PEFT_KINDS))}.",
+            worded(
+                "adapters.adapter_kind_madang",
+                name=name,
+                peft_type=config["peft_type"],
+                peft_kinds=", ".join(sorted(PEFT_KINDS)),
+            ),
         )
     if config.get("task_type") in TASKS:
         raise VariantError(
-            f"The adapter {name} was trained to classify (task_type: {config['task_type']}), not to answer.",
-            "Choose an adapter trained with the task type CAUSAL_LM.",
+            worded("adapters.adapter_trained_classify", name=name, task_type=config["task_type"]),
         )
     if option := next((option for option in UNSERVED if config.get(option)), None):
         raise VariantError(
-            f"The adapter {name} cannot be served: {UNSERVED[option]} ({option}).", "Serve it with PEFT's own scripts."
+            worded("adapters.adapter_cannot_served", name=name, unserved=worded(UNSERVED[option]), option=option)
         )
     if adapter.start.startswith(LOST_STARTS):
         raise VariantError(
-            f"The adapter {name} began as {adapter.start} (init_lora_weights), which rewrote the base's weights in a"
-            " way that cannot be repeated from its files.",
-            AS_PLAIN,
+            worded("adapters.adapter_began_init", name=name, start=adapter.start),
+            worded(AS_PLAIN),
         )
 
 
@@ -268,8 +273,7 @@ def _check_values(adapter: AdapterFiles) -> None:
         _ = adapter.new_rows, adapter.ranks, adapter.replaces("")
     except (re.error, TypeError, ValueError, AttributeError) as error:
         raise VariantError(
-            f"{adapter.folder / CONFIG} holds a value that PEFT cannot use: {error}.",
-            "Write the options as they were in training, or save the adapter again with PEFT.",
+            worded("adapters.holds_value_peft", adapter=adapter.folder / CONFIG, error=error),
         ) from error
 
 
@@ -354,12 +358,13 @@ def _check_shapes(adapter: AdapterFiles, base: Path) -> None:
         found = _layer(layers, layer)
         fault = ""
         if found is None and _unnumbered(f"{layer}.weight") in known:
-            fault = f"{layer}.weight does not exist there"
+            fault = worded("adapters.layer_not_there", layer=layer)
         elif found is not None and found["dtype"] != "U8" and not _fits(row["shape"], found["shape"], side):
-            fault = f"{layer}.weight has the shape {found['shape']} there, and the adapter brings {row['shape']}"
+            fault = worded("adapters.layer_other_shape", layer=layer, shape=found["shape"], shape2=row["shape"])
         if fault and not (side == 0 and _vocabulary(name, row["shape"])):
             raise VariantError(
-                f"The adapter {adapter.folder.name} was trained for another base than {base.name}: {fault}.", ANOTHER
+                worded("adapters.adapter_trained_another", adapter=adapter.folder.name, base=base.name, fault=fault),
+                worded(ANOTHER),
             )
 
 

@@ -11,37 +11,38 @@ from typing import Any
 
 from playground.errors import VariantError
 from playground.system import documents
+from playground.wording import worded
 
 TABLE = Path(__file__).with_suffix(".toml")
 HEADS = {
-    "ForSequenceClassification": "a classifier or reward model, which gives scores and writes no text",
-    "RewardModel": "a reward model, which gives scores and writes no text",
-    "ForRewardModeling": "a reward model, which gives scores and writes no text",
-    "ForTokenClassification": "a classifier of tokens, which writes no text",
-    "ForQuestionAnswering": "a model that marks an answer in a text and writes none",
-    "ForMultipleChoice": "a classifier, which writes no text",
-    "ForMaskedLM": "an encoder (a masked language model), which fills gaps and writes no answers",
-    "ForPreTraining": "an encoder, which writes no answers",
-    "ForSpeechSeq2Seq": "a model of speech, which writes transcripts and no answers",
-    "ForCTC": "a model of speech, which writes transcripts and no answers",
-    "ForAudioClassification": "a classifier of sound",
-    "ForImageClassification": "a classifier of pictures",
-    "ForObjectDetection": "a model that finds things in pictures",
-    "ForSemanticSegmentation": "a model that divides pictures",
-    "ForDepthEstimation": "a model that measures pictures",
+    "ForSequenceClassification": "architectures.classifier_or_reward",
+    "RewardModel": "architectures.reward_model_which",
+    "ForRewardModeling": "architectures.reward_model_which",
+    "ForTokenClassification": "architectures.classifier_tokens_which",
+    "ForQuestionAnswering": "architectures.model_marks_answer",
+    "ForMultipleChoice": "architectures.classifier_which_writes",
+    "ForMaskedLM": "architectures.encoder_masked_language",
+    "ForPreTraining": "architectures.encoder_which_writes",
+    "ForSpeechSeq2Seq": "architectures.model_speech_which",
+    "ForCTC": "architectures.model_speech_which",
+    "ForAudioClassification": "architectures.classifier_sound",
+    "ForImageClassification": "architectures.classifier_pictures",
+    "ForObjectDetection": "architectures.model_finds_things",
+    "ForSemanticSegmentation": "architectures.model_divides_pictures",
+    "ForDepthEstimation": "architectures.model_measures_pictures",
 }
 """Ends of the names of transformers' classes whose models do not write one token after another."""
 KINDS = {
-    "encoders": "an encoder, which reads and writes no answers",
-    "encoder_decoders": "an encoder with a decoder, which writes one text for another and no answers",
-    "drafts": "a draft, which only guesses ahead for the model it belongs to",
-    "others": "a model that writes captions, transcripts or music, and no answers",
+    "encoders": "architectures.encoder_which_reads",
+    "encoder_decoders": "architectures.encoder_with_decoder",
+    "drafts": "architectures.draft_which_only",
+    "others": "architectures.model_writes_captions",
 }
 SENSES = ("vision_config", "audio_config", "vision_model_config", "img_processor")
 """Parts of a config.json that stand for an encoder of pictures or sound beside the language model."""
 NO_HEAD = re.compile(r"\w+(?<!LMHead)Model")
 OUTPUT = re.compile(r"(lm_head|embed_out|output|head)\.weight$")
-INSTEAD = "Add a language model: of those that chat, config.json names a class such as LlamaForCausalLM."
+INSTEAD = "architectures.instead"
 
 
 @cache
@@ -60,11 +61,12 @@ def check(folder: Path, config: Mapping[str, Any]) -> None:
     kind = str(config.get("model_type") or "")
     named = _classes(config)
     if what := _other_head(named) or _other_kind(config, kind, named):
-        raise VariantError(f"{folder.name} is {what} ({', '.join(named) or kind}).", INSTEAD)
+        raise VariantError(
+            worded("architectures.told", folder=folder.name, what=what, named=", ".join(named) or kind), worded(INSTEAD)
+        )
     if kind and kind not in types()["writes"] | types()["multimodal"] and not _is_decoder(config, named):
         raise VariantError(
-            f"{folder.name} is of the type {kind}, which Madang cannot use for text with transformers.",
-            "A GGUF of it runs where llama.cpp knows it; or have another server run it and add that one's address.",
+            worded("architectures.type_madang_cannot", folder=folder.name, kind=kind),
         )
 
 
@@ -73,8 +75,8 @@ def check_head(folder: Path, config: Mapping[str, Any], tensors: Iterable[str]) 
     named = _classes(config)
     bare = bool(named) and all(NO_HEAD.fullmatch(name) for name in named)
     if bare and config.get("tie_word_embeddings") is False and not any(map(OUTPUT.search, tensors)):
-        what = f"a {named[0]} without its output layer, as it is kept for embeddings"
-        raise VariantError(f"{folder.name} is {what}: it writes no text.", INSTEAD)
+        what = worded("architectures.without_output", named=named[0])
+        raise VariantError(worded("architectures.writes_no_text", folder=folder.name, what=what), worded(INSTEAD))
 
 
 def auto_class(config: Any) -> Any:
@@ -93,15 +95,15 @@ def _classes(config: Mapping[str, Any]) -> list[str]:
 def _other_head(named: list[str]) -> str:
     if any(name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for name in named):
         return ""
-    return next((what for end, what in HEADS.items() for name in named if name.endswith(end)), "")
+    return next((worded(what) for end, what in HEADS.items() for name in named if name.endswith(end)), "")
 
 
 def _other_kind(config: Mapping[str, Any], kind: str, named: list[str]) -> str:
     if _is_decoder(config, named):
         return ""
     if config.get("is_encoder_decoder"):
-        return KINDS["encoder_decoders"]
-    return next((what for group, what in KINDS.items() if kind in types()[group]), "")
+        return worded(KINDS["encoder_decoders"])
+    return next((worded(what) for group, what in KINDS.items() if kind in types()[group]), "")
 
 
 def _is_decoder(config: Mapping[str, Any], named: list[str]) -> bool:

@@ -15,6 +15,7 @@ from filelock import FileLock
 from playground.errors import HubError
 from playground.system.hardware import GIB
 from playground.system.progress import Tell
+from playground.wording import worded
 
 LARGE = 16 * 2**20
 HTTP_LIMIT = 50 * 10**9
@@ -55,7 +56,7 @@ def _check(part: Path, name: str, etag: str) -> None:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != etag:
         part.unlink()
-        raise HubError(f"{name} came damaged: its SHA-256 is not the Hub's.", "Try again; it begins anew.")
+        raise HubError(worded("downloads.came_damaged_sha", name=name))
 
 
 def byte_bar(total: int, what: str, progress: Tell) -> type:

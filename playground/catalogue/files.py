@@ -13,6 +13,7 @@ from typing import Any
 from playground.catalogue import architectures, gguf_files, quantized
 from playground.errors import VariantError
 from playground.system import documents
+from playground.wording import worded
 
 MAX_HEADER = 100 * 2**20
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -20,16 +21,16 @@ DTYPE_SIZE = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16"
 DTYPE_SIZE |= {"F8_E4M3": 1, "F8_E5M2": 1}
 PACKED_IN = ("U8", "I8", "I32", "U32", "I64")
 """Whole numbers, which weights are packed into."""
-AGAIN = "Download or copy the file again."
+AGAIN = "files.again"
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return a JSON object from a model folder."""
     if not path.exists():
-        raise VariantError(f"{path} does not exist.", "Check the folder in the catalogue: `madang models`.")
-    content = documents.read(path, "JSON", VariantError, AGAIN)
+        raise VariantError(worded("files.not_exist2", path=path))
+    content = documents.read(path, "JSON", VariantError, worded(AGAIN))
     if not isinstance(content, dict):
-        raise VariantError(f"{path} holds no JSON object.", AGAIN)
+        raise VariantError(worded("files.holds_no_json", path=path), worded(AGAIN))
     return content
 
 
@@ -42,22 +43,24 @@ def safetensors_header(path: Path) -> dict[str, Any]:
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
             raw = file.read(length) if length <= MAX_HEADER else b""
     except OSError as error:
-        raise VariantError(f"{path} cannot be read: {error.strerror}.", "It must be a file you may read.") from error
+        raise VariantError(worded("files.cannot_read", path=path, strerror=error.strerror)) from error
     if length > MAX_HEADER:
-        raise VariantError(f"{path} is not a safetensors file: its header would be {length:,} bytes long.", AGAIN)
+        raise VariantError(worded("files.not_safetensors_file", path=path, length=length), worded(AGAIN))
     try:
         header = json.loads(raw)
         tensors = {name: row for name, row in header.items() if name != "__metadata__"}
         places = sorted(_place(name, row) for name, row in tensors.items())
     except (ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
-        raise VariantError(f"{path} is cut short or damaged inside its header.", AGAIN) from error
+        raise VariantError(worded("files.cut_short_damaged", path=path), worded(AGAIN)) from error
     ends = [0, *(end for _, end, _ in places)]
     for before, (begin, _, name) in zip(ends, places, strict=False):
         if begin != before:
-            raise VariantError(f"{path} is damaged: {name} begins at {begin:,}, and {before:,} is its place.", AGAIN)
+            raise VariantError(
+                worded("files.damaged_begins_place", path=path, name=name, begin=begin, before=before), worded(AGAIN)
+            )
     end = 8 + length + ends[-1]
     if size != end:
-        raise VariantError(f"{path} is {size:,} bytes long and should be {end:,}: it is cut short or damaged.", AGAIN)
+        raise VariantError(worded("files.bytes_long_should", path=path, size=size, end=end), worded(AGAIN))
     return tensors
 
 
@@ -77,13 +80,18 @@ def weight_files(folder: Path) -> list[Path]:
     if index.exists():
         shards = read_json(index).get("weight_map")
         if not isinstance(shards, dict) or not shards:
-            raise VariantError(f"{index} names no weights.", AGAIN)
+            raise VariantError(worded("files.names_no_weights", index=index), worded(AGAIN))
         names = sorted(set(map(str, shards.values())))
         missing = [name for name in names if not (folder / name).exists()]
         if missing:
             raise VariantError(
-                f"{folder} lacks {len(missing)} of its {len(names)} shards: {', '.join(missing[:3])}.",
-                "Download or copy the missing shards.",
+                worded(
+                    "files.lacks_shards",
+                    folder=folder,
+                    missing_count=len(missing),
+                    names_count=len(names),
+                    missing=", ".join(missing[:3]),
+                ),
             )
         return [folder / name for name in names]
     if (folder / "model.safetensors").exists():
@@ -91,13 +99,10 @@ def weight_files(folder: Path) -> list[Path]:
     pickles = [path.name for pattern in PICKLES for path in folder.glob(pattern)]
     if pickles:
         raise VariantError(
-            f"{folder} holds pickled weights alone ({pickles[0]}), which can run any code when they are opened.",
-            "Use the model's safetensors, or convert it once in a place you trust with save_pretrained().",
+            worded("files.holds_pickled_weights", folder=folder, pickles=pickles[0]),
         )
-    hint = (
-        "Give the folder that has config.json and weights; `madang train RECIPE --dry-run` alone plans without weights."
-    )
-    raise VariantError(f"{folder} holds no model.safetensors.", hint)
+    hint = worded("files.holds_no_model_hint")
+    raise VariantError(worded("files.holds_no_model", folder=folder), hint)
 
 
 def weights_to_come(folder: Path) -> int | None:
@@ -149,33 +154,29 @@ def check_base(folder: Path) -> None:
 def check_described(folder: Path) -> None:
     """Refuse a base whose config and tokenizer are not all there, whether its weights are or not."""
     if not folder.is_dir():
-        what = "is a file, and a base is a folder" if folder.is_file() else "is not a folder"
-        raise VariantError(f"{folder} {what}.", "Check `source` in the catalogue: `madang models`.")
+        raise VariantError(worded("files.is_file" if folder.is_file() else "files.is_no_folder", folder=folder))
     if not (folder / "config.json").exists():
         raise _not_a_base(folder)
     config = read_json(folder / "config.json")
     if "auto_map" in config:
         raise VariantError(
-            f"{folder.name} needs trust_remote_code: its config names code of its own ({config['auto_map']}).",
-            "Madang never runs code that comes with a model. Use a version that transformers supports by itself.",
+            worded("files.needs_trust_remote", folder=folder.name, auto_map=config["auto_map"]),
         )
     if not config.get("architectures") and not config.get("model_type"):
-        raise VariantError(f"{folder / 'config.json'} names no architecture.", "Give the folder of a language model.")
+        raise VariantError(worded("files.names_no_architecture", file=folder / "config.json"))
     if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
-        raise VariantError(f"{folder} has no tokenizer.", "Copy tokenizer.json and tokenizer_config.json beside it.")
+        raise VariantError(worded("files.no_tokenizer", folder=folder))
 
 
 def _not_a_base(folder: Path) -> VariantError:
     """Return what a folder without config.json is, and how it can be used."""
     if (folder / "adapter_config.json").exists():
-        return VariantError(f"{folder} holds an adapter and no base.", "Add it with the kind adapter, and its base.")
+        return VariantError(worded("files.holds_adapter_no", folder=folder))
     if gguf_files.inside(folder):
-        return VariantError(f"{folder} holds GGUF files and no base.", "Add it with the kind gguf.")
+        return VariantError(worded("files.holds_gguf_files", folder=folder))
     if (folder / "model_index.json").exists():
-        return VariantError(f"{folder} paints pictures (diffusers): it is no language model.", architectures.INSTEAD)
-    return VariantError(
-        f"{folder / 'config.json'} does not exist.", "Give the folder of a model, with its config.json."
-    )
+        return VariantError(worded("files.paints_pictures_diffusers", folder=folder), worded(architectures.INSTEAD))
+    return VariantError(worded("files.not_exist", file=folder / "config.json"))
 
 
 def check_loadable(folder: Path) -> None:

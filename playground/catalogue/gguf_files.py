@@ -11,6 +11,7 @@ from pathlib import Path
 from playground.catalogue import gguf_header, gguf_promises
 from playground.catalogue.gguf_header import AGAIN, MAGIC, Header
 from playground.errors import VariantError
+from playground.wording import worded
 
 NAME = re.compile(r"(?i)(?!.*(^|/)\.)(?P<stem>.+?)(-(?P<number>\d{5})-of-(?P<count>\d{5}))?\.gguf")
 """A GGUF's name, of a model in shards with its number among them. Hidden files are none: macOS writes `._x.gguf`."""
@@ -20,40 +21,39 @@ PROJECTOR = re.compile(r"(?i)(.*[/._-])?mmproj([._-].*)?\.gguf")
 IMATRIX = re.compile(r"(?i)(.*[/._-])?imatrix(_\w+)?\.(gguf|dat)")
 KINDS = {
     "mmproj": (
-        "a projector (mmproj), the part of a model that reads pictures or sound, and no language model",
-        "Add the model's own GGUF, which lies beside it; Madang uses it for text, without the projector.",
+        "gguf_files.mmproj",
+        "gguf_files.mmproj_hint",
     ),
     "adapter": (
-        "a LoRA adapter as GGUF, and no model",
-        "Add the adapter as PEFT saved it (the folder with adapter_config.json) and its base, or merge it with "
-        "llama.cpp's llama-export-lora and add what that writes.",
+        "gguf_files.adapter",
+        "gguf_files.adapter_hint",
     ),
     "imatrix": (
-        "an importance matrix (imatrix), which guides a quantization, and no model",
-        "Add the model's own GGUF. `madang export --imatrix TEXT` measures a matrix of its own.",
+        "gguf_files.imatrix",
+        "gguf_files.imatrix_hint",
     ),
-    "controlvector": ("a control vector, and no model", "Add the model's own GGUF: Madang steers no answers with one."),
-    "vocabulary": ("a vocabulary without any weights, and no model", "Add the GGUF that holds the weights, too."),
+    "controlvector": ("gguf_files.controlvector", "gguf_files.controlvector_hint"),
+    "vocabulary": ("gguf_files.vocabulary", "gguf_files.vocabulary_hint"),
 }
 """What a GGUF can be beside a model, and what to do instead."""
 ARCHITECTURES = {"clip": "mmproj", "controlvector": "controlvector"}
 WRITES_NO_TEXT = {
     **dict.fromkeys(
         ("flux", "sd1", "sdxl", "sd3", "aura", "hidream", "cosmos", "hyvid", "wan", "ltxv", "lumina2", "qwen_image"),
-        "a model that paints pictures or films",
+        "gguf_files.paints",
     ),
-    "t5": "an encoder with a decoder of its own (T5)",
-    "t5encoder": "an encoder (T5's)",
-    "wavtokenizer-dec": "a decoder of sound",
+    "t5": "gguf_files.t5",
+    "t5encoder": "gguf_files.t5encoder",
+    "wavtokenizer-dec": "gguf_files.sound",
     **dict.fromkeys(
         ("eagle3", "dflash", "gemma4-assistant"),
-        "a draft model, which guesses ahead for another and writes nothing alone",
+        "gguf_files.draft",
     ),
-    "gemma-embedding": "a model for embeddings (gemma-embedding), which writes no text",
-    "dream": "a diffusion model, which writes all words at once",
-    "llada": "a diffusion model, which writes all words at once",
-    "llada-moe": "a diffusion model, which writes all words at once",
-    "rnd1": "a diffusion model, which writes all words at once",
+    "gemma-embedding": "gguf_files.embeds_gemma",
+    "dream": "gguf_files.diffusion",
+    "llada": "gguf_files.diffusion",
+    "llada-moe": "gguf_files.diffusion",
+    "rnd1": "gguf_files.diffusion",
 }
 """Architectures that do not write one token after another: the first row llama.cpp refuses, the others it loads
 (llama-cpp-python 0.3.36)."""
@@ -129,12 +129,15 @@ def chosen(path: Path, file: str | None) -> Path:
     if len(found) == 1:
         return found[0]  # what it is will be told where it is checked
     names = ", ".join(listed(models).values()) or ", ".join(_within(path, one) for one in found) or "none"
-    raise VariantError(f"{path} is a folder with these GGUF files: {names}.", "Name one of them as `file`.")
+    raise VariantError(worded("gguf_files.folder_these_gguf", path=path, names=names))
 
 
 def listed(models: dict[str, list[str]]) -> dict[str, str]:
     """Return models for people to choose from, by name: with the number of shards where there are several."""
-    return {name: f"{name} in {len(files)} shards" if len(files) > 1 else name for name, files in models.items()}
+    return {
+        name: worded("gguf_files.in_shards", name=name, files_count=len(files)) if len(files) > 1 else name
+        for name, files in models.items()
+    }
 
 
 def _is_beside(path: Path) -> bool:
@@ -162,24 +165,27 @@ def check(path: Path) -> None:
     Reads headers, and weights at a hundred places: the file may have any size.
     """
     if IMATRIX.fullmatch(path.name) and path.suffix.lower() == ".dat" and path.is_file():
-        raise VariantError(f"{path} is {KINDS['imatrix'][0]}.", KINDS["imatrix"][1])
+        raise VariantError(
+            worded("gguf_files.told", path=path, what=worded(KINDS["imatrix"][0])), worded(KINDS["imatrix"][1])
+        )
     if not path.exists() and shards(path):
         raise _missing(path, parts(path.name))
     header = gguf_header.read(path)
     _check_whole(path, header)
     shapes = _check_parts(path, header)
     if found := kind(header):
-        raise VariantError(f"{path} is {KINDS[found][0]}.", KINDS[found][1])
+        raise VariantError(worded("gguf_files.told", path=path, what=worded(KINDS[found][0])), worded(KINDS[found][1]))
     architecture = header.text("general.architecture")
     if not architecture:
-        raise VariantError(f"{path} names no architecture.", AGAIN)
-    what = WRITES_NO_TEXT.get(architecture)
+        raise VariantError(worded("gguf_files.names_no_architecture", path=path), worded(AGAIN))
+    named = WRITES_NO_TEXT.get(architecture)
+    what: str = worded(named) if named else ""
     if header.fields.get(f"{architecture}.attention.causal") is False:
-        what = what or f"a model for embeddings ({architecture}), which writes no text"
+        what = what or worded("gguf_files.embeds", architecture=architecture)
     if what:
-        raise VariantError(f"{path} is {what}.", "Add a language model that writes one token after another.")
+        raise VariantError(worded("gguf_files.told3", path=path, what=what))
     if header.text("tokenizer.ggml.model") in ("", "none", "no_vocab"):
-        raise VariantError(f"{path} has no vocabulary (tokenizer.ggml.model), so it reads no text.", AGAIN)
+        raise VariantError(worded("gguf_files.no_vocabulary_tokenizer", path=path), worded(AGAIN))
     gguf_promises.check(path, header, shapes)
 
 
@@ -188,8 +194,7 @@ def _check_whole(path: Path, header: Header) -> None:
     size = path.stat().st_size
     if size < header.size:
         raise VariantError(
-            f"{path} is {size:,} bytes long and should be {header.size:,}: it is cut short.",
-            "Download or copy the file again. Where it came in pieces (part1of2, split-a), join them first.",
+            worded("gguf_files.bytes_long_should", path=path, size=size, size2=header.size),
         )
     gguf_promises.check_weights(path, header)
 
@@ -202,20 +207,23 @@ def _check_parts(path: Path, header: Header) -> dict[str, tuple[int, ...]]:
         return dict(header.shapes)
     if len(names) != count or path.name not in names[number - 1 : number]:
         raise VariantError(
-            f"{path} is shard {number} of {count} by its header, and its name does not say so.",
-            f"llama.cpp finds the others by their names: call it {SHARD_NAME.format(number, count)} again.",
+            worded(
+                "gguf_files.shard_header_name",
+                path=path,
+                number=number,
+                count=count,
+                number2=SHARD_NAME.format(number, count),
+            ),
         )
     if not SHARD.search(path.name):
         raise VariantError(
-            f"{path} is a shard, and llama.cpp reads no shard whose name ends in other letters than these: .gguf.",
-            f"Rename all {count} of them: {SHARD_NAME.format(number, count)}, in small letters.",
+            worded("gguf_files.shard_llama_cpp", path=path, count=count, number=SHARD_NAME.format(number, count)),
         )
     if len(shards(path)) < count:
         raise _missing(path, names)
     if number > 1:
         raise VariantError(
-            f"{path} is shard {number} of {count}, and a model is named by its first.",
-            f"Name {names[0]}, or the folder.",
+            worded("gguf_files.shard_model_named", path=path, number=number, count=count, names=names[0]),
         )
     tensors, shapes = header.tensors, dict(header.shapes)
     for place, name in enumerate(names[1:], start=1):
@@ -225,10 +233,12 @@ def _check_parts(path: Path, header: Header) -> dict[str, tuple[int, ...]]:
         tensors += found.tensors
         shapes.update(found.shapes)
         if (found.number("split.no"), found.number("split.count")) != (place, count):
-            raise VariantError(f"{shard} is no shard {place + 1} of {count} by its header.", AGAIN)
+            raise VariantError(
+                worded("gguf_files.no_shard_header", shard=shard, place=place + 1, count=count), worded(AGAIN)
+            )
     if tensors != header.number("split.tensors.count") or len(shapes) != tensors:
-        said = f"{tensors:,} tensors, and the first says {header.number('split.tensors.count'):,}"
-        raise VariantError(f"The shards of {path.name} are not of one model: together they hold {said}.", AGAIN)
+        said = worded("gguf_files.tensors_differ", tensors=tensors, value=header.number("split.tensors.count"))
+        raise VariantError(worded("gguf_files.shards_not_one", path=path.name, said=said), worded(AGAIN))
     return shapes
 
 
@@ -237,6 +247,11 @@ def _missing(path: Path, names: list[str]) -> VariantError:
     missing = [name for name in names if not path.with_name(name).exists()]
     shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
     return VariantError(
-        f"{path.parent} lacks {len(missing)} of the {len(names)} shards of one model: {shown}.",
-        "Download or copy what is missing beside the others.",
+        worded(
+            "gguf_files.lacks_shards_one",
+            parent=path.parent,
+            missing_count=len(missing),
+            names_count=len(names),
+            shown=shown,
+        ),
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from playground.errors import VariantError
+from playground.wording import worded
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -22,7 +23,7 @@ FIRST_READ = 4 * 2**20
 LONGEST_TEXT = 2**20
 MOST_FIELDS, MOST_TENSORS = 2**14, 2**17
 """Beyond these nothing but a damaged count goes: models have some fifty fields and some thousand tensors."""
-AGAIN = "Download or export it again."
+AGAIN = "gguf_header.again"
 MOST_SIDES, LONGEST_NAME = 4, 63
 COUNT, TEXT, ARRAY = 4, 8, 9
 SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
@@ -36,15 +37,15 @@ TYPES = {
 }
 """Weights and bytes of a block of each of ggml's types."""
 OTHERS = {
-    b"algg": "it is a LoRA adapter in a form that llama.cpp gave up",
-    b"tjgg": "it is a model in the form that came before GGUF",
-    b"fmgg": "it is a model in the form that came before GGUF",
-    b"lmgg": "it is a model in the form that came before GGUF",
-    b"PK\3\4": "it is a ZIP file, as PyTorch writes",
-    b"vers": "it is a pointer of Git LFS, not the file itself: `git lfs pull` brings that",
-    b"<!do": "it is a web page, not the file itself",
-    b"<!DO": "it is a web page, not the file itself",
-    b"<htm": "it is a web page, not the file itself",
+    b"algg": "gguf_header.lora_adapter_form",
+    b"tjgg": "gguf_header.model_form_came",
+    b"fmgg": "gguf_header.model_form_came",
+    b"lmgg": "gguf_header.model_form_came",
+    b"PK\3\4": "gguf_header.zip_file_pytorch",
+    b"vers": "gguf_header.pointer_git_lfs",
+    b"<!do": "gguf_header.web_page_not",
+    b"<!DO": "gguf_header.web_page_not",
+    b"<htm": "gguf_header.web_page_not",
 }
 """What files are that begin so, where people take them for GGUF."""
 
@@ -86,13 +87,13 @@ def read(path: Path) -> Header:
     try:
         found = path.stat()
         if not path.is_file():
-            raise VariantError(f"{path} is no file.", "Check `source` (and `file`) in the catalogue: `madang models`.")
+            raise VariantError(worded("gguf_header.no_file", path=path))
         return _read(path, found.st_size, found.st_mtime_ns)
     except FileNotFoundError as error:
-        hint = "Check `source` (and `file`) in the catalogue: `madang models`."
-        raise VariantError(f"{path} does not exist.", hint) from error
+        hint = worded("gguf_header.not_exist_hint")
+        raise VariantError(worded("gguf_header.not_exist", path=path), hint) from error
     except OSError as error:
-        raise VariantError(f"{path} cannot be read: {error.strerror}.", "It must be a file you may read.") from error
+        raise VariantError(worded("gguf_header.cannot_read", path=path, strerror=error.strerror)) from error
 
 
 @lru_cache(maxsize=64)
@@ -108,26 +109,33 @@ def _read(path: Path, size: int, changed: int) -> Header:
             except _MoreError:
                 more = file.read(min(3 * len(raw), limit - len(raw)))
                 if not more:
-                    raise VariantError(f"{path} became shorter while it was read.", AGAIN) from None
+                    raise VariantError(worded("gguf_header.became_shorter_while", path=path), worded(AGAIN)) from None
                 raw += more
             except (struct.error, ValueError) as error:
-                raise VariantError(f"{path} is cut short or damaged inside its header: {error}.", AGAIN) from error
+                raise VariantError(
+                    worded("gguf_header.cut_short_damaged", path=path, error=error), worded(AGAIN)
+                ) from error
 
 
 def _check_start(path: Path, start: bytes) -> None:
     if not start:
-        raise VariantError(f"{path} is empty: it has 0 bytes.", AGAIN)
+        raise VariantError(worded("gguf_header.empty_bytes", path=path), worded(AGAIN))
     if start[:4] != MAGIC:
-        kind = OTHERS.get(start[:4], f"it begins with {start[:4]!r}")
-        raise VariantError(f"{path} is no GGUF file: {kind}.", AGAIN)
+        known = OTHERS.get(start[:4])
+        kind = worded(known) if known else worded("gguf_header.begins_with", start=start[:4])
+        raise VariantError(worded("gguf_header.no_gguf_file", path=path, kind=kind), worded(AGAIN))
     if len(start) < 24:
-        raise VariantError(f"{path} is cut short after {len(start)} bytes.", AGAIN)
+        raise VariantError(worded("gguf_header.cut_short_after", path=path, start_count=len(start)), worded(AGAIN))
     version = int.from_bytes(start[4:8], "little")
     if version not in VERSIONS:
         big = int.from_bytes(start[4:8], "big") in VERSIONS
         raise VariantError(
-            f"{path} is a GGUF {'for big-endian machines' if big else f'of version {version}'}.",
-            f"Versions {' and '.join(map(str, VERSIONS))}, little-endian, are read; export it again.",
+            worded(
+                "gguf_header.gguf",
+                path=path,
+                big=worded("gguf_header.big_endian") if big else worded("gguf_header.of_version", version=version),
+                versions=" and ".join(map(str, VERSIONS)),
+            ),
         )
 
 

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from playground.catalogue.gguf_header import AGAIN, TEXT, Header
 from playground.errors import VariantError
+from playground.wording import worded
 
 NUMBERS = ("block_count", "embedding_length", "context_length")
 """The numbers without which llama.cpp loads no model; each stands below the architecture's name."""
@@ -29,7 +30,7 @@ def check(path: Path, header: Header, shapes: Mapping[str, tuple[int, ...]]) -> 
     """Refuse a model whose header contradicts itself. `shapes`: the tensors of all its files."""
     wrong = _numbers(header) or _vocabulary(header) or _embeddings(header, shapes) or _layers(header, shapes)
     if wrong:
-        raise VariantError(f"{path} is damaged: {wrong}.", AGAIN)
+        raise VariantError(worded("gguf_promises.damaged", path=path, wrong=wrong), worded(AGAIN))
 
 
 def check_weights(path: Path, header: Header) -> None:
@@ -40,9 +41,8 @@ def check_weights(path: Path, header: Header) -> None:
     stretch = _stretch(path, header.begin, header.size, path.stat().st_mtime_ns)
     if stretch:
         raise VariantError(
-            f"{path} holds nothing but zeros from about byte {stretch[0]:,} to {stretch[1]:,}, where weights should "
-            "be: not all of it came.",
-            AGAIN,
+            worded("gguf_promises.holds_nothing_but", path=path, stretch=stretch[0], stretch2=stretch[1]),
+            worded(AGAIN),
         )
 
 
@@ -72,13 +72,13 @@ def _numbers(header: Header) -> str:
     for name in NUMBERS:
         key = f"{architecture}.{name}"
         if key not in header.fields:
-            return f"it lacks {key}"
+            return worded("gguf_promises.lacks_key", key=key)
         found = header.fields[key]
         if not isinstance(found, int) or isinstance(found, bool) or not 0 < found <= MOST[name]:
-            return f"its {key} is {found!r}"
+            return worded("gguf_promises.key_is", key=key, found=found)
     heads, groups = (header.fields.get(f"{architecture}.attention.head_count{end}") for end in ("", "_kv"))
     if isinstance(heads, int) and isinstance(groups, int) and groups and heads % groups:
-        return f"its {heads:,} heads of attention cannot share {groups:,} groups (attention.head_count_kv)"
+        return worded("gguf_promises.heads", heads=heads, groups=groups)
     return ""
 
 
@@ -86,27 +86,29 @@ def _vocabulary(header: Header) -> str:
     """Return what is wrong with the lists of its vocabulary; empty where they belong together."""
     kind, tokens = header.lists.get(TOKENS, (None, 0))
     if kind != TEXT or not tokens:
-        return f"it lacks {TOKENS}, its vocabulary"
+        return worded("gguf_promises.lacks_vocabulary", tokens=TOKENS)
     for key, kinds in PER_TOKEN.items():
         kind, count = header.lists.get(key, (kinds[0], tokens))
         if kind not in kinds or count != tokens:
-            return f"{key} has {count:,} entries of type {kind} for {tokens:,} tokens"
+            return worded("gguf_promises.entries", key=key, count=count, kind=kind, tokens=tokens)
     merges = "tokenizer.ggml.merges"
     kind, count = header.lists.get(merges, (None, 0))
     if (header.text("tokenizer.ggml.model") == "gpt2" or merges in header.lists) and kind != TEXT:
-        return f"it lacks {merges}, without which its vocabulary reads no text"
+        return worded("gguf_promises.lacks_merges", merges=merges)
     return ""
 
 
 def _embeddings(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Return what is wrong with the embeddings beside the vocabulary; empty where they fit."""
     if EMBEDDINGS not in shapes:
-        return f"it has no {EMBEDDINGS}"
+        return worded("gguf_promises.no_embeddings", embeddings=EMBEDDINGS)
     width = header.number(f"{header.text('general.architecture')}.embedding_length")
     wanted = (width, header.lists[TOKENS][1])
     if shapes[EMBEDDINGS] != wanted:
         said = " x ".join(map(str, shapes[EMBEDDINGS]))
-        return f"{EMBEDDINGS} is {said}, and its vocabulary and width say {wanted[0]} x {wanted[1]}"
+        return worded(
+            "gguf_promises.width_differs", embeddings=EMBEDDINGS, said=said, wanted=wanted[0], wanted2=wanted[1]
+        )
     return ""
 
 
@@ -122,7 +124,7 @@ def _layers(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> str:
     needed = set(range(count - header.number(f"{architecture}.nextn_predict_layers")))
     skips = all(f"{architecture}.{name}" in header.lists for name in ("attention.head_count", "feed_forward_length"))
     if (missing := sorted(needed - found)) and not skips:
-        return f"it lacks the weights of {len(missing)} of its {count} layers, {missing[0]} the first"
+        return worded("gguf_promises.lacks_layers", missing_count=len(missing), count=count, missing=missing[0])
     if beyond := sorted(found - set(range(count))):
-        return f"it has weights of layer {beyond[0]}, and its block_count is {count}"
+        return worded("gguf_promises.more_layers", beyond=beyond[0], count=count)
     return ""

@@ -9,6 +9,7 @@ from typing import Any
 from playground.catalogue.adapters import EMBEDDINGS, HEAD, AdapterFiles
 from playground.catalogue.files import read_json, safetensors_header, weight_files
 from playground.errors import VariantError
+from playground.wording import worded
 
 LEAVES = {name.rpartition(".")[2] for name in EMBEDDINGS}
 
@@ -51,6 +52,5 @@ def _holds(adapter: AdapterFiles, names: set[str], begin: int, end: int) -> bool
 
 def _untrained(adapter: AdapterFiles, count: int, what: str, place: str) -> VariantError:
     return VariantError(
-        f"The vocabulary of {adapter.folder.name} grew by {count} tokens whose {what} it does not hold: {place}.",
-        "Save the adapter again with them: modules_to_save for both layers, or save_embedding_layers=True on saving.",
+        worded("grown.vocabulary_grew_tokens", adapter=adapter.folder.name, count=count, what=what, place=place),
     )

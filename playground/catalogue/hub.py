@@ -17,6 +17,7 @@ from playground.catalogue.hub_search import HubModel
 from playground.errors import HubError, MadangError, SetupError, VariantError, refused
 from playground.system.hardware import GIB
 from playground.system.progress import Tell
+from playground.wording import worded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,8 +165,14 @@ def choose_gguf(repo: str, found: list[HubFile], name: str | None) -> list[HubFi
         raise _not_chosen(repo, sizes, models, name)
     if missing := [part for part in models[name] if part not in sizes]:
         raise VariantError(
-            f"{repo} lacks {len(missing)} of the {len(models[name])} shards of {name}: {', '.join(missing[:3])}.",
-            "Choose another file or another repository; its owner can upload what is missing.",
+            worded(
+                "hub.lacks_shards",
+                repo=repo,
+                missing_count=len(missing),
+                models_count=len(models[name]),
+                name=name,
+                missing=", ".join(missing[:3]),
+            ),
         )
     return [sizes[part] for part in models[name]]
 
@@ -173,23 +180,30 @@ def choose_gguf(repo: str, found: list[HubFile], name: str | None) -> list[HubFi
 def _not_chosen(repo: str, sizes: dict[str, HubFile], models: dict[str, list[str]], name: str | None) -> VariantError:
     """Return what to raise where no model is named, or what is named is none."""
     if name in sizes and (kind := gguf_files.beside(name)):
-        return VariantError(f"{repo}/{name} is {gguf_files.KINDS[kind][0]}.", gguf_files.KINDS[kind][1])
+        return VariantError(
+            worded("hub.told", repo=repo, name=name, what=worded(gguf_files.KINDS[kind][0])),
+            worded(gguf_files.KINDS[kind][1]),
+        )
     if name in sizes:
         first = gguf_files.parts(name)[0]
-        return VariantError(f"{repo}/{name} is one shard of several, and not the first.", f"Name {first} as `file`.")
+        return VariantError(worded("hub.one_shard_several", repo=repo, name=name, first=first))
     room = {model: sum(sizes[part].size for part in parts if part in sizes) for model, parts in models.items()}
     listed = ", ".join(f"{text} ({room[model] / GIB:.2f} GiB)" for model, text in gguf_files.listed(models).items())
-    asked = f"no file {name!r}" if name else "several GGUF files" if models else "no model as GGUF"
-    hint = "Name one as `file` in the catalogue." if models else "Name a repository with a model's GGUF files."
-    return VariantError(f"{repo} has {asked}; its GGUF files: {listed or 'none'}.", hint)
+    asked = (
+        worded("hub.no_such_file", name=name)
+        if name
+        else worded("hub.several_ggufs")
+        if models
+        else worded("hub.no_gguf")
+    )
+    hint = worded("hub.name_file") if models else worded("hub.name_repository")
+    return VariantError(worded("hub.gguf_files", repo=repo, asked=asked, listed=listed or "none"), hint)
 
 
 def _check_repository(repo: str, wanted: list[HubFile]) -> None:
     if not any(file.name.endswith(".safetensors") for file in wanted):
         raise VariantError(
-            f"{repo} has no safetensors.",
-            "Pickled weights can run any code when they are opened: use a repository with safetensors. "
-            'For a GGUF repository, say kind = "gguf".',
+            worded("hub.no_safetensors", repo=repo),
         )
 
 
@@ -204,8 +218,7 @@ def _check_room(repo: str, wanted: list[HubFile]) -> int:
     free = shutil.disk_usage(place).free
     if total > free:
         raise SetupError(
-            f"{repo} takes {total / GIB:.1f} GiB and {place} has {free / GIB:.1f} GiB free.",
-            "Free some space, or set HF_HOME to a folder on a larger disk.",
+            worded("hub.takes_gib_gib", repo=repo, total=total / GIB, place=place, free=free / GIB),
         )
     return total
 
@@ -251,7 +264,7 @@ def _explained(repo: str, revision: str | None) -> "Iterator[None]":
     try:
         yield
     except errors.HFValidationError as error:
-        raise HubError(f"{repo!r} is not a Hub id.", "A Hub id looks like owner/name.") from error
+        raise HubError(worded("hub.not_hub_id", repo=repo)) from error
     except (httpx.HTTPError, errors.XetDownloadError, OSError) as error:
         if told := refused(error):
             raise told from error
@@ -267,15 +280,13 @@ def _refusal(repo: str, revision: str | None, error: BaseException) -> HubError:
         error = error.__cause__
     if isinstance(error, errors.GatedRepoError):
         return HubError(
-            f"{repo} is gated: its authors ask you to accept a licence first.",
-            f"Accept it at https://huggingface.co/{repo}, then run `hf auth login` or set HF_TOKEN.",
+            worded("hub.gated_authors_ask", repo=repo),
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return HubError(f"{repo} has no revision {revision!r}.", "Check `revision` in the catalogue.")
+        return HubError(worded("hub.no_revision", repo=repo, revision=revision))
     if isinstance(error, errors.RepositoryNotFoundError):
         return HubError(
-            f"The Hub knows no {repo!r}, or it is private.",
-            "Check the spelling; for a private model run `hf auth login` or set HF_TOKEN.",
+            worded("hub.hub_knows_no", repo=repo),
         )
     return _unreachable(repo, error)
 
@@ -283,12 +294,11 @@ def _refusal(repo: str, revision: str | None, error: BaseException) -> HubError:
 def _unreachable(repo: str, error: BaseException) -> HubError:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status == 401:
-        return HubError(f"The Hub refused the token for {repo}.", "Run `hf auth login` again, or correct HF_TOKEN.")
+        return HubError(worded("hub.hub_refused_token", repo=repo))
     if status is not None:
-        return HubError(f"The Hub answered {status} for {repo}.", "Try again in a while; the part that came is kept.")
+        return HubError(worded("hub.hub_answered", status=status, repo=repo))
     if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
-        return HubError(f"{error.filename} cannot be written: {error.strerror}.", "HF_HOME names the cache's folder.")
+        return HubError(worded("hub.cannot_written", filename=error.filename, strerror=error.strerror))
     return HubError(
-        f"The Hub cannot be reached for {repo} ({type(error).__name__}).",
-        "Check the network; downloads go on where they stopped. Folders and files on this machine work without it.",
+        worded("hub.hub_cannot_reached", repo=repo, kind=type(error).__name__),
     )

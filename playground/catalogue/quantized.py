@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from playground.errors import VariantError
 from playground.system import documents, hardware
+from playground.wording import worded
 
 
 class Reader(NamedTuple):
@@ -47,7 +48,7 @@ METHODS = {
     **dict.fromkeys(("mxfp4", "bitnet", "metal", "gemma"), Reader()),
 }
 """Those of the last row need nothing: where the hardware lacks their arithmetic, transformers dequantizes."""
-NEVER = {"nvfp4": "transformers writes this format and does not read it back"}
+NEVER = {"nvfp4": "quantized.transformers_writes_this"}
 PACKED = (
     ".qweight",
     ".weight_packed",
@@ -77,8 +78,7 @@ def not_twice(name: str, packed: str) -> None:
     """Refuse `load_in_4bit` for weights that are in a format already, unless that is what it makes."""
     if packed not in ("", "bitsandbytes"):
         raise VariantError(
-            f"{name} asks for load_in_4bit, and its weights are quantized already, in the format {packed}.",
-            "Take load_in_4bit out of its catalogue row.",
+            worded("quantized.asks_load_bit", name=name, packed=packed),
         )
 
 
@@ -88,25 +88,23 @@ def check(folder: Path, config: Mapping[str, Any], tensors: Iterable[str]) -> No
     instead = _instead(folder, config)
     if not found:
         if packed := next((name for name in tensors if name.endswith(PACKED)), ""):
-            raise VariantError(
-                f"{folder.name} is quantized ({packed}), and its config.json does not say how.", instead[0]
-            )
+            raise VariantError(worded("quantized.quantized_config", folder=folder.name, packed=packed), instead[0])
         return
     if found == "?":
         raise VariantError(
-            f"{folder.name} is quantized, and its config.json names no method that transformers reads; MLX writes so.",
+            worded("quantized.quantized_config_json", folder=folder.name),
             instead[0],
         )
     if found in NEVER or found not in METHODS:
-        why = NEVER.get(found, "transformers does not read it")
-        raise VariantError(f"{folder.name} is quantized in the format {found}: {why}.", instead[0])
+        why = worded(NEVER.get(found, "quantized.not_read"))
+        raise VariantError(worded("quantized.quantized_format", folder=folder.name, found=found, why=why), instead[0])
     _check_reader(folder.name, found, METHODS[found], *instead)
 
 
 def _check_reader(name: str, found: str, reader: Reader, instead: str, original: str) -> None:
     if reader.card and not hardware.vram_total():
         raise VariantError(
-            f"{name} is quantized in the format {found}, which runs on an NVIDIA GPU alone; this machine has none.",
+            worded("quantized.quantized_format_runs", name=name, found=found),
             instead,
         )
     if reader.from_capability and hardware.capability() < reader.from_capability:
@@ -116,11 +114,11 @@ def _check_reader(name: str, found: str, reader: Reader, instead: str, original:
         return
     pip = f"`pip install {' '.join(lacking)}`"
     if reader.extra:
-        hint = f"`make install EXTRAS={reader.extra}` adds it, or {pip}. Or use {original}."
+        hint = worded("quantized.install_extra", extra=reader.extra, pip=pip, original=original)
     else:
-        hint = f"{instead} Where this machine's torch suits it, {pip} reads the format, too."
+        hint = worded("quantized.where_suits", instead=instead, pip=pip)
     raise VariantError(
-        f"{name} is quantized in the format {found}, and what reads it is not installed: {' and '.join(lacking)}.", hint
+        worded("quantized.quantized_format_reads", name=name, found=found, lacking=" and ".join(lacking)), hint
     )
 
 
@@ -135,8 +133,8 @@ def _installed(package: str) -> bool:
 def _instead(folder: Path, config: Mapping[str, Any]) -> tuple[str, str]:
     """Return what to use instead, as a sentence and as its object."""
     found = original(folder, config)
-    what = f"the unquantized original, {found}" if found else "the unquantized original"
-    return f"Use {what}, or a GGUF build of it.", f"{what}, or a GGUF build of it"
+    what = worded("quantized.original_named", found=found) if found else worded("quantized.original")
+    return worded("quantized.instead", what=what), worded("quantized.instead_object", what=what)
 
 
 def original(folder: Path, config: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from playground.system import documents
 from playground.system.atomic import explained, replacing
 from playground.system.locks import locked
 from playground.values import Value
+from playground.wording import joined, worded
 
 BUILT_IN = Path(__file__).with_name("variants.toml")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -127,7 +128,9 @@ class Catalogue:
         self._by_name = {variant.name: variant for variant in variants}
         self.path = path
         if faults := _link_faults(self._by_name):
-            raise ConfigError(" ".join(faults), f"Correct `base` in {self.path or 'the catalogue'}.")
+            raise ConfigError(
+                joined(faults), worded("variants.correct_base", path=self.path or worded("variants.the_catalogue"))
+            )
 
     @classmethod
     def load(cls, settings: Settings) -> "Catalogue":
@@ -155,7 +158,7 @@ class Catalogue:
     def get(self, name: str) -> Variant:
         """Return the variant of that name, or an error with near matches."""
         if name not in self._by_name:
-            raise UnknownNameError("variant", name, self._by_name, "`madang models` lists them all.")
+            raise UnknownNameError(worded("noun.variant"), name, self._by_name, worded("variants.list_all"))
         return self._by_name[name]
 
     def with_variant(self, variant: Variant) -> "Catalogue":
@@ -194,18 +197,18 @@ def load_or_none(settings: Settings) -> Catalogue | None:
 
 def _link_faults(by_name: dict[str, Variant], broken: Iterable[str] = ()) -> list[str]:
     """Return what is wrong with `base` anywhere; rows named in `broken` exist, though they could not be read."""
-    faults = []
+    faults: list[str] = []
     for variant in by_name.values():
         parent = None if isinstance(variant, Base) else variant.base
         if parent is None or parent in broken:
             continue
         if parent not in by_name:
-            error = UnknownNameError("variant", parent, by_name.keys() - {variant.name})
-            faults.append(f"variant {variant.name}: base: {error.message} {error.hint}")
+            error = UnknownNameError(worded("noun.variant"), parent, by_name.keys() - {variant.name})
+            faults.append(worded("variants.base_unknown", variant=variant.name, message=error.message, hint=error.hint))
         elif isinstance(variant, Adapter) and not isinstance(by_name[parent], Base):
-            faults.append(f"variant {variant.name}: base: an adapter needs a base model, and {parent!r} is none.")
+            faults.append(worded("variants.adapter_needs_base", variant=variant.name, parent=parent))
         elif _is_its_own_ancestor(variant, by_name):
-            faults.append(f"variant {variant.name}: base: it descends from itself.")
+            faults.append(worded("variants.own_ancestor", variant=variant.name))
     return faults
 
 
@@ -229,13 +232,13 @@ def read(path: Path, settings: Settings) -> list[Variant]:
 
 
 def _faulty(path: Path, faults: list[str]) -> ConfigError:
-    return ConfigError(f"{path} has faults: {' '.join(faults)}", "Correct them; docs/models.md shows the fields.")
+    return ConfigError(worded("variants.faults", path=path, faults=joined(faults)))
 
 
 def _read(path: Path, settings: Settings) -> tuple[list[Variant], list[str], set[str]]:
     """Return the variants of one TOML file, all its faults, and the names of the rows that have them."""
     rows = documents.read(path, "TOML")
-    faults = [f"unknown table [{key}]: only [[variant]] is read." for key in rows if key != "variant"]
+    faults: list[str] = [worded("variants.unknown_table", key=key) for key in rows if key != "variant"]
     tables = rows.get("variant", [])
     variants: list[Variant] = []
     broken: set[str] = set()
@@ -245,9 +248,9 @@ def _read(path: Path, settings: Settings) -> tuple[list[Variant], list[str], set
             variants.append(_VARIANT.validate_python(_placed(row, path.parent, settings)))
         except ValidationError as error:
             broken.add(name)
-            faults += [f"variant {name}: {_fault(fault)}." for fault in error.errors()]
+            faults += [worded("variants.row_fault", name=name, fault=_fault(fault)) for fault in error.errors()]
     names = [variant.name for variant in variants]
-    faults += [f"variant {name}: the name stands twice." for name in sorted({n for n in names if names.count(n) > 1})]
+    faults += [worded("variants.stands_twice", name=name) for name in sorted({n for n in names if names.count(n) > 1})]
     return variants, faults, broken
 
 
@@ -257,7 +260,7 @@ def parse(row: dict[str, object], what: str) -> Variant:
         return _VARIANT.validate_python(row)
     except ValidationError as error:
         faults = "; ".join(_fault(fault) for fault in error.errors())
-        raise ConfigError(f"{what} has faults: {faults}.", "docs/models.md shows the fields of each kind.") from error
+        raise ConfigError(worded("variants.faults2", what=what, faults=faults)) from error
 
 
 def _fault(error: Any) -> str:
@@ -317,9 +320,7 @@ def _add(settings: Settings, variant: Variant, replace: bool) -> None:
 def check_new(catalogue: Catalogue, variant: Variant) -> None:
     """Refuse a name that another variant has. The same files or server once more are the same variant, changed."""
     if variant.name in catalogue.names and _place(catalogue.get(variant.name)) != _place(variant):
-        raise VariantError(
-            f"There is a variant named {variant.name!r} already.", "Choose another name, or remove that one first."
-        )
+        raise VariantError(worded("variants.variant_named_already", variant=variant.name))
 
 
 def _place(variant: Variant) -> tuple[str, str]:
@@ -337,17 +338,17 @@ def _remove(settings: Settings, name: str) -> None:
     built_in = name in [row["name"] for row in documents.read(BUILT_IN, "TOML")["variant"]]
     if name not in [row.get("name") for row in rows]:
         Catalogue.load(settings).get(name)
-        raise VariantError(f"{name!r} is built in and cannot be removed.", "Hide it by not choosing it.")
+        raise VariantError(worded("variants.built_cannot_removed", name=name))
     children = [str(row.get("name")) for row in rows if row.get("base") == name and row.get("name") != name]
     if children and not built_in:
-        raise VariantError(f"{', '.join(children)} still build on {name!r}.", "Remove those first.")
+        raise VariantError(worded("variants.still_build", children=", ".join(children), name=name))
     _write(settings.catalogue, _without(settings.catalogue, name))
 
 
 @contextmanager
 def _editing(path: Path) -> Iterator[None]:
     """Hold the file: of two programs that read, change and write it at once, one would lose its row."""
-    refusal = ConfigError(f"{path} is being changed by another program.", "Try again in a moment.")
+    refusal = ConfigError(worded("variants.being_changed_another", path=path))
     with explained(path), locked(path.with_name(f".{path.name}.lock"), refusal, LOCK_S):
         yield
 
@@ -361,7 +362,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     rows = documents.read(path, "TOML").get("variant", []) if path.exists() else []
     headers = [line for line in _text(path).splitlines() if ROW.match(line)]
     if not isinstance(rows, list) or len(headers) != len(rows):
-        raise ConfigError(f"{path} cannot be edited here.", "Write each variant under a line [[variant]] of its own.")
+        raise ConfigError(worded("variants.cannot_edited_here", path=path))
     return rows
 
 

@@ -15,6 +15,7 @@ from playground.events import Failed, Finished, Started
 from playground.messages import Conversation
 from playground.presets import DEFAULT_PRESET, Sampling, sampling
 from playground.thinking.asked import spoken
+from playground.wording import worded
 
 DEFAULT_VARIANTS = ["smollm2", "smollm2:demo", "smollm2:demo:Q4_K_M"]
 ESCAPE, ESCAPES = re.compile(r"\\([ntr\\])"), {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
@@ -68,7 +69,7 @@ def _text(text: str) -> str:
     text = sys.stdin.read() if text == "-" else text
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # bytes that are no UTF-8
     if not text.strip():
-        raise ConfigError("The question is empty.", 'Give it as an argument: madang chat "안녕?"')
+        raise ConfigError(worded("cli_chat.question_empty"))
     return text
 
 
@@ -78,7 +79,9 @@ def _fields(pairs: list[str]) -> dict[str, object]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or name not in Sampling.model_fields:
-            raise UnknownNameError("sampling field", name, Sampling.model_fields, "Write --set name=value.")
+            raise UnknownNameError(
+                worded("noun.sampling_field"), name, Sampling.model_fields, "Write --set name=value."
+            )
         if name == "stop":
             fields[name] = (*fields.get(name, ()), ESCAPE.sub(lambda match: ESCAPES[match[1]], value))
         else:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from playground.catalogue.remarks import Remark
 from playground.catalogue.variants import Adapter, Catalogue, Stored
-from playground.page.words import words
+from playground.cli.language import told, word
 from playground.settings import Settings
 from playground.system.progress import Tell
 
@@ -51,12 +51,18 @@ def program(context: typer.Context) -> Program:
 
 def say(console: Console, text: str, style: str = "") -> None:
     """Print a sentence as it is: without markup, highlighting or line breaks of rich's own."""
-    console.print(Text(text, style), soft_wrap=True)
+    console.print(Text(told(text), style), soft_wrap=True)
 
 
 def said(remarks: Iterable[Remark]) -> list[str]:
     """Return remarks as the page says them."""
-    return [words("en")[remark.key].format(**remark.values) for remark in remarks]
+    return [
+        word(
+            remark.key,
+            **{name: told(value) if isinstance(value, str) else value for name, value in remark.values.items()},
+        )
+        for remark in remarks
+    ]
 
 
 def print_json(row: Mapping[str, Any]) -> None:

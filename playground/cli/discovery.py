@@ -12,12 +12,13 @@ from playground.catalogue.discovery.found import PLACES, Look
 from playground.catalogue.discovery.offers import Offer, look_around, offers
 from playground.catalogue.suggested import GROUPS, suggestions
 from playground.cli.context import print_json, program, progress_bar, said, say
+from playground.cli.language import fault, word
 from playground.compare import Playground
 from playground.errors import MadangError, UnknownNameError
 from playground.page.number import disk_size
-from playground.page.words import words
 from playground.settings import Settings
 from playground.system.progress import ProgressFile
+from playground.wording import worded
 from playground.workers import adding, memory
 from playground.workers.fetched import Fetched
 from playground.workers.loadable import Loader
@@ -48,7 +49,7 @@ def _add(playground: Playground, made: Sequence[Offer], names: Sequence[str]) ->
     by_name, console, faults = {offer.name: offer for offer in made}, Console(stderr=True), 0
     for name in names:
         if name not in by_name:
-            raise UnknownNameError("model found here", name, by_name, "`madang models discover` lists them.")
+            raise UnknownNameError(worded("noun.model_found_here"), name, by_name, worded("cli_discovery.list_all"))
     for name in names:
         if name in playground.catalogue.names:  # it was there, or came as another's base
             continue
@@ -64,7 +65,7 @@ def _add(playground: Playground, made: Sequence[Offer], names: Sequence[str]) ->
                     say(console, remark, "yellow")
         except MadangError as error:
             faults += 1
-            say(console, f"{name}: {error.message} {error.hint}", "red")
+            say(console, fault(error, f"{name}: "), "red")
     if faults:
         raise typer.Exit(1)
 
@@ -74,7 +75,7 @@ def _show(look: Look, made: Sequence[Offer]) -> None:
     console, good = Console(), [offer for offer in made if offer.obstacle is None]
     for place in PLACES:
         if here := [offer for offer in good if offer.found.place == place]:
-            say(console, words("en")[f"found.{place}"], "bold")
+            say(console, word(f"found.{place}"), "bold")
             _lines(console, here)
     if bad := [offer for offer in made if offer.obstacle]:
         say(console, "Not offered", "bold")
@@ -120,7 +121,7 @@ def suggest(context: typer.Context) -> None:
     settings = program(context).settings
     console = Console()
     for group in GROUPS:
-        say(console, words("en")[f"suggest.{group}"], "bold")
+        say(console, word(f"suggest.{group}"), "bold")
         for one in suggestions():
             if group in one.groups:
                 _line(console, settings, one.source, "base", one.weights, one.download, one.licence, one.gated)

@@ -12,11 +12,13 @@ from playground.catalogue import kinds, variants
 from playground.catalogue.variants import Base, Catalogue, Remote, Variant
 from playground.cli import discovery
 from playground.cli.context import print_json, program, said, say
+from playground.cli.language import told
 from playground.compare import Playground
 from playground.engines.registry import sweep
 from playground.errors import ConfigError, MadangError
 from playground.remote import reach
 from playground.system import hardware
+from playground.wording import worded
 from playground.workers import memory
 from playground.workers.loadable import Loader, remote_spec
 
@@ -79,7 +81,7 @@ def add(
     for pair in set_ or []:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise ConfigError(f"--set {pair} names no value.", "Write --set name=value.")
+            raise ConfigError(worded("cli_models.set_names_no", pair=pair))
         row[key] = value
     if base is not None:
         row["base"] = base
@@ -120,7 +122,7 @@ def check(
             verdict = Text("not here yet: on the Hub" if loader.download_bytes(variant) else _verdict(loader, variant))
         except MadangError as error:
             faults += 1
-            verdict = Text.assemble((error.message, "red"), f" {error.hint}")
+            verdict = Text.assemble((told(error.message), "red"), f" {told(error.hint)}")
         console.print(Text.assemble((variant.name, "bold"), "  ", verdict), soft_wrap=True)
     if faults:
         raise typer.Exit(1)

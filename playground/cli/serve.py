@@ -13,6 +13,7 @@ from playground.catalogue.hub import HuggingFaceHub
 from playground.catalogue.variants import Catalogue
 from playground.cli.context import Program, program, say
 from playground.errors import ConfigError
+from playground.wording import worded
 
 if TYPE_CHECKING:
     from playground.engines.plan import Plan, Wish
@@ -84,9 +85,7 @@ def _refuse_engine_options(context: typer.Context, flags: tuple[str, ...]) -> No
     sources = {name: context.get_parameter_source(name) for name in ENGINES_OWN}
     typed = [f"--{name.rstrip('_')}" for name, source in sources.items() if source and source.name == "COMMANDLINE"]
     if wrong := [*(["flags after --"] if flags else []), *typed]:
-        raise ConfigError(
-            f"Madang's own API takes no {', '.join(wrong)}.", "Name an engine: --engine vllm or --engine llama-server"
-        )
+        raise ConfigError(worded("cli_serve.madang_own_api", wrong=", ".join(wrong)))
 
 
 def _plans(ours: Program, engine: EngineName, names: list[str], wish: "Wish") -> "list[Plan]":
@@ -100,7 +99,7 @@ def _plans(ours: Program, engine: EngineName, names: list[str], wish: "Wish") ->
     kinds = ("base", "adapter") if engine == "vllm" else ("gguf",)
     if not names:
         known = ", ".join(variant.name for variant in catalogue if variant.kind in kinds)
-        raise ConfigError(f"Which variant should {engine} serve?", f"Name one: madang serve NAME. There are {known}.")
+        raise ConfigError(worded("cli_serve.variant_should_serve", engine=engine, known=known))
     names = list(dict.fromkeys(names))
     check_binding(wish.settings)
     check_flags(wish.flags)
@@ -123,6 +122,6 @@ def _named(plans: "list[Plan]", asked: list[str], given: list[str]) -> "list[Pla
     if not given:
         return plans
     if len(given) != len(asked):
-        raise ConfigError(f"{len(asked)} variants and {len(given)} names.", "Give --name once for each VARIANT.")
+        raise ConfigError(worded("cli_serve.variants_names", asked_count=len(asked), given_count=len(given)))
     names = dict(zip(asked, given, strict=True))
     return [plan.renamed(names) for plan in plans]

@@ -12,11 +12,11 @@ from rich.markdown import Markdown
 from rich.panel import Panel
 from rich.text import Text
 
+from playground.cli.language import fault, told, word
 from playground.compare import Comparison, Playground, Question
 from playground.errors import MadangError
 from playground.events import Delta, Event, Failed, Finished, Progress, Started, Stats
 from playground.messages import Conversation
-from playground.page.words import words
 from playground.presets import Sampling, changed, preset
 from playground.thinking.asked import Thinking, spoken
 
@@ -54,7 +54,7 @@ class Pane:
             self.state = f"{event.step}{share} {event.detail}".strip()
         elif isinstance(event, Started):
             self.state = "reading"
-            said = [words("en")[f"answer.{notice}"] for notice in event.notices]
+            said = [word(f"answer.{notice}") for notice in event.notices]
             if event.dropped_turns:
                 said.append(f"{event.dropped_turns} older turns left out: the context is full")
             self.note = "\n".join(said)
@@ -65,9 +65,9 @@ class Pane:
             self.text, self.reasoning = event.text, event.reasoning
             self.stats, self.state = event.stats, event.reason
             if self.reasoning and not self.text:
-                self.note = words("en")["answer.only_thought"]
+                self.note = word("answer.only_thought")
         elif isinstance(event, Failed):
-            self.note, self.failed, self.state = f"{event.message}\n{event.hint}".strip(), True, "failed"
+            self.note, self.failed, self.state = f"{told(event.message)}\n{told(event.hint)}".strip(), True, "failed"
 
     @property
     def line(self) -> str:
@@ -177,7 +177,7 @@ class Chat:
             try:
                 self.take(line)
             except MadangError as error:
-                self.console.print(Text(f"{error.message} {error.hint}", "red"))
+                self.console.print(Text(fault(error), "red"))
 
     def take(self, line: str) -> None:
         """Read one line: a command or a question."""

@@ -10,12 +10,13 @@ from playground.conversations.turns import Chat, Turn, fresh_id, title_of
 from playground.errors import ConfigError
 from playground.escape import HALVES, in_markdown, visible
 from playground.system import atomic, documents
+from playground.wording import worded
 
 FORM, VERSION = "madang-conversation", 1
 LARGEST = 32 << 20
 ROWS = Path("rows") / "from-chat.jsonl"
 """Where turns become training rows, below the data folder."""
-EXPORT_FIRST = "Choose a file that Export wrote as JSON."
+EXPORT_FIRST = "exports.export_first"
 
 
 def markdown(chat: Chat) -> str:
@@ -58,16 +59,18 @@ def as_json(chat: Chat) -> str:
 def from_json(text: str) -> Chat:
     """Return a conversation of its own, with the same tree, from what `as_json` wrote. Raises ConfigError."""
     if len(text) > LARGEST:
-        raise ConfigError(f"The file has {len(text):,} characters; {LARGEST:,} are the most.", EXPORT_FIRST)
+        raise ConfigError(
+            worded("exports.file_characters_most", text_count=len(text), largest=LARGEST), worded(EXPORT_FIRST)
+        )
     try:
         said = documents.parse(text.translate(HALVES), "JSON")
         if not isinstance(said, dict) or said.get("form") != FORM:
-            raise ConfigError("The file is no conversation of Madang.", EXPORT_FIRST)
+            raise ConfigError(worded("exports.file_no_conversation"), worded(EXPORT_FIRST))
         turns = [Turn.model_validate_json(json.dumps(row)) for row in said["turns"]]
         return _renamed(str(said["title"]), str(said["leaf"]), turns)
     except (KeyError, TypeError, ValidationError, ValueError) as error:
         fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise ConfigError(f"The file cannot be read as a conversation: {fault}.", EXPORT_FIRST) from error
+        raise ConfigError(worded("exports.file_cannot_read", fault=fault), worded(EXPORT_FIRST)) from error
 
 
 def _renamed(title: str, leaf: str, turns: list[Turn]) -> Chat:

@@ -18,6 +18,7 @@ from playground.conversations import words
 from playground.conversations.turns import Chat, Turn, title_of
 from playground.errors import SetupError
 from playground.escape import HALVES
+from playground.wording import worded
 
 VERSION = 1
 WAIT_S = 10.0
@@ -171,8 +172,7 @@ class Store:
             db.execute("COMMIT")
         if _number(db, "user_version") > VERSION:
             raise SetupError(
-                f"{self.file} is of a newer Madang: form {_number(db, 'user_version')}, this one reads {VERSION}.",
-                "Update Madang, or move the file away.",
+                worded("store.newer_madang_form", file=self.file, db=_number(db, "user_version"), version=VERSION),
             )
 
     @contextmanager
@@ -184,8 +184,7 @@ class Store:
             if self.file is not None:  # the next call tries anew
                 self._let_go()
             raise SetupError(
-                f"Conversations cannot be kept in {self.file or 'memory'}: {error}.",
-                "Free space there, see that you may write to it, or move the file away; then ask again.",
+                worded("store.conversations_cannot_kept", file=self.file or worded("store.memory"), error=error),
             ) from error
 
     def _let_go(self) -> None:

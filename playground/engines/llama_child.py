@@ -14,6 +14,7 @@ from typing import Any
 
 from playground.errors import ConfigError, MadangError, SetupError, UnknownNameError
 from playground.settings import ChildEnvironment
+from playground.wording import worded
 
 NO_FLASH = 0
 """llama.cpp's number for attention without it. On a CPU flash attention makes a long conversation's tokens at half the
@@ -61,11 +62,11 @@ def fill_fields(params: Any, words: Sequence[str]) -> None:
     fields = [name for name in dir(params) if isinstance(getattr(params, name, None), bool | int | float | str)]
     fields = [name for name in fields if not name.startswith("_")]
     if len(words) % 2:
-        raise ConfigError(f"{words[-1]} has no value.", "Write --name value, for switches --name true or false.")
+        raise ConfigError(worded("llama_child.no_value", words=words[-1]))
     for flag, value in zip(words[::2], words[1::2], strict=True):
         name = flag.removeprefix("--").replace("-", "_")
         if not flag.startswith("--") or name not in fields:
-            raise UnknownNameError("field of xllamacpp's CommonParams", flag, fields)
+            raise UnknownNameError(worded("noun.field_of_xllamacpp_commonparams"), flag, fields)
         setattr(params, name, _read(flag, value, type(getattr(params, name))))
 
 
@@ -75,7 +76,7 @@ def _read(flag: str, value: str, kind: type) -> bool | int | float | str:
             return SWITCHES[value.lower()]
         number: bool | int | float | str = kind(int(value) if issubclass(kind, IntEnum) else value)
     except (KeyError, ValueError) as error:
-        raise ConfigError(f"{flag} {value}: no {kind.__name__}.", "Give true, false or a number.") from error
+        raise ConfigError(worded("llama_child.no", flag=flag, value=value, kind=kind.__name__)) from error
     return number
 
 
@@ -89,7 +90,7 @@ def serve(words: Sequence[str]) -> None:
     try:
         server = xllamacpp.Server(params)
     except (RuntimeError, ValueError) as error:
-        raise SetupError(f"llama.cpp cannot serve {params.model.path}: {error}", "The lines above say why.") from error
+        raise SetupError(worded("llama_child.llama_cpp_cannot", path=params.model.path, error=error)) from error
     sys.stderr.write(f"ready at {server.listening_address}\n")
     threading.Event().wait()
 

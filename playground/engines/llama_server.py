@@ -17,6 +17,7 @@ from playground.errors import ConfigError
 from playground.protocol import DEFAULT_CONTEXT
 from playground.settings import unset
 from playground.system.progress import Tell
+from playground.wording import worded
 from playground.workers.loadable import Loader
 
 ENGINE = "llama-server"
@@ -62,12 +63,18 @@ def _gguf(catalogue: Catalogue, variant: Variant) -> Gguf:
         plan.refuse_fake(variant, "GGUF")
         return variant
     if variant.kind == "remote":
-        raise ConfigError(f"{variant.name!r} is a server already.", "Name a GGUF.")
+        raise ConfigError(worded("llama_server.server_already", variant=variant.name))
     builds = [v.name for v in catalogue if isinstance(v, Gguf) and v.base == variant.name]
     how = f"madang export {variant.name} --to gguf:q4_k_m" if variant.kind == "adapter" else "madang models add"
     raise ConfigError(
-        f"llama.cpp's server runs GGUF files, and {variant.name!r} is {variant.kind.replace('adapter', 'an adapter')}.",
-        f"Serve a build of it: {', '.join(builds)}." if builds else f"Make or add one: {how}",
+        worded(
+            "llama_server.llama_cpp_server",
+            variant=variant.name,
+            value=variant.kind.replace("adapter", worded("llama_server.an_adapter")),
+        ),
+        worded("llama_server.serve_build", builds=", ".join(builds))
+        if builds
+        else worded("llama_server.make_one", how=how),
     )
 
 

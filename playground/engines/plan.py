@@ -12,6 +12,7 @@ from playground.errors import ConfigError, MadangError, VariantError
 from playground.prompts import format_names, prompt_format
 from playground.settings import Settings, child_environment
 from playground.system.atomic import write_beside
+from playground.wording import worded
 
 KEYS = "MADANG_API_KEYS"
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
@@ -53,9 +54,15 @@ class Wish:
         text = self.settings.api_keys.get_secret_value().strip()
         if not text or "," in text or self.settings.api_keys_file is not None:
             raise ConfigError(
-                f"An engine of its own takes one key, from the environment alone, and {KEYS} holds "
-                f"{'several' if ',' in text else 'none' if not text else 'one beside a file with more'}.",
-                f"Set {KEYS} to one key and leave MADANG_API_KEYS_FILE out, or use Madang's own API: --engine madang",
+                worded(
+                    "plan.engine_own_takes",
+                    keys=KEYS,
+                    value=worded("plan.several_keys")
+                    if "," in text
+                    else worded("plan.no_key")
+                    if not text
+                    else worded("plan.key_and_file"),
+                ),
             )
         return text
 
@@ -118,20 +125,19 @@ def check_flags(flags: Sequence[str]) -> None:
     for flag in flags:
         name = flag.partition("=")[0].replace("_", "-")
         if name in OURS:
-            raise ConfigError(f"{flag} after -- would hide the engine from Madang.", f"Use {OURS[name]}.")
+            raise ConfigError(worded("plan.after_would_hide", flag=flag, ours=OURS[name]))
 
 
 def refuse_fake(variant: Stored, what: str) -> None:
     """Refuse a variant that stands for no files."""
     if variant.is_fake:
-        raise VariantError(f"{variant.name!r} is a fake, which has no files to serve.", f"Name a real {what}.")
+        raise VariantError(worded("plan.fake_no_files", variant=variant.name, what=what))
 
 
 def no_template(variant: Stored) -> VariantError:
     """Return what to raise where neither a model's files nor its row say how it is prompted."""
     return VariantError(
-        f"{variant.name!r} has no chat template, so there is no telling how to ask it.",
-        f'Add prompt_format = "…" to its catalogue row: {", ".join(format_names())}.',
+        worded("plan.no_chat_template", variant=variant.name, format_names=", ".join(format_names())),
     )
 
 
@@ -169,4 +175,4 @@ def template_file(settings: Settings, format_name: str) -> Path:
 def check_ports(first: int, count: int) -> None:
     """Refuse more servers than there are ports left above the first."""
     if first + count - 1 > LAST_PORT:
-        raise ConfigError(f"{count} servers from port {first} on would go past {LAST_PORT}.", "Choose a lower --port.")
+        raise ConfigError(worded("plan.servers_port_would", count=count, first=first, last_port=LAST_PORT))

@@ -21,6 +21,7 @@ from playground.system.locks import locked
 from playground.system.logs import error_line, last_line, new_log
 from playground.system.ports import check_port
 from playground.system.processes import ending, group, kill, wait_or_kill
+from playground.wording import worded
 
 KEEPER = (sys.executable, "-m", "playground.engines.keeper")
 POLL_S = 0.5
@@ -65,7 +66,7 @@ class Engine:
         began = time.monotonic()
         while (passed := time.monotonic() - began) < limit_s:
             if not self.alive:
-                raise self.epitaph("before it was ready ")
+                raise self.epitaph(worded("engine_process.before_ready"))
             healthy = self._healthy()
             self._check_log()
             if healthy and self._has_its_models():
@@ -73,8 +74,7 @@ class Engine:
             waiting(passed, last_line(self.log))
             time.sleep(POLL_S)
         raise WorkerError(
-            f"{self.plan.title} was not ready within {limit_s:g} s (log: {self.log}).",
-            "Allow it more with --timeout; large models take minutes to fetch and to load.",
+            worded("engine_process.not_ready_within", title=self.plan.title, limit_s=limit_s, log=self.log),
         )
 
     def epitaph(self, when: str = "") -> WorkerError:
@@ -82,8 +82,14 @@ class Engine:
         how, said = ending(self._process.wait()), error_line(self.log)
         kill(group(self.pid))  # a keeper that was killed itself has ended nothing
         return WorkerError(
-            f"{self.plan.title} ended {when}with {how}{f': {said}' if said else '.'} (log: {self.log})",
-            "Read the end of its log; a SIGKILL from outside is most often the system running out of memory.",
+            worded(
+                "engine_process.ended_log",
+                title=self.plan.title,
+                when=when,
+                how=how,
+                said=f": {said}" if said else ".",
+                log=self.log,
+            ),
         )
 
     def stop(self) -> None:
@@ -114,9 +120,13 @@ class Engine:
             found = set()
         if missing := [row.model for row in self.plan.rows if row.model not in found]:
             raise WorkerError(
-                f"What answers at {self.plan.address} does not serve {', '.join(map(str, missing))}"
-                f"{', but ' + ', '.join(sorted(found)) if found else ''}.",
-                f"Another server may hold the port: choose one with --port. The engine's log: {self.log}",
+                worded(
+                    "engine_process.answers_not_serve",
+                    address=self.plan.address,
+                    missing=", ".join(map(str, missing)),
+                    found=worded("engine_process.others_found", found=", ".join(sorted(found))) if found else "",
+                    log=self.log,
+                ),
             )
         return True
 
@@ -168,7 +178,9 @@ def _check(plans: list[Plan], settings: Settings) -> None:
     """Refuse what would fail only after a long wait."""
     for plan in plans:
         if plan.missing:
-            raise SetupError(f"{plan.title} is not here.", f"{plan.missing} Or run it where it is: {plan.shown}")
+            raise SetupError(
+                worded("engine_process.not_here", title=plan.title, missing=plan.missing, shown=plan.shown)
+            )
         check_port(plan.host, plan.port)
     registry.check_names(settings, [row for plan in plans for row in plan.rows])
 
@@ -179,8 +191,7 @@ def _claimed(plan: Plan, settings: Settings) -> AbstractContextManager[None]:
     vLLM binds its port minutes before it listens, and lets others bind it too: no look at the port tells.
     """
     refusal = SetupError(
-        f"Port {plan.port} is held by another `madang serve --engine`.",
-        f"Stop it, or choose another port: --port {plan.port + 1}",
+        worded("engine_process.port_held_another", port=plan.port, port2=plan.port + 1),
     )
     return locked(settings.data / "engines" / f"port-{plan.port}.lock", refusal)
 

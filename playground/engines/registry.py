@@ -16,6 +16,7 @@ from playground.errors import MadangError, VariantError
 from playground.settings import Settings
 from playground.system.atomic import write_beside
 from playground.system.processes import ProcessId
+from playground.wording import worded
 
 
 class Registration:
@@ -63,8 +64,7 @@ def check_names(settings: Settings, rows: Iterable[Remote]) -> None:
         taken = row.name in names or (row.name in catalogue.names and catalogue.get(row.name) != row)
         if taken:
             raise VariantError(
-                f"There is a variant named {row.name!r} already.",
-                f"Give the server's row another name with --name, or remove that one: madang models remove {row.name}",
+                worded("registry.variant_named_already", row=row.name),
             )
         names.add(row.name)
 

@@ -17,6 +17,7 @@ from playground.engines import plan
 from playground.engines.plan import Plan, Wish
 from playground.errors import ConfigError, VariantError
 from playground.settings import ONLINE, unset
+from playground.wording import worded
 
 ENGINE = "vllm"
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -57,12 +58,13 @@ def make(catalogue: Catalogue, hub: Hub, names: list[str], wish: Wish) -> tuple[
     folder = _folder(base)
     quantization = _quantization(base, folder)
     chat = _chat_format(catalogue, base, folder, [*named, *along])
-    loras, left = [_lora(catalogue, hub, base, adapter, chat) for adapter in named], []
+    loras = [_lora(catalogue, hub, base, adapter, chat) for adapter in named]
+    left: list[str] = []
     for adapter in along:
         try:
             loras.append(_lora(catalogue, hub, base, adapter, chat))
         except VariantError as error:
-            left.append(f"{adapter.name} is left out. {error.message} {error.hint}")
+            left.append(worded("vllm.left_out", name=adapter.name, message=error.message, hint=error.hint))
     command = plan.program(wish.command, wish.settings.vllm, "vllm")
     served = [base, *(lora.adapter for lora in loras)]
     return Plan(
@@ -86,9 +88,7 @@ def _install(quantization: str | None) -> str:
 
 def _mixed_up(base: Base) -> VariantError:
     return VariantError(
-        f"vLLM computes on a CPU here, and there it lets {base.name} answer with the weights of its adapters.",
-        f"Serve the base alone: madang serve {base.name} --engine vllm --no-adapters. Merge an adapter and serve that: "
-        "madang export NAME --to merged. Or serve all of them with Madang's own API: madang serve",
+        worded("vllm.vllm_computes_cpu", base=base.name),
     )
 
 
@@ -106,9 +106,7 @@ def _chosen(catalogue: Catalogue, names: list[str], with_adapters: bool) -> tupl
             named.append(variant)
     if len(bases) != 1:
         raise ConfigError(
-            f"vLLM serves one base a process, and these are {len(bases)}: {', '.join(bases)}.",
-            "Start `madang serve --engine vllm` once a base, each with a --port of its own; on one card divide its "
-            "memory: -- --gpu-memory-utilization 0.45",
+            worded("vllm.vllm_serves_one", bases_count=len(bases), bases=", ".join(bases)),
         )
     (base,) = bases.values()
     family = [v for v in catalogue if isinstance(v, Adapter) and v.base == base.name and v not in named]
@@ -117,11 +115,10 @@ def _chosen(catalogue: Catalogue, names: list[str], with_adapters: bool) -> tupl
 
 def _check_kind(variant: Base | Adapter | Gguf | Remote) -> None:
     if isinstance(variant, Remote):
-        raise ConfigError(f"{variant.name!r} is a server already, at {variant.url}.", "Name a base or an adapter.")
+        raise ConfigError(worded("vllm.server_already", variant=variant.name, url=variant.url))
     if isinstance(variant, Gguf):
         raise ConfigError(
-            f"{variant.name!r} is a GGUF, which vLLM itself does not read.",
-            f"Use llama.cpp's server: madang serve {variant.name} --engine llama-server",
+            worded("vllm.gguf_vllm_itself", variant=variant.name),
         )
     plan.refuse_fake(variant, "model")
 
@@ -161,7 +158,7 @@ def _lora(catalogue: Catalogue, hub: Hub, base: Base, adapter: Adapter, chat: st
     if not why and base.dtype == "fp32":
         why, remedy = "its base runs in fp32", f'Let {base.name} run in 16 bits: dtype = "bf16" in its catalogue row.'
     if why:
-        raise VariantError(f"vLLM cannot serve {adapter.name!r} beside its base: {why}.", remedy)
+        raise VariantError(worded("vllm.vllm_cannot_serve", adapter=adapter.name, why=why), remedy)
     return _Lora(adapter, folder, rank)
 
 

@@ -14,6 +14,7 @@ from pydantic import Field
 from playground.errors import VariantError
 from playground.measure.probe import Probe
 from playground.values import Value
+from playground.wording import worded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,8 +63,7 @@ def drift(parent: Reading, build: Reading) -> Drift:
 
     if parent.ids != build.ids:
         raise VariantError(
-            f"{build.variant} encodes text to other tokens than {parent.variant}: their distributions do not compare.",
-            "Its vocabulary was rebuilt or belongs to another model: export it again from its parent.",
+            worded("drift.encodes_text_other", variant=build.variant, variant2=parent.variant),
         )
     divergences, same, gains = [], [], []
     for ids, p, q in zip(parent.ids, parent.logprobs, build.logprobs, strict=True):

@@ -17,6 +17,7 @@ from playground.events import Event, Failed, Finished
 from playground.presets import Sampling
 from playground.protocol import Choices, ModelInfo, RowRequest, Scored, Vocabulary
 from playground.system.progress import Tell
+from playground.wording import worded
 from playground.workers.loadable import Loadable, Loader
 from playground.workers.pool import Hold, WorkerPool
 from playground.workers.process import WorkerProcess
@@ -47,8 +48,7 @@ class Probe:
         """The id of the worker's process, whose memory is the model's; raises VariantError for a remote variant."""
         if not isinstance(self.hold.worker, WorkerProcess):
             raise VariantError(
-                f"{self.variant} runs elsewhere: its memory cannot be measured from here.",
-                "Measure it where it runs, or name a variant whose files are on this machine.",
+                worded("probe.runs_elsewhere_memory", variant=self.variant),
             )
         return self.hold.worker.pid
 
@@ -105,8 +105,12 @@ class Probe:
             return
         if tokens > self.info.trained_context:
             raise ContextError(
-                f"{tokens} tokens are asked of {self.variant}, which was trained for {self.info.trained_context}.",
-                "Use fewer shots or shorter documents.",
+                worded(
+                    "probe.tokens_asked_trained",
+                    tokens=tokens,
+                    variant=self.variant,
+                    trained_context=self.info.trained_context,
+                ),
             )
         if self.loadable.spec.engine == "transformers":
             return  # its passes take what room they need

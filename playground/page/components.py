@@ -15,7 +15,8 @@ from gradio.context import Context
 
 from playground.escape import Markup
 from playground.page.events import Updates
-from playground.page.words import LANGUAGES, Language, Texts, bilingual, texts
+from playground.page.words import Texts, bilingual, texts
+from playground.wording import LANGUAGES, Language
 
 C = TypeVar("C", bound=Block)
 Command = Sequence[str]

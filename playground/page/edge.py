@@ -14,6 +14,7 @@ import gradio as gr
 
 from playground.errors import MadangError, refused
 from playground.escape import escaped
+from playground.page.words import read
 
 Handler = Callable[..., Any]
 LONGEST = 300
@@ -65,4 +66,4 @@ def _told() -> Iterator[None]:
         told = error if isinstance(error, MadangError) else refused(error)
         if told is None:
             raise
-        raise gr.Error(escaped(f"{told.message} {told.hint}".strip()), print_exception=False) from error
+        raise gr.Error(" ".join(filter(None, map(read, (told.message, told.hint)))), print_exception=False) from error

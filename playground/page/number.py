@@ -1,8 +1,9 @@
 """How times and sizes are written for people."""
 
 from playground.escape import Markup
-from playground.page.words import Language, bilingual
+from playground.page.words import bilingual
 from playground.system.hardware import GIB, MIB
+from playground.wording import Language
 
 UNITS: dict[Language, tuple[str, str, str]] = {"ko": ("시간", "분", "초"), "en": (" h", " min", " s")}
 

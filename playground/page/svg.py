@@ -1,7 +1,8 @@
 """Pieces of the plots as SVG of our own, which the style sheets dress. Coordinates are units of the view box."""
 
 from playground.escape import escaped
-from playground.page.words import LANGUAGES, Texts
+from playground.page.words import Texts
+from playground.wording import LANGUAGES
 
 
 def drawing(width: int, height: int, label: str, parts: str) -> str:

@@ -8,14 +8,13 @@ import tomllib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from playground.errors import MadangError
 from playground.escape import Markup, escaped, for_strangers
 from playground.settings import load_settings
+from playground.wording import LANGUAGES, Language, Worded, filled, in_language
 
-Language = Literal["ko", "en"]
-LANGUAGES: tuple[Language, ...] = ("ko", "en")
 LOCALES = Path(__file__).parent.parent / "locales"
 
 
@@ -34,22 +33,24 @@ class Texts:
 
     def both(self, key: str, **values: object) -> Markup:
         """Return one text as HTML of both languages; values are escaped unless they are Markup."""
-        safe = {name: escaped(value) for name, value in values.items()}
-        return bilingual(lambda language: Markup(escaped(self.words(language)[key]).format(**safe)))
+
+        def said(language: Language) -> Markup:
+            safe = {name: escaped(_in(language, value)) for name, value in values.items()}
+            return Markup(filled(escaped(self.words(language)[key]), safe))
+
+        return bilingual(said)
 
     def tooltip(self, key: str, **values: object) -> str:
         """Return one text in both languages for where no HTML can stand: a title, a label for screen readers."""
-        return escaped(" · ".join(self.words(language)[key].format(**values) for language in LANGUAGES))
+        return escaped(" · ".join(filled(self.words(language)[key], values) for language in LANGUAGES))
 
     def card(self, title: str, message: str, hint: str = "") -> str:
         """Return a card that says what went wrong and what helps; `title` is a key, the others are texts or Markup.
 
         On a Space, whose visitors are strangers, texts name no path of this machine.
         """
-        if load_settings().mode == "space":
-            message, hint = (one if isinstance(one, Markup) else for_strangers(one) for one in (message, hint))
-        more = f'<p class="hint">{escaped(hint)}</p>' if hint else ""
-        body = f"<strong>{self.both(title)}</strong><p>{escaped(message)}</p>{more}"
+        more = f'<p class="hint">{read(hint)}</p>' if hint else ""
+        body = f"<strong>{self.both(title)}</strong><p>{read(message)}</p>{more}"
         return f'<div class="card" role="alert">{body}</div>'
 
     def fault(self, title: str, error: MadangError) -> str:
@@ -67,6 +68,21 @@ def bilingual(write: Callable[[Language], str]) -> Markup:
     """Return HTML that holds what `write` makes for each language; what is no Markup is escaped."""
     spans = ((language, escaped(write(language))) for language in LANGUAGES)
     return Markup("".join(f'<span class="say-{language}" lang="{language}">{text}</span>' for language, text in spans))
+
+
+def read(message: str) -> Markup:
+    """Return a message of the program as HTML of both languages; Markup as it is, any other text as it was said."""
+    if isinstance(message, Worded):
+        return bilingual(lambda language: _public(_in(language, message)))
+    return message if isinstance(message, Markup) else escaped(_public(message))
+
+
+def _in(language: Language, value: object) -> object:
+    return in_language(value, language, "page") if isinstance(value, Worded) else value
+
+
+def _public(text: Any) -> str:
+    return for_strangers(text) if load_settings().mode == "space" else text
 
 
 texts = Texts(LOCALES)

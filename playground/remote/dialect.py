@@ -11,6 +11,7 @@ from playground.errors import VariantError
 from playground.presets import Sampling
 from playground.protocol import RowRequest
 from playground.thinking.habits import USUAL
+from playground.wording import worded
 
 EXTENSIONS = ("top_k", "min_p", "repetition_penalty")
 NEUTRAL: dict[str, float] = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "top_p": 1.0, "temperature": 1.0}
@@ -107,8 +108,7 @@ def thinking(dialect: Dialect, request: RowRequest) -> dict[str, Any]:
         body["reasoning_effort"] = "medium" if wanted.mode == "on" else "none"
     if wanted.budget is not None and not dialect.budget:
         raise VariantError(
-            f"{request.variant}: its server takes no budget of thoughts.",
-            "Leave the budget empty, or turn thinking off.",
+            worded("dialect.server_takes_no", variant=request.variant),
         )
     body |= {dialect.budget: wanted.budget} if wanted.budget is not None else {}
     return body | ({"chat_template_kwargs": given} if given else {})
@@ -123,8 +123,7 @@ def ending(dialect: Dialect, request: RowRequest) -> dict[str, Any]:
     if dialect.goes_on == "always" and request.continues:
         return {}
     raise VariantError(
-        f"{request.variant}: its server is not known to go on with an answer; it might begin another.",
-        "Ask again in place of going on, or set prompt_format in its catalogue row: the prompt is then written here.",
+        worded("dialect.server_not_known", variant=request.variant),
     )
 
 

@@ -20,6 +20,7 @@ from playground.errors import MadangError, VariantError, WorkerError, causes
 from playground.protocol import Address
 from playground.remote.sse import Events, Lines, TooLong, read_json
 from playground.settings import Environment, key_in
+from playground.wording import worded
 
 PAUSES_S = (0.5, 1.0, 2.0)
 """Between attempts where the server is out of reach or busy; a Retry-After replaces the pause, up to its limit."""
@@ -62,17 +63,15 @@ class Line:
         try:
             self._client = self._opened()
         except (httpx.InvalidURL, UnicodeError) as error:
-            raise VariantError(
-                f"{self.name}: {self.address.url} is no address: {error}.", "Correct its row."
-            ) from error
+            raise VariantError(worded("http.no_address", name=self.name, url=self.address.url, error=error)) from error
         except (OSError, ssl.SSLError) as error:  # httpx reads the file that this variable names
             told = Environment()
-            named = told.ssl_cert_file or told.ssl_cert_dir or "the system's certificates"
-            text = f"{self.name}: {named} cannot be read: {error.strerror or error}."
-            raise VariantError(text, "Correct SSL_CERT_FILE, or leave it out.") from error
+            named = told.ssl_cert_file or told.ssl_cert_dir or worded("http.system_certificates")
+            text = worded("http.certificates_unread", name=self.name, named=named, strerror=error.strerror or error)
+            raise VariantError(text, worded("http.certificates_unread_hint")) from error
         except (ImportError, ValueError) as error:  # a proxy that httpx cannot speak to
-            hint = "Set ALL_PROXY or HTTPS_PROXY to an http:// address, or name the server's host in NO_PROXY."
-            raise VariantError(f"{self.name}: the proxy cannot be used: {error}", hint) from error
+            hint = worded("http.proxy_cannot_used_hint")
+            raise VariantError(worded("http.proxy_cannot_used", name=self.name, error=error), hint) from error
 
     def _opened(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
@@ -118,11 +117,11 @@ class Line:
 
     def broken(self, message: str, hint: str = "") -> WorkerError:
         """Return the error for an answer that makes no sense."""
-        return WorkerError(f"{self.name}: {message}", hint or f"Is {self.address.url} an OpenAI-compatible server?")
+        return WorkerError(worded("http.told", name=self.name, message=message, url=self.address.url), hint)
 
     def endless(self) -> WorkerError:
         """Return the error for an answer that goes on without coming to an end."""
-        return self.broken(f"{self.host} said nothing of its answer for {PATIENCE * self.address.timeout_s:g} s.")
+        return self.broken(worded("http.endless", host=self.host, patience=PATIENCE * self.address.timeout_s))
 
     def _url(self, path: str, root: bool) -> str:
         return (self.address.url.removesuffix("/v1") if root else self.address.url) + path
@@ -136,11 +135,10 @@ class Line:
         value = key_in(named) if named else ""
         if named and not value.strip():
             raise VariantError(
-                f"{self.name} reads its key from {named}, which is not set.",
-                f"Start Madang with {named} in its environment, or take key_env out of the catalogue row.",
+                worded("http.reads_key_not", name=self.name, named=named),
             )
         if not all("!" <= letter <= "~" for letter in value.strip()):
-            raise VariantError(f"What {named} holds is no key.", "A key is visible ASCII without spaces.")
+            raise VariantError(worded("http.holds_no_key", named=named))
         return value.strip()
 
     async def _json(self, method: str, url: str, body: dict[str, Any] | None, limit: int) -> Any:
@@ -152,7 +150,7 @@ class Line:
         try:
             return read_json(raw.decode("utf-8-sig", errors="replace"))
         except ValueError as error:
-            raise self.broken(f"{self.host} answered with something that is no JSON.") from error
+            raise self.broken(worded("http.no_json", host=self.host)) from error
 
     async def _read(self, response: httpx.Response, limit: int) -> bytes:
         raw = bytearray()
@@ -161,7 +159,7 @@ class Line:
                 async for part in self._parts(response):
                     raw += part
                     if len(raw) > limit:
-                        raise self.broken(f"{self.host} answered with more than {limit:,} bytes.")
+                        raise self.broken(worded("http.answered_more", host=self.host, limit=limit))
         except TimeoutError as error:
             raise self.endless() from error
         return bytes(raw)
@@ -169,16 +167,14 @@ class Line:
     async def _parts(self, response: httpx.Response) -> AsyncIterator[bytes]:
         """Yield the body as it comes. A packed one, which could grow without bounds, is refused: none was asked for."""
         if response.headers.get("content-encoding", "identity").strip() not in ("identity", "none", ""):
-            raise self.broken(f"{self.host} packed its answer, which it was asked not to.")
+            raise self.broken(worded("http.packed", host=self.host))
         try:
             async for part in response.aiter_raw():
                 yield part
         except httpx.TimeoutException as error:
             raise self._silent() from error
         except httpx.HTTPError as error:
-            raise WorkerError(
-                f"{self.name}: {self.host} broke off in the middle of its answer.", "Ask again."
-            ) from error
+            raise WorkerError(worded("http.broke_off_middle", name=self.name, host=self.host)) from error
 
     async def _events(self, response: httpx.Response, limit: int) -> AsyncIterator[list[str]]:
         kind = response.headers.get("content-type", "")
@@ -192,9 +188,9 @@ class Line:
             try:
                 found = list(events.feed(part))
             except TooLong as error:
-                raise self.broken(f"{self.host} sent a line of more than {error.limit:,} bytes.") from error
+                raise self.broken(worded("http.long_line", host=self.host, limit=error.limit)) from error
             if taken > limit:
-                raise self.broken(f"{self.host} sent more than {limit:,} bytes for one answer.")
+                raise self.broken(worded("http.sent_more", host=self.host, limit=limit))
             if found:
                 yield found
         if (last := events.end()) and _is_whole(last):
@@ -229,15 +225,16 @@ class Line:
             target = request.url.join(response.headers["location"])  # httpx has refused what is no address
             if _origin(target) != _origin(request.url):
                 raise VariantError(
-                    f"{self.name}: {self.host} sends on to {self.clean(_origin(target))}, another host.",
-                    "Nothing was sent there. If it is where the model lives, write that address into the catalogue.",
+                    worded(
+                        "http.sends_another_host", name=self.name, host=self.host, target=self.clean(_origin(target))
+                    ),
                 )
             if method == "POST" and response.status_code not in (307, 308):
                 raise self.broken(
-                    f"{self.host} sends on to {self.clean(target.path)}.", "Write that address into the catalogue."
+                    worded("http.sends_on", host=self.host, path=self.clean(target.path)), worded("http.sends_on_hint")
                 )
             url = str(target)
-        raise self.broken(f"{self.host} sends on and on.")
+        raise self.broken(worded("http.sends_on_and_on", host=self.host))
 
     async def _head(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return its answer's head, which may not come bit by bit for ever."""
@@ -269,34 +266,33 @@ class Line:
     def _remedy(self, status: int, wait: float | None) -> str:
         if status in (401, 403):
             if self.address.key_env:
-                return f"The key in {self.address.key_env} is not the one it wants."
-            return 'It wants a key: put it into an environment variable, and key_env = "ITS_NAME" into the row.'
+                return worded("http.wrong_key", key_env=self.address.key_env)
+            return worded("http.wants_key")
         if status == 404:
-            return "An address normally ends in /v1, and `model` must be one that the server lists at /v1/models."
+            return worded("http.not_found")
         if status == 429:
-            return f"It asks to wait {wait:.0f} s." if wait else "It has too much to do: ask again later."
+            return worded("http.asks_to_wait", wait=wait) if wait else worded("http.too_much")
         if status in RETRIED:
-            return "It is busy or still loading: ask again later."
-        return "The server's own log tells more." if status >= 500 else ""
+            return worded("http.busy")
+        return worded("http.own_log") if status >= 500 else ""
 
     def _silent(self) -> MadangError:
         return WorkerError(
-            f"{self.name}: {self.host} said nothing for {self.address.timeout_s:g} s.",
-            "It may have too much to do; `timeout_s` in the catalogue row allows more.",
+            worded("http.said_nothing", name=self.name, host=self.host, timeout_s=self.address.timeout_s),
         )
 
     def _unreachable(self, error: httpx.TransportError) -> tuple[MadangError, bool]:
         """Return why nobody answers, and whether asking again is of no use."""
         if any(isinstance(cause, ssl.SSLError) for cause in causes(error)):
             reason = next(str(cause) for cause in causes(error) if isinstance(cause, ssl.SSLError))
-            hint = "A certificate of your own is trusted once SSL_CERT_FILE names its authority."
-            return WorkerError(f"{self.name}: no secure line to {self.host}: {self.clean(reason)}", hint), True
+            hint = worded("http.no_secure_line_hint")
+            return WorkerError(
+                worded("http.no_secure_line", name=self.name, host=self.host, reason=self.clean(reason)), hint
+            ), True
         if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
             return self._silent(), True
-        hint = f"Is the server running? The address in the catalogue is {self.address.url}."
-        return WorkerError(f"{self.name}: {self.host} cannot be reached.", hint), isinstance(
-            error, httpx.ConnectTimeout
-        )
+        said = worded("http.cannot_reached", name=self.name, host=self.host, url=self.address.url)
+        return WorkerError(said), isinstance(error, httpx.ConnectTimeout)
 
 
 def words(raw: bytes) -> str:

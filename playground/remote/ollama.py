@@ -13,6 +13,7 @@ from playground.presets import Sampling
 from playground.protocol import RowRequest
 from playground.remote.chunks import Chunk
 from playground.remote.sse import read_json
+from playground.wording import worded
 
 VERSION = "/api/version"
 """The page that tells Ollama from others."""
@@ -26,13 +27,13 @@ def asked(request: RowRequest, text: str | None, stops: list[str], context: int 
     `context`: tokens that the catalogue's row asks for; Ollama has a default of its own.
     """
     if request.ids is not None:
-        raise VariantError(f"{request.variant}: Ollama takes no token ids.", "Send the prompt as text.")
+        raise VariantError(worded("ollama.ollama_takes_no", variant=request.variant))
     body: dict[str, Any] = {"stream": True, "truncate": False, "shift": False}
     body["options"] = _options(request.sampling, stops) | ({"num_ctx": context} if context else {})
     if request.top_logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     if not request.opened and text is None:
-        raise VariantError(f"{request.variant}: Ollama's templates always begin an answer.", "Leave that to them.")
+        raise VariantError(worded("ollama.ollama_templates_always", variant=request.variant))
     if text is not None:
         return "/api/generate", body | {"prompt": text, "raw": True}
     return "/api/chat", body | _thinking(request) | {"messages": [_turn(message) for message in request.messages]}
@@ -42,10 +43,10 @@ def _thinking(request: RowRequest) -> dict[str, Any]:
     """Return its switch, which takes efforts as well."""
     wanted = request.thinking
     if wanted.budget is not None:
-        raise VariantError(f"{request.variant}: Ollama takes no budget of thoughts.", "Leave the budget empty.")
+        raise VariantError(worded("ollama.ollama_takes", variant=request.variant))
     if request.template_options:
         named = ", ".join(request.template_options)
-        raise VariantError(f"{request.variant}: Ollama's templates take no variables ({named}).", "Leave them out.")
+        raise VariantError(worded("ollama.ollama_templates_take", variant=request.variant, named=named))
     if wanted.effort is not None:
         return {"think": wanted.effort}
     return {} if wanted.mode == "default" else {"think": wanted.mode == "on"}

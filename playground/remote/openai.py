@@ -18,6 +18,7 @@ from playground.remote.answer import Answer, Silence
 from playground.remote.chunks import Chunk, parsed
 from playground.remote.dialect import Dialect
 from playground.remote.http import PATIENCE, PAUSES_S, Line, Refused, words
+from playground.wording import worded
 
 BYTES_BESIDE = 2**20
 BYTES_A_TOKEN = 2**11
@@ -33,11 +34,11 @@ OF_THE_REQUEST = (400, 413, 422)
 CONTEXT_FIELDS = ("max_model_len", "n_ctx", "context_length", "context_window", "n_ctx_train")
 TOO_LONG = ("context_length_exceeded", "exceed_context_size", "context length", "context size", "context window")
 NEUTRAL_WORDS = {
-    "seed": "leave `seed` out",
-    "stop": "take the stop strings out",
-    "reasoning_effort": "leave thinking as the model has it",
-    "chat_template_kwargs": "leave thinking as the model has it",
-    "thinking_budget": "leave the thought budget empty",
+    "seed": "openai.leave_seed",
+    "stop": "openai.leave_stop",
+    "reasoning_effort": "openai.leave_thinking",
+    "chat_template_kwargs": "openai.leave_thinking",
+    "thinking_budget": "openai.leave_budget",
 }
 NEWER = "max_completion_tokens"
 UNKNOWN = ("unsupported", "not supported", "instead", "unknown", "unrecognized", "not permitted")
@@ -104,13 +105,15 @@ class Server:
             return known[0] if known else {}  # some serve what they do not list: let them say
         names = [self.line.clean(str(row.get("id", ""))) for row in rows]
         if len(names) == 1 and names[0] != rows[0].get("id"):
-            raise self.line.broken(f"{self.line.host} names its model in no way that can be shown: {names[0]}")
+            raise self.line.broken(worded("openai.unshown_name", host=self.line.host, names=names[0]))
         if len(names) != 1:
             many = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
-            what = f"serves {len(names)} models: {many}" if names else "lists no model"
-            raise VariantError(
-                f"{self.spec.name}: {self.line.host} {what}.", 'Name one in its catalogue row: model = "…"'
+            what = (
+                worded("openai.serves_many", names_count=len(names), many=many)
+                if names
+                else worded("openai.lists_none")
             )
+            raise VariantError(worded("openai.told", name=self.spec.name, host=self.line.host, what=what))
         self.model = names[0]
         return rows[0]
 
@@ -210,29 +213,27 @@ class Server:
             before = answer.said
             self._take(answer, read(data))
             if silence.lasts(answer, before):
-                raise self.line.broken(f"{self.line.host} sent {silence.most} events that say nothing.")
+                raise self.line.broken(worded("openai.silent_events", host=self.line.host, most=silence.most))
             if answer.letters > LETTERS_BESIDE + LETTERS_A_TOKEN * _most(answer):
-                raise self.line.broken(f"{self.line.host} sent more text than {_most(answer)} tokens can be.")
+                raise self.line.broken(worded("openai.more_text", host=self.line.host, answer=_most(answer)))
         return False
 
     def _end(self, answer: Answer, done: bool) -> None:
         who = f"{answer.request.variant}: {self.line.host}"
         if answer.reason is None and not (done and answer.heard):
-            raise WorkerError(
-                f"{who} ended {'in the middle of' if answer.heard else 'without'} an answer.", "Ask again."
-            )
+            raise WorkerError(worded("openai.ended_within" if answer.heard else "openai.ended_without", who=who))
         if answer.reason in GIVEN_UP:
-            raise WorkerError(f"{who} gave up in the middle of its answer ({answer.reason}).", "Ask again.")
+            raise WorkerError(worded("openai.gave_up_middle", who=who, reason=answer.reason))
         if answer.reason == "content_filter":
-            raise VariantError(f"{who} held the answer back (content_filter).")
+            raise VariantError(worded("openai.held_answer_back", who=who))
         answer.finish("length" if answer.reason == "length" else "stop")
 
     def _take(self, answer: Answer, chunk: Chunk | None) -> None:
         if chunk is None:
-            raise self.line.broken(f"{self.line.host} streamed something that is no part of an answer.")
+            raise self.line.broken(worded("openai.no_part", host=self.line.host))
         if chunk.error is not None:
             said = self.line.clean(words(json.dumps({"error": chunk.error}).encode()))
-            raise WorkerError(f"{answer.request.variant}: {self.line.host} gave up: {said}", "Its own log tells more.")
+            raise WorkerError(worded("openai.gave_up", variant=answer.request.variant, host=self.line.host, said=said))
         answer.usage = chunk.usage or answer.usage
         for choice in chunk.choices:
             if choice.index == 0:
@@ -247,7 +248,7 @@ class Server:
         elif refusal.status in OF_THE_REQUEST and is_too_long(said):
             shorter = Conversation(messages=answer.request.messages).without_oldest_turn()
             if shorter is None or answer.request.whole:
-                hint = "Shorten the question or the system prompt, or ask for fewer new tokens."
+                hint = worded("openai.shorten")
                 raise ContextError(refusal.message, hint) from refusal
             answer.request = answer.request.model_copy(update={"messages": shorter.messages})
             answer.dropped += 1
@@ -270,10 +271,19 @@ class Server:
         name = dialect.refused(body, refusal.said) if refusal.status in (400, 422) else None
         if name is None:
             return refusal
-        neutral = NEUTRAL_WORDS.get(name, f"set `{name}` to {dialect.NEUTRAL.get(name, 0):g}")
+        known = NEUTRAL_WORDS.get(name)
+        neutral = (
+            worded(known) if known else worded("openai.set_neutral", name=name, value=dialect.NEUTRAL.get(name, 0))
+        )
         return VariantError(
-            f"{self.spec.name}: {self.line.host} does not take `{name}`: {refusal.said}",
-            f"For this server, {neutral} (Settings on the page, --set in the terminal).",
+            worded(
+                "openai.not_take",
+                name=self.spec.name,
+                host=self.line.host,
+                name2=name,
+                said=refusal.said,
+                neutral=neutral,
+            ),
         )
 
     async def close(self) -> None:

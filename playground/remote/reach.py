@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from playground.errors import MadangError, WorkerError
 from playground.protocol import ModelInfo, ModelSpec
 from playground.remote.openai import Server
+from playground.wording import worded
 
 LOOK_S = 3.0
 
@@ -46,7 +47,9 @@ async def _look(spec: ModelSpec) -> Found:
         async with asyncio.timeout(LOOK_S):
             info = await server.greet()
     except TimeoutError as error:
-        raise WorkerError(f"{spec.name}: {server.line.host} did not answer within {LOOK_S:g} s.", "") from error
+        raise WorkerError(
+            worded("reach.not_answer_within", name=spec.name, host=server.line.host, look_s=LOOK_S)
+        ) from error
     finally:
         await server.close()
     return Found(server.model, info)

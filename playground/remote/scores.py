@@ -19,6 +19,7 @@ from playground.protocol import Choices, Scored, Vocabulary
 from playground.remote.chunks import Chunk, Logprobs
 from playground.remote.http import Refused
 from playground.remote.openai import Server, is_too_long
+from playground.wording import worded
 
 AT_ONCE = 8
 PROMPTS_A_REQUEST = 8
@@ -77,7 +78,7 @@ class Scorer:
     async def score(self, questions: Sequence[Choices]) -> Scored:
         """Return log-probability in nats of every choice, and whether it is the greedy one."""
         if any(token < 0 for question in questions for token in question.context):
-            raise self._unscored("does not tell which token begins a text", "Use a task whose contexts are not empty.")
+            raise self._unscored(worded("scores.first_token"), worded("scores.first_token_hint"))
         if self.server.dialect.forced:
             await self.vocabulary()
             found = await asyncio.gather(*(self._forced(question) for question in questions))
@@ -123,7 +124,7 @@ class Scorer:
             answer = await self.server.line.post("/tokenize", body, root=True)
         ids = answer.get("tokens") if isinstance(answer, dict) else None
         if not isinstance(ids, list) or not all(isinstance(token, int) for token in ids):
-            raise self.server.line.broken(f"/tokenize of {self.server.line.host} gives no token ids.")
+            raise self.server.line.broken(worded("scores.no_token_ids", host=self.server.line.host))
         return ids
 
     async def _forced(self, question: Choices) -> list[Found]:
@@ -159,7 +160,7 @@ class Scorer:
             found = [other.logprob for other in entry.top if other.id == token]
             if found:
                 return found[0], entry.top[0].id == token
-        raise self._unscored("does not say what it held of a token", "A newer llama-server does, with `logprobs`.")
+        raise self._unscored(worded("scores.says_nothing"), worded("scores.says_nothing_hint"))
 
     async def _biased(self, prompt: list[int], token: int, most: int) -> TokenLogprob | None:
         """Make the server give a token; how likely it held it, and the likeliest ones, before any bias."""
@@ -194,9 +195,11 @@ class Scorer:
         try:
             choices = sorted(Chunk.model_validate(answer).choices, key=lambda choice: choice.index)
         except ValidationError as error:
-            raise self.server.line.broken(f"{self.server.line.host} answered with no completion.") from error
+            raise self.server.line.broken(worded("scores.no_completion", host=self.server.line.host)) from error
         if len(choices) != count:
-            raise self.server.line.broken(f"{self.server.line.host} answered {len(choices)} of {count} prompts.")
+            raise self.server.line.broken(
+                worded("scores.fewer_prompts", host=self.server.line.host, choices_count=len(choices), count=count)
+            )
         return [choice.logprobs or Logprobs() for choice in choices]
 
     def _by_place(self, held: Logprobs, pair: tuple[tuple[int, ...], tuple[int, ...]]) -> Found:
@@ -213,11 +216,9 @@ class Scorer:
             raise self._mute()
         offsets = _offsets(held, _spelled((*pair[0], *pair[1])))
         if offsets is None or end not in (*offsets, offsets[-1] + len(held.tokens[-1])):
-            raise self._unscored("echoes tokens that do not spell the prompt", "Let /tokenize of the server through.")
+            raise self._unscored(worded("scores.spell_otherwise"), worded("scores.let_tokenize"))
         if begin not in offsets:
-            raise self._unscored(
-                "joins a choice with the end of its question in one token", "Score it on this machine."
-            )
+            raise self._unscored(worded("scores.joins"), worded("scores.joins_hint"))
         return self._summed(held, [i for i, offset in enumerate(offsets) if begin <= offset < end])
 
     def _summed(self, held: Logprobs, places: Sequence[int]) -> Found:
@@ -231,12 +232,14 @@ class Scorer:
 
     def _mute(self) -> VariantError:
         return self._unscored(
-            "gives no log-probabilities of a prompt (`echo` with `logprobs` on /completions)",
-            "vLLM, SGLang, llama-server and `madang serve` can; or score the same model on this machine.",
+            worded("scores.mute"),
+            worded("scores.mute_hint"),
         )
 
     def _unscored(self, why: str, hint: str) -> VariantError:
-        return VariantError(f"{self.server.spec.name} cannot be scored: {self.server.line.host} {why}.", hint)
+        return VariantError(
+            worded("scores.cannot_scored", name=self.server.spec.name, host=self.server.line.host, why=why), hint
+        )
 
 
 def _spelled(letters: Sequence[int]) -> str:

@@ -18,6 +18,7 @@ from playground.remote.answer import Answer
 from playground.remote.openai import Server
 from playground.remote.scores import Scorer
 from playground.waiting import LOOK_S, GivenUp, never
+from playground.wording import worded
 from playground.workers import memory
 from playground.workers.tickets import Rows
 
@@ -73,7 +74,7 @@ class RemoteWorker:
         """Block until the server has said what it serves; raise why it has not, or that nobody waits any more."""
         while not wait([self._greeted], LOOK_S).done:  # what it raises is the refusal
             if given_up():
-                raise WorkerError(f"{self.spec.name} was cancelled before it was asked.")
+                raise WorkerError(worded("worker.cancelled_before_asked", name=self.spec.name))
         if self._refusal is not None:
             raise self._refusal
         if self.info is None:
@@ -101,8 +102,7 @@ class RemoteWorker:
         }
         if name not in calls:
             raise VariantError(
-                f"{self.spec.name} runs elsewhere, and its server does not give what `{name}` asks for.",
-                "Name a variant whose files are on this machine: what needs whole distributions is measured there.",
+                worded("worker.runs_elsewhere_server", name=self.spec.name, name2=name),
             )
         with self._gate:
             self._calls += 1
@@ -162,8 +162,7 @@ class RemoteWorker:
                 self.info = await server.greet()
         except TimeoutError as error:
             raise WorkerError(
-                f"{self.spec.name}: {server.line.host} took more than {GREETING_S:g} s to say what it serves.",
-                "Is it still loading? Ask again later.",
+                worded("worker.took_more_say", name=self.spec.name, host=server.line.host, greeting_s=GREETING_S),
             ) from error
         self._stale = False
 
@@ -211,7 +210,7 @@ class RemoteWorker:
         if answer.ended:
             return
         if self._stopped:
-            unloaded = WorkerError(f"{self.spec.name} was unloaded while it was answering.", "Ask again.")
+            unloaded = WorkerError(worded("worker.unloaded_while_answering", name=self.spec.name))
             answer.fail(self._why or unloaded)
         else:
             answer.finish("cancelled")
@@ -238,4 +237,4 @@ class RemoteWorker:
         return (await self._scorer.score(questions)).model_dump()
 
     def _gone(self) -> MadangError:
-        return self._why or WorkerError(f"The line to {self.spec.name} was closed.", "Ask again: a new one is opened.")
+        return self._why or WorkerError(worded("worker.line_closed", name=self.spec.name))

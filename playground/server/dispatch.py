@@ -17,6 +17,7 @@ from playground.server.guards.record import Record
 from playground.server.served_models import ServedModels, Target
 from playground.server.wire.errors import ApiError, sentence
 from playground.waiting import GivenUp
+from playground.wording import worded
 from playground.workers.pool import Hold, Notify
 
 T = TypeVar("T")
@@ -105,7 +106,7 @@ class Dispatcher:
     def _target(self, model: str, gone: GivenUp) -> Target:
         def progress(done: float, what: str) -> None:
             if gone():
-                raise WorkerError(f"{model} was cancelled while it was being downloaded.")
+                raise WorkerError(worded("dispatch.cancelled_while_being", model=model))
 
         return self.models.target(model, progress)
 

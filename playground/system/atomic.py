@@ -12,6 +12,7 @@ from pathlib import Path
 
 from playground.errors import SetupError, disk_full, refused
 from playground.system.processes import ProcessId
+from playground.wording import worded
 
 SUFFIX = ".part"
 FULL_BELOW = 16 << 20  # with less than this free, whatever a native writer failed at, it failed for want of room
@@ -134,8 +135,15 @@ def check_writable(folder: Path) -> None:
 def _no_room(need: int, folder: Path, what: str, how: str) -> SetupError:
     free = shutil.disk_usage(folder).free
     return SetupError(
-        f"{what} needs {need / 1e9:.2f} GB in {folder}, and {free / 1e9:.2f} GB are free.",
-        f"Free {max(need - free, FULL_BELOW) / 1e9:.2f} GB there, or choose a folder on another disk{how}.",
+        worded(
+            "atomic.needs_gb_gb",
+            what=what,
+            need=need / 1000000000.0,
+            folder=folder,
+            free=free / 1000000000.0,
+            need2=max(need - free, FULL_BELOW) / 1000000000.0,
+            how=how,
+        ),
     )
 
 

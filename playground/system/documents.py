@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 from playground.errors import ConfigError, MadangError
 from playground.system.paths import refuse_special
+from playground.wording import worded
 
 Language = Literal["JSON", "TOML", "YAML"]
-CORRECT = "Correct the line that it names."
+CORRECT = "documents.correct_line"
 TOO_DEEP = "it is nested too deeply"
 DEEPEST, MOST_VALUES = 64, 100_000
 """Levels of any document, and values of a YAML one once its aliases are unfolded."""
@@ -20,22 +21,26 @@ DOTTED = re.compile(rf"(?:[\w\"'-]+\s*\.\s*){{{DEEPEST}}}")
 """What the parsers of YAML and TOML take minutes for."""
 
 
-def read(path: Path, language: Language, kind: type[MadangError] = ConfigError, remedy: str = CORRECT) -> Any:
+def read(path: Path, language: Language, kind: type[MadangError] = ConfigError, remedy: str = "") -> Any:
     """Return what a file holds; an error of `kind` names the file, the line and the remedy where it cannot be read."""
     refuse_special(path, kind)
     try:
         return parse(path.read_text(encoding="utf-8"), language)
     except OSError as error:
-        raise kind(f"{path} cannot be read: {error.strerror}.", "It must be a file you may read.") from error
+        raise kind(
+            worded("documents.cannot_read", path=path, strerror=error.strerror), worded("documents.cannot_read_hint")
+        ) from error
     except ValueError as error:  # every parser's own error is one, and so is text that is not UTF-8
-        raise kind(f"{path} is not valid {language}: {error}.", remedy) from error
+        raise kind(
+            worded("documents.not_valid", path=path, language=language, error=error), remedy or worded(CORRECT)
+        ) from error
 
 
 def read_fields(path: Path, what: str, examples: Path) -> dict[str, Any]:
     """Return the fields of a YAML file that people write after the ones in `examples`: a recipe, a suite."""
     row = read(path, "YAML")
     if not isinstance(row, dict):
-        raise ConfigError(f"{path} holds no {what}.", f"Copy one from {examples} and change it.")
+        raise ConfigError(worded("documents.holds_no", path=path, what=what, examples=examples))
     return row
 
 

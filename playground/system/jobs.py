@@ -27,6 +27,7 @@ from playground.system.atomic import remove, write_beside
 from playground.system.logs import tail
 from playground.system.processes import ProcessId, kill, tree, wait_or_end
 from playground.system.progress import P, read
+from playground.wording import revived, worded
 
 State = Literal["running", "cancelling", "done", "failed", "cancelled", "lost"]
 STARTING_S = 30.0
@@ -34,6 +35,7 @@ STARTING_S = 30.0
 GRACE_S = 20.0
 """How long a cancelled command may take to put away what it has."""
 KEPT = 20
+ERROR = "error.json"
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -91,6 +93,9 @@ class Job(BaseModel):
 
     def last_words(self) -> tuple[str, str]:
         """Return the error and the hint that the command ended with, or else its last line."""
+        with suppress(OSError, ValueError):
+            message, hint = json.loads((self.folder / ERROR).read_text(encoding="utf-8"))
+            return revived(message), revived(hint)
         lines = self.log(200)
         errors = [index for index, line in enumerate(lines) if line.startswith("error: ")]
         if not errors:
@@ -139,13 +144,11 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=child_environment({}, keys=[*ONLINE, *keys]),
+            env=child_environment({"MADANG_ERROR_FILE": str(where / ERROR)}, keys=[*ONLINE, *keys]),
             start_new_session=True,
         )
     except OSError as error:
-        raise SetupError(
-            f"A job could not be started in {where}: {error.strerror}.", "Free some space or memory, then try again."
-        ) from error
+        raise SetupError(worded("jobs.job_could_not", where=where, strerror=error.strerror)) from error
     threading.Thread(target=keeper.wait, daemon=True).start()  # so that no zombie stays behind
     return job
 
@@ -168,7 +171,7 @@ def find(settings: Settings, name: str) -> Job:
     """Return a job by its id; raises UnknownNameError."""
     known = {job.id: job for job in listed(settings)}
     if name not in known:
-        raise UnknownNameError("job", name, known)
+        raise UnknownNameError(worded("noun.job"), name, known)
     return known[name]
 
 
@@ -194,7 +197,7 @@ def _read(where: Path) -> Job:
         row = json.loads((where / "job.json").read_text(encoding="utf-8"))
         return Job.model_validate(row | {"folder": where})
     except (OSError, ValueError, TypeError, ValidationError) as error:
-        raise ConfigError(f"{where} holds no job that can be read: {error}.", "Remove that folder.") from error
+        raise ConfigError(worded("jobs.holds_no_job", where=where, error=error)) from error
 
 
 def _write(job: Job) -> None:

@@ -5,6 +5,7 @@ import unicodedata
 from pathlib import Path
 
 from playground.errors import ConfigError, MadangError
+from playground.wording import worded
 
 SPECIAL = {
     stat.S_IFIFO: "a pipe",
@@ -18,7 +19,7 @@ def refuse_special(path: Path, kind: type[MadangError] = ConfigError) -> None:
     """Refuse a pipe, a device or a socket: what comes out of one comes once, or without end."""
     what = SPECIAL.get(stat.S_IFMT(path.stat().st_mode)) if path.exists() else None
     if what:
-        raise kind(f"{path} is {what} and no file.", "Write what it gives into a file first, and name that.")
+        raise kind(worded("paths.no_file", path=path, what=what), worded("paths.no_file_hint"))
 
 
 def as_stored(path: Path) -> Path:

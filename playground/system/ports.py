@@ -4,6 +4,7 @@ import os
 import socket
 
 from playground.errors import SetupError
+from playground.wording import worded
 
 
 def check_port(host: str, port: int) -> None:
@@ -16,8 +17,9 @@ def check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise SetupError(
-                f"Port {port} on {host} cannot be used: {error.strerror or error}.",
-                f"Stop the program that listens there, or choose another port: --port {port + 1}",
+                worded(
+                    "ports.port_cannot_used", port=port, host=host, strerror=error.strerror or error, port2=port + 1
+                ),
             ) from error
 
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from playground.errors import UnknownNameError
 from playground.values import Value
+from playground.wording import worded
 
 Effort = Literal["minimal", "low", "medium", "high", "xhigh", "max"]
 EFFORTS: tuple[Effort, ...] = ("minimal", "low", "medium", "high", "xhigh", "max")
@@ -35,6 +36,6 @@ CHOICES = ("default", "on", "off", *EFFORTS)
 def spoken(word: str, budget: int | None = None, strict: bool = False) -> Thinking:
     """Return how to think by one of CHOICES; an unknown word is an error with near matches."""
     if word not in CHOICES:
-        raise UnknownNameError("way to think", word, CHOICES)
+        raise UnknownNameError(worded("noun.way_to_think"), word, CHOICES)
     fields = {"mode": word} if word in CHOICES[:3] else {"effort": word}
     return Thinking.model_validate({**fields, "budget": budget, "strict": strict})

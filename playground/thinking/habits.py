@@ -12,6 +12,7 @@ from playground.errors import ThinkingError
 from playground.thinking.asked import EFFORTS, Effort, Thinking
 from playground.thinking.tags import Tags, common, named_in
 from playground.traits import IN_CODE, traits_of
+from playground.wording import worded
 
 THOUGHT, ANSWER, OTHER = "zqTHOUGHTqz", "zqANSWERqz", "zqOTHERqz"
 ASKED = {"role": "user", "content": "zqASKEDqz"}
@@ -85,8 +86,7 @@ class Habits:
         """Refuse to think for a model whose template knows nothing of it, where that is an error."""
         if wanted.strict and wanted.wanted and not self.thinks:
             raise ThinkingError(
-                f"{variant} cannot be told to think: its chat template has neither a switch nor tags for thoughts.",
-                "Leave thinking to the template (no reasoning_effort, no --think), or ask a model that thinks.",
+                worded("habits.cannot_told_think", variant=variant),
             )
 
     def opened(self, tail: str) -> Tags | None:

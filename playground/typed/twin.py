@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from playground.errors import VariantError
 from playground.typed.control import Edges, Reserved
+from playground.wording import worded
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -53,8 +54,7 @@ class Twin:
         """Return a piece encoded, and how many tokens stand before it."""
         if BORDER in piece or ELSEWHERE in piece:
             raise VariantError(
-                "A message holds control tokens beside characters for private use (U+FF0AD, U+FF0AE).",
-                "Take those characters out.",
+                worded("twin.message_holds_control"),
             )
         before = 0 if first else 1
         return self._tokenizer.encode(BORDER * before + piece, add_special_tokens=False), before

@@ -11,6 +11,7 @@ from playground.page.events import Updates, Values
 from playground.page.form import no_number
 from playground.presets import DEFAULT_PRESET, MAX_SEED, Sampling, presets, sampling
 from playground.thinking.asked import Thinking
+from playground.wording import worded
 
 RANGES: dict[str, tuple[float, float, float]] = {
     "temperature": (0.0, 2.0, 0.05),
@@ -132,7 +133,7 @@ def thought(controls: Controls, values: Values) -> Thinking:
     """Return how to think, as the controls stand. Raises ConfigError for a budget below nothing."""
     budget = values[controls.thinking.budget]
     if budget is not None and budget < 0:
-        raise ConfigError(f"A thought budget of {budget:g} tokens.", "Give 0 or more, or leave it empty.")
+        raise ConfigError(worded("controls.thought_budget_tokens", budget=budget))
     return Thinking(mode=values[controls.thinking.mode] or "default", budget=None if budget is None else int(budget))
 
 

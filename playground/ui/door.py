@@ -17,11 +17,12 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from playground.page.words import LANGUAGES, Language, words
+from playground.page.words import words
 from playground.server.guards.keys import ONLY, SET_A_KEY, Keyring, Place, bearer, of_another_site, read_keys
 from playground.server.guards.stack import is_guarded, route_path
 from playground.settings import Settings
 from playground.ui import policy
+from playground.wording import LANGUAGES, Language
 
 COOKIE = "madang"
 OPEN = "/health"

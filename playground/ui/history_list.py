@@ -5,7 +5,8 @@ from datetime import date, datetime
 
 from playground.conversations.store import Head
 from playground.escape import escaped
-from playground.page.words import LANGUAGES, both, tooltip, words
+from playground.page.words import both, tooltip, words
+from playground.wording import LANGUAGES
 
 MOST_SHOWN = 100
 FORMATS = ("markdown", "json", "sharegpt", "html")

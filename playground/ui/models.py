@@ -18,6 +18,7 @@ from playground.page.number import size
 from playground.page.words import both, fault
 from playground.remote import reach
 from playground.ui import models_rows
+from playground.wording import worded
 from playground.workers.loadable import Loader, remote_spec
 
 _VARIANT: TypeAdapter[Variant] = TypeAdapter(Variant)
@@ -146,13 +147,17 @@ def _allowed(playground: Playground, variant: Variant) -> Variant:
     if not isinstance(variant, Remote):
         return variant
     if playground.settings.mode != "local":
-        raise ConfigError("Addresses are not taken from this page.", "Write the row into variants.toml on the machine.")
+        raise ConfigError(worded("page_models.addresses_not_taken"))
     known = {(row.key_env, _host(row)) for row in playground.catalogue if isinstance(row, Remote)}
     if variant.key_env and (variant.key_env, _host(variant)) not in known:
         raise ConfigError(
-            f"No key has gone from {variant.key_env} to {_host(variant)} yet: a page does not decide that.",
-            f"Say it once in the terminal: madang models add {variant.name} {variant.url}"
-            f" --set key_env={variant.key_env}",
+            worded(
+                "page_models.no_key_gone",
+                key_env=variant.key_env,
+                variant=_host(variant),
+                variant2=variant.name,
+                url=variant.url,
+            ),
         )
     return variant
 
@@ -177,7 +182,7 @@ def described(form: Mapping[str, Any]) -> Variant:
         return _VARIANT.validate_python(row)
     except ValidationError as error:
         faults = "; ".join(f"{error['loc'][-1]}: {error['msg'].lower()}" for error in error.errors())
-        raise ConfigError(f"The form has faults: {faults}.", "Correct the named fields.") from error
+        raise ConfigError(worded("page_models.form_faults", faults=faults)) from error
 
 
 def _text(value: object) -> str | None:

@@ -14,6 +14,7 @@ from playground.system import jobs
 from playground.system.progress import OPTION
 from playground.ui import models, models_finding
 from playground.ui.models import Outcome
+from playground.wording import worded
 from playground.workers import adding
 from playground.workers.loadable import Loader
 
@@ -43,7 +44,7 @@ def add_offer(playground: Playground, folder: str | None, chosen: str) -> Outcom
     def added() -> Outcome:
         by_id = {offer.found.id: offer for offer in offers(look_around((folder or "").strip()), playground.catalogue)}
         if chosen not in by_id:
-            raise VariantError("That model is not there any more.", "Look again: its program may have removed it.")
+            raise VariantError(worded("models_getting.model_not_any"))
         loader = Loader(playground.settings, playground.catalogue, playground.hub)
         done = adding.add(loader, by_id[chosen])
         said = [_verdict("models.added_alone", name=one.name) for one in done]
@@ -83,7 +84,7 @@ def get(playground: Playground, command: Command, chosen: str) -> Outcome:
 
     def got() -> Outcome:
         if not HUB_ID.fullmatch(repo):
-            raise VariantError(f"{repo!r} is not a Hub id.", "A Hub id looks like owner/name.")
+            raise VariantError(worded("models_getting.not_hub_id", repo=repo))
         kind = "gguf" if file else "base"
         title = f"{repo}/{file}" if file else repo
         name = named(Found(HUB, title, kind, repo, Path(), 0, file=file or None))
@@ -115,7 +116,7 @@ def act(playground: Playground, command: Command, action: str, name: str) -> Out
         elif job.state in GIVEN_UP:
             variant = str(job.about.get("variant"))
             if variant not in playground.catalogue.names:
-                raise UnknownNameError("variant", variant, playground.catalogue.names)
+                raise UnknownNameError(worded("noun.variant"), variant, playground.catalogue.names)
             start(playground, command, variant)
         return Outcome("")
 

@@ -10,7 +10,8 @@ from playground.errors import MadangError, VariantError
 from playground.escape import escaped
 from playground.page.cards import badge
 from playground.page.number import size
-from playground.page.words import LANGUAGES, both, tooltip, words
+from playground.page.words import both, tooltip, words
+from playground.wording import LANGUAGES, in_language, joined
 from playground.workers.pool import Loaded
 
 COLUMNS = ("name", "kind", "source", "place", "format", "state", "actions")
@@ -118,7 +119,7 @@ def _reached(name: str, reached: Reached) -> str:
     error = reached[name]
     if error is None:
         return f'<span class="state on">{both("models.answers")}</span>'
-    title = escaped(f"{error.message} {error.hint}")
+    title = " · ".join(escaped(in_language(joined([error.message, error.hint]), code, "page")) for code in LANGUAGES)
     return f'<span class="state off" title="{title}">{both("models.silent")}</span>'
 
 

@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from playground.compare import Playground
 from playground.page import edge, look
 from playground.page.components import Command, Components, Tab, plain
-from playground.page.words import LANGUAGES, both, tooltip, words
+from playground.page.words import both, tooltip, words
 from playground.settings import Environment, Settings, set_defaults
 from playground.ui import chat, chat_tab, models_tab
 from playground.ui.desk import Desk
@@ -18,6 +18,7 @@ from playground.ui.intake import Intake, upload_bytes
 from playground.ui.policy import Policy
 from playground.ui.running import Running
 from playground.ui.sessions import Sessions, Streams
+from playground.wording import LANGUAGES
 
 SWITCH = "madang.header(element, trigger)"
 CLEANING_S = (600, 3600)

@@ -12,6 +12,7 @@ from playground.protocol import Address, ModelSpec
 from playground.settings import Settings
 from playground.system import hardware
 from playground.system.progress import Tell
+from playground.wording import worded
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Loader:
     def _adapter(self, adapter: Adapter, progress: Tell) -> Loadable:
         base = self.catalogue.get(adapter.base)
         if not isinstance(base, Base):
-            raise VariantError(f"{adapter.base!r} is not a base model.", f"Correct `base` of {adapter.name!r}.")
+            raise VariantError(worded("loadable.not_base_model", base=adapter.base, adapter=adapter.name))
         if base.is_fake:
             return Loadable(self._fake(base).spec, adapter.source)
         spec = self._base_spec(base, progress)
@@ -169,8 +170,7 @@ def _check_4bit(base: Base, folder: Path) -> None:
         quantized.not_twice(base.name, quantized.method(files.read_json(folder / "config.json")))
     if base.load_in_4bit and not hardware.vram_total():
         raise VariantError(
-            f"{base.name} asks for load_in_4bit, and this machine has no NVIDIA GPU.",
-            "Take load_in_4bit out of its catalogue row, or use a Q4_K_M GGUF build here.",
+            worded("loadable.asks_load_bit", base=base.name),
         )
 
 

@@ -20,6 +20,7 @@ from playground.settings import Settings
 from playground.system import hardware
 from playground.system.logs import new_log
 from playground.waiting import GivenUp, never
+from playground.wording import worded
 from playground.workers import memory
 from playground.workers.process import WorkerProcess
 from playground.workers.tickets import Rows
@@ -216,7 +217,7 @@ class WorkerPool:
         if self._closed:
             raise EndingError
         if given_up():
-            raise WorkerError(f"{spec.name} was cancelled before it was asked.")
+            raise WorkerError(worded("pool.cancelled_before_asked", name=spec.name))
         worker = self._workers[spec] = RemoteWorker(spec)
         worker.on_change = self._share
         return worker
@@ -240,7 +241,7 @@ class WorkerPool:
             if self._closed:
                 raise EndingError
             if given_up():
-                raise WorkerError(f"{spec.name} was cancelled before it was loaded.")
+                raise WorkerError(worded("pool.cancelled_before_loaded", name=spec.name))
             if self._fits(wanted, limit):
                 return
             held = [worker for worker in self._workers.values() if worker.spec.remote is None]
@@ -268,6 +269,5 @@ def _too_large(spec: ModelSpec, wanted: memory.Need, limit: memory.Need) -> Memo
     kind, need, have = ("RAM", wanted.ram, limit.ram) if wanted.ram > limit.ram else ("VRAM", wanted.vram, limit.vram)
     gib = hardware.GIB
     return MemoryBudgetError(
-        f"{spec.name} needs about {need / gib:.1f} GiB of {kind}, and the budget is {have / gib:.1f} GiB.",
-        f"Choose a smaller build (Q4_K_M, say), load_in_4bit on an NVIDIA GPU, or raise MADANG_{kind}_BUDGET_GB.",
+        worded("pool.needs_about_gib", name=spec.name, need=need / gib, kind=kind, have=have / gib),
     )

@@ -26,6 +26,7 @@ from playground.settings import child_environment
 from playground.system.logs import last_line
 from playground.system.processes import ending, wait_or_kill
 from playground.waiting import LOOK_S, GivenUp, never
+from playground.wording import joined, revived, worded
 from playground.workers import memory
 from playground.workers.tickets import Rows, Ticket
 
@@ -38,11 +39,9 @@ SPIN = "5000"
 library's default starves whatever else runs on the machine."""
 _call_numbers = itertools.count(1)
 ENDINGS = {
-    "SIGKILL": "A kill from outside is most often the system running out of memory: close other models, or lower "
-    "`context` in the catalogue.",
-    "SIGABRT": "llama.cpp aborts on damaged files and vocabularies: if it happens again, export the file anew.",
-    "SIGILL": "llama.cpp was compiled for another processor, or with AMX: `make clean`, then `make demo`, compiles it "
-    "anew.",
+    "SIGKILL": "process.killed",
+    "SIGABRT": "process.aborted",
+    "SIGILL": "process.illegal",
 }
 """What most often is behind a signal that ends a worker, and what to do."""
 
@@ -127,7 +126,7 @@ class WorkerProcess:
         """Block until the model is loaded; raise why it could not be, or that nobody waits for it any more."""
         while not self._ready.wait(LOOK_S):
             if given_up():
-                raise WorkerError(f"{self.spec.name} was cancelled before it was loaded.")
+                raise WorkerError(worded("process.cancelled_before_loaded", name=self.spec.name))
         if self._refusal is not None:
             raise self._refusal
 
@@ -176,7 +175,7 @@ class WorkerProcess:
             self.used_at = time.monotonic()
             self.on_change()
         if "value" not in result:
-            raise result.get("error") or REFUSALS[result["error_kind"]](result["message"], result["hint"])
+            raise result.get("error") or REFUSALS[result["error_kind"]](*_told(result))
         return result["value"]
 
     def _result(self, call_id: str, answer: "queue.SimpleQueue[dict[str, Any]]", given_up: GivenUp) -> dict[str, Any]:
@@ -185,7 +184,7 @@ class WorkerProcess:
                 return answer.get(timeout=LOOK_S)
             if given_up():
                 self.cancel([call_id])
-                raise WorkerError(f"{self.spec.name} was asked for something that nobody waits for any more.")
+                raise WorkerError(worded("process.asked_something_nobody", name=self.spec.name))
 
     def stop(self, why: MadangError | None = None) -> None:
         """End the process and wait for it; rows under way fail."""
@@ -231,7 +230,7 @@ class WorkerProcess:
             self.info = ModelInfo.model_validate(message["info"])
             self._ready.set()
         elif message["type"] == "refused":
-            self._refusal = VariantError(message["message"], message["hint"])
+            self._refusal = VariantError(*_told(message))
         elif message["type"] == "result":
             answer = self._calls.get(message["id"])
             if answer is not None:
@@ -252,16 +251,22 @@ class WorkerProcess:
             ticket.deliver(event)
 
     def _gone(self) -> MadangError:
-        return self._why or WorkerError(f"The worker of {self.spec.name} is gone.", "Ask again: a fresh one starts.")
+        return self._why or WorkerError(worded("process.worker_gone", name=self.spec.name))
 
     def _epitaph(self) -> MadangError:
         """Return why the process ended, from its exit code and the end of its log."""
         if self._why is not None:
             return self._why
         if self._stopping:
-            return WorkerError(f"{self.spec.name} was unloaded while it was answering.", "Ask again to load it anew.")
+            return WorkerError(worded("process.unloaded_while_answering", name=self.spec.name))
         how = ending(self._process.returncode)
-        hint = f"Ask again: a fresh worker starts. {ENDINGS.get(how, '')}".strip()
+        again = worded("process.again")
+        hint = joined([again, worded(ENDINGS[how])]) if how in ENDINGS else again
         said = last_line(self.log)
-        words = f" ({said}; log: {self.log})" if said else ""
-        return WorkerError(f"The worker of {self.spec.name} ended with {how}{words}.", hint)
+        words = worded("process.last_line", said=said, log=self.log) if said else ""
+        return WorkerError(worded("process.worker_ended", name=self.spec.name, how=how, words=words), hint)
+
+
+def _told(message: dict[str, Any]) -> tuple[str, str]:
+    """Return the message and the hint that a worker sent, with their keys."""
+    return revived(message["message"]), revived(message["hint"])

@@ -7,8 +7,9 @@ import psutil
 import pytest
 
 from playground.compare import Playground
-from playground.page.words import Language, words
+from playground.page.words import words
 from playground.ui import chat
+from playground.wording import Language
 from playground.workers.process import WorkerProcess
 
 from .conftest import Open, open_tab, reload

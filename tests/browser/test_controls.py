@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from playground.page.words import Language, words
+from playground.page.words import words
+from playground.wording import Language
 
 from .conftest import Open
 from .test_chat import asked, wait_text

@@ -10,7 +10,8 @@ from huggingface_hub import constants
 from playground.catalogue.hub import HubFile, HuggingFaceHub
 from playground.catalogue.hub_search import HubModel
 from playground.compare import Playground
-from playground.page.words import Language, words
+from playground.page.words import words
+from playground.wording import Language
 
 from .conftest import Open
 

@@ -18,7 +18,7 @@ from eval.lineage import Lineage
 from eval.results import Facts
 from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf
 from playground.errors import UnknownNameError
-from playground.page.words import LANGUAGES, Language
+from playground.wording import LANGUAGES, Language
 
 from .runs import make_run
 

@@ -9,7 +9,7 @@ from eval import paired
 from eval.paired import Table
 from eval.sentences import sentence
 from eval.words import words
-from playground.page.words import Language
+from playground.wording import Language
 
 
 def test_both_languages_have_the_same_keys_and_fields() -> None:

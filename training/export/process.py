@@ -18,6 +18,7 @@ from playground.errors import MadangError
 from playground.settings import child_environment, variable
 from playground.system.logs import last_lines
 from playground.system.processes import ending, when_input_ends
+from playground.wording import packed, revived
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "\x1emadang-error "  # a record separator, since no log line begins with one
@@ -53,7 +54,7 @@ def isolated(function: Callable[..., None], *args: str | Path, what: str) -> Non
 def _failure(log: str, code: int, what: str) -> MadangError:
     if MARK in log:
         kind, message, hint = json.loads(log.rpartition(MARK)[2].splitlines()[0])
-        error: MadangError = getattr(errors, kind)(message, hint)
+        error: MadangError = getattr(errors, kind)(revived(message), revived(hint))
         return error
     tail = "\n".join(last_lines(log, TAIL))
     hint = "If the machine ran out of memory, close other models and try again." if code == -signal.SIGKILL else ""
@@ -73,7 +74,7 @@ def main(words: Sequence[str]) -> int:
         told = error if isinstance(error, MadangError) else errors.refused(error)
         if told is None:
             raise
-        sys.stderr.write(f"\n{MARK}{json.dumps([type(told).__name__, told.message, told.hint])}\n")
+        sys.stderr.write(f"\n{MARK}{json.dumps([type(told).__name__, packed(told.message), packed(told.hint)])}\n")
         return 2
     return 0
 

@@ -15,6 +15,7 @@ from playground.system import progress
 from playground.system.atomic import replacing
 from playground.system.locks import locked
 from playground.values import Value
+from playground.wording import Wording
 
 STATE, EVENTS, LOCK = "state.json", "events.jsonl", ".lock"
 
@@ -25,8 +26,8 @@ class State(Value):
     status: str = "preparing"
     started: float = 0.0
     ended: float | None = None
-    message: str = ""
-    hint: str = ""
+    message: Wording = ""
+    hint: Wording = ""
 
 
 class Event(BaseModel):
@@ -39,8 +40,8 @@ class Event(BaseModel):
 
     at: float = 0.0
     kind: str = ""
-    message: str = ""
-    hint: str = ""
+    message: Wording = ""
+    hint: Wording = ""
     step: int | None = None
     best: int | None = None
     """Of `overfitting`: the step at which the run stopped, and the one whose adapter is kept."""

@@ -18,6 +18,7 @@ from playground.settings import ChildEnvironment
 from playground.system.atomic import no_room, replacing
 from playground.system.processes import ProcessId
 from playground.values import Value
+from playground.wording import Wording
 from training.run.runs import Run
 from training.trainer import loading
 
@@ -29,8 +30,8 @@ class Outcome(Value):
     """How a try ended. `died`, which only the supervisor says: the process ended before it could write anything."""
 
     status: Literal["out_of_memory", "not_finite", "error", "stopped", "done", "died"]
-    message: str = ""
-    hint: str = ""
+    message: Wording = ""
+    hint: Wording = ""
     step: int = 0
     engine: str = ""
 

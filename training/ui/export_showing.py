@@ -7,6 +7,7 @@ from pathlib import Path
 from playground.escape import Markup, escaped, link
 from playground.page import cards
 from playground.page.markup import button, chat_button, tab_button, table
+from playground.page.words import read
 from playground.settings import Settings
 from training.export.exports import State
 from training.export.parity import Cause, Grade, Verdict
@@ -152,7 +153,7 @@ def _artefact(one: ExportRow, wanted: Wanted, path: Path, listed: str, can_chat:
 
 
 def _notes(one: ExportRow) -> str:
-    return cards.events(escaped(event.message) for event in _events(one, "note"))
+    return cards.events(read(event.message) for event in _events(one, "note"))
 
 
 def _events(one: ExportRow, kind: str) -> list[Event]:

@@ -9,6 +9,7 @@ from playground.escape import Markup, escaped
 from playground.page import cards
 from playground.page.markup import button, chat_button, tab_button
 from playground.page.number import duration
+from playground.page.words import read
 from playground.settings import Settings
 from training.run.folders import Event, Progress
 from training.run.runs import seconds_left
@@ -193,4 +194,4 @@ def _event(event: Event) -> str:
         if changed:
             was = {f"was_{name}": value for name, value in before.items()}
             return both(f"event.less_{changed}", **was, **after)
-    return escaped(event.message)
+    return read(event.message)

@@ -15,6 +15,7 @@ from playground.catalogue.remarks import Remark
 from playground.catalogue.variants import Adapter, Base, Catalogue, Gguf, Remote, Variant
 from playground.errors import ConfigError, MadangError, VariantError
 from playground.settings import Environment
+from playground.wording import worded
 
 OLLAMA_HOMES = ("~/.ollama/models", "/usr/share/ollama/.ollama/models")
 
@@ -49,7 +50,7 @@ def look_around(folder: str = "") -> Look:
     if folder:
         root = Path(folder).expanduser().absolute()
         if not root.is_dir():
-            raise ConfigError(f"{folder!r} is no folder.", "Name a folder with GGUF files or models in it.")
+            raise ConfigError(worded("offers.no_folder", folder=folder))
         folders.look_at(root, look, FOLDER)
     hub_cache.look_at(Path(HF_HUB_CACHE).expanduser(), look)
     own = Environment().ollama_models
@@ -84,7 +85,7 @@ def offers(look: Look, catalogue: Catalogue) -> list[Offer]:
 def row(offer: Offer) -> Variant:
     """Return the catalogue row that an offer would become; raises VariantError where it cannot be added."""
     if offer.obstacle or offer.listed:
-        raise VariantError(f"{offer.name} is not offered.", "`madang models discover` says what stands in the way.")
+        raise VariantError(worded("offers.not_offered", offer=offer.name))
     found = offer.found
     fields: dict[str, object] = {"kind": found.kind, "name": offer.name, "source": found.source, "base": offer.base}
     fields |= {"file": found.file, "revision": found.revision, "context": found.context}

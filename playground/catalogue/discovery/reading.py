@@ -13,6 +13,7 @@ from playground.catalogue.discovery.found import Look
 from playground.catalogue.gguf_header import ARRAY, MAGIC, SCALARS, TEXT
 from playground.catalogue.remarks import Remark
 from playground.errors import VariantError
+from playground.wording import worded
 
 DEEPEST = 8
 MOST_NAMES = 200_000
@@ -97,7 +98,7 @@ def gguf_obstacle(path: Path) -> Remark | None:
     if raw[:4] != MAGIC:
         return Remark("found.no_gguf")
     kind = _kind(_first_fields(raw))
-    return Remark("found.beside", {"what": gguf_files.KINDS[kind][0]}) if kind else None
+    return Remark("found.beside", {"what": worded(gguf_files.KINDS[kind][0])}) if kind else None
 
 
 def _kind(fields: dict[str, str]) -> str:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from playground.errors import ConfigError, SetupError
 from playground.server.guards.record import Refusal, record_of, refusal
 from playground.settings import Settings, split_keys
+from playground.wording import worded
 
 SET_A_KEY = "Set a key with MADANG_API_KEYS (or MADANG_API_KEYS_FILE) and send it as `Authorization: Bearer KEY`."
 BY_PROXY = ("forwarded", "via", "x-forwarded-", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip")
@@ -29,10 +30,10 @@ def read_keys(settings: Settings) -> tuple[SecretStr, ...]:
             lines = path.read_text(encoding="ascii").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it holds more than ASCII"
-            raise ConfigError(f"{path} cannot be read: {why}.", "Correct MADANG_API_KEYS_FILE.") from None
+            raise ConfigError(worded("keys.cannot_read", path=path, why=why)) from None
         found = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
         if not found:
-            raise ConfigError(f"{path} holds no key.", "Write one into it, or leave MADANG_API_KEYS_FILE out.")
+            raise ConfigError(worded("keys.holds_no_key", path=path))
         keys += found
     return tuple(SecretStr(key) for key in dict.fromkeys(keys))
 
@@ -61,8 +62,7 @@ def check_binding(settings: Settings) -> None:
     if read_keys(settings) or all(map(is_loopback, _addresses(settings.host))):
         return
     raise SetupError(
-        f"Madang would be open to other machines on {settings.host or 'every address'}, and no key is set.",
-        "Set a key with MADANG_API_KEYS, or stay on this machine: MADANG_HOST=127.0.0.1",
+        worded("keys.madang_would_open", host=settings.host or worded("keys.every_address")),
     )
 
 
@@ -72,7 +72,7 @@ def _addresses(host: str) -> list[str]:
     try:
         found = socket.getaddrinfo(plain, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise SetupError(f"{host} is no address of this machine.", "Correct MADANG_HOST: 127.0.0.1, say.") from None
+        raise SetupError(worded("keys.no_address_machine", host=host)) from None
     return [str(row[4][0]) for row in found]
 
 

@@ -16,6 +16,7 @@ from playground.server.guards.metrics import Meters
 from playground.server.guards.record import LEFT, Record, RequestLog
 from playground.server.wire.errors import ApiError, from_madang
 from playground.settings import Settings, split_list
+from playground.wording import worded
 
 METRICS = "/metrics"
 SINGLE = ("/tokenize", "/detokenize", METRICS)
@@ -31,8 +32,7 @@ def guard(app: FastAPI, settings: Settings) -> None:
     keys = read_keys(settings)
     if settings.api_origins and not keys:
         raise ConfigError(
-            "MADANG_API_ORIGINS lets pages of other sites ask the API, and no key is set.",
-            "Set a key with MADANG_API_KEYS, or leave MADANG_API_ORIGINS out.",
+            worded("stack.madang_api_origins"),
         )
     app.state.limits = Limits.of(settings)
     app.state.meters = Meters()

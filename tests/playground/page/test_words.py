@@ -11,11 +11,12 @@ from playground.catalogue import remarks, suggested
 from playground.catalogue.discovery import found
 from playground.escape import Markup
 from playground.page.components import Components
-from playground.page.words import LANGUAGES, LOCALES, both, examples, words
+from playground.page.words import LOCALES, both, examples, words
 from playground.presets import presets
 from playground.system import jobs
 from playground.traits import Notice
 from playground.ui import controls, history_list, models, models_rows
+from playground.wording import LANGUAGES
 from tests.places import ROOT
 
 FOLDERS = [ROOT / "playground" / name for name in ("page", "ui")]
