@@ -19,7 +19,7 @@ SECRETS = $(VENV)/detect-secrets-hook --no-verify
 KEYS_ALONE = $(addprefix --disable-plugin ,KeywordDetector BasicAuthDetector Base64HighEntropyString HexHighEntropyString)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install dev test static audit check format docs bench lock clean have-python
+.PHONY: help demo install dev test static audit check format docs shots bench lock clean have-python
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ format: dev ## Write the format that `make check` wants
 
 docs: dev ## Write docs/settings.md from playground/settings.py
 	@$(VENV)/python scripts/settings_doc.py
+
+shots: dev ## Film the page: twelve flows at three widths, light and dark, into build/shots
+	@$(VENV)/python scripts/shots.py
 
 bench: have-python ## Measure speed and memory beside the peers
 	@$(SETUP) --extra dev,bench
