@@ -24,7 +24,10 @@ QUESTION = "Explain in three points why the sky is blue."
 FIRST = [
     ("runs", ["train", "sft", "--set", "trainer.max_steps=12"]),
     ("exports", ["export", "smollm2:demo", "--to", "gguf:q4_k_m,gguf:q8_0"]),
-    ("results", ["eval", "kobest", "--no-drift", "--data", "tests/eval/data/kobest", *(f"--variant={name}" for name in MODELS)]),
+    (
+        "results",
+        ["eval", "kobest", "--no-drift", "--data", "tests/eval/data/kobest", *(f"--variant={name}" for name in MODELS)],
+    ),
 ]
 """What the film shows, by the folder that it leaves."""
 Page = Any
