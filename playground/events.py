@@ -65,6 +65,8 @@ class Delta(_Event):
     text: str
     reasoning: str = ""
     tokens: tuple[TokenLogprob, ...] = ()
+    made: int = 0
+    """Tokens of the answer so far, its thought's among them; 0 where nobody counts before the end."""
 
 
 class Stats(Value):
@@ -83,6 +85,8 @@ class Stats(Value):
     reasoning_tokens: int = 0
     reasoning_s: float | None = None
     counted: bool = True
+    shared: bool = False
+    """Whether other variants, on the same weights, answer from the same memory."""
 
 
 class Finished(_Event):

@@ -95,6 +95,8 @@ class Scheduler(Generic[R]):
     _queued: list[_Queued] = field(default_factory=list)
     _waiting: list[_Active[R]] = field(default_factory=list)
     _running: list[_Active[R]] = field(default_factory=list)
+    _answered: set[str] = field(default_factory=set)
+    """The variants whose answers this process has made: with more than one, its memory is shared."""
     _last: tuple[object, Prompt] | None = None
     """The prompt built last and what of: the answers of one request share it."""
 
@@ -118,6 +120,7 @@ class Scheduler(Generic[R]):
             self._fail(request, error)
             return
         request = _without_prompt(request)
+        self._answered.add(request.variant)
         self._queued.append(_Queued(request, prompt, asked_at))
         started = Started(
             variant=request.variant,
@@ -323,7 +326,13 @@ class Scheduler(Generic[R]):
     def _show(self, active: _Active[R], now: float) -> None:
         if any(active.pending) or active.tokens:
             request, tokens, said = active.row.request, tuple(active.tokens), active.pending
-            delta = Delta(variant=request.variant, text=said.text, reasoning=said.thought, tokens=tokens)
+            delta = Delta(
+                variant=request.variant,
+                text=said.text,
+                reasoning=said.thought,
+                tokens=tokens,
+                made=len(active.row.tokens),
+            )
             self.emit(request.id, delta)
             active.shown, active.pending, active.emitted_at = active.shown + said, Said(), now
             active.tokens.clear()
@@ -357,6 +366,7 @@ class Scheduler(Generic[R]):
             **nothing | made,
             memory_bytes=sum(self.backend.memory()),
             dtype=self.backend.info.dtype,
+            shared=len(self._answered) > 1,
         )
 
 

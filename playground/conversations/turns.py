@@ -40,6 +40,10 @@ class Answer(Value):
     """What stood there already when the model went on from it: the beginning of `text`."""
     edited: bool = False
     """Whether a person wrote or changed it: its numbers are those of the answer before."""
+    made: int = 0
+    """Tokens so far, while it is under way and where they are counted; the `first` ones came at `since`."""
+    first: int = 0
+    since: float = 0.0
     lost: bool = False
     """Whether it has no end and is not under way: its program was ended."""
 
@@ -51,7 +55,8 @@ class Answer(Value):
             return self.model_copy(update={"started": event})
         if isinstance(event, Delta):
             said = {"text": self.text + event.text, "reasoning": self.reasoning + event.reasoning}
-            return self.model_copy(update=said)
+            begun = {} if self.since or not event.made else {"first": event.made, "since": time.time()}
+            return self.model_copy(update={**said, **begun, "made": event.made})
         whole = {
             "text": self.before + event.text if event.text else self.text,
             "reasoning": event.reasoning or self.reasoning,

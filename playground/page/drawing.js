@@ -68,6 +68,21 @@
     draw();
   };
 
+  // Seconds go on while nothing new is drawn, as when a model loads or a long question is read.
+  const begun = new WeakMap();
+  setInterval(() => {
+    for (const runs of document.querySelectorAll(".runs")) {
+      const known = begun.get(runs);
+      if (known?.told !== runs.dataset.runs) begun.set(runs, { told: runs.dataset.runs, at: performance.now() });
+      const { told, at } = begun.get(runs);
+      const seconds = Number(told) + Math.floor((performance.now() - at) / 1000);
+      for (const said of runs.children) {
+        const text = said.textContent.replace(/\d+/, seconds);
+        if (said.textContent !== text) said.textContent = text;
+      }
+    }
+  }, 500);
+
   // Formulas: KaTeX comes with the page's own files, and is fetched once the first one is there.
   const { katex } = window.madang;
   const settings = { throwOnError: true, trust: false, strict: "ignore", maxSize: 20, maxExpand: 500 };

@@ -88,7 +88,7 @@ def head(language: str, shell: str = "") -> str:
         "".join((HERE / f"{name}.{kind}").read_text(encoding="utf-8") for name in ("page", "drawing"))
         for kind in ("css", "js")
     )
-    options = json.dumps({"language": language, "shell": shell, "katex": katex()}).replace("</", "<\/")
+    options = json.dumps({"language": language, "shell": shell, "katex": katex()}).replace("</", "<\\/")
     return f"<style>{style}</style><script>window.madang = {options};\n{script}</script>"
 
 

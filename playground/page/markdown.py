@@ -39,6 +39,11 @@ def marked(text: str, grows: bool = False) -> str:
     return f"{BEGIN}{BEGIN.join(parts(text, grows))}{END}"
 
 
+def as_part(html: str) -> str:
+    """Return HTML that changes by itself as the one part of a `<div data-parts>`."""
+    return f"{BEGIN}{html}{END}"
+
+
 def parts(text: str, grows: bool = False) -> list[str]:
     """Return the HTML of an answer in parts; where it `grows`, the last one is drawn as it is likely to become."""
     pieces, references = _split(text.translate(UNSEEN))

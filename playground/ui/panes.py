@@ -1,5 +1,6 @@
 """One pane as HTML: its head, its turns, and the prompt that the variant received. Pure: answers in, HTML out."""
 
+import time
 from collections.abc import Sequence
 
 from playground.catalogue.variants import Variant
@@ -7,7 +8,7 @@ from playground.conversations.turns import Answer, Chat, Turn
 from playground.escape import Markup, escaped
 from playground.events import Failed, Finished, Progress, Stats
 from playground.page.cards import badge
-from playground.page.markdown import marked
+from playground.page.markdown import as_part, marked
 from playground.page.markup import bar, button
 from playground.page.number import size
 from playground.page.words import both, card, tooltip
@@ -35,7 +36,9 @@ def live(chat: Chat, variant: Variant) -> str:
         return _empty(variant) + _onward(chat)
     if variant.name not in chat.turns[-1].answers:
         return f'<p class="aside">{both("chat.not_asked")}</p>'
-    return _turn(chat, chat.turns[-1], variant.name) + _onward(chat)
+    last = chat.turns[-1]
+    ended = both("answer.ended", name=variant.name) if last.answers[variant.name].settled else ""
+    return f'{_turn(chat, last, variant.name)}<p class="unseen" role="status">{ended}</p>{_onward(chat)}'
 
 
 def prompt(chat: Chat, variant: str) -> str:
@@ -161,10 +164,10 @@ def _awaited(answer: Answer) -> str:
 
 
 def _foot(turn: Turn, variant: str) -> str:
-    """Return the numbers of an answer that has ended, how it did, and what can be done with it."""
+    """Return the numbers of an answer that has ended, how it did, and what can be done with it; before, its time."""
     answer = turn.answers[variant]
     if not answer.settled:
-        return ""
+        return f'<div class="foot"><div class="stats" data-parts>{as_part(_so_far(turn, answer))}</div></div>'
     reasons = {"length": "answer.cut", "cancelled": "answer.stopped"}
     ended = reasons.get(answer.end.reason) if isinstance(answer.end, Finished) else None
     ended = "answer.edited" if answer.edited else ended
@@ -188,6 +191,18 @@ def _apart(turn: Turn, variant: str) -> str:
     return both("answer.own", what=Markup(" · ".join(said)))
 
 
+def _so_far(turn: Turn, answer: Answer) -> str:
+    """Return how long an answer has taken, and its speed and tokens where they are counted as they come."""
+    now = time.time()
+    seconds = max(0, int(now - turn.at))
+    shown = f'<span class="runs" data-runs="{seconds}">{both("answer.runs", count=seconds)}</span>'
+    if answer.made > answer.first and now > answer.since:
+        speed = _speed((answer.made - answer.first) / (now - answer.since), counted=True)
+        count = both("answer.tokens", count=f"{answer.made:,}")
+        shown += f'<span class="stat-speed">{speed}</span><span class="stat-length">{count}</span>'
+    return shown
+
+
 def _tools(turn: Turn, variant: str) -> str:
     name, text = f"{turn.id} {variant}", turn.answers[variant].text
     again = _tool("ask_one", name, "chat.ask_one", "↻")
@@ -204,7 +219,7 @@ def _numbers(stats: Stats, seed: int | None) -> list[str]:
         "first_token": f"{stats.first_token_s:.2f} s" if stats.first_token_s is not None else "",
         "speed": _speed(stats.tokens_per_s, stats.counted) if stats.tokens_per_s else "",
         "length": both(_unit(stats), count=f"{stats.tokens:,}") if stats.tokens else "",
-        "memory": size(stats.memory_bytes) if stats.memory_bytes else "",
+        "memory": _memory(stats),
         "dtype": escaped(stats.dtype),
         "seed": both("answer.seeded", seed=seed) if seed is not None else "",
     }
@@ -213,6 +228,13 @@ def _numbers(stats: Stats, seed: int | None) -> list[str]:
         for name, text in shown.items()
         if text
     ]
+
+
+def _memory(stats: Stats) -> str:
+    if not stats.memory_bytes:
+        return ""
+    shown = size(stats.memory_bytes)
+    return f"{shown} {both('answer.shared')}" if stats.shared else shown
 
 
 def _unit(stats: Stats) -> str:

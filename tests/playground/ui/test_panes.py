@@ -126,3 +126,36 @@ def test_what_nobody_counted_is_not_called_tokens() -> None:
     assert "84 parts of text" in shown
     assert "22 parts/s" in shown
     assert "tok" not in shown
+
+
+def test_numbers_run_with_an_answer_and_give_way_to_the_last_ones() -> None:
+    chat = Chat().ask("Q", ["a"]).hear([started(), Delta(variant="a", text="x", made=3)])
+    chat = chat.hear([Delta(variant="a", text="y", made=23)])
+    turn = chat.turns[-1]
+    answer = turn.answers["a"]
+    assert (answer.first, answer.made) == (3, 23)
+    earlier = answer.model_copy(update={"since": answer.since - 1_000_000})  # a million seconds for twenty tokens
+    early = turn.model_copy(update={"at": turn.at - 1_000_000, "answers": {"a": earlier}})
+    shown = seen(panes.live(chat.with_turn(early), BASE))
+    assert "1000000 s" in shown
+    assert "0.0 tok/s23 tokens" in shown
+    ended = live(started(), Delta(variant="a", text="x", made=3), finished())
+    assert "data-runs" not in ended
+
+
+def test_what_nobody_counts_has_no_speed_before_the_end() -> None:
+    shown = live(started(), Delta(variant="a", text="x"), Delta(variant="a", text="y"))
+    assert "data-runs" in shown
+    assert "tok/s" not in shown
+
+
+def test_memory_that_is_shared_says_so() -> None:
+    end = finished()
+    shared = end.model_copy(update={"stats": end.stats.model_copy(update={"shared": True})})
+    assert "512 MB shared" in seen(live(started(), shared))
+    assert "shared" not in seen(live(started(), end)).replace("which is shared", "")
+
+
+def test_the_end_of_an_answer_is_told_to_screen_readers_once_it_is_there() -> None:
+    assert '<p class="unseen" role="status"></p>' in live(started(), Delta(variant="a", text="x"))
+    assert "a has answered." in seen(live(started(), finished()))
