@@ -18,7 +18,8 @@
       if (wanted.data === old.data) return;
       if (wanted.data.startsWith(old.data)) old.appendData(wanted.data.slice(old.data.length)); // a selection in it stays
       else old.data = wanted.data;
-    } else if (old.nodeType === Node.ELEMENT_NODE && old.nodeName === wanted.nodeName && !old.matches(".math")) {
+    } else if (old.nodeType === Node.ELEMENT_NODE && old.nodeName === wanted.nodeName && !old.matches(".math")
+      && old.hasAttribute("data-parts") === wanted.hasAttribute("data-parts")) {
       dress(old, wanted);
       if (!wanted.hasAttribute("data-parts")) fit(old, wanted);
     } else old.replaceWith(wanted);

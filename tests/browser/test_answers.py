@@ -107,6 +107,7 @@ def test_an_answer_is_drawn_part_by_part(visit: Open, planted: Planted, outside:
     page.wait_for_selector("#pane-0 .live .answer.done strong >> text=end of it")
     said = {"en-US": "smollm2 has answered.", "ko-KR": "smollm2의 답변이 끝났습니다."}[locale]
     assert page.inner_text("#pane-0 .live [role=status].unseen") == said
+    assert page.locator("#pane-0 .live .answer > *:not(div), #pane-0 .live .answer > [class]").count() == 0
     assert page.evaluate(KEPT) == 0  # no part was made anew
     assert page.evaluate("window.ran === undefined")
     assert page.locator("#pane-0 .live img").count() == 0
