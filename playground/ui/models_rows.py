@@ -11,7 +11,7 @@ from playground.escape import escaped
 from playground.page.cards import badge
 from playground.page.number import size
 from playground.page.words import both, tooltip, words
-from playground.wording import LANGUAGES, in_language, joined
+from playground.wording import LANGUAGES, filled, in_language, joined
 from playground.workers.pool import Loaded
 
 COLUMNS = ("name", "kind", "source", "place", "format", "state", "actions")
@@ -126,7 +126,7 @@ def _reached(name: str, reached: Reached) -> str:
 def _actions(name: str, loaded: bool, own: bool) -> str:
     """Return the row's buttons; models_tab.py asks before it removes."""
     offered = [*(["unload"] if loaded else []), "check", *(["remove"] if own else [])]
-    questions = {code: words(code)["models.confirm"].format(name=name) for code in LANGUAGES}
+    questions = {code: filled(words(code)["models.confirm"], {"name": name}) for code in LANGUAGES}
     return "".join(
         f'<button type="button" class="{action}" data-action="{action}" data-name="{escaped(name)}"'
         + "".join(f' data-ask-{code}="{escaped(text)}"' for code, text in questions.items())

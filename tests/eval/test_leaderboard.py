@@ -337,7 +337,7 @@ class TestOutput:
         line = next(line for line in text.splitlines() if "m:a:Q8_0" in line)
         for part in ("    m:a:Q8_0", "gguf", "+14.0 [", "better", "145 MB", "111", "0.0123", "1,000"):
             assert part in line
-        assert "바탕 모델과의 차이" in shown(board, "ko")
+        assert "베이스 모델과의 차이" in shown(board, "ko")
 
     @pytest.mark.parametrize("language", ["en", "ko"])
     def test_a_narrow_terminal_leaves_facts_out_and_squeezes_nothing(
