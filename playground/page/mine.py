@@ -24,10 +24,14 @@ class Mine:
         """What the browser keeps, `form` and `owner`, and `ask`: the variant for which a button has opened the tab."""
         self._tab, self._fields = tab, dict(fields)
 
-    def coming(self, tab: gr.Tab) -> Dependency:
-        """Return the event of coming to the tab, when `kept` holds what the browser keeps."""
+    def coming(self, here: gr.Tab | gr.Blocks) -> Dependency:
+        """Return the event of coming to the tab, or to the page that opens with it.
+
+        `kept` then holds what the browser keeps.
+        """
         script = f"() => window.madang.arrive({json.dumps(self._tab)})"
-        return tab.select(None, None, self.kept, js=script, **SILENT)
+        trigger = here.select if isinstance(here, gr.Tab) else here.load
+        return trigger(None, None, self.kept, js=script, **SILENT)
 
     def keep(self, filled: Dependency) -> None:
         """Write down what the fields hold whenever it changes, from when `filled` is through; all in the browser.
@@ -77,6 +81,8 @@ def newest(settings: Settings, kind: str, owner: str) -> str:
 
 def _takes(field: Any, value: Any) -> bool:
     """Return whether a component takes a value, which an older page may have kept."""
+    if isinstance(field, gr.Slider):
+        return isinstance(value, int | float) and field.minimum <= value <= field.maximum
     if isinstance(field, gr.Number):
         return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
     if isinstance(field, gr.Checkbox):

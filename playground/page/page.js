@@ -258,8 +258,14 @@
     }).observe(element, { childList: true, subtree: true, attributeFilter: ["data-current", "data-focus"] });
     if (!element.querySelector(".search")) return;
     speak(root.dataset.language);
-    trigger("click", { action: "arrive", name: tab.get("chat"), text: "", key: visitor() });
+    trigger("click", { action: "arrive", name: tab.get("chat"), text: tab.get("left"), key: visitor() });
   };
+
+  // What is typed, and the names of questions that wait, outlive a reload of their tab.
+  window.addEventListener("pagehide", () => {
+    const waits = [...document.querySelectorAll("#waiting [data-name]")].map((one) => one.dataset.name);
+    tab.set("left", JSON.stringify({ typed: document.querySelector("#ask textarea")?.value ?? "", waits }));
+  });
 
   // A file that is put here goes to the reader's disk.
   window.madang.outbox = (element) => {

@@ -49,7 +49,7 @@ def _put(desk: Desk, values: Values, session: str, question: str, taken: Updates
     if refusal:
         yield {desk.view.notice: refusal}
     elif claim := desk.running.claim(session, asked):
-        begun = values[desk.view.chat].ask(asked.question, _picked(desk, values))
+        begun = values[desk.view.chat].ask(asked.question, in_panes(desk, values))
         yield from ask(desk, session, claim, asked, begun, taken)
     else:
         yield {desk.view.notice: ""} | _line(desk, session) | taken
@@ -59,7 +59,7 @@ def retry(desk: Desk, values: Values, session: str) -> Iterator[Updates]:
     """Ask the last question again, in every pane that is open now."""
     chat, question = values[desk.view.chat].undo()
     if question:
-        yield from anew(desk, values, session, chat.ask(question, _picked(desk, values)))
+        yield from anew(desk, values, session, chat.ask(question, in_panes(desk, values)))
 
 
 def anew(desk: Desk, values: Values, session: str, begun: Chat) -> Iterator[Updates]:
@@ -99,7 +99,10 @@ def shelf(desk: Desk, values: Values, session: str) -> Shelf:
 
 def let_go(desk: Desk, session: str, left: Chat | None = None) -> list[Waiting]:
     """Look away from what is under way: the owner's answers go on, a visitor's end. Return what waited behind them."""
-    return desk.running.drop(session, left, cancel=not desk.shelves.lasting)
+    waited = desk.running.drop(session, left, cancel=not desk.shelves.lasting)
+    if left is None:  # the browser has gone, and may be back in a moment
+        desk.running.park(waited)
+    return waited
 
 
 def keep(desk: Desk, values: Values, session: str, chat: Chat, turns: Sequence[Turn] = ()) -> Updates:
@@ -208,7 +211,7 @@ def ask(desk: Desk, session: str, held: Cancellable, asked: Waiting, begun: Chat
     following: Waiting | None = asked
     try:
         while following:
-            picked = _picked(desk, following.values)
+            picked = in_panes(desk, following.values)
             hearing = _begun(desk, following.values, session, begun)
             if isinstance(hearing, str):
                 chat = begun.unasked()
@@ -227,14 +230,15 @@ def ask(desk: Desk, session: str, held: Cancellable, asked: Waiting, begun: Chat
                 return  # taken back, cleared or asked anew
             following, taken = desk.running.following(session, held), {}
             if following:
-                begun = chat.ask(following.question, _picked(desk, following.values))
+                begun = chat.ask(following.question, in_panes(desk, following.values))
         yield buttons(view, under_way=desk.running.busy(session))
     finally:
         if desk.running.is_current(session, held):  # the browser went away, or a bug: nobody looks now
             let_go(desk, session)
 
 
-def _picked(desk: Desk, values: Values) -> list[str]:
+def in_panes(desk: Desk, values: Values) -> list[str]:
+    """Return the variants that are asked: as many of the chosen ones as there are panes."""
     return list(values[desk.view.picker] or [])[:PANES]
 
 

@@ -15,6 +15,7 @@ from playground.conversations.turns import Chat
 from playground.page.components import Components, plain
 from playground.page.drawing import drawn
 from playground.page.events import ASKED, PRESSES, SILENT, Updates, Values, flowing
+from playground.page.mine import Mine, owner
 from playground.page.words import both, examples
 from playground.ui import chat, controls, history, history_list, own, picking
 from playground.ui.chat import FIRST_PANES, PANES
@@ -160,6 +161,20 @@ def wire(desk: Desk) -> None:
     keyed(desk, view.picker.change, chat.changed)
     keyed(desk, view.picker.focus, chat.offered)
     _wire_controls(desk)
+
+
+def remembered(desk: Desk, page: gr.Blocks) -> None:
+    """Have the browser keep the settings, and fill them in when it comes back."""
+    view = desk.view
+    mine, owns = Mine("chat", view.settings), [slot.own for slot in view.slots]
+
+    def fill(kept: Any) -> Updates:
+        filled = mine.filled(kept)
+        locked = filled.get(view.lock, True)
+        return {mine.kept: {"owner": owner(kept)}} | filled | own.shown(owns, locked)
+
+    columns = [one.column for one in owns]
+    mine.keep(mine.coming(page).then(fill, mine.kept, [mine.kept, *view.settings.values(), *columns], **SILENT))
 
 
 def _wire_controls(desk: Desk) -> None:

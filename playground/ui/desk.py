@@ -66,6 +66,17 @@ class View:
     """Retry, undo, clear, and the examples by their number."""
 
     @property
+    def settings(self) -> dict[str, Block]:
+        """What stands in the settings and in the panes' own, by a name that a browser keeps it under."""
+        knobs = self.controls
+        own = {
+            f"own_{at}_{no}": field for at, slot in enumerate(self.slots) for no, field in enumerate(slot.own.fields)
+        }
+        more = {"preset": knobs.preset, "seed": knobs.seed, "stop": knobs.stop, "system": knobs.system}
+        thinking = {"thinking": knobs.thinking.mode, "budget": knobs.thinking.budget}
+        return {**knobs.sliders, **more, **thinking, "lock": self.lock, **own}
+
+    @property
     def inputs(self) -> set[Block]:
         """What the handlers read."""
         kept = {self.history.key, self.history.wanted}

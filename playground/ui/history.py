@@ -4,7 +4,7 @@ What a browser sends is a wish and no more: names of others' conversations open 
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -16,10 +16,12 @@ from playground.errors import MadangError
 from playground.escape import HALVES, escaped
 from playground.page.events import Updates, Values
 from playground.page.words import both, fault
+from playground.system import documents
 from playground.ui import chat, history_list, shared_page
 from playground.ui.chat import PANES
 from playground.ui.desk import Desk
 from playground.ui.history_list import FORMATS
+from playground.ui.running import Claim
 
 LONGEST_SEARCH = 200
 FILES = {
@@ -65,11 +67,26 @@ def arrive(desk: Desk, values: Values, session: str, wish: Wish) -> Iterator[Upd
     """Show a browser that has just come its conversations, and the one that it looked at before a reload."""
     key = good_key(wish.key) if not desk.shelves.lasting else ""
     kept: Updates = {desk.view.history.key: key}
-    now: Values = {**values, **kept}
+    now = {**values, **kept}
+    waits, typed = _left(wish.text)
+    kept |= chat.back(desk, values, session, (), typed)
+    now |= {desk.view.text: kept.get(desk.view.text, values[desk.view.text])}
     if wish.name and (shown := chat.shelf(desk, now, session).read(wish.name)):
-        yield from _opened(desk, now, session, shown, kept)
+        yield from _opened(desk, now, session, shown, kept, waits)
     else:
         yield kept | chat.listed(desk, now, session, values[desk.view.chat])
+
+
+def _left(text: str) -> tuple[list[str], str]:
+    """Return the names of questions that waited before a reload, and what was typed, as the browser remembers them."""
+    try:
+        said = documents.parse(text, "JSON") if text else {}
+    except ValueError:
+        said = {}
+    said = said if isinstance(said, dict) else {}
+    waits, typed = said.get("waits"), said.get("typed")
+    keys = [key for key in waits if isinstance(key, str)] if isinstance(waits, list) else []
+    return keys[: chat.MOST_WAITING], typed if isinstance(typed, str) else ""
 
 
 def open_chat(desk: Desk, values: Values, session: str, wish: Wish) -> Iterator[Updates]:
@@ -81,26 +98,35 @@ def open_chat(desk: Desk, values: Values, session: str, wish: Wish) -> Iterator[
         yield from _opened(desk, values, session, shown, {})
 
 
-def _opened(desk: Desk, values: Values, session: str, shown: Chat, more: Updates) -> Iterator[Updates]:
-    """Draw a conversation in panes of the variants that were asked last, and look at what is coming."""
+def _opened(  # noqa: PLR0913 - what is in view, and what else comes with it
+    desk: Desk, values: Values, session: str, shown: Chat, more: Updates, waits: Sequence[str] = ()
+) -> Iterator[Updates]:
+    """Draw a conversation in panes of the variants that were asked last, and look at what is coming.
+
+    `waits`: names of questions that waited behind it before a reload, which are asked then.
+    """
     view = desk.view
     waited = chat.let_go(desk, session, left=shown)
     picked = _variants(desk, shown) or list(values[view.picker] or [])[:PANES]
     hearing = chat.shelf(desk, values, session).under_way(shown.leaf)
-    if hearing:
-        desk.running.begin(session, hearing, desk.visitor)
+    claim = hearing or Claim()
+    desk.running.begin(session, claim, desk.visitor)
+    desk.running.adopt(session, waits)
     drawn = chat.drawn(desk, values, shown, picked) | {view.picker: picked} | more
     drawn |= chat.buttons(view, under_way=hearing is not None) | chat.listed(desk, values, session, shown)
     drawn[view.picker] = gr.update(value=picked, interactive=hearing is None)
     yield drawn | chat.back(desk, values, session, waited)
-    if hearing:
-        try:
+    try:
+        if hearing:
             shown = yield from chat.heard(desk, session, hearing, shown, picked)
-            desk.running.following(session, hearing)
+        if following := desk.running.following(session, claim):
+            begun = shown.ask(following.question, chat.in_panes(desk, following.values))
+            yield from chat.ask(desk, session, claim, following, begun, {})
+        elif hearing:
             yield chat.buttons(view, under_way=desk.running.busy(session))
-        finally:
-            if desk.running.is_current(session, hearing):
-                chat.let_go(desk, session)
+    finally:
+        if desk.running.is_current(session, claim):
+            chat.let_go(desk, session)
 
 
 def _variants(desk: Desk, shown: Chat) -> list[str]:

@@ -106,6 +106,7 @@ def _wire(page: gr.Blocks, header: gr.HTML, first: gr.Tab, components: Component
     header.click(speak, None, list(components.all), **chat_tab.NOW)
     for trigger in (page.load, first.select):
         chat_tab.keyed(desk, trigger, chat.refresh)
+    chat_tab.remembered(desk, page)
     page.unload(leave)
 
 

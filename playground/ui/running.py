@@ -1,13 +1,15 @@
 """What each session has under way, and which questions wait behind it: stop or a closed tab can end it at once."""
 
 import threading
-from collections import Counter
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Protocol
 
-from playground.conversations.turns import Chat
+from playground.conversations.turns import Chat, fresh_id
 from playground.page.events import Values
+
+MOST_PARKED = 50
 
 
 class Cancellable(Protocol):
@@ -46,7 +48,7 @@ class Running:
         self._waiting: dict[str, list[Waiting]] = {}
         self._newest: dict[str, str] = {}
         self._left: dict[str, Chat] = {}
-        self._keys = count(1)
+        self._parked: OrderedDict[str, Waiting] = OrderedDict()
 
     def claim(self, session: str, asked: Waiting) -> Claim | None:
         """Return a hold on the session's place; None where answers run: then the question waits its turn.
@@ -61,7 +63,7 @@ class Running:
                 return claim
             if not is_again:
                 line = self._waiting.setdefault(session, [])
-                line.append(Waiting(asked.question, asked.values, str(next(self._keys))))
+                line.append(Waiting(asked.question, asked.values, fresh_id()))
             return None
 
     def held(self, but: str) -> Counter[str]:
@@ -110,6 +112,25 @@ class Running:
                 line.remove(found)
                 self._newest.pop(session, None)
             return found
+
+    def park(self, waited: Sequence[Waiting]) -> None:
+        """Keep questions that waited when their browser left: a reload is a session of its own, and asks for them."""
+        with self._lock:
+            self._parked |= {one.key: one for one in waited}
+            while len(self._parked) > MOST_PARKED:
+                self._parked.popitem(last=False)
+
+    def adopt(self, session: str, keys: Sequence[str]) -> None:
+        """Have questions wait in this session that waited in one before, by the keys that its browser alone knows."""
+        with self._lock:
+            for key in keys:
+                found = self._parked.pop(key, None)
+                for line in self._waiting.values():
+                    for one in [one for one in line if one.key == key]:
+                        line.remove(one)
+                        found = one
+                if found:
+                    self._waiting.setdefault(session, []).append(found)
 
     def stop(self, session: str) -> list[Waiting]:
         """Cancel; the session still hears how every answer ended. Return what waited, which is asked no more."""

@@ -8,7 +8,7 @@ from playground.page.words import words
 from playground.wording import Language
 
 from .conftest import Open
-from .test_chat import asked, wait_text
+from .test_chat import NAMES, ask, asked, wait_done, wait_text
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -103,3 +103,35 @@ def test_with_the_lock_open_a_pane_has_settings_of_its_own(visit: Open, locale: 
     assert page.locator("#pane-0 .foot .ended").count() == 0
     page.check("#lock input")
     page.wait_for_selector("#own-system-1 textarea", state="hidden")
+
+
+@pytest.mark.parametrize(("locale", "language"), LANGUAGES)
+def test_settings_what_is_typed_and_questions_that_wait_survive_a_reload(
+    visit: Open, locale: str, language: Language
+) -> None:
+    page = visit(locale)
+    open_settings(page)
+    page.fill("#system textarea", "Answer in one word.")
+    page.fill("#set-max_new_tokens input[type=number]", "640")
+    page.press("#set-max_new_tokens input[type=number]", "Tab")
+    page.uncheck("#lock input")
+    page.fill("#own-system-1 textarea", "Be brief.")
+    page.wait_for_function("localStorage['madang.tab.chat']?.includes('Be brief.')")
+    page.keyboard.press("Escape")
+    ask(page, "!slow one that takes its time, and a good deal more of it")
+    page.wait_for_selector("#pane-0 .answer.under-way")
+    ask(page, "two, which waits")
+    wait_text(page, "#waiting", "two, which waits")
+    page.fill("#ask textarea", "half a question")
+    page.reload()
+    page.wait_for_function("document.querySelector('#ask textarea')?.value === 'half a question'")
+    wait_text(page, "#pane-0 .live", f"{NAMES[0]} heard: two, which waits")
+    wait_done(page)
+    assert "one that takes its time" in page.inner_text("#pane-0 .log")
+    page.wait_for_function("document.querySelectorAll('#pane-0 .turn').length === 2")  # asked once, not twice
+    assert page.input_value("#system textarea") == "Answer in one word."
+    assert page.input_value("#set-max_new_tokens input[type=number]") == "640"
+    assert page.input_value("#own-system-1 textarea") == "Be brief."
+    assert page.is_visible("#own-system-1 textarea")
+    page.click("#pane-1 .prompt summary")
+    wait_text(page, "#pane-1 .prompt pre", "system: Be brief.")

@@ -1,5 +1,6 @@
 """The list of conversations and the ways through one: handlers over real workers with the fake backend."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -250,3 +251,19 @@ def test_a_variant_goes_on_from_an_edited_answer_and_the_one_before_stays(desk: 
     again = asked(desk, "and?", grown)
     assert again.messages(NAMES[1], "")[1].content == answer.text
     assert desk.view.chat not in wish(desk, "go_on", f"{turn.id} {NAMES[1]}", "  ", talk)
+
+
+def test_a_reload_asks_the_questions_that_waited_in_their_turn(desk: Desk) -> None:
+    coming = chat.send(desk, values(desk, "!slow one"), "before")
+    first = next(coming)
+    run(chat.send(desk, values(desk, "two"), "before"))
+    left = json.dumps({"waits": [one.key for one in desk.running.waiting("before")], "typed": "half"})
+    coming.close()
+    page = wish(desk, "arrive", first[desk.view.chat].id, left, session="after")
+    assert page[desk.view.text] == "half"
+    assert [turn.question for turn in page[desk.view.chat].turns] == ["!slow one", "two"]
+    assert all(answer.end for turn in page[desk.view.chat].turns for answer in turn.answers.values())
+    assert not desk.running.busy("after")
+    for strange in ("[not json", "[3]", '{"waits": 3, "typed": {}}'):
+        page = wish(desk, "arrive", page[desk.view.chat].id, strange, session="later")
+        assert len(page[desk.view.chat].turns) == 2

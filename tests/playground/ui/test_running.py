@@ -1,7 +1,7 @@
 """What runs for whom: one comparison a session, and what waits behind it."""
 
 from playground.conversations.turns import Chat
-from playground.ui.running import Running, Waiting
+from playground.ui.running import MOST_PARKED, Running, Waiting
 
 
 class Asked:
@@ -84,3 +84,28 @@ def test_what_is_left_is_told_once_and_never_over_new_answers() -> None:
     running.drop("me", left=Chat())
     running.begin("me", Asked())
     assert running.left("me") is None
+
+
+def test_questions_that_waited_are_adopted_once_by_whoever_has_their_names() -> None:
+    running = Running()
+    running.claim("before", Waiting("one", {}))
+    for question in ("two", "three"):
+        running.claim("before", Waiting(question, {}))
+    two, three = running.waiting("before")
+    running.adopt("thief", ["1", "2", ""])
+    assert running.waiting("thief") == []
+    running.adopt("after", [two.key])  # its session has not ended yet
+    assert [one.question for one in running.waiting("before")] == ["three"]
+    running.park(running.drop("before"))
+    running.adopt("after", [two.key, three.key])
+    assert running.waiting("after") == [two, three]
+    running.adopt("again", [three.key])
+    assert (running.waiting("after"), running.waiting("again")) == ([two], [three])  # moved, never asked twice
+
+
+def test_few_questions_of_browsers_that_left_are_kept() -> None:
+    running = Running()
+    many = [Waiting(str(number), {}, str(number)) for number in range(MOST_PARKED + 1)]
+    running.park(many)
+    running.adopt("me", ["0", "1"])
+    assert running.waiting("me") == [many[1]]
