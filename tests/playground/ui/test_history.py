@@ -1,7 +1,7 @@
 """The list of conversations and the ways through one: handlers over real workers with the fake backend."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +258,7 @@ def test_a_reload_asks_the_questions_that_waited_in_their_turn(desk: Desk) -> No
     first = next(coming)
     run(chat.send(desk, values(desk, "two"), "before"))
     left = json.dumps({"waits": [one.key for one in desk.running.waiting("before")], "typed": "half"})
+    assert isinstance(coming, Generator)
     coming.close()
     page = wish(desk, "arrive", first[desk.view.chat].id, left, session="after")
     assert page[desk.view.text] == "half"
