@@ -67,7 +67,7 @@ def run(runs: int) -> list[Measured]:
             ours, peer = [], []
             for _ in range(runs):
                 with _madang(long) as (address, ask):
-                    ours.append(_measured(browser, address, ask, ".answer"))
+                    ours.append(_measured(browser, address, ask, ".live .answer"))
                 with _chatbot(long) as (address, ask):
                     peer.append(_measured(browser, address, ask, "#chatbot"))
             found.append(Measured(what, ours, peer, "<= 5 ms", "ms"))
@@ -93,7 +93,7 @@ def _measured(browser: Any, address: str, ask: Callable[[Any], None], place: str
     ask(page)
     page.wait_for_function("p => document.querySelector(p)?.innerText.includes('BEGIN')", arg=place, timeout=60_000)
     devtools = context.new_cdp_session(page)
-    devtools.send("Performance.enable")
+    devtools.send("Performance.enable", {"timeDomain": "threadTicks"})  # of the processor: others share this machine
     before = _busy(devtools)
     page.wait_for_function(
         "p => document.querySelector(p)?.innerText.includes('FINAL')", arg=place, timeout=120_000, polling=500
