@@ -49,7 +49,11 @@
       watch.disconnect();
       const done = () => document.querySelector(".pane-head, .card") || performance.now() > late;
       const late = performance.now() + 1000;
-      const look = () => (done() ? shell.remove() : requestAnimationFrame(look));
+      const look = () => {
+        if (!done()) return requestAnimationFrame(look);
+        shell.remove();
+        if (document.activeElement === document.body) document.querySelector("#ask textarea[autofocus]")?.focus(); // it came unseen
+      };
       requestAnimationFrame(look);
     }).observe(document.body, { childList: true, subtree: true });
   });
