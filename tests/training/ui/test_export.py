@@ -160,7 +160,7 @@ def test_one_under_way_shows_its_step_and_refuses_a_second(settings: Settings) -
     told = {"fraction": 0.25, "stage": "Quantizing to Q4_K_M", "export": str(export.folder)}
     made.progress_file.write_text(json.dumps(told), encoding="utf-8")
     html = shown(settings)
-    assert "Q4_K_M 수준으로" in html
+    assert "Q4_K_M 형식으로" in html
     assert "width: 25.0%" in html
     assert f'data-action="stop" data-name="{made.id}"' in html
     assert words("en")["export.busy"] in export_tab.begin(settings, ["py"], form())
