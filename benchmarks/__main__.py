@@ -13,6 +13,7 @@ from playground.system.hardware import usable_cores
 
 NAMES = ["gguf_pane", "long_prompt", "hf_pane", "base_and_adapter", "peft_pane", "three_panes", "page_start", "prepare"]
 NAMES += ["page_paint", "conversations", "long_answer"]
+NAMES += ["card", "card_8b"]
 NAMES += ["kobest", "data", "training", "train_memory", "export", "parity"]
 NAMES += ["api", "api_batch", "api_native", "api_soak", "kills", "page_soak"]
 

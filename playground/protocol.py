@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from pydantic import Field
 
 from playground.allowance import Cancelled
+from playground.errors import MadangError
 from playground.events import Likely, TokenLogprob
 from playground.messages import Message
 from playground.presets import Sampling
@@ -228,7 +229,7 @@ class Pause:
 class Backend(Protocol[R]):
     """An engine with one loaded model. Calls come from one thread; `close` frees everything.
 
-    A row's life: `open`, `prefill` until it returns True, then `sample` and `decode` in turn, `close_row`. `score`,
+    A row's life: `open`, `read` until it says True, then `draw` and `decode` in turn, `close_row`. `score`,
     `logprobs` and `prompt_logprobs` call `pause` before each of their batches; rows open, go on and close in it.
     """
 
@@ -236,6 +237,8 @@ class Backend(Protocol[R]):
     pause: Pause
     max_rows: int
     """Rows that can be open at once."""
+    portion: int = 512
+    """Tokens of prompts that are read, by all who wait together, between two tokens of those who are answered."""
 
     def has_room(self, prompt: list[int], sampling: Sampling) -> bool:
         """Return whether a row can be opened now; always true while no row is open."""
@@ -245,9 +248,17 @@ class Backend(Protocol[R]):
         """Return a row with an empty cache; load the row's adapter where that is not loaded yet."""
         ...
 
+    def read(self, rows: Sequence[R]) -> list[bool | Cancelled]:
+        """Read a portion of the prompt of each row, together where the engine can; what `prefill` says of each."""
+        return [read_alone(self, row) for row in rows]
+
     def prefill(self, row: R) -> bool:
         """Read the next chunk of the prompt; True once `sample` may be called. Raises Cancelled midway."""
         ...
+
+    def draw(self, rows: Sequence[R]) -> list[int | None | MadangError]:
+        """Draw the next token of each row, together where the engine can; None where it comes with the next call."""
+        return [drawn_alone(self, row) for row in rows]
 
     def sample(self, row: R) -> int:
         """Draw the next token of a row from its latest logits, and remember it in its history."""
@@ -297,3 +308,19 @@ class Backend(Protocol[R]):
     def close(self) -> None:
         """Free the model."""
         ...
+
+
+def read_alone(backend: Backend[R], row: R) -> bool | Cancelled:
+    """Read the next chunk of one row's prompt; return whether it is ready, or that it was cancelled."""
+    try:
+        return backend.prefill(row)
+    except Cancelled as cancelled:
+        return cancelled
+
+
+def drawn_alone(backend: Backend[R], row: R) -> int | MadangError:
+    """Return the next token of one row, or why there is none."""
+    try:
+        return backend.sample(row)
+    except MadangError as error:
+        return error

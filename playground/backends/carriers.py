@@ -37,8 +37,8 @@ class Carriers:
         self._folder, self._model, self._new_scorer = Path(folder), model, new_scorer
         self._bare = sharing(model)
         """The base's modules, before plain adapters hook into them."""
-        self._plain = Adapters(model, dtype)
-        self.routing = self._plain.routing
+        self.plain = Adapters(model, dtype)
+        self.routing = self.plain.routing
         self._rows = int(model.config.get_text_config().vocab_size)
         tokenizer = TorchTokenizer(self._folder, self._rows, _ends(model))
         self.base = Carrier(model, tokenizer, new_scorer(model))
@@ -60,7 +60,7 @@ class Carriers:
         rows = needed(adapter, self._rows)
         tokenizer = self._tokenizer(adapter, rows)
         as_it_is = rows == self._rows
-        if as_it_is and not adapter.beyond_plain and self._plain.attach(adapter, name):
+        if as_it_is and not adapter.beyond_plain and self.plain.attach(adapter, name):
             return Carrier(self._model, tokenizer, self.base.scorer, name)
         model = adapted(self._bare, adapter, None if as_it_is else rows)
         return Carrier(model, tokenizer, self._new_scorer(model))

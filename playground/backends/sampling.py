@@ -14,6 +14,18 @@ from playground.presets import Sampling
 from playground.wording import worded
 
 CANDIDATES = 256
+SURE = 1 - 2**-22
+"""Random numbers end here: times a sum, they stay below it, so that the last token drawn is one that is kept."""
+
+
+def generator(sampling: Sampling) -> torch.Generator:
+    """Return where a row's random numbers come from: one in [0, 1) for each of its tokens."""
+    return torch.Generator(device="cpu").manual_seed(sampling.seed or 0)
+
+
+def no_numbers() -> VariantError:
+    """Return the error of a row whose logits are none."""
+    return VariantError(worded("sampling.model_computed_no"))
 
 
 class Sampler:
@@ -21,8 +33,7 @@ class Sampler:
 
     def __init__(self, sampling: Sampling, prompt: Sequence[int], device: torch.device) -> None:
         self.sampling = sampling
-        self._generator = torch.Generator(device="cpu")
-        self._generator.manual_seed(sampling.seed or 0)
+        self._generator = generator(sampling)
         self._seen = set(prompt)
         self._seen_ids = torch.tensor(sorted(self._seen), device=device)
         self._said: dict[int, int] = {}
@@ -33,15 +44,21 @@ class Sampler:
     def draw(self, logits: torch.Tensor) -> int:
         """Draw the next token from logits [vocabulary] of any float dtype; it joins the tokens seen."""
         if not bool(torch.isfinite(logits.max())):  # of NaN and infinity among them, one is the largest
-            raise VariantError(worded("sampling.model_computed_no"))
+            raise no_numbers()
         if self.sampling.greedy:
             token = int(self._penalized(logits.float()).argmax())
         else:
             probabilities, tokens = self.distribution(logits)
-            drawn = torch.multinomial(probabilities.cpu(), 1, generator=self._generator)
-            token = int(tokens[int(drawn)])
+            reached = torch.cumsum(probabilities.cpu(), dim=-1)
+            share = torch.rand(1, generator=self._generator).clamp_(max=SURE) * reached[-1]
+            token = int(tokens[int(torch.searchsorted(reached, share, right=True))])
         self.see(token)
         return token
+
+    def force(self, token: int) -> None:
+        """Take a token that is fixed; its random number is spent, so that later ones are what they would be."""
+        torch.rand(1, generator=self._generator)
+        self.see(token)
 
     def distribution(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return probabilities that sum to 1 and the tokens they belong to, most likely first; the others have none."""

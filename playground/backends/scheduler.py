@@ -28,8 +28,6 @@ PROGRESS_AFTER_TOKENS = 512
 NOTHING = Said()
 NO_MATTER = {"id": "", "variant": "", "sampling": Sampling(), "group": "", "top_logprobs": None}
 """What a prompt does not depend on."""
-READ_TOKENS = 512
-"""Tokens of prompts that are read, by all who wait together, between two tokens of those who are answered."""
 
 Emit = Callable[[str, Event], None]
 
@@ -258,37 +256,41 @@ class Scheduler(Generic[R]):
         )
 
     def _read_prompts(self) -> None:
-        """Read a chunk of each waiting prompt in turn, small groups first, as long as running rows can wait."""
-        left, under_way = READ_TOKENS, self._under_way()
+        """Read a portion of waiting prompts, small groups first, as much as running rows can wait for."""
+        chosen = self._next_to_read()
+        for active, ready in zip(chosen, self.backend.read([one.row for one in chosen]), strict=True):
+            row = active.row
+            if isinstance(ready, Cancelled):
+                self._finish(active, "cancelled")
+                continue
+            (self._running if ready else self._waiting).append(active)
+            if not ready and len(row.prompt) > PROGRESS_AFTER_TOKENS:
+                done = Progress(variant=row.request.variant, step="reading", fraction=row.read / len(row.prompt))
+                self.emit(row.request.id, done)
+
+    def _next_to_read(self) -> list[_Active[R]]:
+        """Take those whose prompts go on out of the ones that wait; what is not read to its end waits behind."""
+        portion, under_way = self.backend.portion, self._under_way()
+        left, chosen = portion, []
         while self._waiting:
             active = min(self._waiting, key=lambda one: under_way[one.row.request.group])
-            if left < min(len(active.row.prompt) - active.row.read, READ_TOKENS):
-                return
+            size = max(min(len(active.row.prompt) - active.row.read, portion), 1)
+            if left < size:
+                break
             self._waiting.remove(active)
-            before = active.row.read
-            self._read(active)
-            left -= max(active.row.read - before, 1)
-
-    def _read(self, active: _Active[R]) -> None:
-        """Read a chunk of a prompt that was taken out of those that wait: it runs then, or waits behind the others."""
-        row = active.row
-        try:
-            ready = self.backend.prefill(row)
-        except Cancelled:
-            self._finish(active, "cancelled")
-            return
-        (self._running if ready else self._waiting).append(active)
-        if not ready and len(row.prompt) > PROGRESS_AFTER_TOKENS:
-            done = Progress(variant=row.request.variant, step="reading", fraction=row.read / len(row.prompt))
-            self.emit(row.request.id, done)
+            chosen.append(active)
+            left -= size
+        return chosen
 
     def _make_tokens(self) -> None:
-        for active in list(self._running):
-            try:
-                token = self.backend.sample(active.row)
-            except MadangError as error:
+        """Show the tokens that were drawn, and have those who go on fed theirs."""
+        drawn = zip(list(self._running), self.backend.draw([active.row for active in self._running]), strict=True)
+        for active, token in drawn:
+            if token is None:
+                continue
+            if isinstance(token, MadangError):
                 self._running.remove(active)
-                self._break(active, error)
+                self._break(active, token)
                 continue
             reason = self._take(active, token)
             if reason is not None:

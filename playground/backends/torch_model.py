@@ -7,6 +7,7 @@ import torch
 from transformers import AutoConfig, BitsAndBytesConfig
 from transformers.cache_utils import DynamicCache
 
+from playground.backends.norms import fuse_norms
 from playground.catalogue.architectures import auto_class
 from playground.errors import VariantError, refused
 from playground.protocol import DEFAULT_CONTEXT, ModelInfo, ModelSpec
@@ -25,6 +26,9 @@ class TorchModel:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._dtype = _dtype(spec, self._device)
         self._model = _load_model(spec, self._dtype, self._device)
+        if self._device.type == "cuda":
+            torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for each shape: 0.1 s at every new length
+            fuse_norms(self._model)
         self._stateful = _is_stateful(self._model)
         config = self._model.config.get_text_config()
         trained = getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT

@@ -6,7 +6,6 @@ one stop and one padded history for a whole batch. Here each row has its own sam
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -19,38 +18,37 @@ from playground.backends.carriers import Carrier, Carriers
 from playground.backends.kv import RowsCache
 from playground.backends.logprobs import Floats, Room, prompt_logprobs, token_logprob
 from playground.backends.sampling import Sampler
+from playground.backends.slot_check import slots
+from playground.backends.slot_rows import SlotRows
 from playground.backends.torch_model import TorchModel
+from playground.backends.torch_rows import NO_LOGITS, TorchRow
 from playground.backends.torch_tokenizer import TorchTokenizer
 from playground.backends.tree import scorer
+from playground.errors import MadangError
 from playground.events import TokenLogprob
 from playground.presets import Sampling
-from playground.protocol import Backend, Choices, ModelSpec, Pause, PromptToken, Row, RowRequest, Scored
+from playground.protocol import (
+    Backend,
+    Choices,
+    ModelSpec,
+    Pause,
+    PromptToken,
+    RowRequest,
+    Scored,
+    drawn_alone,
+    read_alone,
+)
 
 CHUNK = 512
 CPU_ROWS, CARD_ROWS = 32, 128
 """Answers in one batch at most: each holds a cache of its own."""
-NO_LOGITS = torch.empty(0)
-
-
-@dataclass(eq=False, kw_only=True)
-class TorchRow(Row):
-    """A row with its sampler, its place in a cache, and the logits of its newest token."""
-
-    carrier: Carrier
-    sampler: Sampler
-    cache: Any
-    index: int = 0
-    logits: torch.Tensor = NO_LOGITS
-
-    def place(self) -> tuple[int, str]:
-        """Return what rows sort by: those of one model stand together, and among them those of one adapter."""
-        return id(self.carrier.model), self.carrier.routed or ""
 
 
 class TransformersBackend(TorchModel, Backend[TorchRow]):
     """One causal language model and the adapters attached to it."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, in_slots: bool | None = None) -> None:
+        """Load the model. `in_slots`: whether rows are answered in slots where they can be; None: on a card."""
         super().__init__(spec)
         self._watch_cancels()
         self._carriers = Carriers(
@@ -60,7 +58,12 @@ class TransformersBackend(TorchModel, Backend[TorchRow]):
         self._rows = 0
         self._scoring = False
         self.pause = Pause()
-        self.max_rows = CARD_ROWS if self._device.type == "cuda" else CPU_ROWS
+        on_card = self._device.type == "cuda"
+        self.max_rows = CARD_ROWS if on_card else CPU_ROWS
+        self._slots: SlotRows | None = None
+        if not self._stateful and (on_card if in_slots is None else in_slots):
+            self._slots = slots(self._carriers.base, self._carriers.plain, self.info.context, self.max_rows)
+        self.portion = self._slots.portion if self._slots else CHUNK
 
     def score(self, questions: Sequence[Choices], adapter: str | None = None) -> Scored:
         """Score choices in as few passes as their lengths allow."""
@@ -109,17 +112,33 @@ class TransformersBackend(TorchModel, Backend[TorchRow]):
         return self._rows < self.max_rows
 
     def open(self, request: RowRequest, prompt: list[int]) -> TorchRow:
-        """Return a row with an empty cache of its own; load its adapter first where it is new."""
-        carrier = self._carriers.of(request.adapter)
-        sampler = Sampler(request.sampling, prompt, self._device)
+        """Return a row with a slot, or an empty cache of its own; load its adapter first where it is new."""
+        row = TorchRow(request, prompt, carrier=self._carriers.of(request.adapter))
         self._rows += 1
-        return TorchRow(request, prompt, carrier=carrier, sampler=sampler, cache=self._empty_cache())
+        if self._slots is None or row.carrier.model is not self._model or not self._slots.join(row):
+            row.sampler = Sampler(request.sampling, prompt, self._device)
+            row.cache = self._empty_cache()
+        return row
 
     def _empty_cache(self) -> Any:
         return DynamicCache(config=self._model.config) if self._stateful else RowsCache()
 
+    def read(self, rows: Sequence[TorchRow]) -> list[bool | Cancelled]:
+        """Read those in slots together."""
+        seated = [row for row in rows if row.slot is not None and not row.cancelled()]
+        ready = dict(zip(seated, self._slots.read(seated), strict=True)) if self._slots and seated else {}
+        return [ready[row] if row in ready else read_alone(self, row) for row in rows]
+
+    def draw(self, rows: Sequence[TorchRow]) -> list[int | None | MadangError]:
+        """Return what the step of those in slots has drawn, and begin their next; draw for the others one by one."""
+        seated = [row for row in rows if row.slot is not None]
+        drawn = dict(zip(seated, self._slots.draw(seated), strict=True)) if self._slots and seated else {}
+        return [drawn[row] if row in drawn else drawn_alone(self, row) for row in rows]
+
     def prefill(self, row: TorchRow) -> bool:
         """Read the next 512 prompt tokens of a row, alone; a cancel stops the model between two layers."""
+        if row.cancelled():
+            raise Cancelled
         size = len(row.prompt) if self._stateful else CHUNK
         chunk = row.prompt[row.read : row.read + size]
         positions = torch.arange(row.read, row.read + len(chunk), device=self._device)
@@ -132,14 +151,19 @@ class TransformersBackend(TorchModel, Backend[TorchRow]):
 
     def sample(self, row: TorchRow) -> int:
         """Draw from the row's own distribution with its own generator, unless the next token is fixed."""
+        assert row.sampler is not None
         if not row.forced:
             return row.sampler.draw(row.logits)
-        row.sampler.see(row.forced[0])
+        row.sampler.force(row.forced[0])
         return row.forced.pop(0)
 
     def decode(self, rows: Sequence[TorchRow]) -> None:
-        """Feed one token of every row; base and plain adapters share one pass, equal adapters standing together."""
-        for _, group in groupby(sorted(rows, key=TorchRow.place), lambda row: row.carrier.model):
+        """Feed one token of every row; base and plain adapters share one pass, equal adapters standing together.
+
+        Those in slots have begun their next step already.
+        """
+        alone = [row for row in rows if row.slot is None]
+        for _, group in groupby(sorted(alone, key=TorchRow.place), lambda row: row.carrier.model):
             ordered = list(group)
             if not self._stateful:
                 self._join(ordered)
@@ -203,6 +227,8 @@ class TransformersBackend(TorchModel, Backend[TorchRow]):
 
     def close_row(self, row: TorchRow) -> None:
         self._rows -= 1
+        if row.slot is not None and self._slots is not None:
+            self._slots.leave(row)
         row.cache, row.logits = None, NO_LOGITS
 
 

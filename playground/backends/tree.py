@@ -242,12 +242,22 @@ def _likeliest(logits: torch.Tensor, total: torch.Tensor, top: int) -> list[list
 
 def scorer(model: Any, device: torch.device, stateful: bool) -> TreeScorer:
     """Return the scorer that fits a model."""
+    if stateful or not replaceable(model):
+        return PlainScorer(model, device)
+    window = window_of(model)
+    return WindowedScorer(model, device, window) if window else TreeScorer(model, device)
+
+
+def window_of(model: Any) -> int | None:
+    """Return how many tokens back some layers look at most; None where all see everything."""
+    return getattr(model.config.get_text_config(), "sliding_window", None)
+
+
+def replaceable(model: Any) -> bool:
+    """Return whether plain attention of ours, causal and uncapped, computes what the model's own does."""
     config = model.config.get_text_config()
     layers = set(getattr(config, "layer_types", None) or ["full_attention"])
-    window = getattr(config, "sliding_window", None)
-    replaceable = getattr(model, "_supports_attention_backend", False) and config._attn_implementation == "sdpa"
-    capped = getattr(config, "attn_logit_softcapping", None) is not None  # our attention has no cap on its logits
-    known = {"full_attention", "sliding_attention"} if window else {"full_attention"}
-    if stateful or capped or not replaceable or not layers <= known:
-        return PlainScorer(model, device)
-    return WindowedScorer(model, device, window) if window else TreeScorer(model, device)
+    known = {"full_attention", "sliding_attention"} if window_of(model) else {"full_attention"}
+    uncapped = getattr(config, "attn_logit_softcapping", None) is None  # ours has no cap on its logits
+    own = getattr(model, "_supports_attention_backend", False) and config._attn_implementation == "sdpa"
+    return bool(own and uncapped and layers <= known)

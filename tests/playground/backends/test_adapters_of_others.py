@@ -216,7 +216,7 @@ def test_a_loaded_adapter_does_not_change_with_its_file(tiny: Callable[[str], Pa
     config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=ATTENTION)
     file = saved(tiny("llama"), config, tmp_path / "a") / "adapter_model.safetensors"
     backend.tokenizer(str(file.parent))
-    [(down, up)] = backend._carriers._plain._layers["model.layers.0.self_attn.q_proj"].values()
+    [(down, up)] = backend._carriers.plain._layers["model.layers.0.self_attn.q_proj"].values()
     before = down.clone(), up.clone()
     with file.open("r+b") as weights:
         weights.write(bytes(file.stat().st_size))

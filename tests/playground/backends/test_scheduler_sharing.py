@@ -54,9 +54,9 @@ def test_a_request_of_many_rows_does_not_hold_another_up() -> None:
     desk.run()
 
 
-def test_no_request_takes_every_place_nor_is_read_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "READ_TOKENS", 64)  # one chunk of the fake's between two tokens
+def test_no_request_takes_every_place_nor_is_read_first() -> None:
     backend = Narrow(rooms=8)
+    backend.portion = 64  # one chunk of the fake's between two tokens
     backend.max_rows = 8
     desk = Desk(backend)
     for number in range(20):
@@ -73,9 +73,9 @@ def test_no_request_takes_every_place_nor_is_read_first(monkeypatch: pytest.Monk
     desk.run()
 
 
-def test_whoever_is_answered_gets_tokens_while_many_prompts_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "READ_TOKENS", 128)  # two chunks of the fake's
+def test_whoever_is_answered_gets_tokens_while_many_prompts_are_read() -> None:
     backend = Narrow()
+    backend.portion = 128  # two chunks of the fake's
     desk = Desk(backend)
     desk.add("first", "x" * 20)
     desk.run(until=lambda: len(backend.widths) == 1)
