@@ -63,7 +63,7 @@ def evaluate(  # noqa: PLR0913 - a parameter an option
     measures = (*(["speed"] if speed else []), *(["drift"] if drift else []))
     console = Console(file=sys.stderr)  # this very stream: the runner keeps others off it
     plans = [Plan(name, chosen, count, data, chat_template) for count in chosen.shots for name in names]
-    told = ProgressFile(progress, Progress(runs=len(plans)))
+    told = ProgressFile(progress, Progress(runs=len(plans), plans=tuple((one.variant, one.shots) for one in plans)))
     _say_what_it_hides(console, chosen, chat_template)
     _score_all(Playground(settings), console, plans, (folder, measures), told)
     _print(boards.load(folder, Catalogue.load(settings), margin / 100).only(variants=names), wide=False)
@@ -129,7 +129,7 @@ class _Bar:
         """Show a new run."""
         self._name = f"{variant} · {shots} shots"
         loading = Progress(run=self._told.now.run + 1, variant=variant, shots=shots, step="loading")
-        self._told.tell(**loading.model_dump(exclude={"runs"}))
+        self._told.tell(**loading.model_dump(exclude={"runs", "plans"}))
         self._bars.reset(self._task, total=None, description=self._name, left="", count="")
 
     def tell(self, progress: Progress) -> None:

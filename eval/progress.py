@@ -4,10 +4,14 @@ from playground.system import progress
 
 
 class Progress(progress.Progress):
-    """Which run of how many, what it does now, and how much of that is done; `left_s`: None before that can be told."""
+    """Which run of how many, what it does now, and how much of that is done; `left_s`: None before that can be told.
+
+    `plans`: the variant and the shots of each run.
+    """
 
     run: int = 0
     runs: int = 1
+    plans: tuple[tuple[str, int], ...] = ()
     variant: str = ""
     shots: int = 0
     step: str = ""

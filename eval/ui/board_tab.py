@@ -108,9 +108,12 @@ def refresh(settings: Settings, view: View, values: dict[Block, Any], sort: tupl
 def _flipped(board: Any, row: str | None, task: str | None) -> tuple[Any, Any, str]:
     """Return the choice of documents as far as it still exists on this board."""
     offered = list(boards.choices(board))
-    row = row if row in [value for _, value in offered] else offered[0][1] if offered else None
+    keys = [value for _, value in offered]
+    if row not in keys:
+        row, task = flips.first(board, keys)
     there = flips.tasks(board, row)
-    task = task if task in there else there[0] if there else None
+    if task not in there and row is not None:
+        _, task = flips.first(board, [row])
     short = [(board.short(one), one) for one in there]
     return gr.update(choices=offered, value=row), gr.update(choices=short, value=task), flips.html(board, row, task)
 

@@ -1,5 +1,7 @@
 """The documents that one variant answers right and another wrong, as HTML to read."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from eval.ui.board import base_row, key
@@ -21,6 +23,22 @@ def tasks(board: "Leaderboard", row_key: str | None) -> list[str]:
     pair = _pair(board, row_key)
     asked = [task for task in board.tasks if all(task in row.cells for row in pair)] if pair else []
     return [task for task in asked if pair and pair[0].cells[task].reason != "untested"]
+
+
+def first(board: "Leaderboard", row_keys: Sequence[str]) -> tuple[str | None, str | None]:
+    """Return the first row, and the first of its tasks, with documents that flipped; else the first of both."""
+    from eval.joining import flips
+
+    for row_key in row_keys:
+        pair = _pair(board, row_key)
+        for task in tasks(board, row_key):
+            assert pair is not None
+            one, other = pair[1].cells[task].result, pair[0].cells[task].result
+            with suppress(MadangError):
+                if one is not None and other is not None and flips(one, other):
+                    return row_key, task
+    top = next(iter(row_keys), None)
+    return top, next(iter(tasks(board, top)), None)
 
 
 def _pair(board: "Leaderboard", row_key: str | None) -> "tuple[Row, Row] | None":

@@ -17,7 +17,7 @@ from playground.page import cards, mine
 from playground.page.components import Command, Components, lead, plain, tab_here
 from playground.page.events import PRESSES, SILENT, Updates, Values, clocked, in_turn
 from playground.page.form import no_number, values_of, whole
-from playground.page.markup import button, tab_button
+from playground.page.markup import bar, button, tab_button
 from playground.page.mine import Mine
 from playground.page.number import duration
 from playground.settings import Settings
@@ -29,6 +29,8 @@ KIND = "eval"
 SUITES = ("quick", "kobest")
 TASKS = ("boolq", "copa", "hellaswag", "sentineg", "wic")
 EARLIER = 6
+AFTER = ("speed", "drift")
+"""Steps of a run that come when it is scored."""
 EVERY_S = 1.0
 SHEET = Path(__file__).with_name("page.css")
 
@@ -226,7 +228,20 @@ def _running(job: Job) -> str:
             share = now.done / now.total
         if now.left_s:
             numbers.append(both("evaluate.left", time=duration(now.left_s)))
-    return cards.under_way(step, share, numbers, cards.cancel(job, "cancel"))
+    return _each(now, share) + cards.under_way(step, share, numbers, cards.cancel(job, "cancel"))
+
+
+def _each(now: Progress, share: float) -> str:
+    """Return a bar for each run, in their order; one that is through is full. Nothing where there is one alone."""
+    if len(now.plans) < 2:
+        return ""
+    rows = ""
+    for place, (variant, shots) in enumerate(now.plans, start=1):
+        done = 1.0 if place < now.run or (place == now.run and now.step in AFTER) else share * (place == now.run)
+        name = f"{escaped(variant)} <small>{both('board.shots', shots=shots)}</small>"
+        here = ' aria-current="step"' if place == now.run else ""
+        rows += f"<li{here}><span>{name}</span>{bar(done)}</li>"
+    return f'<ul class="each">{rows}</ul>'
 
 
 def _step(step: str) -> str:

@@ -10,6 +10,8 @@ import pytest
 import app
 from playground.page.components import Tab
 from playground.settings import Settings
+from training import recipe as recipes
+from training.run import runs
 from training.ui import export_tab, train_tab
 from training.words import LOCALES
 
@@ -44,6 +46,7 @@ for step in range(2 if force else 20):
 for one in wanted:
     fails = one.level == "q3_k_m"
     export.path(one).write_bytes(b"GGUF")
+    (export.folder / f"Modelfile.{one.label}").write_text(f"FROM ./{export.path(one).name}")
     drift = {"against": "F16", "mean_kl": 0.5, "p99_kl": 2.0, "same_top": 0.5, "perplexity_ratio": 2.0, "positions": 9}
     grade, causes = "fail" if fails else "pass", ["quantization"] * fails
     export.judge(one.label, Verdict(verdict=grade, causes=causes, lines=["Looked."], numbers={"numbers": drift}))
@@ -76,7 +79,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def tabs(settings: Settings) -> list[Tab]:
-    """All of them, training and exporting with the program above."""
+    """All of them, training and exporting with the program above, and a run that is done."""
+    row = {"method": "sft", "model": "a", "name": "mine", "data": {"source": "rows.jsonl"}}
+    run = runs.create(settings, recipes.parse(row, settings.data / "recipe.yaml"))
+    run.tell(status="done", step=8, steps=8, variant="a:mine")
     called = [sys.executable, "-c", PROGRAM]
     kept = [tab for tab in app.tabs(settings) if tab.name not in ("train", "export")]
     train = Tab("train", partial(train_tab.render, settings, called), LOCALES)
@@ -99,12 +105,34 @@ def test_an_export_is_chosen_made_judged_and_found_in_chat(visit: Open) -> None:
     assert page.is_checked("#export-levels label:has-text('Q8_0') input")
     page.wait_for_selector("#export-run .export.done .drift")
     assert page.locator("#export-run .artefact em.verdict-pass").count() == 2
-    page.locator("#export-run [data-ask='a:mine:Q8_0']").click()
+    page.locator("#export-run [data-tab=chat][data-ask='a:mine:Q8_0']").click()
     page.wait_for_selector("#tab-chat-button.selected")
     page.locator("#variants .token", has_text="a:mine:Q8_0").wait_for()
     time.sleep(1)  # the tab's own refresh leaves it chosen
     assert page.locator("#variants .token", has_text="a:mine:Q8_0").count() == 1
     page.locator(".block.pane-top", has_text="a:mine:Q8_0").wait_for()
+
+
+@pytest.mark.parametrize(("locale", "said"), [("en-US", "Evaluate it"), ("ko-KR", "평가하기")])
+def test_a_run_leads_to_export_and_an_export_to_evaluate_and_to_other_programs(
+    locale: str, said: str, visit: Open
+) -> None:
+    page = visit(locale=locale)
+    open_tab(page, "train", "train-run")
+    page.click("#train-run [data-tab=export][data-ask='a:mine']")
+    page.wait_for_function("document.querySelector('#export-source input')?.value === 'a:mine'")
+    page.click("#export-start")
+    page.wait_for_selector("#export-run .export.done .use", timeout=30_000)
+    use = page.locator("#export-run .use").first
+    for line in ("ollama create", "llama-server -m", "lms import --copy"):
+        assert line in use.inner_text()
+    use.locator("[data-copy^='ollama create']").click()
+    use.locator("[data-copy^='ollama create'].copied").wait_for()
+    evaluate = page.locator("#export-run [data-tab=evaluate]").first
+    assert evaluate.inner_text() == said
+    name = evaluate.get_attribute("data-ask")
+    evaluate.click()
+    page.locator("#evaluate-variants .token", has_text=name).wait_for()
 
 
 def test_one_that_differs_says_so_and_can_be_added(visit: Open) -> None:

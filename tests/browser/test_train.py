@@ -165,6 +165,29 @@ def test_start_is_in_sight_and_the_rest_is_folded(width: int, locale: str, visit
         page.locator(f"#train-{name}").wait_for()
 
 
+@pytest.mark.parametrize(("locale", "said"), [("en-US", "cannot be brought back"), ("ko-KR", "되돌릴 수 없습니다")])
+def test_an_upload_is_deleted_after_a_question(locale: str, said: str, visit: Open, tmp_path: Path) -> None:
+    rows = tmp_path / f"gone-{locale}.jsonl"
+    rows.write_text(f'{{"instruction": "{locale}", "output": "Hello!"}}\n', encoding="utf-8")
+    page = visit(locale=locale)
+    open_tab(page, "train", "train-earlier" if page.query_selector("#train-earlier .jobs") else "train-run")
+    page.set_input_files(".source:has(#train-source) input[type=file]", str(rows))
+    page.wait_for_selector("#train-data .lengths")
+    page.click("#train-earlier .uploads summary")
+    line = page.locator("#train-earlier .uploads .jobs > div", has_text=f"gone-{locale}")
+    line.locator("[data-action=delete]").click()
+    page.wait_for_selector("#train-acted .asking")
+    assert said in page.inner_text("#train-acted")
+    page.click("#train-acted [data-action=delete_no]")
+    page.wait_for_selector("#train-acted .asking", state="detached")
+    assert line.count() == 1
+    if not line.is_visible():
+        page.click("#train-earlier .uploads summary")
+    line.locator("[data-action=delete]").click()
+    page.click("#train-acted [data-action=delete_yes]")
+    line.wait_for(state="detached")
+
+
 def test_train_fits_a_phone_and_speaks_korean(visit: Open) -> None:
     page = visit(locale="ko-KR", width=390, height=844, dark=True)
     open_tab(page, "train", "train-run")

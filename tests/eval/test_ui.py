@@ -168,6 +168,14 @@ def test_flipped_documents_show_both_answers(settings: Settings, asked: Asked) -
     assert words("en")["flips.pick"] in flips.html(board, None, None)
 
 
+def test_the_choice_begins_where_something_flipped(settings: Settings, asked: Asked) -> None:
+    board = shown(settings, asked)
+    keys = [value for _, value in boards.choices(board)]
+    row, task = flips.first(board, keys[::-1])
+    assert "<article>" in flips.html(board, row, task)
+    assert flips.first(board, []) == (None, None)
+
+
 def test_plots_hold_a_point_a_row_with_a_number(settings: Settings, asked: Asked) -> None:
     html = plots.html(shown(settings, asked))
     assert html.count("<circle") == 2
@@ -251,6 +259,12 @@ def test_one_run_at_a_time_with_progress_and_cancel(settings: Settings) -> None:
     html = run_tab.html(settings)
     assert jobs.busy(settings, run_tab.KIND)
     assert "width: 50.0%" in html
+    assert '<ul class="each">' not in html
+    job.progress_file.write_text(json.dumps(told | {"run": 2, "plans": [["m", 0], ["m<", 5], ["x", 5]]}))
+    each = run_tab.html(settings).partition("</ul>")[0]
+    assert re.findall(r"width: ([0-9.]+)%", each) == ["100.0", "50.0", "0.0"]
+    assert "m&lt;" in each
+    job.progress_file.write_text(json.dumps(told))
     assert words("en")["evaluate.left"].format(time="1 min 15 s") in html.replace("</span>", "").replace(
         '<span class="say-en" lang="en">1', "1"
     ).replace('<span class="say-ko" lang="ko">1분 15초', "")

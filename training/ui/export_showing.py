@@ -14,12 +14,13 @@ from training.export.parity import Cause, Grade, Verdict
 from training.export.plan import Wanted, bytes_of
 from training.run.folders import Event, Progress
 from training.run.memory import size
-from training.ui import exporting
+from training.ui import deleting, exporting, using
 from training.ui.export_sizes import called
 from training.ui.exporting import ExportRow
 from training.ui.rows import Asked, can_be_asked, chosen, earlier
 from training.words import both, card, texts
 
+BUSY = ("preparing", "running", "cancelling", "elsewhere")
 RESUMABLE = ("stopped", "lost", "failed")
 PUSHING = "Pushing to "
 QUANTIZING = "Quantizing to "
@@ -43,8 +44,7 @@ def _empty(settings: Settings) -> str:
 
 
 def _card(one: ExportRow, names: Mapping[Path, str], can_chat: Asked) -> str:
-    busy = one.standing in ("preparing", "running", "cancelling", "elsewhere")
-    body = _under_way(one) if busy else _ended(one)
+    body = _under_way(one) if one.standing in BUSY else _ended(one)
     rest = (_artefacts(one, names, can_chat) + _verdicts(one) + _notes(one)) if one.folder else ""
     log = "" if one.job and one.job.active else cards.log(one.job, live=False)
     return f'<section class="job export {one.standing}"><header>{_head(one)}</header>{body}{rest}{log}</section>'
@@ -66,7 +66,8 @@ def _chips(to: str) -> list[Markup]:
 
 def _line(one: ExportRow, shown: bool) -> str:
     look = "" if shown else button("show", one.name, both("export.show"))
-    return f'<div class="{one.standing}">{_head(one)}{look}</div>'
+    gone = "" if one.standing in BUSY else deleting.press("export", one.name)
+    return f'<div class="{one.standing}">{_head(one)}{look}{gone}</div>'
 
 
 def _under_way(one: ExportRow) -> str:
@@ -136,7 +137,7 @@ def _artefacts(one: ExportRow, names: Mapping[Path, str], can_chat: Asked) -> st
     found = [(wanted, one.folder.path(wanted)) for wanted in one.asked.wanted]
     rows = "".join(_artefact(one, wanted, path, names.get(path, ""), can_chat) for wanted, path in found)
     place = f'<p class="soft place-of">{both("export.folder")} <code>{escaped(one.folder.folder)}</code></p>'
-    return f'<div class="artefacts">{rows}</div>{place}'
+    return f'<div class="artefacts">{rows}</div>{using.html(one.folder) or place}'
 
 
 def _artefact(one: ExportRow, wanted: Wanted, path: Path, listed: str, can_chat: Asked) -> str:
@@ -144,7 +145,8 @@ def _artefact(one: ExportRow, wanted: Wanted, path: Path, listed: str, can_chat:
     verdict = one.folder.verdicts().get(wanted.label) if one.folder else None
     name = listed if there else ""
     chat = chat_button(name, both("export.to_chat")) if name and can_chat(name) else ""
-    joined = f'<p class="joined">{both("export.joined")} <code>{escaped(name)}</code>{chat}</p>' if name else ""
+    judge = tab_button("evaluate", both("train.to_evaluate"), "", name)
+    joined = f'<p class="joined">{both("export.joined")} <code>{escaped(name)}</code>{judge}{chat}</p>' if name else ""
     held = size(bytes_of(path)) if there else both("export.not_yet")
     return (
         f'<div class="artefact"><p><b>{called(wanted.label)}</b><span class="file">{escaped(path.name)}</span>'

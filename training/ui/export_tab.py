@@ -15,11 +15,12 @@ from playground.page.form import values_of
 from playground.page.mine import Mine
 from playground.settings import Settings
 from playground.system import jobs
-from training.ui import export_showing, export_sizes, exporting
+from training.ui import deleting, export_showing, export_sizes, exporting
 from training.words import both, problem, texts
 
 EVERY_S = 1.0
-SHOW = "() => document.querySelector('#export-run')?.scrollIntoView({ behavior: 'smooth', block: 'nearest' })"
+TARGET = "document.querySelector('#export-said .card, #export-run')"
+SHOW = f"() => {TARGET}?.scrollIntoView({{ behavior: 'smooth', block: 'nearest' }})"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ def act(
         elif action == "push":
             exporting.push(settings, program, name, form or exporting.BEGIN, owner)
             return "", name
+        elif action.startswith("delete"):
+            return deleting.act(settings, action, name), None
         elif action == "show":
             return "", name
     except MadangError as error:
@@ -75,7 +78,7 @@ def render(settings: Settings, program: Command, components: Components) -> None
             sizes = plain(elem_id="export-sizes", elem_classes="asked")
             with gr.Row(elem_classes="buttons"):
                 start = components.make(gr.Button, "export.start", variant="primary", elem_id="export-start", scale=0)
-            notice = plain(elem_id="export-said")
+            notice = plain(elem_id="export-said", js_on_load=PRESSES)
         with gr.Column(elem_id="export-side", min_width=0):
             run = plain(elem_id="export-run", js_on_load=PRESSES)
     earlier = plain(elem_id="export-earlier", js_on_load=PRESSES)
@@ -142,7 +145,8 @@ def _wire(settings: Settings, program: Command, desk: Desk) -> None:
 
     outputs: list[Block] = [desk.run, desk.earlier, desk.viewed, desk.timer]
     watched, fields, own = [desk.viewed, desk.owner], set(desk.fields.values()), Mine("export", desk.fields)
-    for event, handler in ((desk.start.click, pressed), *((shown.click, acted) for shown in (desk.run, desk.earlier))):
+    acting = [(shown.click, acted) for shown in (desk.run, desk.earlier, desk.notice)]
+    for event, handler in ((desk.start.click, pressed), *acting):
         event(handler, {*fields, *watched}, [*outputs, desk.notice], **in_turn("export")).then(None, js=SHOW, **SILENT)
     desk.timer.tick(seen, watched, outputs, **in_turn("export"))
     for name in ("source", "levels", "others", "formats"):

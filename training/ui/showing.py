@@ -13,6 +13,7 @@ from playground.page.words import read
 from playground.settings import Settings
 from training.run.folders import Event, Progress
 from training.run.runs import seconds_left
+from training.ui import deleting
 from training.ui.plots import Series, chart
 from training.ui.reports import stage
 from training.ui.rows import Asked, can_be_asked, chosen, earlier
@@ -34,6 +35,7 @@ def html(settings: Settings, viewed: str = "", owner: str = "") -> tuple[str, st
     found = everything(settings)
     shown = chosen(found, viewed, owner)
     lines = earlier(found, both("train.earlier"), lambda one: _line(one, one is shown))
+    lines += deleting.uploads(settings)
     return _card(shown, partial(can_be_asked, settings)) if shown else cards.nothing(texts, "train.empty"), lines
 
 
@@ -67,7 +69,8 @@ def _line(one: RunRow, shown: bool) -> str:
     steps = f'<span class="steps">{state.step:,} / {state.steps:,}</span>' if state.steps else ""
     adapter = f'<span class="made">{escaped(state.variant)}</span>' if state.variant else ""
     look = button("show", one.name, both("train.show")) if not shown else ""
-    return f'<div class="{one.standing}">{_head(one)}{steps}{adapter}{look}</div>'
+    gone = "" if one.active else deleting.press("run", one.name)
+    return f'<div class="{one.standing}">{_head(one)}{steps}{adapter}{look}{gone}</div>'
 
 
 def _preparing(one: RunRow, rows: Rows) -> str:
@@ -136,7 +139,9 @@ def _done(one: RunRow, variant: str, counted: Sequence[Markup], can_chat: Asked)
     board = tab_button("leaderboard", both("train.to_leaderboard"), kind="") if kobest else ""
     chat = chat_button(variant, both("train.to_chat")) if can_chat(variant) else ""
     words = both("train.made", variant=Markup(f"<code>{escaped(variant)}</code>"))
-    return f'{fault}<p class="step made">{words}</p>{cards.footer(counted, board + chat)}'
+    judge = tab_button("evaluate", both("train.to_evaluate"), "", variant)
+    make = tab_button("export", both("train.to_export"), "", variant)
+    return f'{fault}<p class="step made">{words}</p>{cards.footer(counted, board + judge + make + chat)}'
 
 
 def _curves(one: RunRow, rows: Rows) -> str:

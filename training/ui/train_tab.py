@@ -18,7 +18,7 @@ from playground.page.mine import Mine
 from playground.settings import Settings
 from playground.system import jobs
 from training.methods import METHODS, Method
-from training.ui import checking, fields, form, looking, runs, showing
+from training.ui import checking, deleting, fields, form, looking, runs, showing
 from training.words import problem, texts
 
 EVERY_S = 1.5
@@ -86,12 +86,13 @@ def act(settings: Settings, program: Command, action: str, name: str, seen: Seen
         elif action == "columns":
             job, columns = looking.read_as(settings, program, seen.look, name, seen.owner)
             return Done(replace(seen, look=job), fields={"columns": columns})
+        elif action.startswith("delete"):
+            return Done(seen, deleting.act(settings, action, name))
         elif action == "show":
             return Done(replace(seen, run=name))
-        elif action == "use":
-            return Done(seen, fields={"source": name})
-        elif action == "set":
-            return Done(seen, fields=dict(_pair(pair) for pair in name.split(",")))
+        elif action in ("use", "set"):
+            pairs = [f"source={name}"] if action == "use" else name.split(",")
+            return Done(seen, fields=dict(map(_pair, pairs)))
     except MadangError as error:
         return Done(seen, problem(error))
     return Done(seen)
@@ -112,7 +113,7 @@ def render(settings: Settings, program: Command, components: Components) -> None
             buttons, notice = fields.buttons(components), plain(elem_id="train-said")
             advised = fields.advised(components, made)
         with gr.Column(elem_id="train-side", min_width=0):
-            shown = {"act": plain(elem_id="train-acted")}
+            shown = {"act": plain(elem_id="train-acted", js_on_load=PRESSES)}
             shown |= {name: plain(elem_id=f"train-{name}", js_on_load=PRESSES) for name in ("run", "dry", "data")}
     shown["earlier"] = plain(elem_id="train-earlier", js_on_load=PRESSES)
     timer = gr.Timer(EVERY_S, active=False)
@@ -151,10 +152,10 @@ def _wire(settings: Settings, program: Command, desk: Desk) -> None:
         pressed.then(None, js=SHOW.format(TARGETS[what]), **SILENT)
     changed = [*outputs, desk.notice, *desk.fields.values()]
     desk.upload.upload(handle_upload, {*form_inputs, desk.upload}, changed, **in_turn("train"))
-    for shown in (*desk.advice, *(desk.shown[name] for name in ("run", "dry", "data", "earlier"))):
+    for shown in (*desk.advice, *(desk.shown[name] for name in ("act", "run", "dry", "data", "earlier"))):
         acted = shown.click(handle_action, watched, changed, **in_turn("train"))
         if shown in (desk.shown["run"], desk.shown["earlier"]):  # a run that is shown or resumed may stand elsewhere
-            acted.then(None, js=SHOW.format("#train-run"), **SILENT)
+            acted.then(None, js=SHOW.format("#train-acted .card, #train-run"), **SILENT)
     desk.timer.tick(tick, watched, outputs, **in_turn("train"))
     desk.fields["source"].change(tick, watched, outputs, trigger_mode="always_last", **in_turn("train"))
     _wire_form(settings, desk, outputs)

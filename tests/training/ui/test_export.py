@@ -11,6 +11,7 @@ import pytest
 
 from playground.catalogue import variants
 from playground.catalogue.variants import Gguf
+from playground.escape import escaped
 from playground.settings import Settings
 from playground.system import jobs
 from tests.waiting import ended
@@ -18,7 +19,7 @@ from training.export import exports
 from training.export.exports import Asked, Export
 from training.export.parity import Verdict
 from training.export.plan import Wanted
-from training.ui import export_showing, export_sizes, export_tab, exporting
+from training.ui import export_showing, export_sizes, export_tab, exporting, using
 from training.words import words
 
 CATALOGUE = """
@@ -193,6 +194,20 @@ def test_one_that_is_done_shows_verdicts_drift_and_the_way_to_chat(settings: Set
     assert "Numbers: KL 0.0012, same token 97.8%." in said
     assert "답: 4개 가운데 3개가 같음." in html
     assert "<code>a:mine:Q8_0</code>" in html
+
+
+def test_a_gguf_is_used_elsewhere_by_lines_that_a_terminal_takes(settings: Settings) -> None:
+    export = make(settings, Q4, name="my e", status="done")
+    assert "ollama create" not in using.html(export)
+    path = export.path(Q4)
+    (export.folder / "Modelfile").write_text(f"# a note\nFROM ./{path.name}\nTEMPLATE <x>\n", encoding="utf-8")
+    html = using.html(export)
+    for line in (f"llama-server -m '{path}' --port 8080", f"lms import --copy '{path}'"):
+        assert f'data-copy="{escaped(line)}"' in html
+    assert escaped(f"ollama create {path.stem.lower()} -f '{export.folder / 'Modelfile'}'") in html
+    assert "TEMPLATE &lt;x&gt;" in html
+    assert 'download="Modelfile"' in html
+    assert html.count("<details") == 2  # Q8_0 is not built
 
 
 def test_what_rounding_swallowed_is_shown_with_what_finer_types_would_keep(settings: Settings) -> None:

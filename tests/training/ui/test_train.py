@@ -315,7 +315,8 @@ def test_one_that_is_done_leads_to_chat(settings: Settings) -> None:
     make_run(settings, status="done", step=8, variant="a:mine")
     html = shown(settings)
     assert "<code>a:mine</code>" in html
-    assert 'data-tab="chat"' in html
+    for tab in ("chat", "evaluate", "export"):
+        assert f'data-tab="{tab}" data-ask="a:mine"' in html
 
 
 def test_one_that_is_done_but_in_no_catalogue_can_try_again(settings: Settings) -> None:
