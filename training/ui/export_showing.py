@@ -137,7 +137,8 @@ def _artefacts(one: ExportRow, names: Mapping[Path, str], can_chat: Asked) -> st
     found = [(wanted, one.folder.path(wanted)) for wanted in one.asked.wanted]
     rows = "".join(_artefact(one, wanted, path, names.get(path, ""), can_chat) for wanted, path in found)
     place = f'<p class="soft place-of">{both("export.folder")} <code>{escaped(one.folder.folder)}</code></p>'
-    return f'<div class="artefacts">{rows}</div>{using.html(one.folder) or place}'
+    elsewhere = using.html(one.folder)
+    return f'<div class="artefacts">{rows}</div>{elsewhere}{place}'
 
 
 def _artefact(one: ExportRow, wanted: Wanted, path: Path, listed: str, can_chat: Asked) -> str:
