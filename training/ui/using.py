@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 from shlex import quote
-from subprocess import list2cmdline
 from urllib.parse import quote as in_url
 
 from playground.escape import Markup, escaped
@@ -62,4 +61,6 @@ def _copy(text: str) -> str:
 
 def _quoted(text: str) -> str:
     """Return a word as this machine's terminal takes it."""
-    return list2cmdline([text]) if sys.platform == "win32" else quote(text)
+    if sys.platform == "win32":  # no path there holds a quotation mark
+        return f'"{text}"' if " " in text else text
+    return quote(text)
