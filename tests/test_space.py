@@ -34,7 +34,8 @@ sys.addaudithook(note)
 sys.argv[0] = "app.py"
 runpy.run_path("app.py", run_name="__main__")
 """
-NUMBER = re.compile(r"[0-9.]+")
+NUMBER = re.compile(r'"owner": "[0-9a-f]+"|[0-9.]+')
+"""What differs between two answers that say the same: numbers, and the key drawn for a browser that has none."""
 SECRET = "owners-secret-variant"
 FOREIGN = "strangers-folder"
 RESULT = {

@@ -28,7 +28,8 @@ def test_what_answered_is_loaded_and_can_be_unloaded(visit: Open, playground: Pl
     page = visit()
     page.fill("#ask textarea", "Hello")
     page.press("#ask textarea", "Enter")
-    page.wait_for_selector("#pane-2 .foot")
+    for pane in range(3):
+        page.wait_for_selector(f"#pane-{pane} [data-action=add_row]")  # its answer is whole
     page.click("#tab-models-button")
     page.wait_for_selector("#catalogue .state.on")
     wait_row(page, "smollm2:demo:Q4_K_M", "loaded")

@@ -96,7 +96,7 @@ def test_uploads_have_a_number_an_hour(page: Page, monkeypatch: pytest.MonkeyPat
     assert len(taken(page)) == 3
     _, said = asyncio.run(page.call(UPLOAD, [form(b"f")], content_type=FORM))
     assert "3 files an hour" in said.decode()
-    assert "파일을 3개까지" in said.decode()
+    assert "한 시간에 3개까지" in said.decode()
     monkeypatch.setattr(intake, "HOUR_S", -1.0)
     assert upload(page, b"f") == 200
 

@@ -183,7 +183,7 @@ def test_what_should_be_known_of_a_model_is_said(playground: Playground, tmp_pat
         done = act(playground, form(name="sees", source=str(base)))
         assert done.good
         assert "uses it for text alone" in done.html
-        assert "글만 다루고" in done.html
+        assert "텍스트만 다루고" in done.html
 
 
 def test_shards_are_one_row_with_the_size_of_all(playground: Playground, tmp_path: Path, model_files: Any) -> None:
